@@ -1,0 +1,200 @@
+"""Every command of mlpop, and nothing else: parse, call, turn an error into one message."""
+
+import json
+import logging
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from mlpop import __version__
+from mlpop.errors import MlpopError
+
+FILE = click.Path(dir_okay=False, path_type=Path)
+FOLDER = click.Path(file_okay=False, path_type=Path)
+Command = Callable[..., None]
+
+# The documented flags of `sbi`: the fields each replaces.
+SBI_FLAGS: dict[str, tuple[str, ...]] = {
+    "dataset_training": ("training_data_loader.dataset_path_round_0",),
+    "dataset_statistics": ("training_data_loader.statistic_path",),
+    "filter_inputs": (
+        "training_data_loader.filter_inputs",
+        "observed_sample.filter_inputs",
+    ),
+    "filter_labels": ("training_data_loader.filter_labels",),
+    "batch_size": ("trainer.batch_size",),
+    "input_shape": ("arch.args.input_shape",),
+    "len_output_layer": ("arch.args.len_output_layer",),
+    "save_dir": ("trainer.save_dir",),
+    "normalize": ("training_data_loader.normalize",),
+    "standardize": ("training_data_loader.standardize",),
+    "lr": ("trainer.lr",),
+    "plot_proposal": ("trainer.plot_proposal",),
+}
+LIST_FLAGS = {"filter_inputs", "filter_labels", "input_shape"}
+BOOLEAN_FLAGS = {"normalize", "standardize", "plot_proposal"}
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+@click.version_option(__version__)
+def cli() -> None:
+    """How are pulsars born? Simulation-based inference of pulsar populations."""
+
+
+def _configured(default: str | None) -> Callable[[Command], Command]:
+    """Add the two options that every experiment command takes."""
+
+    def decorate(command: Command) -> Command:
+        command = click.option(
+            "--set",
+            "assignments",
+            multiple=True,
+            metavar="KEY.PATH=VALUE",
+            help="Replace one value of the configuration; may be repeated.",
+        )(command)
+        return click.option(
+            "-c",
+            "--configuration",
+            type=FILE,
+            default=default,
+            required=default is None,
+            help="The JSON file that describes what to do.",
+        )(command)
+
+    return decorate
+
+
+def _sbi_flags(command: Command) -> Command:
+    for name, fields in reversed(SBI_FLAGS.items()):
+        hint = ", a list such as 9,10,11" if name in LIST_FLAGS else ""
+        hint = ", true or false" if name in BOOLEAN_FLAGS else hint
+        command = click.option(
+            f"--{name}", default=None, help=f"Replace {' and '.join(fields)}{hint}."
+        )(command)
+    return command
+
+
+def _flag_assignments(flags: dict[str, str | None]) -> list[str]:
+    assignments = []
+    for name, text in flags.items():
+        if text is None:
+            continue
+        if name in LIST_FLAGS:
+            text = json.dumps([json.loads(part) for part in text.replace(",", " ").split()])
+        elif name in BOOLEAN_FLAGS:
+            text = {"1": "true", "0": "false"}.get(text, text.lower())
+        assignments += [f"{field}={text}" for field in SBI_FLAGS[name]]
+    return assignments
+
+
+def _values(configuration: Path, assignments: tuple[str, ...] | list[str]) -> dict[str, Any]:
+    from mlpop.config.base import apply_overrides, read_json
+
+    return apply_overrides(read_json(configuration), assignments)
+
+
+@cli.command()
+@_configured("experiments/main.json")
+@_sbi_flags
+def sbi(configuration: Path, assignments: tuple[str, ...], **flags: str | None) -> None:
+    """Infer how pulsars are born: simulate, train, and sample the posterior at x_o."""
+    from mlpop.config.sbi import SbiConfig
+    from mlpop.experiment import run_experiment
+
+    values = _values(configuration, [*_flag_assignments(flags), *assignments])
+    run_experiment(SbiConfig.parse(values, str(configuration)))
+
+
+@cli.command()
+@_configured("experiments/dynamics.json")
+@click.option("--export-csv", type=FOLDER, help="Also write final_pop_dyn.csv into this folder.")
+@click.option(
+    "--import-csv",
+    type=FOLDER,
+    help="Take the orbits from the final_pop_dyn.csv of this folder instead of computing them.",
+)
+def dynamics(
+    configuration: Path,
+    assignments: tuple[str, ...],
+    export_csv: Path | None,
+    import_csv: Path | None,
+) -> None:
+    """Build the stellar database: all that does not depend on the inferred parameters."""
+    from mlpop.config.dynamics import DynamicsConfig
+    from mlpop.experiment.dynamics import build_database
+
+    config = DynamicsConfig.parse(_values(configuration, assignments), str(configuration))
+    build_database(config, export_csv=export_csv, import_csv=import_csv)
+
+
+@cli.command()
+@_configured("experiments/simulate.json")
+def simulate(configuration: Path, assignments: tuple[str, ...]) -> None:
+    """Simulate a dataset: a grid, random, lhs or sobol sweep of the parameters."""
+    from mlpop.config.simulate import SimulateConfig
+    from mlpop.experiment.simulate import simulate_sets
+
+    simulate_sets(SimulateConfig.parse(_values(configuration, assignments), str(configuration)))
+
+
+@cli.command()
+@_configured("experiments/observe.json")
+def observe(configuration: Path, assignments: tuple[str, ...]) -> None:
+    """Make the observed sample, dataset_atnf.csv and its maps, from the pulsar catalogue."""
+    from mlpop.config.observe import ObserveConfig
+    from mlpop.experiment.observe import observe_catalogue
+
+    observe_catalogue(ObserveConfig.parse(_values(configuration, assignments), str(configuration)))
+
+
+@cli.command()
+@click.argument("run_id", required=False)
+def status(run_id: str | None) -> None:
+    """Show the run tree: ages, and what is alive, dead or complete."""
+    from mlpop.experiment.status import status_table
+
+    click.echo(status_table(run_id))
+
+
+@cli.command("init-folders")
+@click.option("--base_path", type=FOLDER, required=True, help="Where to make the tree.")
+def init_folders(base_path: Path) -> None:
+    """Make the documented folder tree for given datasets; safe to repeat."""
+    from mlpop.experiment.folders import init_folders as make
+
+    for folder in make(base_path):
+        click.echo(folder)
+
+
+@cli.command()
+@click.argument("kind", required=False)
+def schema(kind: str | None) -> None:
+    """Print the JSON schema of one kind of configuration file, or of all."""
+    from mlpop.config.schema import schemas
+
+    click.echo(json.dumps(schemas(kind), indent=2))
+
+
+def main() -> None:
+    """Run the command line; exit codes: 0 done, 2 bad input or failure, 130/143 interrupted."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    try:
+        cli(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except MlpopError as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(2)
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("Interrupted.", err=True)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,375 @@
+"""The backend of Dask workers: an own cluster on this machine, or a running scheduler.
+
+The own cluster listens on the loopback interface only, dashboard included, and with a temporary
+TLS identity: whoever reaches an open scheduler port can run code as its owner.
+"""
+
+import logging
+import os
+import pickle
+import queue
+import signal
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from types import TracebackType
+from typing import Any, Self
+from uuid import uuid4
+
+import cloudpickle
+import dask.config
+from distributed import Client, Future, KilledWorker, LocalCluster, Security, get_worker
+
+from mlpop.compute.base import MAX_ATTEMPTS, OnEvent, Outcome, check_run_arguments, describe
+from mlpop.compute.execution import dump, execute, lost_outcome, timeout_outcome
+from mlpop.compute.workers import environment_of_workers, prepare_worker, sigint_blocked
+from mlpop.errors import ComputeError
+
+# A worker that dies before its task starts (it was queued behind another) costs no attempt.
+FREE_RESTARTS = 10
+POLL_SECONDS = 1.0
+
+_OWN_CLUSTER = {
+    # Attempts are counted by the driver, for every backend in the same way.
+    "distributed.scheduler.allowed-failures": 0,
+    "distributed.scheduler.worker-saturation": 1.0,
+}
+
+
+class DaskBackend:
+    """Workers of a Dask cluster, one thread each.
+
+    Args:
+        workers: number of workers of an own cluster; ignored if a scheduler is given.
+        address: address of a running scheduler, e.g. `tls://host:8786` (credentials are read
+            from Dask's configuration, `distributed.comm.tls`); by default the environment
+            variable DASK_SCHEDULER_ADDRESS, else an own cluster is started.
+        scheduler_file: the JSON file that `dask scheduler --scheduler-file` writes, instead.
+        worker_memory: memory of a worker of an own cluster, e.g. "2GB".
+        connect_timeout: how long to wait for the scheduler and for a worker [s].
+
+    Raises:
+        ComputeError: `workers` is not positive.
+    """
+
+    name = "dask"
+
+    def __init__(
+        self,
+        workers: int = 1,
+        *,
+        address: str | None = None,
+        scheduler_file: str | None = None,
+        worker_memory: str | None = None,
+        connect_timeout: float = 60.0,
+    ) -> None:
+        if workers < 1:
+            raise ComputeError(f"dask backend: needs at least 1 worker, found {workers}")
+        self._wanted = workers
+        self._scheduler_file = scheduler_file
+        self._address = address
+        if address is None and scheduler_file is None:
+            self._address = os.environ.get("DASK_SCHEDULER_ADDRESS") or None
+        self._worker_memory = worker_memory
+        self._connect_timeout = connect_timeout
+        self._own = self._address is None and scheduler_file is None
+        self._resources = ExitStack()
+        self._client: Client | None = None
+
+    @property
+    def workers(self) -> int:
+        """Number of tasks that can run at a time, now."""
+        if self._own or self._client is None:
+            return self._wanted
+        known = self._client.scheduler_info(n_workers=-1)["workers"].values()
+        return max(sum(worker["nthreads"] for worker in known), 1)
+
+    @property
+    def dashboard(self) -> str:
+        """Address of the dashboard in a browser."""
+        return str(self._connected().dashboard_link)
+
+    def __enter__(self) -> Self:
+        try:
+            with sigint_blocked(), environment_of_workers():
+                self._client = self._connect()
+        except (OSError, TimeoutError, ValueError, RuntimeError) as error:
+            self._resources.close()
+            where = self._address or self._scheduler_file or "a cluster on this machine"
+            raise ComputeError(
+                f"dask backend: no connection to {where}: {describe(error)}"
+            ) from error
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._client = None
+        with sigint_blocked():
+            self._resources.close()
+
+    def run(
+        self,
+        function: Callable[..., Any],
+        tasks: Sequence[Any],
+        *,
+        on_event: OnEvent | None = None,
+        max_in_flight: int | None = None,
+        time_limit: float | None = None,
+        max_attempts: int = MAX_ATTEMPTS,
+    ) -> Iterator[Outcome]:
+        """See `Backend.run`."""
+        check_run_arguments(max_in_flight, time_limit, max_attempts)
+        client = self._connected()
+        # One task waiting behind each running one hides the way to the scheduler and back.
+        in_flight = max_in_flight or 2 * self.workers
+        run = _Run(client, self._own, dump(function, "the function"), tasks, on_event)
+        return run.outcomes(in_flight, time_limit, max_attempts, self._connect_timeout)
+
+    def _connected(self) -> Client:
+        if self._client is None:
+            raise ComputeError("dask backend: use it in a `with` block")
+        return self._client
+
+    def _connect(self) -> Client:
+        timeout = self._connect_timeout
+        if self._own:
+            with dask.config.set(_OWN_CLUSTER):
+                security = Security.temporary()
+                cluster = LocalCluster(
+                    n_workers=self._wanted,
+                    threads_per_worker=1,
+                    processes=True,
+                    host="127.0.0.1",
+                    protocol="tls://",
+                    security=security,
+                    dashboard_address="127.0.0.1:0",
+                    memory_limit=self._worker_memory or "auto",
+                    # Lost workers are told by outcomes; Dask's log would tell them again.
+                    silence_logs=logging.CRITICAL,
+                )
+                self._resources.enter_context(cluster)
+                client = Client(cluster, security=security, set_as_default=False, timeout=timeout)
+        else:
+            client = Client(
+                address=self._address,
+                scheduler_file=self._scheduler_file,
+                set_as_default=False,
+                timeout=timeout,
+            )
+        self._resources.enter_context(client)
+        client.wait_for_workers(self._wanted if self._own else 1, timeout=timeout)
+        return client
+
+
+@dataclass
+class _Attempt:
+    """One submission of a task; `since` and `where` are known once a worker has begun it."""
+
+    future: Future
+    since: float | None = None
+    where: tuple[str, int] = ("", 0)
+
+    def seconds(self) -> float:
+        return 0.0 if self.since is None else time.monotonic() - self.since
+
+
+class _Run:
+    """One call of `run`. What Dask's threads report meets in one queue, in order."""
+
+    def __init__(
+        self,
+        client: Client,
+        own_cluster: bool,
+        program: bytes,
+        tasks: Sequence[Any],
+        on_event: OnEvent | None,
+    ) -> None:
+        self._client = client
+        self._own = own_cluster
+        self._program = program
+        self._tasks = tasks
+        self._on_event = on_event
+        self._topic = f"mlpop-{uuid4().hex}"
+        self._news: queue.SimpleQueue[tuple[str, int, int, Any]] = queue.SimpleQueue()
+        self._flying: dict[int, _Attempt] = {}
+        self._submitted = [0] * len(tasks)
+        self._started = [0] * len(tasks)
+
+    def outcomes(
+        self, in_flight: int, limit: float | None, max_attempts: int, patience: float
+    ) -> Iterator[Outcome]:
+        """Yield outcomes; at most `in_flight` tasks are with the scheduler at a time."""
+        pending = deque(range(len(self._tasks)))
+        finished: deque[Outcome] = deque()
+        self._client.subscribe_topic(self._topic, self._hear)
+        last_news = time.monotonic()
+        try:
+            while pending or finished or self._flying:
+                while pending and len(self._flying) < in_flight:
+                    self._submit(pending.popleft())
+                while finished:
+                    yield finished.popleft()
+                if not self._flying:
+                    continue
+                for outcome in self._listen(limit):
+                    if not outcome.lost:
+                        finished.append(outcome)
+                    elif self._may_retry(outcome.index, max_attempts):
+                        pending.appendleft(outcome.index)
+                    else:
+                        finished.append(
+                            lost_outcome(
+                                outcome.index, outcome.attempts, outcome.seconds, outcome.error
+                            )
+                        )
+                    last_news = time.monotonic()
+                finished.extend(self._stop_overdue(limit))
+                if time.monotonic() - last_news > patience:
+                    self._check_cluster()
+                    last_news = time.monotonic()
+        finally:
+            self._abandon()
+
+    def _submit(self, index: int) -> None:
+        number = self._submitted[index] = self._submitted[index] + 1
+        future = self._client.submit(
+            _run_in_worker,
+            self._program,
+            dump(self._tasks[index], f"task {index}"),
+            self._topic,
+            index,
+            number,
+            self._on_event is not None,
+            key=f"{self._topic}-{index}-{number}",
+            pure=False,
+        )
+        self._flying[index] = _Attempt(future)
+        future.add_done_callback(lambda _, i=index, n=number: self._news.put(("end", i, n, None)))
+
+    def _hear(self, event: tuple[float, dict[str, Any]]) -> None:
+        message = event[1]
+        self._news.put(
+            (message["kind"], message["index"], message["number"], message["payload"])
+        )
+
+    def _listen(self, limit: float | None) -> list[Outcome]:
+        """Wait for news, until a task is over its limit at the latest; handle one piece."""
+        wait = POLL_SECONDS
+        if limit is not None:
+            longest = max(attempt.seconds() for attempt in self._flying.values())
+            wait = min(wait, max(limit - longest, 0.0))
+        try:
+            kind, index, number, payload = self._news.get(timeout=wait)
+        except queue.Empty:
+            if self._client.status != "running":
+                raise ComputeError(
+                    "dask backend: the connection to the scheduler is lost; finished work is "
+                    "kept, start again to do the rest"
+                ) from None
+            return []
+        attempt = self._flying.get(index)
+        if attempt is None or number != self._submitted[index]:
+            return []
+        if kind == "start":
+            attempt.since = time.monotonic()
+            attempt.where = pickle.loads(payload)
+            self._started[index] += 1
+        elif kind == "event" and self._on_event is not None:
+            self._on_event(index, pickle.loads(payload))
+        elif kind == "end":
+            return [self._take(index, attempt)]
+        return []
+
+    def _take(self, index: int, attempt: _Attempt) -> Outcome:
+        """Fetch the outcome of an attempt that has ended."""
+        del self._flying[index]
+        count = max(self._started[index], 1)
+        if attempt.future.status == "cancelled":
+            raise ComputeError(
+                "dask backend: the scheduler has dropped a task; finished work is kept, start "
+                "again to do the rest"
+            )
+        try:
+            outcome: Outcome = pickle.loads(attempt.future.result())
+            return replace(outcome, attempts=count)
+        except KilledWorker as error:
+            reason = f"last on {error.last_worker.address}, perhaps out of memory"
+            return Outcome(
+                index, None, "failed", reason, count, attempt.seconds(), lost=True
+            )
+        except Exception as error:
+            return Outcome(index, None, "failed", describe(error), count, attempt.seconds())
+        finally:
+            attempt.future.release()
+
+    def _may_retry(self, index: int, max_attempts: int) -> bool:
+        idle_losses = self._submitted[index] - self._started[index]
+        return self._started[index] < max_attempts and idle_losses <= FREE_RESTARTS
+
+    def _stop_overdue(self, limit: float | None) -> Iterator[Outcome]:
+        if limit is None:
+            return
+        overdue = [i for i, attempt in self._flying.items() if attempt.seconds() > limit]
+        for index in overdue:
+            attempt = self._flying.pop(index)
+            attempt.future.cancel()
+            self._end_worker(attempt)
+            yield timeout_outcome(
+                index, max(self._started[index], 1), attempt.seconds(), limit
+            )
+
+    def _end_worker(self, attempt: _Attempt) -> None:
+        """End the worker that runs `attempt`; its nanny starts a new one."""
+        address, process = attempt.where
+        if self._own:
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+        else:
+            self._client.restart_workers([address], raise_for_error=False)
+
+    def _check_cluster(self) -> None:
+        if not self._client.scheduler_info(n_workers=-1)["workers"]:
+            raise ComputeError(
+                "dask backend: the cluster has no worker left; finished work is kept, start "
+                "again to do the rest"
+            )
+
+    def _abandon(self) -> None:
+        """Forget what is still flying; in an own cluster, end the workers that run it."""
+        flying, self._flying = list(self._flying.values()), {}
+        if self._client.status != "running":
+            return
+        for attempt in flying:
+            attempt.future.cancel()
+            if self._own and attempt.since is not None:
+                self._end_worker(attempt)
+        with suppress(ValueError):
+            self._client.unsubscribe_topic(self._topic)
+
+
+def _run_in_worker(
+    program: bytes, payload: bytes, topic: str, index: int, number: int, with_events: bool
+) -> bytes:
+    prepare_worker()
+    worker = get_worker()
+
+    def tell(kind: str, thing: Any) -> None:
+        message = {
+            "kind": kind,
+            "index": index,
+            "number": number,
+            "payload": cloudpickle.dumps(thing),
+        }
+        worker.log_event(topic, message)
+
+    function = pickle.loads(program)
+    tell("start", (worker.address, os.getpid()))
+    emit = (lambda event: tell("event", dict(event))) if with_events else None
+    return execute(function, index, partial(pickle.loads, payload), emit)

@@ -1,0 +1,84 @@
+"""The backend without workers: tasks run one after the other in the driver."""
+
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+from mlpop.compute.base import MAX_ATTEMPTS, OnEvent, Outcome, check_run_arguments, describe
+from mlpop.compute.limits import TimeLimitReached, time_limit
+from mlpop.compute.workers import SingleThread
+
+
+class SerialBackend:
+    """Runs tasks in the calling thread: easy to debug, the same bits as the other backends.
+
+    Warning:
+        A time limit stops Python code; compiled code that never returns to the interpreter can
+        only be stopped by a backend with worker processes.
+    """
+
+    name = "serial"
+    workers = 1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        return None
+
+    def run(
+        self,
+        function: Callable[..., Any],
+        tasks: Sequence[Any],
+        *,
+        on_event: OnEvent | None = None,
+        max_in_flight: int | None = None,
+        time_limit: float | None = None,
+        max_attempts: int = MAX_ATTEMPTS,
+    ) -> Iterator[Outcome]:
+        """See `Backend.run`."""
+        check_run_arguments(max_in_flight, time_limit, max_attempts)
+        return _outcomes(function, tasks, on_event, time_limit)
+
+
+def _outcomes(
+    function: Callable[..., Any],
+    tasks: Sequence[Any],
+    on_event: OnEvent | None,
+    limit: float | None,
+) -> Iterator[Outcome]:
+    single_thread = SingleThread()
+    for index, task in enumerate(tasks):
+        arguments: tuple[Any, ...] = (task,)
+        if on_event is not None:
+            arguments = (task, lambda event, i=index: on_event(i, event))
+        started = time.perf_counter()
+        try:
+            with time_limit(limit):
+                value = single_thread(function, *arguments)
+            outcome = Outcome(index, value, "ok", seconds=time.perf_counter() - started)
+        except TimeLimitReached:
+            outcome = Outcome(
+                index,
+                None,
+                "timeout",
+                error=f"ran over its limit of {limit:g} s",
+                seconds=time.perf_counter() - started,
+            )
+        except Exception as error:
+            outcome = Outcome(
+                index,
+                None,
+                "failed",
+                error=describe(error),
+                seconds=time.perf_counter() - started,
+                traceback=traceback.format_exc(),
+            )
+        yield outcome

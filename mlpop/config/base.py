@@ -1,0 +1,101 @@
+"""What all configuration files share: strictness, reading, overriding, clear errors."""
+
+import json
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from mlpop.config.messages import describe
+from mlpop.errors import ConfigError
+
+
+class StrictModel(BaseModel):
+    """A configuration block: immutable, unknown fields refused, no silent type coercion."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        strict=True,
+        allow_inf_nan=False,
+        populate_by_name=True,
+        use_attribute_docstrings=True,
+    )
+
+    @classmethod
+    def parse(cls, values: Mapping[str, Any], source: str = "configuration") -> Self:
+        """Validate `values`.
+
+        Args:
+            values: the raw JSON object.
+            source: the file (or other origin) that error messages name.
+
+        Raises:
+            ConfigError: one line a wrong field: its path, the value found, what is allowed.
+        """
+        try:
+            return cls.model_validate_json(json.dumps(values))
+        except ValidationError as error:
+            problems = describe(error, cls, values)
+            raise ConfigError("\n".join(f"{source}: {p}: {m}" for p, m in problems)) from None
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read one JSON object from `path`.
+
+    Raises:
+        ConfigError: the file is missing, unreadable, not JSON, not one object, or gives a key
+            twice.
+    """
+    try:
+        values = json.loads(
+            path.read_text(encoding="utf-8"), object_pairs_hook=partial(_unique, path)
+        )
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from None
+    except json.JSONDecodeError as error:
+        raise ConfigError(f"{path}:{error.lineno}: not valid JSON: {error.msg}") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: expected a JSON object, found {type(values).__name__}")
+    return values
+
+
+def apply_overrides(values: Mapping[str, Any], assignments: Sequence[str]) -> dict[str, Any]:
+    """Return a copy of `values` with every `key.path=value` of `assignments` set.
+
+    A value is read as JSON where it is JSON, else as a string. The schema checks the type.
+
+    Raises:
+        ConfigError: an assignment has no `=`, or its path runs through something that is no
+            object.
+    """
+    result: dict[str, Any] = json.loads(json.dumps(values))
+    for assignment in assignments:
+        path, separator, text = assignment.partition("=")
+        if not separator or not path:
+            raise ConfigError(f"--set {assignment}: expected key.path=value")
+        try:
+            value = json.loads(text)
+        except json.JSONDecodeError:
+            value = text
+        *parents, last = path.split(".")
+        block = result
+        for name in parents:
+            block = block.setdefault(name, {})
+            if not isinstance(block, dict):
+                raise ConfigError(f"--set {assignment}: '{name}' is not an object")
+        block[last] = value
+    return result
+
+
+def _unique(path: Path, pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ConfigError(f"{path}: field '{twice}' is given twice in one object")
+    return values

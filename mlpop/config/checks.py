@@ -1,0 +1,295 @@
+"""Contradictions between the blocks of an SBI configuration.
+
+Each check yields pairs of a field path and a message; the configuration lists all of them at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from mlpop.config.generator import SURVEYS
+from mlpop.config.messages import nearest, show
+from mlpop.config.population import DYNAMICS_SWEEPABLE
+from mlpop.errors import ConfigError
+
+if TYPE_CHECKING:
+    from mlpop.config.sbi import SbiConfig
+
+Problem = tuple[str, str]
+
+SKY_MAPS = ("position_map_radec", "velocity_map_vra", "velocity_map_vdec")
+PPDOT_MAPS = ("ppdot_map", "ppdot_map_fluxes")
+
+
+class ExperimentFacts:
+    """What follows from several blocks together."""
+
+    def __init__(self, config: SbiConfig) -> None:
+        self.config = config
+
+    @property
+    def simulates(self) -> bool:
+        """Whether any population is simulated."""
+        config = self.config
+        return (
+            config.training_data_loader.simulate
+            or self.simulates_tests
+            or config.observed_sample.synthetic is not None
+            or config.trainer.num_rounds > 1
+        )
+
+    @property
+    def simulates_tests(self) -> bool:
+        """Whether the round-0 test set is simulated."""
+        return self.config.test_data_loader.testing and self.config.test_data_loader.simulate
+
+    @property
+    def makes_maps(self) -> bool:
+        """Whether populations are simulated and turned into survey maps for a network."""
+        return self.simulates and self.config.simulator.type == "pulsar"
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """The maps that the pulsar simulator makes, in the order of the CSV's columns."""
+        surveys = [s for s in SURVEYS if s in self.config.generator.surveys]
+        return tuple(f"survey_{s}_{kind}" for kind in SKY_MAPS + PPDOT_MAPS for s in surveys)
+
+    @property
+    def selected(self) -> tuple[str, ...]:
+        """The maps that `filter_inputs` selects, those that exist."""
+        entries = self.config.training_data_loader.filter_inputs
+        if entries is None:
+            return self.channels
+        names = [
+            self.channels[e] if isinstance(e, int) and e < len(self.channels) else e
+            for e in entries
+        ]
+        return tuple(name for name in names if name in self.channels)
+
+    @property
+    def takes_resolution_from_shape(self) -> bool:
+        """Whether P-Pdot maps are simulated whose size only `arch.args.input_shape` gives."""
+        return (
+            self.makes_maps
+            and self.config.arch is not None
+            and "resolution_ppdot" not in self.config.generator.model_fields_set
+            and any(name.endswith(PPDOT_MAPS) for name in self.selected)
+        )
+
+
+def ppdot_resolution(config: SbiConfig) -> int:
+    """Return the bins of simulated P-Pdot maps: from the shape that the network takes, if free."""
+    if ExperimentFacts(config).takes_resolution_from_shape and config.arch is not None:
+        return config.arch.args.input_shape[1]
+    return config.generator.resolution_ppdot
+
+
+def contradictions(config: SbiConfig) -> Iterator[Problem]:
+    """Yield (field path, message) for every contradiction between blocks of `config`."""
+    yield from _filters(config)
+    yield from _maps(config)
+    yield from _labels(config)
+    yield from _swept(config)
+    yield from _training_data(config)
+    yield from _test_data(config)
+    yield from _observed(config)
+    yield from _database(config)
+    yield from _methods(config)
+    yield from _resume(config)
+
+
+def _filters(config: SbiConfig) -> Iterator[Problem]:
+    columns = config.training_data_loader.filter_inputs
+    path = "training_data_loader.filter_inputs"
+    if config.arch is None:
+        return
+    channels = config.arch.args.input_shape[0]
+    if columns is None:
+        yield path, f"is required: name the {channels} channels of arch.args.input_shape"
+    elif len(columns) != channels:
+        yield (
+            path,
+            f"must have one entry a channel of arch.args.input_shape ({channels}), "
+            f"found {len(columns)}",
+        )
+
+
+def _maps(config: SbiConfig) -> Iterator[Problem]:
+    facts = ExperimentFacts(config)
+    if not facts.makes_maps or config.arch is None:
+        return
+    path = "training_data_loader.filter_inputs"
+    known = facts.channels
+    for i, entry in enumerate(config.training_data_loader.filter_inputs or ()):
+        if isinstance(entry, int) and entry >= len(known):
+            yield f"{path}[{i}]", f"must be below {len(known)}, the number of maps, found {entry}"
+        elif isinstance(entry, str) and entry not in known:
+            near = nearest(entry, known)
+            hint = f"did you mean {near!r}?" if near else f"allowed: {', '.join(known)}"
+            yield f"{path}[{i}]", f"is no map that is simulated, found {show(entry)}; {hint}"
+    sky = [name for name in facts.selected if name.endswith(SKY_MAPS)]
+    if sky and len(sky) < len(facts.selected):
+        yield path, "must not mix sky maps and P-Pdot maps: they differ in shape"
+        return
+    yield from _map_shape(config, is_sky=bool(sky))
+
+
+def _map_shape(config: SbiConfig, *, is_sky: bool) -> Iterator[Problem]:
+    assert config.arch is not None
+    _, height, width = config.arch.args.input_shape
+    if is_sky:
+        made, source = config.generator.sky_shape, "generator.resolution_dyn"
+    elif ExperimentFacts(config).takes_resolution_from_shape:
+        made, source = (height, height), "P-Pdot maps are square"
+    else:
+        made, source = config.generator.ppdot_shape, "generator.resolution_ppdot"
+    if (height, width) != made:
+        yield (
+            "arch.args.input_shape",
+            f"must be {[config.arch.args.input_shape[0], *made]} for the maps that are simulated "
+            f"({source}), found {list(config.arch.args.input_shape)}",
+        )
+
+
+def _labels(config: SbiConfig) -> Iterator[Problem]:
+    labels = config.prior_ranges.labels
+    columns = config.training_data_loader.filter_labels
+    path = "training_data_loader.filter_labels"
+    if columns is None:
+        return
+    if len(columns) != len(labels):
+        yield (
+            path,
+            f"must have one entry a label of prior_ranges.labels ({len(labels)}), "
+            f"found {len(columns)}",
+        )
+    elif isinstance(columns[0], str) and columns != labels:
+        yield path, f"must be prior_ranges.labels {list(labels)}, found {list(columns)}"
+    inputs = config.training_data_loader.filter_inputs or ()
+    for i, column in enumerate(columns):
+        if column in inputs:
+            yield f"{path}[{i}]", f"must not be an input column too, found {show(column)}"
+
+
+def _swept(config: SbiConfig) -> Iterator[Problem]:
+    """Labels that the pulsar simulator cannot vary, or not over their whole prior range."""
+    if not ExperimentFacts(config).makes_maps:
+        return
+    prior, population = config.prior_ranges, config.simulator.pulsar.population
+    for i, label in enumerate(prior.labels):
+        if label in DYNAMICS_SWEEPABLE:
+            yield (
+                f"prior_ranges.labels[{i}]",
+                f"'{label}' changes the stars of the database, which is built once: it cannot be "
+                "inferred with the pulsar simulator",
+            )
+            continue
+        try:
+            population.require_sweepable([label])
+        except ConfigError as error:
+            yield f"prior_ranges.labels[{i}]", str(error).removeprefix("labels: ")
+            continue
+        width = prior.high[i] - prior.low[i]
+        for name, edge, inwards in (("low", prior.low[i], 1e-9), ("high", prior.high[i], -1e-9)):
+            try:
+                population.with_override({label: edge + inwards * width})
+            except ConfigError as error:
+                reason = str(error).split(": ")[-1].split(", found")[0]
+                yield f"prior_ranges.{name}[{i}]", f"{label} {reason}, found {edge}"
+
+
+def _training_data(config: SbiConfig) -> Iterator[Problem]:
+    data = config.training_data_loader
+    block = "training_data_loader"
+    if not data.simulate and data.dataset_path_round_0 is None:
+        yield f"{block}.dataset_path_round_0", "is required unless simulate is true"
+    if data.simulate and data.dataset_path_round_0 is not None:
+        yield f"{block}.dataset_path_round_0", "must be null when simulate is true"
+    if not data.simulate and data.scaling != "none" and data.statistic_path is None:
+        yield f"{block}.statistic_path", f"is required when {data.scaling} is true"
+    if data.simulate and data.statistic_path is not None:
+        yield (
+            f"{block}.statistic_path",
+            "must be null when simulate is true: statistics are those of the simulated set",
+        )
+    if data.simulate and data.num_sim < 2:
+        yield f"{block}.num_sim", "must be at least 2: one to train on, one to validate, found 1"
+
+
+def _test_data(config: SbiConfig) -> Iterator[Problem]:
+    data = config.test_data_loader
+    path = "test_data_loader.dataset_path_round_0"
+    if data.testing and not data.simulate and data.dataset_path_round_0 is None:
+        yield path, "is required when testing is true, unless simulate is true"
+    if data.simulate and data.dataset_path_round_0 is not None:
+        yield path, "must be null when simulate is true"
+
+
+def _observed(config: SbiConfig) -> Iterator[Problem]:
+    observed, trained = config.observed_sample, config.training_data_loader.filter_inputs
+    path = "observed_sample.filter_inputs"
+    if observed.filter_inputs is not None and observed.filter_inputs != trained:
+        found = list(observed.filter_inputs)
+        expected = "null (all)" if trained is None else str(list(trained))
+        same_kind = trained is not None and type(found[0]) is type(trained[0])
+        if same_kind or trained is None:
+            yield path, f"must be training_data_loader.filter_inputs {expected}, found {found}"
+        elif trained is not None and len(found) != len(trained):
+            yield (
+                path,
+                f"must have as many entries as training_data_loader.filter_inputs "
+                f"({len(trained)}), found {len(found)}",
+            )
+    if observed.synthetic is not None:
+        yield from _truth(config, observed.synthetic.theta)
+
+
+def _truth(config: SbiConfig, theta: dict[str, float]) -> Iterator[Problem]:
+    prior = config.prior_ranges
+    path = "observed_sample.synthetic.theta"
+    for label in theta:
+        if label not in prior.labels:
+            near = nearest(label, prior.labels)
+            hint = f"; did you mean '{near}'?" if near else ""
+            yield f"{path}.{label}", f"is not one of prior_ranges.labels{hint}"
+    for label, low, high in zip(prior.labels, prior.low, prior.high, strict=True):
+        if label not in theta:
+            yield f"{path}.{label}", "is required: it is one of prior_ranges.labels"
+        elif not low <= theta[label] < high:
+            yield (
+                f"{path}.{label}",
+                f"must lie in the prior range [{low}, {high}), found {theta[label]}",
+            )
+
+
+def _database(config: SbiConfig) -> Iterator[Problem]:
+    database = config.dyn_data_loader
+    if (
+        ExperimentFacts(config).makes_maps
+        and database.dataset_path is None
+        and database.database is None
+    ):
+        yield (
+            "dyn_data_loader",
+            "must have dataset_path or database: pulsar populations are simulated from it",
+        )
+
+
+def _methods(config: SbiConfig) -> Iterator[Problem]:
+    kind = config.trainer.type
+    if kind != "snpe" and config.arch is not None and not config.compression_input.use_compression:
+        yield (
+            "compression_input.use_compression",
+            f"must be true when trainer.type is '{kind}' and x is a map: it needs vectors",
+        )
+
+
+def _resume(config: SbiConfig) -> Iterator[Problem]:
+    resume, rounds = config.resume_training, config.trainer.num_rounds
+    if resume.resume and resume.last_round is not None and resume.last_round > rounds - 1:
+        yield (
+            "resume_training.last_round",
+            f"must be at most {rounds - 1} for trainer.num_rounds = {rounds} (there is nothing "
+            f"to resume), found {resume.last_round}",
+        )

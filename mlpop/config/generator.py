@@ -1,0 +1,85 @@
+"""The `generator` block: how detected pulsars become maps."""
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from mlpop.config.base import StrictModel
+from mlpop.config.fields import Count, Name, Positive
+from mlpop.config.messages import Refused, show
+
+Survey = Literal["PMPS", "SMPS", "HTRU"]
+
+SURVEYS: tuple[Survey, ...] = ("PMPS", "SMPS", "HTRU")
+
+CENSUS_SIZES: dict[Survey, int | None] = {"PMPS": 640, "SMPS": 170, "HTRU": 668}
+"""Pulsars of each survey in the MeerKAT census of fluxes (Posselt et al. 2023)."""
+
+TABLES: dict[Survey, str] = {
+    "PMPS": "survey_PMPS_results",
+    "SMPS": "survey_SMPS_results",
+    "HTRU": "survey_HTRU_low_mid_results",
+}
+
+PositiveLimits = tuple[Positive, Positive]
+
+
+class GeneratorConfig(StrictModel):
+    """Map type, resolution, limits and smoothing."""
+
+    data_type: Literal["array", "image"] = "array"
+    """`array` (.npy, absolute values) or `image` (.png, colours scaled map by map)."""
+    resolution_dyn: int = Field(default=32, ge=2, multiple_of=2)
+    """Bins of right ascension, and of each Galactic axis; declination has half of it."""
+    resolution_ppdot: int = Field(default=32, ge=2)
+    """Bins of the period and of the period derivative."""
+    p_limits: PositiveLimits = (1e-3, 1e2)
+    """Lowest and highest period of the maps [s]."""
+    pdot_limits: PositiveLimits = (1e-21, 1e-9)
+    """Lowest and highest period derivative of the maps [s/s]."""
+    xyz_limit_kpc: Positive = 20.0
+    """Half width of the Galactic maps [kpc]."""
+    smoothing_sigma: float = Field(default=1.0, ge=0)
+    """Standard deviation of the Gaussian filter [bins]; 0 switches it off."""
+    boundary: Literal["reflect", "wrap_ra"] = "reflect"
+    """Border of the filter: `wrap_ra` closes sky maps at 360 degrees."""
+    empty_flux: float = -7.0
+    """Value of a flux cell without a star [log10 of Jy]."""
+    flux_subsample: dict[Survey, Count | None] = Field(default_factory=lambda: dict(CENSUS_SIZES))
+    """Stars in the flux map of a survey at most; null or a missing survey takes all."""
+    surveys: dict[Survey, Name] = Field(default_factory=lambda: dict(TABLES), min_length=1)
+    """Surveys to make maps of, and the table of detections behind each."""
+    dtype: Literal["float32", "float64"] = "float64"
+    """Number type of the stored arrays."""
+    workers: Count = 1
+    """Processes that make the maps of a set of simulations."""
+    min_success_fraction: float = Field(default=0.9, gt=0, le=1)
+    """Smallest fraction of usable simulations in a dataset."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        problems = [
+            (name, f"must be [low, high] with low < high, found {show([low, high])}")
+            for name, (low, high) in (
+                ("p_limits", self.p_limits),
+                ("pdot_limits", self.pdot_limits),
+            )
+            if low >= high
+        ]
+        if problems:
+            raise Refused(*problems)
+        return self
+
+    @property
+    def sky_shape(self) -> tuple[int, int]:
+        """Bins of right ascension and of declination."""
+        return self.resolution_dyn, self.resolution_dyn // 2
+
+    @property
+    def ppdot_shape(self) -> tuple[int, int]:
+        """Bins of the period and of the period derivative."""
+        return self.resolution_ppdot, self.resolution_ppdot
+
+    def catalogue_name(self, survey: Survey) -> str:
+        """Name of the catalogue behind a survey's maps, for instance `HTRU_low_mid` for HTRU."""
+        return self.surveys[survey].removeprefix("survey_").removesuffix("_results")

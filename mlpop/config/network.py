@@ -1,0 +1,161 @@
+"""Blocks about networks: embedding, initializer, density estimator, sampler, compression."""
+
+import re
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, ConfigDict, model_validator
+
+from mlpop.config.base import StrictModel
+from mlpop.config.fields import Count, OptionalPath
+from mlpop.config.messages import Refused, one_of, unknown
+
+BLOCKS = {
+    "ModelConvSBI": {"documented": 3, "reference": 2},
+    "ModelConvSBIdeep": {"documented": 4, "reference": 4},
+    "ModelConvSBIshallow": {"documented": 2, "reference": 1},
+}
+"""Poolings by architecture and layout; each halves height and width."""
+
+IMPORTABLE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
+"""`package.module:Class`."""
+
+ZScore = Literal["none", "independent", "structured"]
+
+
+def _architecture(value: str) -> str:
+    if value not in BLOCKS and not IMPORTABLE.fullmatch(value):
+        raise Refused(("", one_of(value, list(BLOCKS), "'package.module:Class'")))
+    return value
+
+
+class ArchArgs(StrictModel):
+    """Arguments of the embedding network. A class of your own may take further ones."""
+
+    model_config = ConfigDict(extra="allow")
+
+    input_shape: tuple[Count, Count, Count] = (3, 32, 32)
+    """Channels, height, width: one channel an entry of `training_data_loader.filter_inputs`."""
+    len_output_layer: Count = 32
+    """Length of the vector that the density estimator sees."""
+    layout: Literal["documented", "reference"] = "documented"
+    """Number of blocks: as the user documents say, or as the reference code has it."""
+    final_activation: Literal["relu", "none"] = "relu"
+    """`relu` may leave dead features; `none` does not."""
+
+
+class ArchConfig(StrictModel):
+    """The embedding network; null instead of this block when x is a vector."""
+
+    type: Annotated[str, AfterValidator(_architecture)] = "ModelConvSBI"
+    """`ModelConvSBI`, `ModelConvSBIdeep`, `ModelConvSBIshallow` or `package.module:Class`."""
+    args: ArchArgs = ArchArgs()
+
+    @property
+    def is_custom(self) -> bool:
+        """Whether `type` is a class of the user's own."""
+        return self.type not in BLOCKS
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the constructor's keyword arguments: of a class of your own, the given ones."""
+        return self.args.model_dump(exclude_unset=self.is_custom)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.is_custom:
+            return self
+        known = list(ArchArgs.model_fields)
+        if extra := self.args.model_extra:
+            raise Refused(*((f"args.{name}", unknown(name, known)) for name in extra))
+        blocks = BLOCKS[self.type][self.args.layout]
+        _, height, width = self.args.input_shape
+        if min(height, width) < 2**blocks:
+            raise Refused(
+                (
+                    "args.input_shape",
+                    f"maps of {height} x {width} are too small for the {blocks} poolings of "
+                    f"{self.type}: height and width must be at least {2**blocks}",
+                )
+            )
+        return self
+
+
+class InitializerArgs(StrictModel):
+    """Arguments of the initializer."""
+
+    include_conv: bool = False
+    """Initialize convolutions too; the reference touches linear layers only."""
+
+
+class InitializerConfig(StrictModel):
+    """First weights of the embedding network."""
+
+    type: Literal[
+        "InitializerKaiming",
+        "InitializerNormal",
+        "InitializerUniform",
+        "InitializerUniformRule",
+        "InitializerXavier",
+    ] = "InitializerKaiming"
+    args: InitializerArgs = InitializerArgs()
+
+
+class DensityArgs(StrictModel):
+    """Arguments of the density estimator; those of another type are ignored."""
+
+    hidden_features: Count = 32
+    """Units of a hidden layer."""
+    num_components: Count = 10
+    """Gaussians of the mixture (mdn only)."""
+    num_transforms: Count = 5
+    """Autoregressive transforms of the flow (maf only)."""
+    z_score_theta: ZScore = "independent"
+    """How theta is standardized inside the network."""
+    z_score_x: ZScore | None = None
+    """How x is; null: `none` for maps, which are scaled already, `independent` for vectors."""
+
+
+class DensityConfig(StrictModel):
+    """The network that models posterior (snpe), likelihood (snle) or ratio (snre)."""
+
+    type: Literal["mdn", "maf"] = "mdn"
+    """Mixture density network, or masked autoregressive flow."""
+    args: DensityArgs = DensityArgs()
+    classifier_nre: Literal["linear", "mlp", "resnet"] = "resnet"
+    """The classifier (snre only)."""
+
+
+def _thinning(value: int) -> int:
+    if value != -1 and not 1 <= value <= 10:
+        raise Refused(("", f"must be from 1 to 10, or -1 for none, found {value}"))
+    return value
+
+
+class McmcConfig(StrictModel):
+    """The sampler of snle and snre; snpe ignores it."""
+
+    type: Literal["nuts", "slice", "hmc", "slice_np_vectorized"] = "slice_np_vectorized"
+    num_chains: Count = 20
+    thin: Annotated[int, AfterValidator(_thinning)] = 5
+    """Keep every n-th draw, 1 to 10; -1 keeps all."""
+
+
+class CompressionConfig(StrictModel):
+    """Maps to vectors by a trained compressor before inference; snle and snre need it."""
+
+    use_compression: bool = False
+    compression_type: Literal["cnn", "pca"] = "cnn"
+    cnn_model_path: OptionalPath = None
+    pca_model_path: OptionalPath = None
+    rescale: Literal["component", "sample", "none"] = "component"
+    """Scale each component over the training set, or each vector over itself (reference)."""
+    allow_pickle: bool = False
+    """Unpickle a compressor in the documented pickle format: runs the code it holds."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        field = f"{self.compression_type}_model_path"
+        if self.use_compression and getattr(self, field) is None:
+            raise Refused(
+                (field, f"is required when compression_type is '{self.compression_type}'")
+            )
+        return self

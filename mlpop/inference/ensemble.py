@@ -1,0 +1,222 @@
+"""Members of an ensemble: trained one by one in worker processes, then gathered."""
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mlpop.errors import DataError
+from mlpop.inference.checkpoint import EpochRecord, load_state, save_state
+from mlpop.inference.estimators import EmbedOnce, EstimatorSpec, build_estimator
+from mlpop.inference.rng import generator_from_seed, one_thread
+from mlpop.inference.store import load_estimator, save_estimator
+from mlpop.inference.training import TrainingOptions, fit
+
+Emit = Callable[[dict[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class MemberTask:
+    """One network to train; small, so that it travels to a worker; the data stay on disk.
+
+    Args:
+        folder: where the trained estimator goes, and `checkpoint/` while it trains.
+        theta_path: `.npy` of (n, d) scaled parameters.
+        x_path: `.npy` of (n, ...) data, as the network sees them.
+        validation: row numbers of the validation set.
+        spec: what to build.
+        options: how to train.
+        seed: of initial weights and order of batches.
+        data_digest: identifies the data; a checkpoint of other data is not continued.
+        start_from: folder of a trained estimator to go on from, instead of new weights.
+        checkpoint_seconds: at least so long from one checkpoint to the next.
+        device: torch device to train on.
+    """
+
+    folder: str
+    theta_path: str
+    x_path: str
+    validation: tuple[int, ...]
+    spec: EstimatorSpec
+    options: TrainingOptions
+    seed: int
+    data_digest: str = ""
+    start_from: str | None = None
+    checkpoint_seconds: float = 60.0
+    device: str = "cpu"
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of everything that the trained weights depend on but the length of training."""
+        values = {
+            "spec": self.spec.model_dump(mode="json"),
+            "options": self.options.model_dump(mode="json", exclude={"max_num_epochs"}),
+            "validation": self.validation,
+            "seed": self.seed,
+            "data": self.data_digest,
+            "start_from": self.start_from,
+        }
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class MemberResult:
+    """What one training gave; the estimator is in `folder`."""
+
+    folder: str
+    best_epoch: int
+    best_loss: float
+    stopped: str
+    seconds: float
+    history: tuple[EpochRecord, ...]
+    resumed_from: int
+
+
+def train_member(task: MemberTask, emit: Emit | None = None) -> MemberResult:
+    """Train one member and save it; goes on from its checkpoint where there is one.
+
+    Runs in any process with one torch thread, and gives the same bits in all of them.
+
+    Args:
+        task: what to train.
+        emit: receives `{"event": "start", "resumed_from": k, "history": [...]}` and then, for
+            every epoch, `{"event": "epoch", "epoch": .., "train_loss": .., "val_loss": ..,
+            "seconds": .., "wall_time": ..}`.
+
+    Raises:
+        DataError: the data or the estimator to start from cannot be read or do not fit.
+        TrainingError: the training failed.
+    """
+    folder = Path(task.folder)
+    with one_thread():
+        theta, x = _load(task.theta_path), _load(task.x_path)
+        generator = generator_from_seed(task.seed)
+        if task.start_from is None:
+            estimator = build_estimator(task.spec, theta, x, generator)
+        else:
+            estimator, spec = load_estimator(Path(task.start_from))
+            if spec != task.spec:
+                raise DataError(
+                    f"{task.start_from}: holds an estimator of another specification than the "
+                    "one to train"
+                )
+        state = load_state(folder / "checkpoint", task.fingerprint)
+        history = state.history if state else []
+        if emit is not None:
+            emit(
+                {
+                    "event": "start",
+                    "resumed_from": len(history),
+                    "history": [asdict(record) for record in history],
+                }
+            )
+
+        def on_epoch(record: EpochRecord) -> None:
+            if emit is not None:
+                emit({"event": "epoch", **asdict(record)})
+
+        _, report = fit(
+            estimator.to(task.device),
+            theta,
+            x,
+            validation=torch.tensor(task.validation),
+            generator=generator,
+            options=task.options,
+            state=state,
+            on_epoch=on_epoch,
+            on_checkpoint=lambda state: save_state(folder / "checkpoint", state, task.fingerprint),
+            checkpoint_seconds=task.checkpoint_seconds,
+        )
+        record = {
+            "best_epoch": report.best_epoch,
+            "best_loss": report.best_loss,
+            "epochs": len(report.history),
+            "stopped": report.stopped,
+            "seed": task.seed,
+            "fingerprint": task.fingerprint,
+        }
+        save_estimator(folder, estimator.to("cpu"), task.spec, record)
+    return MemberResult(
+        task.folder,
+        report.best_epoch,
+        report.best_loss,
+        report.stopped,
+        report.seconds,
+        report.history,
+        resumed_from=len(history),
+    )
+
+
+def member_tasks(
+    folders: Sequence[Path],
+    seeds: Sequence[int],
+    *,
+    theta_path: Path,
+    x_path: Path,
+    validation: Tensor,
+    spec: EstimatorSpec,
+    options: TrainingOptions,
+    data_digest: str = "",
+    start_from: Sequence[Path] | None = None,
+) -> list[MemberTask]:
+    """Return the tasks of an ensemble: same data, split and architecture, own seeds.
+
+    Raises:
+        DataError: seeds repeat, or the numbers of folders, seeds and starts differ.
+    """
+    starts: Sequence[Path | None] = start_from or [None] * len(folders)
+    if not len(folders) == len(seeds) == len(starts):
+        raise DataError(
+            f"an ensemble needs one folder and one seed a member, but got {len(folders)} "
+            f"folders, {len(seeds)} seeds and {len(starts)} estimators to start from"
+        )
+    if len(set(seeds)) != len(seeds):
+        raise DataError(f"two members would be copies: the seeds {list(seeds)} repeat")
+    rows = tuple(int(row) for row in validation)
+    return [
+        MemberTask(
+            str(folder),
+            str(theta_path),
+            str(x_path),
+            rows,
+            spec,
+            options,
+            seed,
+            data_digest,
+            None if start is None else str(start),
+        )
+        for folder, seed, start in zip(folders, seeds, starts, strict=True)
+    ]
+
+
+def load_ensemble(folders: Sequence[Path]) -> list[EmbedOnce]:
+    """Load the trained estimators of `folders`.
+
+    Raises:
+        DataError: one cannot be read, or they are not about the same theta and x.
+    """
+    loaded = [load_estimator(folder) for folder in folders]
+    kinds = {(spec.x_shape, spec.low, spec.high) for _, spec in loaded}
+    if len(kinds) != 1:
+        raise DataError(
+            f"the {len(loaded)} members do not belong together: they differ in the shape of x or "
+            "in the prior"
+        )
+    return [estimator for estimator, _ in loaded]
+
+
+def _load(path: str) -> Tensor:
+    try:
+        # copy-on-write: torch wants writable memory, and the pages stay shared between workers
+        values = np.load(path, mmap_mode="c", allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read: {error}") from None
+    if values.dtype != np.float32:
+        values = values.astype(np.float32)
+    return torch.from_numpy(values)

@@ -1,0 +1,164 @@
+"""Trained estimators on disk: weights as safetensors, everything else as JSON, no pickle."""
+
+import hashlib
+import json
+import os
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import sbi
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from sbi.inference.posteriors import DirectPosterior
+from torch import Tensor
+
+from mlpop.errors import ConfigError, DataError
+from mlpop.inference.estimators import EmbedOnce, EstimatorSpec, empty_estimator
+from mlpop.inference.prior import Prior
+
+WEIGHTS = "estimator.safetensors"
+DESCRIPTION = "estimator.json"
+
+
+def save_estimator(
+    folder: Path,
+    estimator: EmbedOnce,
+    spec: EstimatorSpec,
+    record: Mapping[str, Any] | None = None,
+) -> None:
+    """Write `estimator.safetensors`, then `estimator.json`, into `folder`.
+
+    Args:
+        folder: created where it is missing.
+        estimator: what to save.
+        spec: how it was built.
+        record: JSON values to keep with it, such as the labels or the best loss.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = folder / WEIGHTS
+    save_tensors(weights, estimator.state_dict())
+    description = {
+        "spec": json.loads(spec.model_dump_json()),
+        "sha256": file_digest(weights),
+        "versions": {"sbi": sbi.__version__, "torch": str(torch.__version__)},
+        "record": dict(record or {}),
+    }
+    write_json(folder / DESCRIPTION, description)
+
+
+def load_estimator(folder: Path) -> tuple[EmbedOnce, EstimatorSpec]:
+    """Rebuild the estimator of `folder` with its weights, in evaluation mode.
+
+    Raises:
+        DataError: a file is missing or damaged, or its weights do not fit this sbi version.
+    """
+    description = read_record(folder)
+    weights = folder / WEIGHTS
+    try:
+        if file_digest(weights) != description["sha256"]:
+            raise DataError(
+                f"{weights}: its SHA-256 is not the one of {DESCRIPTION}; it is damaged"
+            )
+        spec = EstimatorSpec.parse(description["spec"], str(folder / DESCRIPTION))
+        estimator = empty_estimator(spec)
+        estimator.load_state_dict(load_file(weights))
+    except (OSError, KeyError, SafetensorError, ConfigError) as error:
+        raise DataError(f"{folder}: the estimator cannot be read: {error}") from None
+    except RuntimeError as error:
+        raise DataError(
+            f"{weights}: does not fit the network of {DESCRIPTION} "
+            f"(saved with {description.get('versions')}): {error}"
+        ) from None
+    estimator.eval()
+    return estimator, spec
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """Return the content of the `estimator.json` in `folder`.
+
+    Raises:
+        DataError: it is missing or not JSON.
+    """
+    path = folder / DESCRIPTION
+    try:
+        description: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError) as error:
+        raise DataError(f"{path}: cannot be read: {error}") from None
+    return description
+
+
+@dataclass
+class TrainedInference:
+    """What `inference.pickle` holds for users: enough for `inference.build_posterior()`."""
+
+    estimator: EmbedOnce
+    prior: Prior
+    summary: dict[str, Any]
+
+    def build_posterior(self, density_estimator: EmbedOnce | None = None) -> DirectPosterior:
+        """Return sbi's posterior over scaled theta, of this or of the given estimator."""
+        return DirectPosterior(density_estimator or self.estimator, self.prior.box)
+
+
+def write_user_pickles(
+    folder: Path,
+    estimator: EmbedOnce,
+    prior: Prior,
+    summary: Mapping[str, Any],
+    *,
+    suffix: str = "",
+) -> tuple[Path, Path]:
+    """Write the documented `trained_model{suffix}.pickle` and `inference{suffix}.pickle`.
+
+    They are made for users' notebooks; mlpop itself never reads them.
+
+    Args:
+        folder: where to.
+        estimator: the trained estimator.
+        prior: its prior.
+        summary: the training curves, as sbi's trainers keep them.
+        suffix: `_ensemble_{j}` for a member of an ensemble.
+
+    Returns:
+        The paths of the two files.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    model = folder / f"trained_model{suffix}.pickle"
+    inference = folder / f"inference{suffix}.pickle"
+    for path, value in (
+        (model, estimator),
+        (inference, TrainedInference(estimator, prior, dict(summary))),
+    ):
+        _write_atomically(path, pickle.dumps(value))
+    return model, inference
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write `tensors` as safetensors; a reader sees the old file or the whole new one."""
+    # safetensors refuses tensors that share memory
+    copies = {name: value.detach().cpu().clone() for name, value in tensors.items()}
+    _write_atomically(path, save(copies))
+
+
+def write_json(path: Path, values: Mapping[str, Any]) -> None:
+    """Write `values` as JSON; a reader sees the old file or the whole new one."""
+    _write_atomically(path, (json.dumps(values, indent=2) + "\n").encode())
+
+
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _write_atomically(path: Path, content: bytes) -> None:
+    temporary = path.with_name(path.name + ".tmp")
+    with temporary.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)

@@ -1,0 +1,1 @@
+"""Detected pulsars to density maps, maps to datasets, datasets to arrays."""

@@ -1,0 +1,119 @@
+"""Writing so that a file is there whole or not at all, and digests of files."""
+
+import csv
+import hashlib
+import io
+import json
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from mlpop.errors import DataError
+
+
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Write `content` to a temporary neighbour of `path`, flush it to disk, and rename it.
+
+    Raises:
+        DataError: the file cannot be written.
+    """
+    data = content.encode() if isinstance(content, str) else content
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise DataError(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
+def write_json(path: Path, values: Any) -> None:
+    """Write `values` as indented JSON, whole or not at all."""
+    write_atomically(path, json.dumps(values, indent=2, allow_nan=False) + "\n")
+
+
+def read_json_object(path: Path) -> dict[str, Any]:
+    """Read a data file that holds one JSON object.
+
+    Raises:
+        DataError: the file is missing, not JSON, or holds something else.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file") from None
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read as JSON: {error}") from None
+    if not isinstance(values, dict):
+        raise DataError(f"{path}: expected a JSON object, found {type(values).__name__}")
+    return values
+
+
+def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Write a comma-separated table, whole or not at all.
+
+    Floats are written with the fewest digits that read back as the same bits; None is empty.
+    """
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows([[_text(value) for value in row] for row in rows])
+    write_atomically(path, buffer.getvalue())
+
+
+def read_csv(path: Path) -> tuple[list[str], list[list[str]]]:
+    """Read a comma-separated table: its header and its rows as text.
+
+    Raises:
+        DataError: the file is missing or unreadable, has no header, repeats a column, or a row
+            has another number of fields.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            table = [row for row in csv.reader(file) if row]
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file") from None
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path}: cannot be read as CSV: {error}") from None
+    if not table:
+        raise DataError(f"{path}: the file is empty; expected a header row")
+    header, rows = table[0], table[1:]
+    repeated = sorted({name for name in header if header.count(name) > 1})
+    if repeated:
+        raise DataError(f"{path}: column {', '.join(repeated)} appears more than once")
+    for number, row in enumerate(rows):
+        if len(row) != len(header):
+            raise DataError(
+                f"{path}: row {number} has {len(row)} fields, the header has {len(header)}"
+            )
+    return header, rows
+
+
+def sha256_of(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sync_folder(folder: Path) -> None:
+    """Flush a folder's entries to disk, so that a rename in it survives a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float):
+        return repr(float(value))
+    return str(value)

@@ -1,0 +1,176 @@
+"""The observed sample: maps of real pulsars, or of a synthetic population of known truth."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlpop.config.fields import INPUT_PREFIX
+from mlpop.config.generator import GeneratorConfig
+from mlpop.errors import DataError
+from mlpop.maps.dataset import read_generator
+from mlpop.maps.density import SURVEY_CHANNELS, Catalogue, survey_maps
+from mlpop.maps.files import write_csv, write_json
+from mlpop.maps.image import write_image
+from mlpop.maps.index import DatasetIndex
+from mlpop.maps.layout import (
+    GENERATOR_JSON,
+    OBSERVED_CSV,
+    TRUTH_JSON,
+)
+from mlpop.maps.loading import load_observed, stored_maps
+
+OBSERVED_LABELS = (
+    "B_initial_log10_mean",
+    "B_initial_log10_sigma",
+    "P_initial_log10_mean",
+    "P_initial_log10_sigma",
+    "a_late",
+    "L_radio_log10_mean",
+    "epsilon_L",
+    "h_c",
+    "sigma_k",
+)
+"""Label columns of `dataset_atnf.csv`, all empty."""
+
+_CATALOGUE_NAMES = {"RAJD": "ra", "DECJD": "dec", "P0": "P", "P1": "P_dot"}
+
+
+def write_observed(
+    folder: Path,
+    catalogues: Mapping[str, Catalogue],
+    flux_catalogues: Mapping[str, Catalogue],
+    generator: GeneratorConfig,
+    *,
+    labels: Sequence[str] = OBSERVED_LABELS,
+) -> Path:
+    """Write the maps of observed pulsars and their index file `dataset_atnf.csv`.
+
+    Args:
+        folder: where to write.
+        catalogues: per survey the pulsars of the count and sky maps, columns `ra`, `dec` [deg],
+            `P` [s], `P_dot` [s/s], or the catalogue's names `RAJD`, `DECJD`, `P0`, `P1`.
+        flux_catalogues: per survey the pulsars with a measured flux: `P`, `P_dot` (or `P0`,
+            `P1`) and `S_radio_obs_mean_1400` [Jy].
+        generator: map type and resolution, equal to the training set's.
+        labels: names of the empty label columns.
+
+    Returns:
+        The index file: all 15 input columns, those of the six velocity maps empty.
+
+    Raises:
+        DataError: a survey or a column is missing, or the folder cannot be written.
+    """
+    maps: dict[str, NDArray] = {}
+    for survey in generator.surveys:
+        for given in (catalogues, flux_catalogues):
+            if survey not in given:
+                found = ", ".join(given) or "none"
+                raise DataError(f"no observed pulsars of the survey {survey}; found {found}")
+        maps |= survey_maps(
+            _renamed(catalogues[survey]),
+            survey,
+            generator,
+            None,
+            flux_catalogue=_renamed(flux_catalogues[survey]),
+        )
+    return _write(folder, maps, generator, labels, SURVEY_CHANNELS)
+
+
+def write_synthetic_observed(
+    folder: Path,
+    maps: Mapping[str, NDArray],
+    truth: Mapping[str, float],
+    generator: GeneratorConfig | None,
+    *,
+    labels: Sequence[str] = OBSERVED_LABELS,
+) -> Path:
+    """Write one held-out simulation as an observed sample, and its true parameters beside it.
+
+    Args:
+        folder: where to write.
+        maps: array by channel; each is a column of the index file.
+        truth: true parameters, kept in `truth.json` and never in the index file.
+        generator: how the maps were made; None where the simulator makes no maps of pulsars.
+        labels: names of the empty label columns.
+
+    Returns:
+        The index file.
+
+    Raises:
+        DataError: a map has values that are not finite, or the folder cannot be written.
+    """
+    path = _write(folder, maps, generator, labels, tuple(maps))
+    write_json(folder / TRUTH_JSON, {label: float(value) for label, value in truth.items()})
+    return path
+
+
+def check_same_maps(observed_csv: Path, training_csv: Path) -> None:
+    """Refuse an observed sample whose maps are not made like those of the training set.
+
+    Where both folders hold a `generator.json`, every setting that shapes a map must be equal;
+    otherwise the shapes of the maps of each common channel.
+
+    Raises:
+        DataError: names what differs.
+    """
+    observed, training = (read_generator(path.parent) for path in (observed_csv, training_csv))
+    if observed is not None and training is not None:
+        for name in _SHAPING:
+            here, there = getattr(observed, name), getattr(training, name)
+            if here != there:
+                raise DataError(
+                    f"{observed_csv}: generator.{name} is {here}, the training set {training_csv} "
+                    f"has {there}; make the observed maps again with the training set's setting"
+                )
+    here, there = DatasetIndex.read(observed_csv), DatasetIndex.read(training_csv)
+    for channel in load_observed(observed_csv, resize="pad").channels:
+        if channel not in there.channels or not len(there):
+            continue
+        shapes = [next(stored_maps(index, channel)).shape for index in (here, there)]
+        if shapes[0] != shapes[1]:
+            raise DataError(
+                f"{observed_csv}: map {channel} has shape {shapes[0]}, the training set "
+                f"{training_csv} has {shapes[1]}"
+            )
+
+
+_SHAPING = (
+    *("data_type", "resolution_dyn", "resolution_ppdot", "p_limits", "pdot_limits"),
+    *("smoothing_sigma", "boundary", "empty_flux"),
+)
+
+
+def _write(
+    folder: Path,
+    maps: Mapping[str, NDArray],
+    generator: GeneratorConfig | None,
+    labels: Sequence[str],
+    channels: Sequence[str],
+) -> Path:
+    pictures = generator is not None and generator.data_type == "image"
+    folder.mkdir(parents=True, exist_ok=True)
+    cells = []
+    for channel in channels:
+        if channel not in maps:
+            cells.append("")
+            continue
+        values = np.asarray(maps[channel])
+        if not np.isfinite(values).all():
+            raise DataError(f"{folder}: map {channel} has values that are not finite")
+        name = f"{channel}_0.{'png' if pictures else 'npy'}"
+        if pictures:
+            write_image(folder / name, values)
+        else:
+            np.save(folder / name, values, allow_pickle=False)
+        cells.append(name)
+    if generator is not None:
+        write_json(folder / GENERATOR_JSON, generator.model_dump(mode="json"))
+    header = [*(INPUT_PREFIX + channel for channel in channels), *labels]
+    write_csv(folder / OBSERVED_CSV, header, [[*cells, *("" for _ in labels)]])
+    return folder / OBSERVED_CSV
+
+
+def _renamed(catalogue: Catalogue) -> Catalogue:
+    return {_CATALOGUE_NAMES.get(name, name): catalogue[name] for name in catalogue}

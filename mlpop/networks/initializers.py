@@ -1,0 +1,91 @@
+"""How the weights of a network start.
+
+Only fully connected layers are touched, as in the reference; convolutions join with
+`include_conv`. In all formulas n is the number of inputs of one output value.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Generator, Tensor, nn
+
+from mlpop.errors import ConfigError
+
+Rule = Callable[[Tensor, Generator], None]
+
+
+def kaiming(weight: Tensor, generator: Generator) -> None:
+    """U(-b, b) with b = sqrt(6 / n): keeps the variance through ReLU layers.
+
+    References:
+        He et al. 2015, https://arxiv.org/abs/1502.01852
+    """
+    nn.init.kaiming_uniform_(weight, nonlinearity="relu", generator=generator)
+
+
+def normal(weight: Tensor, generator: Generator) -> None:
+    """Normal with mean 0 and standard deviation 1 / sqrt(n)."""
+    nn.init.normal_(weight, std=1 / math.sqrt(_fan_in(weight)), generator=generator)
+
+
+def uniform(weight: Tensor, generator: Generator) -> None:
+    """U(0, 1)."""
+    nn.init.uniform_(weight, generator=generator)
+
+
+def uniform_rule(weight: Tensor, generator: Generator) -> None:
+    """U(-1 / sqrt(n), 1 / sqrt(n))."""
+    bound = 1 / math.sqrt(_fan_in(weight))
+    nn.init.uniform_(weight, -bound, bound, generator=generator)
+
+
+def xavier(weight: Tensor, generator: Generator) -> None:
+    """U(-a, a) with a = sqrt(6 / (n_in + n_out)).
+
+    References:
+        Glorot & Bengio 2010, https://proceedings.mlr.press/v9/glorot10a.html
+    """
+    nn.init.xavier_uniform_(weight, generator=generator)
+
+
+INITIALIZERS: Mapping[str, tuple[Rule, float]] = {
+    "InitializerKaiming": (kaiming, 0.01),
+    "InitializerNormal": (normal, 0.0),
+    "InitializerUniform": (uniform, 0.0),
+    "InitializerUniformRule": (uniform_rule, 0.0),
+    "InitializerXavier": (xavier, 0.01),
+}
+"""Rule for the weights and value of the biases, by configuration name."""
+
+
+def initialize(
+    network: nn.Module, name: str, generator: Generator, *, include_conv: bool = False
+) -> None:
+    """Draw new weights for `network` in place.
+
+    Args:
+        network: any module; its fully connected layers are changed.
+        name: a key of `INITIALIZERS`.
+        generator: source of all randomness.
+        include_conv: also change the convolutions.
+
+    Raises:
+        ConfigError: unknown name.
+    """
+    if name not in INITIALIZERS:
+        raise ConfigError(
+            f"weights_initializer.type: unknown initializer '{name}'; "
+            f"allowed: {', '.join(INITIALIZERS)}"
+        )
+    rule, bias = INITIALIZERS[name]
+    with torch.no_grad():
+        for module in network.modules():
+            if type(module) is nn.Linear or (include_conv and isinstance(module, nn.Conv2d)):
+                rule(module.weight, generator)
+                if module.bias is not None:
+                    module.bias.fill_(bias)
+
+
+def _fan_in(weight: Tensor) -> int:
+    return int(weight[0].numel())

@@ -1,0 +1,287 @@
+"""Files of a run that can be trusted: sent one by one, listed with digests, checked when read.
+
+MLflow keeps no checksums, and sending a folder is not atomic. So files go singly, and a manifest
+with the SHA-256 of each goes last of all: a run without a manifest that verifies is not complete.
+"""
+
+import hashlib
+import json
+import logging
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from mlpop.errors import TrackingError
+from mlpop.tracking.store import translated
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from mlflow import MlflowClient
+
+logger = logging.getLogger(__name__)
+
+MANIFEST = "COMPLETE.json"
+MANIFEST_SCHEMA = 1
+DIGEST_LENGTH = 36  # most characters that MLflow takes for the digest of a dataset
+FIGURE_DPI = 120
+
+
+class BrokenManifest(TrackingError):
+    """The manifest of a run is there but says nothing that can be trusted."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """What the manifest says of one artifact: its SHA-256 in hex, and its size."""
+
+    sha256: str
+    bytes: int
+
+
+def file_record(path: Path) -> Record:
+    """Return digest and size of a file."""
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return Record(digest, path.stat().st_size)
+
+
+def send(client: "MlflowClient", run_id: str, path: Path, name: str | None = None) -> Record:
+    """Store one file as an artifact.
+
+    Args:
+        client: MLflow client.
+        run_id: the run.
+        path: the file.
+        name: path among the artifacts with `/`, by default the file's name at the top.
+
+    Returns:
+        What a manifest has to say of it.
+
+    Raises:
+        TrackingError: the file is missing or cannot be stored.
+    """
+    target = PurePosixPath(name or path.name)
+    if not path.is_file():
+        raise TrackingError(f"{path}: no such file, to be stored as artifact {target}")
+    folder = None if target.parent == PurePosixPath(".") else str(target.parent)
+    with translated(f"artifact {target} of run {run_id}"), _named(path, target.name) as local:
+        record = file_record(path)
+        client.log_artifact(run_id, str(local), folder)
+    return record
+
+
+def commit(
+    client: "MlflowClient",
+    run_id: str,
+    files: Mapping[str, Path],
+    earlier: Mapping[str, Record] | None = None,
+) -> dict[str, Any]:
+    """Store files and, last of all, the manifest that makes the run count as complete.
+
+    Args:
+        client: MLflow client.
+        run_id: the run.
+        files: name among the artifacts -> file.
+        earlier: records of artifacts that were sent before.
+
+    Returns:
+        The manifest.
+
+    Raises:
+        TrackingError: a file is missing, cannot be stored, or was stored with another size. The
+            manifest is then not written.
+    """
+    records = dict(earlier or {})
+    for name, path in files.items():
+        records[name] = send(client, run_id, path, name)
+    sizes = _stored_sizes(client, run_id, records)
+    for name, record in records.items():
+        if sizes.get(name) != record.bytes:
+            raise TrackingError(
+                f"run {run_id}: artifact {name} has {sizes.get(name, 'no')} bytes in the store, "
+                f"{record.bytes} were sent; nothing is marked complete"
+            )
+    artifacts = {
+        name: {"sha256": records[name].sha256, "bytes": records[name].bytes}
+        for name in sorted(records)
+    }
+    manifest = {
+        "schema": MANIFEST_SCHEMA,
+        "run_id": run_id,
+        "digest": _content_digest(records),
+        "artifacts": artifacts,
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, MANIFEST)
+        path.write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+        send(client, run_id, path, MANIFEST)
+    return manifest
+
+
+def read_manifest(client: "MlflowClient", run_id: str) -> dict[str, Any] | None:
+    """Return the manifest of a run, None if it has none.
+
+    Raises:
+        BrokenManifest: it is not a manifest, was cut off, or was changed.
+        TrackingError: the store cannot be read.
+    """
+    with translated(f"artifacts of run {run_id}"):
+        if not any(item.path == MANIFEST for item in client.list_artifacts(run_id)):
+            return None
+    with fetched(client, run_id, MANIFEST) as path:
+        try:
+            manifest = json.loads(path.read_text(encoding="utf-8"))
+            schema, records = manifest["schema"], manifest_records(manifest)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise BrokenManifest(f"{MANIFEST} of run {run_id}: cannot be read: {error}") from None
+    if schema != MANIFEST_SCHEMA:
+        raise BrokenManifest(
+            f"{MANIFEST} of run {run_id}: schema {schema}, this mlpop reads {MANIFEST_SCHEMA}"
+        )
+    if manifest.get("digest") != _content_digest(records):
+        raise BrokenManifest(f"{MANIFEST} of run {run_id}: its digest does not fit its list")
+    return dict(manifest)
+
+
+def manifest_records(manifest: Mapping[str, Any]) -> dict[str, Record]:
+    """Return name -> record of the artifacts that a manifest lists."""
+    return {
+        str(name): Record(str(entry["sha256"]), int(entry["bytes"]))
+        for name, entry in manifest["artifacts"].items()
+    }
+
+
+def verify(client: "MlflowClient", run_id: str) -> list[str]:
+    """Read every artifact of a run back and compare it with the manifest.
+
+    Returns:
+        One line for everything that is wrong; empty if the run is complete and whole.
+
+    Raises:
+        TrackingError: the store itself cannot be read.
+    """
+    try:
+        manifest = read_manifest(client, run_id)
+    except BrokenManifest as error:
+        return [str(error)]
+    if manifest is None:
+        return [f"{MANIFEST} is missing"]
+    wrong = []
+    expected = manifest_records(manifest)
+    sizes = _stored_sizes(client, run_id, expected)
+    for name, record in expected.items():
+        if name not in sizes:
+            wrong.append(f"{name}: missing")
+        elif sizes[name] != record.bytes:
+            wrong.append(f"{name}: {sizes[name]} bytes, {record.bytes} expected")
+        else:
+            with fetched(client, run_id, name) as path:
+                found = file_record(path).sha256
+            if found != record.sha256:
+                wrong.append(f"{name}: SHA-256 {found[:12]}…, {record.sha256[:12]}… expected")
+    return wrong
+
+
+@contextmanager
+def fetched(client: "MlflowClient", run_id: str, name: str) -> Iterator[Path]:
+    """Give an artifact as a local file to be read within the block, without a copy if it is local.
+
+    Raises:
+        TrackingError: it is missing or cannot be read.
+    """
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+    from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
+
+    with tempfile.TemporaryDirectory() as folder:
+        with translated(f"artifact {name} of run {run_id}"):
+            uri = client.get_run(run_id).info.artifact_uri
+            repository = get_artifact_repository(uri, tracking_uri=client.tracking_uri)
+            if isinstance(repository, LocalArtifactRepository):
+                path = Path(repository.get_local_path(name))
+            else:
+                path = Path(repository.download_artifacts(name, folder))
+        yield path
+
+
+def log_dataset(
+    client: "MlflowClient",
+    run_id: str,
+    name: str,
+    digest: str,
+    source: str,
+    context: str,
+    profile: Mapping[str, Any] | None = None,
+) -> None:
+    """Record a dataset as an input of a run: the Dataset column of MLflow's run table.
+
+    Args:
+        client: MLflow client.
+        run_id: the run.
+        name: what the dataset is called, for instance `round_0`.
+        digest: digest of its content; MLflow shows the first 36 characters, the source has all.
+        source: path or URI of its index file.
+        context: what it is used for, for instance `training`, `testing`, `observed`.
+        profile: numbers to show with it, for instance the number of rows.
+    """
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    dataset = Dataset(
+        name=name,
+        digest=digest[:DIGEST_LENGTH],
+        source_type="local",
+        source=json.dumps({"uri": source, "digest": digest}),
+        profile=json.dumps(dict(profile)) if profile else None,
+    )
+    tags = [InputTag("mlflow.data.context", context)]
+    with translated(f"dataset {name} of run {run_id}"):
+        client.log_inputs(run_id, datasets=[DatasetInput(dataset, tags)])
+
+
+def save_figure(figure: "Figure", pdf: Path) -> tuple[Path, Path]:
+    """Write a figure as the documented PDF and, for MLflow's pages, as PNG beside it.
+
+    The same figure gives the same bytes: the PDF carries no date.
+
+    Returns:
+        The PDF and the PNG file.
+    """
+    png = pdf.with_suffix(".png")
+    figure.savefig(pdf, metadata={"CreationDate": None}, bbox_inches="tight")
+    figure.savefig(png, dpi=FIGURE_DPI, bbox_inches="tight")
+    return pdf, png
+
+
+@contextmanager
+def _named(path: Path, name: str) -> Iterator[Path]:
+    """Give `path` under another file name: MLflow names an artifact after its file."""
+    if path.name == name:
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        other = Path(folder, name)
+        try:
+            other.symlink_to(path.absolute())
+        except OSError:
+            shutil.copyfile(path, other)
+        yield other
+
+
+def _stored_sizes(
+    client: "MlflowClient", run_id: str, names: Mapping[str, Record]
+) -> dict[str, int]:
+    sizes: dict[str, int] = {}
+    with translated(f"artifacts of run {run_id}"):
+        for folder in sorted({str(PurePosixPath(name).parent) for name in names}):
+            for item in client.list_artifacts(run_id, None if folder == "." else folder):
+                if not item.is_dir:
+                    sizes[item.path] = item.file_size
+    return sizes
+
+
+def _content_digest(records: Mapping[str, Record]) -> str:
+    lines = (f"{name} {records[name].sha256}\n" for name in sorted(records))
+    return hashlib.sha256("".join(lines).encode()).hexdigest()

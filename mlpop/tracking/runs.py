@@ -1,0 +1,398 @@
+"""MLflow runs that tell the truth: how they ended, who works on them, where they belong.
+
+Runs are addressed by id and never by MLflow's global "active run", so that the members of an
+ensemble can be open at the same time and threads cannot write into each other's run.
+"""
+
+import json
+import logging
+import os
+import re
+import tempfile
+import threading
+import time
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlpop.errors import MlpopError, TrackingError
+from mlpop.tracking import artifacts
+from mlpop.tracking.artifacts import Record
+from mlpop.tracking.curves import CLOSE_SECONDS, CurveBuffer
+from mlpop.tracking.owner import HEARTBEAT_TAG, OWNER_TAG, Heartbeat, Owner, is_alive
+from mlpop.tracking.params import logged_value
+from mlpop.tracking.signals import EXIT_SIGINT, EXIT_SIGTERM, shielded, stopping
+from mlpop.tracking.store import Store, connect, few_retries, translated
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+logger = logging.getLogger(__name__)
+
+LINEAGE_SCHEMA = "1"
+PARENT_TAG = "mlflow.parentRunId"
+NOTE_TAG = "mlflow.note.content"
+INHERITED_TAGS = ("mlflow.user", "mlflow.source.name", "mlflow.source.type")
+PARAMS_PER_CALL = 100
+LONGEST_TAG = 5000
+CLOSE_SECONDS_STOPPING = 3.0
+_MLFLOW_GIVEN_NAME = re.compile(r"[a-z]+-[a-z]+-\d+")
+
+_open_runs: "dict[str, TrackedRun]" = {}
+_open_runs_lock = threading.Lock()
+
+
+@dataclass(frozen=True)
+class TrackedRun:
+    """An open run.
+
+    Attributes:
+        store: where it is kept.
+        run_id: its id in MLflow.
+        experiment_id: the MLflow experiment it is in.
+        kind: the noun it stands for: experiment, round, member, dynamics, ...
+        name: its name in MLflow.
+        root_id: id of the run at the top of its tree.
+        parent_id: id of the run it is nested in, None at the top.
+        curves: its curves, sent in the background.
+        records: digests of the artifacts that this process sent.
+    """
+
+    store: Store
+    run_id: str
+    experiment_id: str
+    kind: str
+    name: str
+    root_id: str
+    parent_id: str | None
+    curves: CurveBuffer
+    records: dict[str, Record] = field(default_factory=dict)
+
+    def set_tags(self, tags: Mapping[str, Any]) -> None:
+        """Set tags; a value of None is left out, others become text.
+
+        Raises:
+            TrackingError: the store refuses or is away.
+        """
+        from mlflow.entities import RunTag
+
+        items = [
+            RunTag(key, str(value)[:LONGEST_TAG])
+            for key, value in tags.items()
+            if value is not None
+        ]
+        with translated(f"tags of run {self.run_id}"):
+            self.store.client.log_batch(self.run_id, tags=items)
+
+    def set_state(self, state: str) -> None:
+        """Say what the run is at: the tag `mlpop.state`."""
+        self.set_tags({"mlpop.state": state})
+
+    def set_note(self, markdown: str) -> None:
+        """Set the description that MLflow shows on the page of the run."""
+        self.set_tags({NOTE_TAG: markdown})
+
+    def log_params(self, params: Mapping[str, Any]) -> None:
+        """Log parameters under `cfg.`, apart from those that MLflow Projects logs itself.
+
+        A parameter never changes in MLflow. Where a resumed run has another value now, the first
+        stays and the new one becomes the tag `mlpop.now.<key>`.
+
+        Raises:
+            TrackingError: the store refuses or is away.
+        """
+        from mlflow.entities import Param
+
+        client = self.store.client
+        with translated(f"parameters of run {self.run_id}"):
+            there = client.get_run(self.run_id).data.params
+            values = {f"cfg.{key}": logged_value(value) for key, value in params.items()}
+            new = [Param(key, value) for key, value in values.items() if key not in there]
+            for start in range(0, len(new), PARAMS_PER_CALL):
+                client.log_batch(self.run_id, params=new[start : start + PARAMS_PER_CALL])
+        changed = {
+            key.replace("cfg.", "mlpop.now.", 1): value
+            for key, value in values.items()
+            if there.get(key, value) != value
+        }
+        if changed:
+            self.set_tags(changed)
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
+        """Log final numbers, rounded to 6 digits, at once; curves go through `curves`.
+
+        Raises:
+            TrackingError: the store refuses or is away.
+        """
+        from mlflow.entities import Metric
+
+        now = time.time_ns() // 1_000_000
+        items = [Metric(key, _six_digits(value), now, step) for key, value in metrics.items()]
+        with translated(f"metrics of run {self.run_id}"):
+            self.store.client.log_batch(self.run_id, metrics=items)
+
+    def send(self, path: Path, name: str | None = None) -> Record:
+        """Store a file as artifact `name` and remember its digest for the manifest."""
+        record = artifacts.send(self.store.client, self.run_id, path, name)
+        self.records[name or path.name] = record
+        return record
+
+    def send_json(self, name: str, value: Any) -> Record:
+        """Store a value as a JSON artifact."""
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, "value.json")
+            path.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+            return self.send(path, name)
+
+    def keep(self, name: str) -> Record:
+        """Take an artifact that an earlier process sent into the manifest of this one."""
+        with artifacts.fetched(self.store.client, self.run_id, name) as path:
+            record = self.records[name] = artifacts.file_record(path)
+        return record
+
+    def log_dataset(
+        self,
+        name: str,
+        digest: str,
+        source: str,
+        context: str,
+        profile: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Record a dataset as an input of the run, see `artifacts.log_dataset`."""
+        artifacts.log_dataset(
+            self.store.client, self.run_id, name, digest, source, context, profile
+        )
+
+    def commit(self, files: Mapping[str, Path] | None = None) -> dict[str, Any]:
+        """Store `files`, then the manifest of all that was sent, and say `complete`.
+
+        Raises:
+            TrackingError: something could not be stored; the run is then not complete.
+        """
+        self.curves.flush()
+        manifest = artifacts.commit(self.store.client, self.run_id, files or {}, self.records)
+        self.records.update(artifacts.manifest_records(manifest))
+        self.set_state("complete")
+        return manifest
+
+
+@contextmanager
+def open_run(
+    kind: str,
+    name: str,
+    parent_run_id: str | None = None,
+    tags: Mapping[str, Any] | None = None,
+    params: Mapping[str, Any] | None = None,
+    *,
+    store: Store | None = None,
+    experiment: str | None = None,
+    run_id: str | None = None,
+) -> Iterator[TrackedRun]:
+    """Open a run for the length of a block, and record truly how the block ended.
+
+    The run ends FINISHED; KILLED after SIGTERM or Ctrl-C; else FAILED with the reason in the tag
+    `mlpop.error`. Runs opened within and not closed end with it. A run at the top takes over the
+    run that `mlflow run` made for it.
+
+    Args:
+        kind: the noun it stands for: experiment, round, member, dynamics, simulate, observe.
+        name: its name in MLflow; also the name of the MLflow experiment of a run at the top.
+        parent_run_id: the run it is nested in.
+        tags: tags; keys without a dot get the prefix `mlpop.`.
+        params: parameters, logged under `cfg.`.
+        store: where to keep it, by default `connect()`.
+        experiment: the MLflow experiment of a run at the top, by default `name`.
+        run_id: an ended or dead run to open again instead of making a new one.
+
+    Raises:
+        TrackingError: the store cannot be used, or another living process works on `run_id`.
+    """
+    store = store or connect()
+    run: TrackedRun | None = None
+    beat: Heartbeat | None = None
+    try:
+        with shielded():
+            run = _start(store, kind, name, parent_run_id, tags or {}, experiment, run_id)
+            beat = _heartbeat(run)
+        if params:
+            run.log_params(params)
+        yield run
+    except BaseException as error:
+        if run is not None:
+            _close(run, beat, error)
+        raise
+    _close(run, beat, None)
+
+
+def status_of(error: BaseException | None) -> str:
+    """Return the MLflow status of a run whose block ended with `error`."""
+    if error is None:
+        return "FINISHED"
+    if isinstance(error, KeyboardInterrupt):
+        return "KILLED"
+    if isinstance(error, SystemExit):
+        if error.code in (None, 0):
+            return "FINISHED"
+        return "KILLED" if error.code in (EXIT_SIGINT, EXIT_SIGTERM) else "FAILED"
+    return "FAILED"
+
+
+def _start(
+    store: Store,
+    kind: str,
+    name: str,
+    parent_run_id: str | None,
+    tags: Mapping[str, Any],
+    experiment: str | None,
+    run_id: str | None,
+) -> TrackedRun:
+    client = store.client
+    given = None
+    if parent_run_id is None and run_id is None:
+        given = os.environ.get("MLFLOW_RUN_ID")
+    own = {"mlpop.kind": kind, "mlpop.name": name, "mlpop.schema": LINEAGE_SCHEMA}
+    own |= {key if "." in key else f"mlpop.{key}": v for key, v in tags.items() if v is not None}
+    own |= _owner_tags()
+    with translated(f"run '{name}' in {store.safe_uri}"):
+        if run_id is not None:
+            run = _reopen(store, run_id)
+            own["mlpop.attempt"] = str(int(run.data.tags.get("mlpop.attempt", "1")) + 1)
+        elif given is not None:
+            run = _adopt(store, given, name)
+        elif parent_run_id is not None:
+            parent = client.get_run(parent_run_id)
+            above = parent.data.tags
+            own |= {PARENT_TAG: parent_run_id, "mlpop.root": above.get("mlpop.root", parent_run_id)}
+            own |= {key: above[key] for key in INHERITED_TAGS if key in above}
+            run = client.create_run(parent.info.experiment_id, tags=_text(own), run_name=name)
+        else:
+            from mlflow.tracking.context.registry import resolve_tags
+
+            place = store.experiment_id(experiment or name)
+            run = client.create_run(place, tags=resolve_tags(_text(own)), run_name=name)
+    info = run.info
+    root_id = own.get("mlpop.root") or run.data.tags.get("mlpop.root") or info.run_id
+    tracked = TrackedRun(
+        store=store,
+        run_id=info.run_id,
+        experiment_id=info.experiment_id,
+        kind=kind,
+        name=info.run_name or name,
+        root_id=root_id,
+        parent_id=parent_run_id or run.data.tags.get(PARENT_TAG),
+        curves=CurveBuffer(
+            client,
+            info.run_id,
+            store.spill_folder / f"{info.run_id}.jsonl",
+            continued=run_id is not None,
+        ),
+    )
+    try:
+        tracked.set_tags(own | {"mlpop.root": root_id})
+    except TrackingError as error:
+        _close(tracked, None, error)
+        raise
+    with _open_runs_lock:
+        _open_runs[tracked.run_id] = tracked
+    return tracked
+
+
+def _adopt(store: Store, run_id: str, name: str) -> "Run":
+    """Take over the run that `mlflow run` made, and hide it from processes started from here."""
+    try:
+        run = store.client.get_run(run_id)
+    except Exception as error:
+        raise TrackingError(
+            f"run {run_id}, given by MLFLOW_RUN_ID, is not in {store.safe_uri}; with `mlflow run` "
+            "of a project in another folder, MLFLOW_TRACKING_URI must be absolute"
+        ) from error
+    os.environ.pop("MLFLOW_RUN_ID", None)
+    # `mlflow run --run-name` is the user's choice, a random name is nobody's
+    if _MLFLOW_GIVEN_NAME.fullmatch(run.info.run_name or ""):
+        store.client.update_run(run_id, name=name)
+    return store.client.get_run(run_id)
+
+
+def _reopen(store: Store, run_id: str) -> "Run":
+    run = store.client.get_run(run_id)
+    tags = run.data.tags
+    mine = Owner.from_tag(tags.get(OWNER_TAG)) == Owner.current()
+    if run.info.status == "RUNNING" and not mine and is_alive(tags):
+        raise TrackingError(
+            f"run {run_id} is being worked on by process {tags.get('mlpop.pid', '?')} on "
+            f"{tags.get('mlpop.host', '?')}; end it first"
+        )
+    store.client.update_run(run_id, status="RUNNING")
+    return run
+
+
+def _owner_tags() -> dict[str, str]:
+    owner = Owner.current()
+    return {
+        OWNER_TAG: owner.to_tag(),
+        "mlpop.host": owner.host,
+        "mlpop.pid": str(owner.pid),
+        HEARTBEAT_TAG: f"{time.time():.0f}",
+    }
+
+
+def _heartbeat(run: TrackedRun) -> Heartbeat:
+    client, run_id = run.store.client, run.run_id
+    return Heartbeat(lambda: client.set_tag(run_id, HEARTBEAT_TAG, f"{time.time():.0f}"))
+
+
+def _close(run: TrackedRun, beat: Heartbeat | None, error: BaseException | None) -> None:
+    """End a run; a store that is away must neither hide `error` nor hold the process up."""
+    with shielded():
+        if beat is not None:
+            beat.stop()
+        with _open_runs_lock:
+            _open_runs.pop(run.run_id, None)
+            inner = [other for other in _open_runs.values() if other.parent_id == run.run_id]
+        for other in inner:
+            _close(other, None, error or RuntimeError(f"left open when run {run.run_id} ended"))
+        status = status_of(error)
+        # after a signal only seconds are left
+        hasty = stopping() or status == "KILLED"
+        run.curves.close(CLOSE_SECONDS_STOPPING if hasty else CLOSE_SECONDS)
+        try:
+            with few_retries() if error is not None else nullcontext():
+                if error is not None and status != "FINISHED":
+                    _record(run, error)
+                with translated(f"status of run {run.run_id}"):
+                    run.store.client.set_terminated(run.run_id, status)
+        except TrackingError as failure:
+            if error is None:
+                raise
+            logger.error("run %s ended %s, which is not recorded: %s", run.run_id, status, failure)
+
+
+def _record(run: TrackedRun, error: BaseException) -> None:
+    run.set_tags({"mlpop.error": _message(error), "mlpop.state": "stopped"})
+    if isinstance(error, Exception) and not isinstance(error, MlpopError):
+        lines: Sequence[str] = traceback.format_exception(error)
+        with translated(f"artifact traceback.txt of run {run.run_id}"):
+            run.store.client.log_text(run.run_id, "".join(lines), "traceback.txt")
+
+
+def _message(error: BaseException) -> str:
+    if isinstance(error, KeyboardInterrupt):
+        return "stopped by SIGINT"
+    if isinstance(error, SystemExit):
+        names = {EXIT_SIGINT: "stopped by SIGINT", EXIT_SIGTERM: "stopped by SIGTERM"}
+        return names.get(error.code, f"ended with exit code {error.code}")  # type: ignore[call-overload]
+    text = str(error)
+    if isinstance(error, MlpopError):
+        return text
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _text(tags: Mapping[str, Any]) -> dict[str, str]:
+    return {key: str(value)[:LONGEST_TAG] for key, value in tags.items()}
+
+
+def _six_digits(value: float) -> float:
+    return float(f"{float(value):.6g}")

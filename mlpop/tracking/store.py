@@ -1,0 +1,321 @@
+"""Where runs are kept: which tracking store is used, its safe creation, and whether it answers.
+
+`MLFLOW_TRACKING_URI` decides if it is set, as anywhere in MLflow. Otherwise the store is
+embedded in the project: the file that a bare `mlflow ui` typed in the project root opens too.
+"""
+
+import logging
+import os
+import tempfile
+import threading
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
+
+from filelock import FileLock, Timeout
+
+from mlpop.errors import TrackingError
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+logger = logging.getLogger(__name__)
+
+PROJECT_FILE = "MLproject"
+SQLITE_MAGIC = b"SQLite format 3\x00"
+CREATION_TIMEOUT = 180.0  # [s] the slowest creation seen on a busy machine took 10 s
+PREFLIGHT_TRIES = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "AWS_MAX_ATTEMPTS": "2"}
+
+_few_retries_lock = threading.Lock()
+_few_retries_before: list[dict[str, str | None]] = []
+
+
+@dataclass(frozen=True)
+class Store:
+    """An open tracking store.
+
+    Attributes:
+        uri: tracking URI, absolute if it is a local file.
+        root: the folder with `MLproject` at or above the working directory, else that directory.
+        client: MLflow's client bound to `uri`.
+    """
+
+    uri: str
+    root: Path
+    client: "MlflowClient"
+
+    @property
+    def database(self) -> Path | None:
+        """The sqlite file of an embedded store, None for a server."""
+        return sqlite_file(self.uri)
+
+    @property
+    def is_default(self) -> bool:
+        """Whether a bare `mlflow ui` in the project root opens this store."""
+        return self.database == self.root / "mlflow.db"
+
+    @property
+    def spill_folder(self) -> Path:
+        """Where curves wait on this machine while the store cannot be reached."""
+        return self.root / "mlruns" / ".spill"
+
+    @property
+    def safe_uri(self) -> str:
+        """`uri` without user name and password, for messages."""
+        return without_credentials(self.uri)
+
+    def experiment_id(self, name: str) -> str:
+        """Find or create the MLflow experiment that new runs go into.
+
+        Under `mlflow run` it is the experiment of the given run, and `name` is not used; so it
+        is with `MLFLOW_EXPERIMENT_ID` and `MLFLOW_EXPERIMENT_NAME`.
+
+        Raises:
+            TrackingError: the experiment was deleted, does not exist, or cannot be created.
+        """
+        with translated(f"experiment '{name}' in {self.safe_uri}"):
+            if run_id := os.environ.get("MLFLOW_RUN_ID"):
+                return self.client.get_run(run_id).info.experiment_id
+            if experiment_id := os.environ.get("MLFLOW_EXPERIMENT_ID"):
+                return self.client.get_experiment(experiment_id).experiment_id
+            return self._find_or_create(os.environ.get("MLFLOW_EXPERIMENT_NAME") or name)
+
+    def _find_or_create(self, name: str) -> str:
+        found = self.client.get_experiment_by_name(name)
+        if found is None:
+            database = self.database
+            if database is None:
+                try:
+                    return self.client.create_experiment(name)
+                except Exception:
+                    # another client may have been faster
+                    found = self.client.get_experiment_by_name(name)
+                    if found is None:
+                        raise
+            else:
+                with _creation_lock(database):
+                    found = self.client.get_experiment_by_name(name)
+                    if found is None:
+                        return str(_open_sqlite(database).create_experiment(name))
+        if found.lifecycle_stage != "active":
+            raise TrackingError(
+                f"experiment '{name}' (id {found.experiment_id}) in {self.safe_uri} is deleted; "
+                f"restore it with `mlflow experiments restore -x {found.experiment_id}` "
+                "or use another name"
+            )
+        return str(found.experiment_id)
+
+
+def project_root(start: Path | None = None) -> Path:
+    """Return the folder with `MLproject` at or above `start` (default: the working directory)."""
+    here = (start or Path.cwd()).absolute()
+    for folder in (here, *here.parents):
+        if (folder / PROJECT_FILE).is_file():
+            return folder
+    return here
+
+
+def resolve_uri(root: Path) -> str:
+    """Return the tracking URI: `MLFLOW_TRACKING_URI` if set, else the store of `root`.
+
+    A relative sqlite path is made absolute against the working directory, as MLflow does.
+    """
+    given = os.environ.get("MLFLOW_TRACKING_URI", "")
+    if not given:
+        return _sqlite_uri(root / "mlflow.db")
+    database = sqlite_file(given)
+    if database is None or given.startswith("sqlite:////"):
+        return given
+    return _sqlite_uri(database)
+
+
+def sqlite_file(uri: str) -> Path | None:
+    """Return the absolute path of the database that a `sqlite:` URI names, else None."""
+    if not uri.startswith("sqlite:///"):
+        return None
+    return Path(unquote(urlsplit(uri).path.removeprefix("/"))).absolute()
+
+
+def without_credentials(uri: str) -> str:
+    """Return `uri` without user name and password."""
+    parts = urlsplit(uri)
+    if "@" not in parts.netloc:
+        return uri
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
+
+def connect(start: Path | None = None) -> Store:
+    """Open the tracking store, creating the embedded one if it does not exist yet.
+
+    It also becomes MLflow's own current store, so that fluent calls go to the same place.
+
+    Args:
+        start: the folder whose project is meant, by default the working directory.
+
+    Raises:
+        TrackingError: the store cannot be read, written, created or reached.
+    """
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    root = project_root(start)
+    uri = resolve_uri(root)
+    database = sqlite_file(uri)
+    if database is None and urlsplit(uri).scheme in ("", "file"):
+        raise TrackingError(
+            f"MLFLOW_TRACKING_URI={uri}: MLflow 3.17 no longer keeps runs in plain folders; "
+            f"unset it to use {root / 'mlflow.db'}, or give sqlite:///<file> or http(s)://<server>"
+        )
+
+    import mlflow
+
+    if database is not None:
+        _create(database)
+    with translated(f"tracking store {without_credentials(uri)}"):
+        mlflow.set_tracking_uri(uri)
+        client = mlflow.MlflowClient(tracking_uri=uri)
+        if database is None:
+            with few_retries():
+                client.search_experiments(max_results=1)
+    return Store(uri, root, client)
+
+
+def check_artifacts(store: Store, experiment_id: str) -> None:
+    """Write, read back and delete a small file where the artifacts of an experiment are kept.
+
+    A job of hours must not find out at its end that its results cannot be stored.
+
+    Raises:
+        TrackingError: the place cannot be written or read.
+    """
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    location = str(store.client.get_experiment(experiment_id).artifact_location)
+    name = f"preflight-{uuid.uuid4().hex}"
+    token = uuid.uuid4().hex
+    with (
+        translated(f"artifacts of experiment {experiment_id} at {without_credentials(location)}"),
+        few_retries(),
+        tempfile.TemporaryDirectory() as folder,
+    ):
+        repository = get_artifact_repository(location, tracking_uri=store.uri)
+        sent = Path(folder, name)
+        sent.write_text(token)
+        repository.log_artifact(str(sent))
+        back = Path(folder, "back")
+        back.mkdir()
+        received = Path(repository.download_artifacts(name, str(back)))
+        if received.read_text() != token:
+            raise TrackingError(f"{location}: a file read back differs from the one written")
+        try:
+            repository.delete_artifacts(name)
+        except Exception as error:
+            # a store that keeps what it is given is still a store
+            logger.debug("cannot delete %s/%s: %s", location, name, error)
+
+
+@contextmanager
+def few_retries() -> Iterator[None]:
+    """Let calls to a server that does not answer fail in seconds (MLflow's default: 4 minutes)."""
+    with _few_retries_lock:
+        _few_retries_before.append({name: os.environ.get(name) for name in PREFLIGHT_TRIES})
+        os.environ.update(PREFLIGHT_TRIES)
+    try:
+        yield
+    finally:
+        # blocks of several threads may overlap: the last to leave restores what the first found
+        with _few_retries_lock:
+            before = _few_retries_before.pop()
+            if not _few_retries_before:
+                for name, value in before.items():
+                    if value is None:
+                        os.environ.pop(name, None)
+                    else:
+                        os.environ[name] = value
+
+
+@contextmanager
+def translated(what: str) -> Iterator[None]:
+    """Turn any failure of a store into a `TrackingError` that names it.
+
+    Args:
+        what: the store, run or place that the block works on.
+    """
+    try:
+        yield
+    except TrackingError:
+        raise
+    except Exception as error:
+        # MLflow, SQLAlchemy, boto3 and requests each raise their own kinds
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise TrackingError(f"{what}: {reason[0][:500]}") from error
+
+
+def _create(database: Path) -> None:
+    folder = database.resolve().parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        head = _head(database)
+    except OSError as error:
+        raise TrackingError(f"{database}: cannot be read or created: {error}") from error
+    if head and not head.startswith(SQLITE_MAGIC):
+        raise TrackingError(
+            f"{database}: is not an sqlite database (a checkout without symbolic links puts a "
+            "text file here); delete it and start again"
+        )
+    for place in (database.resolve() if head else folder, folder):
+        if not os.access(place, os.W_OK):
+            raise TrackingError(f"{place}: is not writable; runs cannot be recorded there")
+    if next((database.parent / "mlruns").glob("[0-9]*/meta.yaml"), None) is not None:
+        logger.warning(
+            "%s holds runs of MLflow's old file store; a bare `mlflow ui` will refuse to start "
+            "until they are moved away",
+            database.parent / "mlruns",
+        )
+    with _creation_lock(database), translated(f"tracking store {database}"):
+        try:
+            _open_sqlite(database)
+        except Exception as error:
+            raise TrackingError(
+                f"{database}: cannot be opened by this MLflow: "
+                f"{(str(error).splitlines() or [type(error).__name__])[0][:300]}; if its creation "
+                "was interrupted and it holds no runs yet, delete it; if it comes from an older "
+                f"MLflow, run `mlflow db upgrade {_sqlite_uri(database)}`"
+            ) from error
+
+
+def _open_sqlite(database: Path) -> "SqlAlchemyStore":
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    # MLflow would put artifacts beside the working directory of the moment
+    beside = database.parent
+    artifacts = beside if beside.name == "mlruns" else beside / "mlruns"
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    return SqlAlchemyStore(_sqlite_uri(database), str(artifacts))
+
+
+def _sqlite_uri(database: Path) -> str:
+    return f"sqlite:///{quote(str(database))}"
+
+
+def _head(database: Path) -> bytes:
+    if not database.is_file():
+        return b""
+    with database.open("rb") as file:
+        return file.read(len(SQLITE_MAGIC))
+
+
+@contextmanager
+def _creation_lock(database: Path) -> Iterator[None]:
+    lock = FileLock(f"{database.resolve()}.lock", timeout=CREATION_TIMEOUT)
+    try:
+        lock.acquire()
+    except (Timeout, OSError) as error:
+        raise TrackingError(f"{lock.lock_file}: cannot be locked: {error}") from error
+    try:
+        yield
+    finally:
+        lock.release()
