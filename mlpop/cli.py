@@ -1,7 +1,6 @@
 """Every command of mlpop, and nothing else: parse, call, turn an error into one message."""
 
 import json
-import logging
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +10,7 @@ import click
 
 from mlpop import __version__
 from mlpop.errors import MlpopError
+from mlpop.experiment.logfile import show_on_terminal
 
 FILE = click.Path(dir_okay=False, path_type=Path)
 FOLDER = click.Path(file_okay=False, path_type=Path)
@@ -102,7 +102,7 @@ def _values(configuration: Path, assignments: tuple[str, ...] | list[str]) -> di
 def sbi(configuration: Path, assignments: tuple[str, ...], **flags: str | None) -> None:
     """Infer how pulsars are born: simulate, train, and sample the posterior at x_o."""
     from mlpop.config.sbi import SbiConfig
-    from mlpop.experiment import run_experiment
+    from mlpop.experiment.sbi import run_experiment
 
     values = _values(configuration, [*_flag_assignments(flags), *assignments])
     run_experiment(SbiConfig.parse(values, str(configuration)))
@@ -180,9 +180,7 @@ def schema(kind: str | None) -> None:
 
 def main() -> None:
     """Run the command line; exit codes: 0 done, 2 bad input or failure, 130/143 interrupted."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(message)s"))
-    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    show_on_terminal()
     try:
         cli(standalone_mode=False)
     except click.ClickException as error:

@@ -59,8 +59,15 @@ class Backend(Protocol):
     run again.
     """
 
-    name: str
-    workers: int
+    @property
+    def name(self) -> str:
+        """Short name for logs."""
+        ...
+
+    @property
+    def workers(self) -> int:
+        """Number of tasks that run at a time."""
+        ...
 
     def __enter__(self) -> Self: ...
 

@@ -22,10 +22,16 @@ from uuid import uuid4
 import cloudpickle
 import dask.config
 from distributed import Client, Future, KilledWorker, LocalCluster, Security, get_worker
+from distributed.utils import sync
 
-from mlpop.compute.base import MAX_ATTEMPTS, OnEvent, Outcome, check_run_arguments, describe
+from mlpop.compute.base import MAX_ATTEMPTS, Event, OnEvent, Outcome, check_run_arguments, describe
 from mlpop.compute.execution import dump, execute, lost_outcome, timeout_outcome
-from mlpop.compute.workers import environment_of_workers, prepare_worker, sigint_blocked
+from mlpop.compute.workers import (
+    THREAD_VARIABLES,
+    environment_of_workers,
+    prepare_worker,
+    sigint_blocked,
+)
 from mlpop.errors import ComputeError
 
 # A worker that dies before its task starts (it was queued behind another) costs no attempt.
@@ -36,6 +42,10 @@ _OWN_CLUSTER = {
     # Attempts are counted by the driver, for every backend in the same way.
     "distributed.scheduler.allowed-failures": 0,
     "distributed.scheduler.worker-saturation": 1.0,
+    # Set in the worker alone: Dask's default sets them in the driver, where a torch that is
+    # loaded later would keep to one thread.
+    "distributed.nanny.pre-spawn-environ": {},
+    "distributed.nanny.environ": dict.fromkeys(THREAD_VARIABLES, "1"),
 }
 
 
@@ -127,8 +137,8 @@ class DaskBackend:
         """See `Backend.run`."""
         check_run_arguments(max_in_flight, time_limit, max_attempts)
         client = self._connected()
-        # One task waiting behind each running one hides the way to the scheduler and back.
-        in_flight = max_in_flight or 2 * self.workers
+        # No task waits at a worker behind another, or both would go down with it.
+        in_flight = max_in_flight or self.workers
         run = _Run(client, self._own, dump(function, "the function"), tasks, on_event)
         return run.outcomes(in_flight, time_limit, max_attempts, self._connect_timeout)
 
@@ -255,9 +265,7 @@ class _Run:
 
     def _hear(self, event: tuple[float, dict[str, Any]]) -> None:
         message = event[1]
-        self._news.put(
-            (message["kind"], message["index"], message["number"], message["payload"])
-        )
+        self._news.put((message["kind"], message["index"], message["number"], message["payload"]))
 
     def _listen(self, limit: float | None) -> list[Outcome]:
         """Wait for news, until a task is over its limit at the latest; handle one piece."""
@@ -301,9 +309,7 @@ class _Run:
             return replace(outcome, attempts=count)
         except KilledWorker as error:
             reason = f"last on {error.last_worker.address}, perhaps out of memory"
-            return Outcome(
-                index, None, "failed", reason, count, attempt.seconds(), lost=True
-            )
+            return Outcome(index, None, "failed", reason, count, attempt.seconds(), lost=True)
         except Exception as error:
             return Outcome(index, None, "failed", describe(error), count, attempt.seconds())
         finally:
@@ -321,9 +327,7 @@ class _Run:
             attempt = self._flying.pop(index)
             attempt.future.cancel()
             self._end_worker(attempt)
-            yield timeout_outcome(
-                index, max(self._started[index], 1), attempt.seconds(), limit
-            )
+            yield timeout_outcome(index, max(self._started[index], 1), attempt.seconds(), limit)
 
     def _end_worker(self, attempt: _Attempt) -> None:
         """End the worker that runs `attempt`; its nanny starts a new one."""
@@ -360,16 +364,16 @@ def _run_in_worker(
     prepare_worker()
     worker = get_worker()
 
-    def tell(kind: str, thing: Any) -> None:
-        message = {
-            "kind": kind,
-            "index": index,
-            "number": number,
-            "payload": cloudpickle.dumps(thing),
-        }
-        worker.log_event(topic, message)
+    def message(kind: str, thing: Any) -> dict[str, Any]:
+        payload = cloudpickle.dumps(thing)
+        return {"kind": kind, "index": index, "number": number, "payload": payload}
+
+    def emit(event: Event) -> None:
+        worker.log_event(topic, message("event", dict(event)))
 
     function = pickle.loads(program)
-    tell("start", (worker.address, os.getpid()))
-    emit = (lambda event: tell("event", dict(event))) if with_events else None
-    return execute(function, index, partial(pickle.loads, payload), emit)
+    # Acknowledged, unlike an event: a task may kill its worker, or keep the interpreter's lock,
+    # before a buffered message leaves.
+    start = message("start", (worker.address, os.getpid()))
+    sync(worker.loop, worker.scheduler.log_event, topic=topic, msg=start)
+    return execute(function, index, partial(pickle.loads, payload), emit if with_events else None)

@@ -19,25 +19,39 @@ from typing import IO
 REPEAT_SECONDS = 1.0
 
 
-class TimeLimitReached(BaseException):
-    """Raised inside code that ran over its limit; no `except Exception` can swallow it."""
+class TimeLimitReached(Exception):
+    """Raised by `time_limit` at the end of its block if the block ran over its limit."""
+
+
+class _Interruption(BaseException):
+    """Raised inside the block: no `except Exception` there can swallow it.
+
+    Its only argument says whose limit it is: of nested limits, each ends its own block.
+    """
 
 
 @contextmanager
 def time_limit(seconds: float | None) -> Iterator[None]:
-    """Raise `TimeLimitReached` in the body once it has run for `seconds` [s] (None: never).
+    """Stop the block once it has run for `seconds` [s] (None: never); limits may be nested.
 
-    In the main thread a timer signal is used, which also ends a blocking system call; limits
-    may be nested. In another thread the interruption arrives with the next Python instruction.
+    In the main thread a timer signal is used, which also ends a blocking system call. In another
+    thread the interruption arrives with the next Python instruction.
+
+    Raises:
+        TimeLimitReached: the block was stopped.
     """
     if seconds is None:
         yield
-    elif threading.current_thread() is threading.main_thread():
-        with _limit_by_signal(seconds):
+        return
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    owner = object()
+    try:
+        with (_limit_by_signal if in_main_thread else _limit_by_thread)(seconds, owner):
             yield
-    else:
-        with _limit_by_thread(seconds):
-            yield
+    except _Interruption as interruption:
+        if interruption.args[0] is not owner:
+            raise
+        raise TimeLimitReached(f"ran over its limit of {seconds:g} s") from None
 
 
 @contextmanager
@@ -57,9 +71,9 @@ def exit_after(seconds: float | None, log: IO[str]) -> Iterator[None]:
 
 
 @contextmanager
-def _limit_by_signal(seconds: float) -> Iterator[None]:
+def _limit_by_signal(seconds: float, owner: object) -> Iterator[None]:
     def interrupt(number: int, frame: FrameType | None) -> None:
-        raise TimeLimitReached
+        raise _Interruption(owner)
 
     started = time.monotonic()
     outer_handler = signal.signal(signal.SIGALRM, interrupt)
@@ -70,12 +84,19 @@ def _limit_by_signal(seconds: float) -> Iterator[None]:
         signal.setitimer(signal.ITIMER_REAL, 0.0)
         signal.signal(signal.SIGALRM, outer_handler)
         if outer_left:
-            left = max(outer_left - (time.monotonic() - started), 1e-3)
-            signal.setitimer(signal.ITIMER_REAL, left, outer_repeat)
+            left = outer_left - (time.monotonic() - started)
+            signal.setitimer(signal.ITIMER_REAL, max(left, 1e-3), outer_repeat)
+            if left <= 0 and callable(outer_handler):
+                outer_handler(signal.SIGALRM, None)
 
 
 @contextmanager
-def _limit_by_thread(seconds: float) -> Iterator[None]:
+def _limit_by_thread(seconds: float, owner: object) -> Iterator[None]:
+    # An asynchronous exception is given as a class, which is called without arguments.
+    class Interruption(_Interruption):
+        def __init__(self) -> None:
+            super().__init__(owner)
+
     target = threading.get_ident()
     over = threading.Event()
     lock = threading.Lock()
@@ -85,7 +106,7 @@ def _limit_by_thread(seconds: float) -> Iterator[None]:
         while not over.wait(wait):
             with lock:
                 if not over.is_set():
-                    _raise_in_thread(target, TimeLimitReached)
+                    _raise_in_thread(target, Interruption)
             wait = REPEAT_SECONDS
 
     watch = threading.Thread(target=interrupt, name="time-limit", daemon=True)

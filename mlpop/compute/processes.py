@@ -15,7 +15,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import wait
 from types import TracebackType
 from typing import Any, Self
 
@@ -121,7 +121,8 @@ class ProcessesBackend:
                             lost_outcome(outcome.index, count, outcome.seconds, outcome.error)
                         )
                 for worker in self._over(time_limit):
-                    assert worker.index is not None and time_limit is not None
+                    assert worker.index is not None
+                    assert time_limit is not None
                     seconds = worker.seconds()
                     count = attempts[worker.index]
                     finished.append(timeout_outcome(worker.index, count, seconds, time_limit))
@@ -166,9 +167,7 @@ class ProcessesBackend:
         except (EOFError, OSError):
             index, seconds = worker.index, worker.seconds()
             self._discard(worker)
-            return Outcome(
-                index, None, "failed", error=worker.epitaph, seconds=seconds, lost=True
-            )
+            return Outcome(index, None, "failed", error=worker.epitaph, seconds=seconds, lost=True)
         kind, *rest = pickle.loads(message)
         if kind == "ready":
             if rest[0]:

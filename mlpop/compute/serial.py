@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Self
 
-from mlpop.compute.base import MAX_ATTEMPTS, OnEvent, Outcome, check_run_arguments, describe
+from mlpop.compute.base import MAX_ATTEMPTS, Event, OnEvent, Outcome, check_run_arguments, describe
+from mlpop.compute.execution import timeout_outcome
 from mlpop.compute.limits import TimeLimitReached, time_limit
 from mlpop.compute.workers import SingleThread
 
@@ -56,22 +57,16 @@ def _outcomes(
 ) -> Iterator[Outcome]:
     single_thread = SingleThread()
     for index, task in enumerate(tasks):
-        arguments: tuple[Any, ...] = (task,)
-        if on_event is not None:
-            arguments = (task, lambda event, i=index: on_event(i, event))
+        listener = None if on_event is None else _Listener(index, on_event)
+        arguments = (task,) if listener is None else (task, listener)
         started = time.perf_counter()
         try:
             with time_limit(limit):
                 value = single_thread(function, *arguments)
             outcome = Outcome(index, value, "ok", seconds=time.perf_counter() - started)
         except TimeLimitReached:
-            outcome = Outcome(
-                index,
-                None,
-                "timeout",
-                error=f"ran over its limit of {limit:g} s",
-                seconds=time.perf_counter() - started,
-            )
+            seconds = time.perf_counter() - started
+            outcome = timeout_outcome(index, 1, seconds, limit or 0.0)
         except Exception as error:
             outcome = Outcome(
                 index,
@@ -81,4 +76,22 @@ def _outcomes(
                 seconds=time.perf_counter() - started,
                 traceback=traceback.format_exc(),
             )
+        if listener is not None and listener.error is not None:
+            raise listener.error
         yield outcome
+
+
+class _Listener:
+    """The `emit` of one task; keeps an error of `on_event`, which is the caller's to handle."""
+
+    def __init__(self, index: int, on_event: OnEvent) -> None:
+        self.error: Exception | None = None
+        self._index = index
+        self._on_event = on_event
+
+    def __call__(self, event: Event) -> None:
+        try:
+            self._on_event(self._index, event)
+        except Exception as error:
+            self.error = error
+            raise

@@ -5,6 +5,7 @@ Each check yields pairs of a field path and a message; the configuration lists a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,8 @@ Problem = tuple[str, str]
 
 SKY_MAPS = ("position_map_radec", "velocity_map_vra", "velocity_map_vdec")
 PPDOT_MAPS = ("ppdot_map", "ppdot_map_fluxes")
+
+YEARS_PER_CENTURY = 100
 
 
 class ExperimentFacts:
@@ -264,16 +267,24 @@ def _truth(config: SbiConfig, theta: dict[str, float]) -> Iterator[Problem]:
 
 
 def _database(config: SbiConfig) -> Iterator[Problem]:
-    database = config.dyn_data_loader
-    if (
-        ExperimentFacts(config).makes_maps
-        and database.dataset_path is None
-        and database.database is None
-    ):
+    if not ExperimentFacts(config).makes_maps:
+        return
+    data = config.dyn_data_loader
+    if data.dataset_path is None and data.database is None:
         yield (
             "dyn_data_loader",
             "must have dataset_path or database: pulsar populations are simulated from it",
         )
+    elif data.database is not None:
+        rate = config.simulator.pulsar.population.birth_rate_max
+        needed = math.ceil(rate * data.database.t_age_max / YEARS_PER_CENTURY)
+        if data.database.NS_number < needed:
+            yield (
+                "dyn_data_loader.database.NS_number",
+                f"must be at least {needed}, the stars born in t_age_max at "
+                f"simulator.args.population.birth_rate_max = {rate:g} per century (or lower "
+                f"that), found {data.database.NS_number}",
+            )
 
 
 def _methods(config: SbiConfig) -> Iterator[Problem]:

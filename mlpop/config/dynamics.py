@@ -121,9 +121,10 @@ class DynamicsConfig(StrictModel):
         """
         unknown = sorted(set(theta) - self.sweepable())
         if unknown:
+            allowed = ", ".join(sorted(self.sweepable()))
             raise ConfigError(
                 f"theta: {', '.join(unknown)} cannot be overridden in the dynamics; "
-                f"with kick_model '{self.kick_model}' allowed: {', '.join(sorted(self.sweepable()))}"
+                f"with kick_model '{self.kick_model}' allowed: {allowed}"
             )
         changes = {name: float(value) for name, value in theta.items()}
         return self.parse({**self.model_dump(exclude_unset=True), **changes}, source="theta")

@@ -89,6 +89,9 @@ def nearest(value: Any, names: Sequence[str]) -> str | None:
         return None
     by_lower = {name.lower(): name for name in names}
     close = difflib.get_close_matches(value.lower(), list(by_lower), n=1)
+    holders = [name for name in by_lower if len(value) > 2 and value.lower() in name]
+    if not close and len(holders) == 1:
+        close = holders
     return by_lower[close[0]] if close else None
 
 

@@ -87,6 +87,10 @@ class ObserveConfig(StrictModel):
             )
         if not self.regions:
             raise Refused(("regions", f"must name at least one of {', '.join(SURVEYS)}"))
+        if absent := [name for name in self.generator.surveys if name not in self.regions]:
+            raise Refused(
+                ("regions", f"lacks {', '.join(absent)}, of which generator.surveys wants maps")
+            )
         return self
 
     @property

@@ -153,7 +153,8 @@ class PopulationConfig(StrictModel):
     mean_spectral_index: float = -1.8
     std_spectral_index: float = Field(default=0.0, ge=0)
 
-    tsky_model: Literal["narayan87", "healpix"] = "narayan87"
+    tsky_model: Literal["database", "narayan87", "healpix"] = "database"
+    """Sky temperature; `database` takes the column of the stellar database as it was built."""
     tsky_map: str | None = None
     """HEALPix FITS file of the 408-MHz sky, for `healpix`."""
     tau_sc_log10_sigma: float = Field(default=0.5, ge=0)
@@ -254,6 +255,17 @@ class PopulationConfig(StrictModel):
                 raise ConfigError(f"labels: {one_of(label, SWEEPABLE + DYNAMICS_SWEEPABLE)}")
             if reason := _foreign(label, choices):
                 raise ConfigError(f"labels: {label}: {reason}")
+
+
+def given(value: float | None) -> float:
+    """Return a number that belongs to the chosen model.
+
+    Raises:
+        ConfigError: it is null; the caller read a key of a model that was not chosen.
+    """
+    if value is None:
+        raise ConfigError("population: a parameter of a model that is not chosen was read")
+    return value
 
 
 def _by_field_name(values: Mapping[str, Any]) -> dict[str, Any]:

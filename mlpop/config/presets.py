@@ -93,7 +93,7 @@ MODEL_DEFAULTS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
         },
         "lum_radio_ppdot": {"L_radio_log10_mean": 35.5, "epsilon_L": 0.5},
     },
-    "tsky_model": {"narayan87": {}, "healpix": {"tsky_map": None}},
+    "tsky_model": {"database": {}, "narayan87": {}, "healpix": {"tsky_map": None}},
 }
 """Keys that only some choices of a model have, with their defaults there."""
 
@@ -103,6 +103,6 @@ MODEL_CHOICES: Mapping[str, str] = {
     "magneto_thermal_model": "BSk24_dip-tor_heavy",
     "radio_beam_model": "standard_period_cone",
     "radio_luminosity_model": "lum_radio_edot",
-    "tsky_model": "narayan87",
+    "tsky_model": "database",
 }
 """The default choice of each model."""

@@ -36,8 +36,6 @@ def _path_component(value: str) -> str:
     return value
 
 
-SCHEMA_DIALECT = "https://json-schema.org/draft/2020-12/schema"
-
 FileName = Annotated[str, AfterValidator(_path_component)]
 
 
@@ -124,10 +122,3 @@ class SbiConfig(StrictModel):
     def resolved(self) -> dict[str, Any]:
         """Return every field as JSON values, defaults written out; parses to the same launch."""
         return self.model_dump(mode="json") | {"generator": self.map_generator.model_dump()}
-
-
-def schema() -> dict[str, Any]:
-    """Return the JSON schema of the file."""
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema"
-    } | SbiConfig.model_json_schema()

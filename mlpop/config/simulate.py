@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from mlpop.config.base import StrictModel
 from mlpop.config.compute import ComputeConfig
+from mlpop.config.data import DynamicalDataConfig
 from mlpop.config.fields import Count, Folder, Fraction, Name, Natural
 from mlpop.config.generator import GeneratorConfig
 from mlpop.config.messages import Refused, show
@@ -45,6 +46,8 @@ class SimulateConfig(StrictModel):
     name: Name = "simulations"
     """Experiment name in the tracking store."""
     simulator: SimulatorConfig = Field(default_factory=SimulatorConfig)
+    dyn_data_loader: DynamicalDataConfig = Field(default_factory=DynamicalDataConfig)
+    """The stellar database of the pulsar simulator."""
     sampling_type: SamplingType = "random"
     """`grid`, `random`, `lhs` (Latin hypercube) or `sobol`."""
     sampling_size: Count | None = None

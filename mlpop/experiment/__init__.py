@@ -1,0 +1,1 @@
+"""Launches: the round loop and the commands beside it; effects happen here."""

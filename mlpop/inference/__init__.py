@@ -1,0 +1,57 @@
+"""From simulations to a calibrated posterior: estimators, training, ensembles, coverage."""
+
+from mlpop.inference.checkpoint import EpochRecord, TrainingState, load_state, save_state
+from mlpop.inference.coverage import CoverageResult, compute_coverage, coverage_curve
+from mlpop.inference.curves import training_statistics
+from mlpop.inference.diagnostics import Calibration, calibrate, write_coverage
+from mlpop.inference.ensemble import MemberResult, MemberTask, member_tasks, train_member
+from mlpop.inference.estimators import EmbeddingSpec, EmbedOnce, EstimatorSpec, build_estimator
+from mlpop.inference.posterior import EnsemblePosterior, SamplingError
+from mlpop.inference.prior import Prior, make_prior
+from mlpop.inference.rng import generator_from_seed
+from mlpop.inference.store import (
+    load_ensemble,
+    load_estimator,
+    load_posterior,
+    save_estimator,
+    save_posterior,
+    write_user_pickles,
+)
+from mlpop.inference.training import TrainingOptions, TrainingReport, fit, validation_split
+
+__all__ = [
+    "Calibration",
+    "CoverageResult",
+    "EmbedOnce",
+    "EmbeddingSpec",
+    "EnsemblePosterior",
+    "EpochRecord",
+    "EstimatorSpec",
+    "MemberResult",
+    "MemberTask",
+    "Prior",
+    "SamplingError",
+    "TrainingOptions",
+    "TrainingReport",
+    "TrainingState",
+    "build_estimator",
+    "calibrate",
+    "compute_coverage",
+    "coverage_curve",
+    "fit",
+    "generator_from_seed",
+    "load_ensemble",
+    "load_estimator",
+    "load_posterior",
+    "load_state",
+    "make_prior",
+    "member_tasks",
+    "save_estimator",
+    "save_posterior",
+    "save_state",
+    "train_member",
+    "training_statistics",
+    "validation_split",
+    "write_coverage",
+    "write_user_pickles",
+]

@@ -32,7 +32,7 @@ MAX_STORED = 200_000_000
 """Most numbers of posterior samples that are kept; beyond, every k-th draw is."""
 
 _DRAWS_AT_ONCE = 2**21
-_MAX_FACTOR = 100
+_MAX_FACTOR = 300
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def compute_coverage(
         )
     count, dimension = physical.shape
     low, high = np.array(prior.low), np.array(prior.high)
-    inside = ((physical >= low) & (physical <= high)).all(1)
+    inside = np.all((physical >= low) & (physical <= high), axis=1)
     truth = prior.to_scaled(physical)
     thinning = max(1, -(-count * num_samples * dimension // MAX_STORED))
     box_width = prior.scaled_high - prior.scaled_low

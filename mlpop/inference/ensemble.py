@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mlpop.errors import DataError
 from mlpop.inference.checkpoint import EpochRecord, load_state, save_state
-from mlpop.inference.estimators import EmbedOnce, EstimatorSpec, build_estimator
+from mlpop.inference.estimators import EstimatorSpec, build_estimator
 from mlpop.inference.rng import generator_from_seed, one_thread
 from mlpop.inference.store import load_estimator, save_estimator
 from mlpop.inference.training import TrainingOptions, fit
@@ -32,7 +32,8 @@ class MemberTask:
         validation: row numbers of the validation set.
         spec: what to build.
         options: how to train.
-        seed: of initial weights and order of batches.
+        init_seed: of the initial weights.
+        training_seed: of the order of batches and of dropout.
         data_digest: identifies the data; a checkpoint of other data is not continued.
         start_from: folder of a trained estimator to go on from, instead of new weights.
         checkpoint_seconds: at least so long from one checkpoint to the next.
@@ -45,7 +46,8 @@ class MemberTask:
     validation: tuple[int, ...]
     spec: EstimatorSpec
     options: TrainingOptions
-    seed: int
+    init_seed: int
+    training_seed: int
     data_digest: str = ""
     start_from: str | None = None
     checkpoint_seconds: float = 60.0
@@ -58,7 +60,7 @@ class MemberTask:
             "spec": self.spec.model_dump(mode="json"),
             "options": self.options.model_dump(mode="json", exclude={"max_num_epochs"}),
             "validation": self.validation,
-            "seed": self.seed,
+            "seeds": (self.init_seed, self.training_seed),
             "data": self.data_digest,
             "start_from": self.start_from,
         }
@@ -96,9 +98,8 @@ def train_member(task: MemberTask, emit: Emit | None = None) -> MemberResult:
     folder = Path(task.folder)
     with one_thread():
         theta, x = _load(task.theta_path), _load(task.x_path)
-        generator = generator_from_seed(task.seed)
         if task.start_from is None:
-            estimator = build_estimator(task.spec, theta, x, generator)
+            estimator = build_estimator(task.spec, theta, x, generator_from_seed(task.init_seed))
         else:
             estimator, spec = load_estimator(Path(task.start_from))
             if spec != task.spec:
@@ -126,7 +127,7 @@ def train_member(task: MemberTask, emit: Emit | None = None) -> MemberResult:
             theta,
             x,
             validation=torch.tensor(task.validation),
-            generator=generator,
+            generator=generator_from_seed(task.training_seed),
             options=task.options,
             state=state,
             on_epoch=on_epoch,
@@ -138,7 +139,8 @@ def train_member(task: MemberTask, emit: Emit | None = None) -> MemberResult:
             "best_loss": report.best_loss,
             "epochs": len(report.history),
             "stopped": report.stopped,
-            "seed": task.seed,
+            "init_seed": task.init_seed,
+            "training_seed": task.training_seed,
             "fingerprint": task.fingerprint,
         }
         save_estimator(folder, estimator.to("cpu"), task.spec, record)
@@ -155,7 +157,7 @@ def train_member(task: MemberTask, emit: Emit | None = None) -> MemberResult:
 
 def member_tasks(
     folders: Sequence[Path],
-    seeds: Sequence[int],
+    seeds: Sequence[tuple[int, int]],
     *,
     theta_path: Path,
     x_path: Path,
@@ -167,6 +169,12 @@ def member_tasks(
 ) -> list[MemberTask]:
     """Return the tasks of an ensemble: same data, split and architecture, own seeds.
 
+    Args:
+        folders: one a member, where its estimator goes.
+        seeds: of every member, of its initial weights and of its training.
+        theta_path, x_path, validation, spec, options, data_digest: see `MemberTask`.
+        start_from: estimators to go on from, one a member; None for new weights.
+
     Raises:
         DataError: seeds repeat, or the numbers of folders, seeds and starts differ.
     """
@@ -176,7 +184,7 @@ def member_tasks(
             f"an ensemble needs one folder and one seed a member, but got {len(folders)} "
             f"folders, {len(seeds)} seeds and {len(starts)} estimators to start from"
         )
-    if len(set(seeds)) != len(seeds):
+    if len({init for init, _ in seeds}) != len(seeds):
         raise DataError(f"two members would be copies: the seeds {list(seeds)} repeat")
     rows = tuple(int(row) for row in validation)
     return [
@@ -187,28 +195,12 @@ def member_tasks(
             rows,
             spec,
             options,
-            seed,
+            *pair,
             data_digest,
             None if start is None else str(start),
         )
-        for folder, seed, start in zip(folders, seeds, starts, strict=True)
+        for folder, pair, start in zip(folders, seeds, starts, strict=True)
     ]
-
-
-def load_ensemble(folders: Sequence[Path]) -> list[EmbedOnce]:
-    """Load the trained estimators of `folders`.
-
-    Raises:
-        DataError: one cannot be read, or they are not about the same theta and x.
-    """
-    loaded = [load_estimator(folder) for folder in folders]
-    kinds = {(spec.x_shape, spec.low, spec.high) for _, spec in loaded}
-    if len(kinds) != 1:
-        raise DataError(
-            f"the {len(loaded)} members do not belong together: they differ in the shape of x or "
-            "in the prior"
-        )
-    return [estimator for estimator, _ in loaded]
 
 
 def _load(path: str) -> Tensor:

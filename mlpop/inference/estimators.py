@@ -5,6 +5,7 @@ import warnings
 from typing import Any, Literal
 
 import torch
+from nflows.transforms.permutations import RandomPermutation
 from pydantic import Field, field_validator, model_validator
 from sbi.neural_nets import posterior_nn
 from sbi.neural_nets.estimators import ConditionalDensityEstimator
@@ -62,6 +63,8 @@ class EstimatorSpec(StrictModel):
             raise ValueError(f"low {self.low} must be below high {self.high}")
         if min(self.x_shape) < 1:
             raise ValueError(f"x_shape {self.x_shape} must be positive")
+        if self.model == "maf" and self.num_transforms < 2 and len(self.low) > 1:
+            raise ValueError("maf needs num_transforms of at least 2, or one label ignores x")
         return self
 
 
@@ -190,6 +193,8 @@ def build_estimator(
             num_transforms=spec.num_transforms,
             num_components=spec.num_components,
         )(theta, torch.zeros(len(theta), width))
+        if spec.model == "maf":
+            _change_first_label(head)
     return EmbedOnce(head, embedding, theta.shape[1:], x.shape[1:])
 
 
@@ -198,6 +203,20 @@ def empty_estimator(spec: EstimatorSpec) -> EmbedOnce:
     theta = torch.tensor([spec.low, spec.high])
     x = torch.stack([torch.zeros(spec.x_shape), torch.ones(spec.x_shape)])
     return build_estimator(spec, theta, x, generator_from_seed(0))
+
+
+def _change_first_label(flow: nn.Module) -> None:
+    """Redraw the permutations of a flow until each puts another label in front.
+
+    The first label of an nflows autoregressive transform does not see the context. sbi's random
+    permutations leave the same label in front of all transforms with a chance of 1/16 for two
+    labels and five transforms; its posterior would then be the prior, whatever x is.
+    """
+    for module in flow.modules():
+        if isinstance(module, RandomPermutation):
+            order: Tensor = module.get_buffer("_permutation")
+            while len(order) > 1 and order[0] == 0:
+                order.copy_(torch.randperm(len(order)))
 
 
 def _standardize(x: Tensor, mode: Standardization) -> Standardize:

@@ -156,7 +156,7 @@ class Prior:
     def _scale(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         if self.scaling is None:
             return values
-        return np.asarray(self.scaling.scaled(values), dtype=np.float64)
+        return np.asarray(self.scaling.scale(values), dtype=np.float64)
 
 
 def make_prior(

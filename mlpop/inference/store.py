@@ -4,21 +4,24 @@ import hashlib
 import json
 import os
 import pickle
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import sbi
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
-from sbi.inference.posteriors import DirectPosterior
 from torch import Tensor
 
 from mlpop.errors import ConfigError, DataError
 from mlpop.inference.estimators import EmbedOnce, EstimatorSpec, empty_estimator
+from mlpop.inference.posterior import EnsemblePosterior
 from mlpop.inference.prior import Prior
+
+if TYPE_CHECKING:
+    from sbi.inference.posteriors import DirectPosterior
 
 WEIGHTS = "estimator.safetensors"
 DESCRIPTION = "estimator.json"
@@ -91,6 +94,67 @@ def read_record(folder: Path) -> dict[str, Any]:
     return description
 
 
+def load_ensemble(folders: Sequence[Path]) -> list[EmbedOnce]:
+    """Load the trained estimators of `folders`.
+
+    Raises:
+        DataError: one cannot be read, or they are not about the same theta and x.
+    """
+    loaded = [load_estimator(folder) for folder in folders]
+    kinds = {(spec.x_shape, spec.low, spec.high) for _, spec in loaded}
+    if len(kinds) != 1:
+        raise DataError(
+            f"the {len(loaded)} members do not belong together: they differ in the shape of x or "
+            "in the prior"
+        )
+    return [estimator for estimator, _ in loaded]
+
+
+def save_posterior(path: Path, posterior: EnsemblePosterior, folders: Sequence[Path]) -> None:
+    """Write what `load_posterior` needs besides the members' own files.
+
+    Args:
+        path: the JSON file to write.
+        posterior: what to save.
+        folders: where its members were saved, in their order; recorded relative to `path`.
+
+    Raises:
+        DataError: the number of folders is not that of the members.
+    """
+    if len(folders) != len(posterior.members):
+        raise DataError(
+            f"{path}: the posterior has {len(posterior.members)} members, but got "
+            f"{len(folders)} folders"
+        )
+    write_json(
+        path,
+        {
+            "members": [os.path.relpath(folder, path.parent) for folder in folders],
+            "weights": posterior.probabilities.double().tolist(),
+            "prior": posterior.prior.to_dict(),
+            "input_scaling": posterior.input_scaling,
+        },
+    )
+
+
+def load_posterior(path: Path) -> EnsemblePosterior:
+    """Load the posterior that `save_posterior` wrote.
+
+    Raises:
+        DataError: a file is missing or damaged.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        return EnsemblePosterior(
+            load_ensemble([path.parent / folder for folder in values["members"]]),
+            Prior.from_dict(values["prior"]),
+            values["weights"],
+            values["input_scaling"],
+        )
+    except (OSError, json.JSONDecodeError, KeyError, TypeError) as error:
+        raise DataError(f"{path}: the posterior cannot be read: {error!r}") from None
+
+
 @dataclass
 class TrainedInference:
     """What `inference.pickle` holds for users: enough for `inference.build_posterior()`."""
@@ -99,8 +163,11 @@ class TrainedInference:
     prior: Prior
     summary: dict[str, Any]
 
-    def build_posterior(self, density_estimator: EmbedOnce | None = None) -> DirectPosterior:
+    def build_posterior(self, density_estimator: EmbedOnce | None = None) -> "DirectPosterior":
         """Return sbi's posterior over scaled theta, of this or of the given estimator."""
+        # sbi.inference takes seconds to import, and only notebooks come here
+        from sbi.inference.posteriors import DirectPosterior
+
         return DirectPosterior(density_estimator or self.estimator, self.prior.box)
 
 

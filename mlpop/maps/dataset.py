@@ -159,8 +159,11 @@ def dataset_digest(folder: Path, *, index_file: str = FULL_CSV) -> str:
             digest.update("\x1f".join(row[k] for k in kept).encode() + b"\x1e")
     index = DatasetIndex.read(folder / index_file)
     digest.update("\x1f".join(index.header).encode() + b"\x1e")
-    digest.update(index.label_values(index.labels).astype("<f8").tobytes())
+    labels = [label for label in index.labels if label not in index.empty_columns]
+    digest.update(index.label_values(labels).astype("<f8").tobytes())
     for channel in index.channels:
+        if INPUT_PREFIX + channel in index.empty_columns:
+            continue
         for values in stored_maps(index, channel):
             content = np.ascontiguousarray(values)
             content = content.astype(content.dtype.newbyteorder("<"), copy=False)

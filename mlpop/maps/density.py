@@ -5,7 +5,7 @@ An array's first axis is the period, right ascension or x; its second the period
 declination, y or z.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -42,68 +42,75 @@ Maps = dict[str, NDArray]
 
 
 def survey_maps(
-    catalogue: Catalogue,
-    survey: Survey,
-    generator: GeneratorConfig,
-    rng: np.random.Generator | None,
-    *,
-    flux_catalogue: Catalogue | None = None,
+    catalogue: Catalogue, survey: Survey, generator: GeneratorConfig, rng: np.random.Generator
 ) -> Maps:
-    """The five maps of one survey.
+    """The five maps of one survey of a simulated population.
 
     Args:
         catalogue: columns of the detected pulsars, each (n,): `ra`, `dec` [deg], `pm_ra`,
             `pm_dec` [mas/yr], `P` [s], `P_dot` [s/s], `S_radio_obs_mean_1400` [Jy].
         survey: the survey's name in the maps.
         generator: resolution, limits, smoothing.
-        rng: draws the stars of the flux map where there are more than the census holds;
-            None puts all of them in.
-        flux_catalogue: pulsars of the flux map where they are another list: `P`, `P_dot`,
-            `S_radio_obs_mean_1400`. The proper motions of `catalogue` may then be missing.
+        rng: draws the stars of the flux map where there are more than the census holds.
 
     Returns:
         Map by name: counts on the sky, mean |pm_ra| and |pm_dec| [mas/yr], counts in period and
-        period derivative, mean log10 flux [dex of Jy]. Maps whose columns are missing are left
-        out, but only with `flux_catalogue`.
+        period derivative, mean flux [log10 of Jy].
 
     Raises:
         DataError: a column is missing, or columns differ in length.
     """
-    observed = flux_catalogue is not None
-    needed = ["ra", "dec", "P", "P_dot"] if observed else [*_SURVEY_COLUMNS]
-    columns = _columns(catalogue, needed, f"catalogue of {survey}")
-    sky, plane = _sky_grid(generator), _ppdot_grid(generator)
-    sky_cells = sky.cells(columns["ra"], columns["dec"])
-    stack = [sky.counts(sky_cells)]
-    kinds = ["position_map_radec"]
-    if not observed:
-        stack += [sky.average(sky_cells, np.abs(columns[c]), 0.0) for c in ("pm_ra", "pm_dec")]
-        kinds += ["velocity_map_vra", "velocity_map_vdec"]
-    sky_maps = smooth(
-        np.stack(stack),
-        sigma=generator.smoothing_sigma,
-        wrap_first=generator.boundary == "wrap_ra",
-    )
-    if flux_catalogue is None:
-        cells = plane.cells(columns["P"], columns["P_dot"])
-        log_flux = _log10_flux(columns[FLUX_COLUMN])
-        limit = generator.flux_subsample.get(survey)
-        usable = np.isfinite(log_flux) & np.isfinite(columns["P"]) & np.isfinite(columns["P_dot"])
-        chosen = np.flatnonzero(usable)
-        if rng is not None and limit is not None and len(chosen) > limit:
-            chosen = rng.choice(chosen, size=limit, replace=False)
-        flux_cells, log_flux = cells[chosen], log_flux[chosen]
-    else:
-        cells = plane.cells(columns["P"], columns["P_dot"])
-        flux = _columns(flux_catalogue, ["P", "P_dot", FLUX_COLUMN], f"flux catalogue of {survey}")
-        flux_cells = plane.cells(flux["P"], flux["P_dot"])
-        log_flux = _log10_flux(flux[FLUX_COLUMN])
-    plane_maps = _ppdot_maps(plane, cells, flux_cells, log_flux, generator)
-    found = [
-        *zip(kinds, sky_maps, strict=True),
-        *zip(("ppdot_map", FLUX_KIND), plane_maps, strict=True),
+    columns = _columns(catalogue, _SURVEY_COLUMNS, f"catalogue of {survey}")
+    plane = _ppdot_grid(generator)
+    cells = plane.cells(columns["P"], columns["P_dot"])
+    log_flux = _log10_flux(columns[FLUX_COLUMN])
+    usable = np.isfinite(log_flux) & np.isfinite(columns["P"]) & np.isfinite(columns["P_dot"])
+    chosen = np.flatnonzero(usable)
+    limit = generator.flux_subsample.get(survey)
+    if limit is not None and len(chosen) > limit:
+        chosen = rng.choice(chosen, size=limit, replace=False)
+    made = [
+        *_sky_maps(columns, generator, ("pm_ra", "pm_dec")),
+        *_ppdot_maps(plane, cells, generator, cells[chosen], log_flux[chosen]),
     ]
-    return {f"survey_{survey}_{kind}": values.astype(generator.dtype) for kind, values in found}
+    return _named(survey, (*KINDS, FLUX_KIND), made, generator)
+
+
+def observed_survey_maps(
+    catalogue: Catalogue,
+    flux_catalogue: Catalogue | None,
+    survey: Survey,
+    generator: GeneratorConfig,
+) -> Maps:
+    """The maps of one survey of the sky: no velocities, and fluxes of other pulsars than counts.
+
+    Args:
+        catalogue: `ra`, `dec` [deg], `P` [s], `P_dot` [s/s] of the survey's pulsars, each (n,).
+        flux_catalogue: `P`, `P_dot`, `S_radio_obs_mean_1400` [Jy] of those with a measured
+            flux; None makes no flux map.
+        survey: the survey's name in the maps.
+        generator: resolution, limits, smoothing.
+
+    Returns:
+        Map by name: counts on the sky, counts in period and period derivative, mean flux.
+
+    Raises:
+        DataError: a column is missing, or columns differ in length.
+    """
+    columns = _columns(catalogue, ("ra", "dec", "P", "P_dot"), f"catalogue of {survey}")
+    plane = _ppdot_grid(generator)
+    cells = plane.cells(columns["P"], columns["P_dot"])
+    kinds = ["position_map_radec", "ppdot_map"]
+    made = [*_sky_maps(columns, generator, ())]
+    if flux_catalogue is None:
+        made += _ppdot_maps(plane, cells, generator)
+    else:
+        source = f"flux catalogue of {survey}"
+        flux = _columns(flux_catalogue, ("P", "P_dot", FLUX_COLUMN), source)
+        flux_cells = plane.cells(flux["P"], flux["P_dot"])
+        made += _ppdot_maps(plane, cells, generator, flux_cells, _log10_flux(flux[FLUX_COLUMN]))
+        kinds.append(FLUX_KIND)
+    return _named(survey, kinds, made, generator)
 
 
 def population_maps(
@@ -144,48 +151,30 @@ def final_population_maps(table: Catalogue, generator: GeneratorConfig) -> Maps:
     Raises:
         DataError: a column is missing, or columns differ in length.
     """
-    optional = [FLUX_COLUMN] if FLUX_COLUMN in table else []
-    columns = _columns(table, [*_POPULATION_COLUMNS, *optional], "final population")
+    fluxes = (FLUX_COLUMN,) if FLUX_COLUMN in table else ()
+    columns = _columns(table, (*_POPULATION_COLUMNS, *fluxes), "final population")
     limit, n = generator.xyz_limit_kpc, generator.resolution_dyn
     galaxy = Grid(Axis(-limit, limit, n), Axis(-limit, limit, n))
-    x = columns["r"] * np.cos(columns["phi"])
-    y = columns["r"] * np.sin(columns["phi"])
+    with np.errstate(invalid="ignore"):
+        x = columns["r"] * np.cos(columns["phi"])
+        y = columns["r"] * np.sin(columns["phi"])
     xy, xz = galaxy.cells(x, y), galaxy.cells(x, columns["z"])
-    sky = _sky_grid(generator)
-    sky_cells = sky.cells(columns["ra"], columns["dec"])
-    sigma = generator.smoothing_sigma
-    galactic_maps = smooth(
-        np.stack(
-            [
-                galaxy.counts(xy),
-                galaxy.counts(xz),
-                *(galaxy.average(xy, np.abs(columns[c]), 0.0) for c in ("v_r", "v_phi", "v_z")),
-            ]
-        ),
-        sigma=sigma,
+    speeds = [galaxy.average(xy, np.abs(columns[c]), 0.0) for c in ("v_r", "v_phi", "v_z")]
+    galactic = smooth(
+        np.stack([galaxy.counts(xy), galaxy.counts(xz), *speeds]), sigma=generator.smoothing_sigma
     )
-    sky_maps = smooth(
-        np.stack(
-            [
-                sky.counts(sky_cells),
-                *(sky.average(sky_cells, np.abs(columns[c]), 0.0) for c in ("pm_ra", "pm_dec")),
-            ]
-        ),
-        sigma=sigma,
-        wrap_first=generator.boundary == "wrap_ra",
-    )
+    sky = _sky_maps(columns, generator, ("pm_ra", "pm_dec"))
     plane = _ppdot_grid(generator)
     cells = plane.cells(columns["P"], columns["P_dot"])
-    log_flux = _log10_flux(columns.get(FLUX_COLUMN, np.zeros_like(columns["P"])))
-    plane_maps = _ppdot_maps(plane, cells, cells, log_flux, generator)
+    weights = (cells, _log10_flux(columns[FLUX_COLUMN])) if fluxes else ()
     made = [
-        *galactic_maps[:2],
-        sky_maps[0],
-        *galactic_maps[2:],
-        *sky_maps[1:],
-        *plane_maps[: 1 + len(optional)],
+        *galactic[:2],
+        sky[0],
+        *galactic[2:],
+        *sky[1:],
+        *_ppdot_maps(plane, cells, generator, *weights),
     ]
-    names = (*POPULATION_CHANNELS, *(FLUX_KIND for _ in optional))
+    names = (*POPULATION_CHANNELS, FLUX_KIND)[: len(made)]
     return {name: m.astype(generator.dtype) for name, m in zip(names, made, strict=True)}
 
 
@@ -231,17 +220,40 @@ def _ppdot_grid(generator: GeneratorConfig) -> Grid:
     return Grid(Axis(*generator.p_limits, n, log=True), Axis(*generator.pdot_limits, n, log=True))
 
 
+def _sky_maps(
+    columns: Mapping[str, Array], generator: GeneratorConfig, motions: tuple[str, ...]
+) -> list[Array]:
+    sky = _sky_grid(generator)
+    cells = sky.cells(columns["ra"], columns["dec"])
+    maps = [sky.counts(cells), *(sky.average(cells, np.abs(columns[c]), 0.0) for c in motions)]
+    closed = generator.boundary == "wrap_ra"
+    return [*smooth(np.stack(maps), sigma=generator.smoothing_sigma, wrap_first=closed)]
+
+
 def _ppdot_maps(
     plane: Grid,
     cells: NDArray[np.intp],
-    flux_cells: NDArray[np.intp],
-    log_flux: Array,
     generator: GeneratorConfig,
-) -> tuple[Array, Array]:
-    # Smoothing the excess over the fill keeps cells far from any star at the fill exactly.
-    excess = plane.average(flux_cells, log_flux, generator.empty_flux) - generator.empty_flux
-    counts, flux = smooth(np.stack([plane.counts(cells), excess]), sigma=generator.smoothing_sigma)
-    return counts, flux + generator.empty_flux
+    flux_cells: NDArray[np.intp] | None = None,
+    log_flux: Array | None = None,
+) -> list[Array]:
+    maps = [plane.counts(cells)]
+    if flux_cells is not None and log_flux is not None:
+        # Smoothing the excess over the fill keeps cells far from any star at the fill exactly.
+        maps.append(
+            plane.average(flux_cells, log_flux, generator.empty_flux) - generator.empty_flux
+        )
+    made = [*smooth(np.stack(maps), sigma=generator.smoothing_sigma)]
+    return [*made[:1], *(excess + generator.empty_flux for excess in made[1:])]
+
+
+def _named(
+    survey: Survey, kinds: Sequence[str], made: Sequence[Array], generator: GeneratorConfig
+) -> Maps:
+    return {
+        f"survey_{survey}_{kind}": values.astype(generator.dtype)
+        for kind, values in zip(kinds, made, strict=True)
+    }
 
 
 def _log10_flux(flux: Array) -> Array:
@@ -262,9 +274,7 @@ def _find(
     )
 
 
-def _columns(
-    table: Catalogue, names: tuple[str, ...] | list[str], source: str
-) -> dict[str, Array]:
+def _columns(table: Catalogue, names: Sequence[str], source: str) -> dict[str, Array]:
     missing = [name for name in names if name not in table]
     if missing:
         raise DataError(

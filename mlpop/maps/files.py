@@ -9,6 +9,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from mlpop.errors import DataError
 
 
@@ -35,6 +38,13 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 def write_json(path: Path, values: Any) -> None:
     """Write `values` as indented JSON, whole or not at all."""
     write_atomically(path, json.dumps(values, indent=2, allow_nan=False) + "\n")
+
+
+def write_array(path: Path, values: NDArray) -> None:
+    """Write one array as `.npy`, whole or not at all."""
+    buffer = io.BytesIO()
+    np.save(buffer, values, allow_pickle=False)
+    write_atomically(path, buffer.getvalue())
 
 
 def read_json_object(path: Path) -> dict[str, Any]:
@@ -74,7 +84,7 @@ def read_csv(path: Path) -> tuple[list[str], list[list[str]]]:
             has another number of fields.
     """
     try:
-        with path.open(newline="", encoding="utf-8") as file:
+        with path.open(newline="", encoding="utf-8-sig") as file:
             table = [row for row in csv.reader(file) if row]
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None

@@ -8,6 +8,7 @@ References:
     Harrower & Brewer 2003, Cartographic Journal 40, 27 (the colours of Greys).
 """
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from mlpop.errors import DataError
+from mlpop.maps.files import write_atomically
 
 _ANCHORS = np.array([255, 240, 217, 189, 150, 115, 82, 37, 0]) / 255.0
 GREYS = np.interp(np.linspace(0, 1, 256), np.linspace(0, 1, len(_ANCHORS)), _ANCHORS)
@@ -53,8 +55,10 @@ def relative_level(red: NDArray[np.uint8]) -> NDArray[np.float64]:
 
 
 def write_image(path: Path, values: NDArray) -> None:
-    """Write a map as a PNG picture."""
-    Image.fromarray(to_pixels(values)).save(path, format="PNG")
+    """Write a map as a PNG picture, whole or not at all."""
+    buffer = io.BytesIO()
+    Image.fromarray(to_pixels(values)).save(buffer, format="PNG")
+    write_atomically(path, buffer.getvalue())
 
 
 def read_red(path: Path) -> NDArray[np.float32]:

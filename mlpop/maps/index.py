@@ -15,7 +15,7 @@ from mlpop.maps.files import read_csv
 
 _PACKED = re.compile(r"(?P<path>.+\.npy)#(?P<row>\d+)")
 
-Filter = Sequence[int] | Sequence[str]
+Filter = Sequence[int | str]
 
 
 @dataclass(frozen=True)
@@ -131,13 +131,11 @@ class DatasetIndex:
             found.append(Cell(known[name], int(packed["row"]) if packed else None))
         return found
 
-    def empty_channels(self) -> tuple[str, ...]:
-        """Channels without a map in any row, as an observed sample may have."""
-        columns = [(k, name) for k, name in enumerate(self.header) if _is_input(name)]
+    @property
+    def empty_columns(self) -> tuple[str, ...]:
+        """Columns without a value in any row, as an observed sample has them."""
         return tuple(
-            name.removeprefix(INPUT_PREFIX)
-            for k, name in columns
-            if all(not row[k] for row in self.rows)
+            name for k, name in enumerate(self.header) if all(not row[k] for row in self.rows)
         )
 
     def _locate(self, name: str, number: int, channel: str, *, packed: bool) -> Path:

@@ -94,8 +94,8 @@ def load_observed(
     if len(index) != 1:
         raise DataError(f"{path}: an observed sample has one row, found {len(index)}")
     if filter_inputs is None:
-        empty = index.empty_channels()
-        filter_inputs = [channel for channel in index.channels if channel not in empty]
+        empty = index.empty_columns
+        filter_inputs = [c for c in index.channels if INPUT_PREFIX + c not in empty]
     channels = index.select_channels(filter_inputs)
     return Dataset(np.empty((1, 0)), _load_maps(index, channels, resize, True), (), channels, path)
 

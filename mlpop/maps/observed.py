@@ -1,25 +1,24 @@
 """The observed sample: maps of real pulsars, or of a synthetic population of known truth."""
 
 from collections.abc import Mapping, Sequence
+from logging import getLogger
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mlpop.config.fields import INPUT_PREFIX
-from mlpop.config.generator import GeneratorConfig
+from mlpop.config.generator import GeneratorConfig, Survey
 from mlpop.errors import DataError
 from mlpop.maps.dataset import read_generator
-from mlpop.maps.density import SURVEY_CHANNELS, Catalogue, survey_maps
-from mlpop.maps.files import write_csv, write_json
+from mlpop.maps.density import SURVEY_CHANNELS, Catalogue, observed_survey_maps
+from mlpop.maps.files import write_array, write_csv, write_json
 from mlpop.maps.image import write_image
 from mlpop.maps.index import DatasetIndex
-from mlpop.maps.layout import (
-    GENERATOR_JSON,
-    OBSERVED_CSV,
-    TRUTH_JSON,
-)
+from mlpop.maps.layout import GENERATOR_JSON, OBSERVED_CSV, TRUTH_JSON
 from mlpop.maps.loading import load_observed, stored_maps
+
+logger = getLogger(__name__)
 
 OBSERVED_LABELS = (
     "B_initial_log10_mean",
@@ -34,30 +33,31 @@ OBSERVED_LABELS = (
 )
 """Label columns of `dataset_atnf.csv`, all empty."""
 
-_CATALOGUE_NAMES = {"RAJD": "ra", "DECJD": "dec", "P0": "P", "P1": "P_dot"}
-
 
 def write_observed(
     folder: Path,
     catalogues: Mapping[str, Catalogue],
-    flux_catalogues: Mapping[str, Catalogue],
+    flux_catalogues: Mapping[str, Catalogue] | None,
     generator: GeneratorConfig,
     *,
     labels: Sequence[str] = OBSERVED_LABELS,
 ) -> Path:
     """Write the maps of observed pulsars and their index file `dataset_atnf.csv`.
 
+    A warning names surveys whose flux map holds another number of pulsars than simulated ones.
+
     Args:
         folder: where to write.
         catalogues: per survey the pulsars of the count and sky maps, columns `ra`, `dec` [deg],
-            `P` [s], `P_dot` [s/s], or the catalogue's names `RAJD`, `DECJD`, `P0`, `P1`.
-        flux_catalogues: per survey the pulsars with a measured flux: `P`, `P_dot` (or `P0`,
-            `P1`) and `S_radio_obs_mean_1400` [Jy].
+            `P` [s], `P_dot` [s/s].
+        flux_catalogues: per survey the pulsars with a measured flux: `P`, `P_dot` and
+            `S_radio_obs_mean_1400` [Jy]; None makes no flux maps.
         generator: map type and resolution, equal to the training set's.
         labels: names of the empty label columns.
 
     Returns:
-        The index file: all 15 input columns, those of the six velocity maps empty.
+        The index file: all 15 input columns, those of the six velocity maps (and of flux maps
+        that are not made) empty.
 
     Raises:
         DataError: a survey or a column is missing, or the folder cannot be written.
@@ -65,16 +65,13 @@ def write_observed(
     maps: dict[str, NDArray] = {}
     for survey in generator.surveys:
         for given in (catalogues, flux_catalogues):
-            if survey not in given:
+            if given is not None and survey not in given:
                 found = ", ".join(given) or "none"
                 raise DataError(f"no observed pulsars of the survey {survey}; found {found}")
-        maps |= survey_maps(
-            _renamed(catalogues[survey]),
-            survey,
-            generator,
-            None,
-            flux_catalogue=_renamed(flux_catalogues[survey]),
-        )
+        fluxes = None if flux_catalogues is None else flux_catalogues[survey]
+        if fluxes is not None:
+            _compare_flux_number(survey, len(np.asarray(fluxes["P"])), generator)
+        maps |= observed_survey_maps(catalogues[survey], fluxes, survey, generator)
     return _write(folder, maps, generator, labels, SURVEY_CHANNELS)
 
 
@@ -138,8 +135,19 @@ def check_same_maps(observed_csv: Path, training_csv: Path) -> None:
 
 _SHAPING = (
     *("data_type", "resolution_dyn", "resolution_ppdot", "p_limits", "pdot_limits"),
-    *("smoothing_sigma", "boundary", "empty_flux"),
+    *("smoothing_sigma", "boundary", "empty_flux", "flux_subsample"),
 )
+
+
+def _compare_flux_number(survey: Survey, number: int, generator: GeneratorConfig) -> None:
+    limit = generator.flux_subsample.get(survey)
+    if limit is not None and number != limit:
+        logger.warning(
+            "the observed flux map of %s holds %d pulsars, simulated ones hold at most %d: set "
+            "generator.flux_subsample.%s to %d, here and for the training set, to compare like "
+            "with like",
+            *(survey, number, limit, survey, number),
+        )
 
 
 def _write(
@@ -150,27 +158,17 @@ def _write(
     channels: Sequence[str],
 ) -> Path:
     pictures = generator is not None and generator.data_type == "image"
-    folder.mkdir(parents=True, exist_ok=True)
     cells = []
     for channel in channels:
-        if channel not in maps:
-            cells.append("")
-            continue
-        values = np.asarray(maps[channel])
-        if not np.isfinite(values).all():
-            raise DataError(f"{folder}: map {channel} has values that are not finite")
-        name = f"{channel}_0.{'png' if pictures else 'npy'}"
-        if pictures:
-            write_image(folder / name, values)
-        else:
-            np.save(folder / name, values, allow_pickle=False)
+        name = f"{channel}_0.{'png' if pictures else 'npy'}" if channel in maps else ""
         cells.append(name)
+        if name:
+            values = np.asarray(maps[channel])
+            if not np.isfinite(values).all():
+                raise DataError(f"{folder}: map {channel} has values that are not finite")
+            (write_image if pictures else write_array)(folder / name, values)
     if generator is not None:
         write_json(folder / GENERATOR_JSON, generator.model_dump(mode="json"))
     header = [*(INPUT_PREFIX + channel for channel in channels), *labels]
     write_csv(folder / OBSERVED_CSV, header, [[*cells, *("" for _ in labels)]])
     return folder / OBSERVED_CSV
-
-
-def _renamed(catalogue: Catalogue) -> Catalogue:
-    return {_CATALOGUE_NAMES.get(name, name): catalogue[name] for name in catalogue}

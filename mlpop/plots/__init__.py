@@ -1,0 +1,20 @@
+"""Every figure of mlpop, drawn without pyplot: functions from arrays to a matplotlib Figure."""
+
+from mlpop.plots.corner import corner, intervals
+from mlpop.plots.coverage import coverage, ranks, ranks_cumulative
+from mlpop.plots.curves import training_curves
+from mlpop.plots.population import population, predictive
+from mlpop.plots.style import axis_label, write
+
+__all__ = [
+    "axis_label",
+    "corner",
+    "coverage",
+    "intervals",
+    "population",
+    "predictive",
+    "ranks",
+    "ranks_cumulative",
+    "training_curves",
+    "write",
+]

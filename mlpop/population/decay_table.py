@@ -111,7 +111,7 @@ def _static(law: FieldLaw, t_max: float) -> _Static:
     width = max(low[1] - low[0], high - low[1])
     n_b = max(4, math.ceil(width / STEP_B) + 1)
     n_t = max(4, math.ceil((math.log(max(t_max, 10.0)) - math.log(T_FIRST)) / STEP_T) + 1)
-    ln_t = math.log(T_FIRST) + STEP_T * np.arange(n_t)
+    ln_t = math.log(T_FIRST) + STEP_T * np.arange(n_t, dtype=np.float64)
     inner = np.exp(ln_t[:, None] + 0.5 * STEP_T * (_NODES - 1.0))
     # The first interval starts at t = 0 and is one number; its late factor is that of half way.
     inner[0, 0] = 0.5 * T_FIRST

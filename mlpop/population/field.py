@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from mlpop.config.population import PopulationConfig
+from mlpop.config.population import PopulationConfig, given
 from mlpop.population.constants import E_CHARGE, LIGHT_SPEED, YEAR_S
 
 FITTED = 0
@@ -60,16 +60,16 @@ def field_law(config: PopulationConfig) -> FieldLaw:
         A&A 486, 255, equation 17 (analytical).
     """
     if config.magneto_thermal_model == "analytical":
-        conductivity, length, density = config.sigma, config.L, config.n_e
-        assert conductivity is not None and length is not None and density is not None
+        conductivity, length, density = map(given, (config.sigma, config.L, config.n_e))
         square = 4.0 * math.pi * length**2
         tau_ohm = square * conductivity / (LIGHT_SPEED**2 * YEAR_S)
         hall = square * E_CHARGE * density / (LIGHT_SPEED * YEAR_S)
         return FieldLaw(ANALYTICAL, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, tau_ohm, hall)
-    values = [config.a1, config.a2, config.a_late, config.A1, config.b1, config.A2, config.b2]
-    a1, a2, a_late, scale1, b1, scale2, b2 = (float(value or 0.0) for value in values)
-    tau_late = float(config.tau_late or 0.0)
-    ln_1, ln_2 = math.log(scale1), math.log(scale2)
+    a1, a2, a_late, b1, b2 = map(
+        given, (config.a1, config.a2, config.a_late, config.b1, config.b2)
+    )
+    ln_1, ln_2 = math.log(given(config.A1)), math.log(given(config.A2))
+    tau_late = given(config.tau_late)
     return FieldLaw(FITTED, a1, a2, a_late, ln_1, b1, ln_2, b2, tau_late, 1.0, 1.0)
 
 

@@ -17,7 +17,7 @@ References:
 import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numba
 import numpy as np
@@ -33,7 +33,10 @@ ENERGY_TOLERANCE = 1e-8
 """Largest change of energy at any step, relative to kinetic plus absolute potential energy."""
 STEP_RADIANS = 0.25
 """First guess of a step, times the highest local orbital frequency at birth [rad]."""
-MAX_HALVINGS = 12
+CORE_KPC = 0.05
+"""The first guess does not look further in: the force has a cusp, from which stars escape."""
+SHORTEST_STEP_YR = 500.0
+"""No halving below; only a star that falls right into the central cusp comes here."""
 
 _BLOCK = 4096
 _LEAPFROG = (np.array([1.0]), np.array([0.5, 0.5]))
@@ -101,7 +104,7 @@ def integrate(
         age: (n,) time since birth [yr].
         model: potential, "gmM19" or "gmFK06".
         time_step: step of a plain leapfrog [yr]; None for the energy-controlled scheme.
-        threads: number of threads; numba's number (NUMBA_NUM_THREADS, else the cores) if None.
+        threads: number of threads; as many as numba may use if None.
 
     Returns:
         Positions and velocities today with the errors of the conserved quantities.
@@ -138,7 +141,8 @@ def integrate(
         )
 
     run_blocks(block, range(0, n, _BLOCK), threads)
-    return Orbits(*out, evaluations=evaluations)
+    results = dict(zip((field.name for field in fields(Orbits)), out, strict=False))
+    return Orbits(**results, evaluations=evaluations)
 
 
 def run_blocks(function: Callable[[int], None], starts: range, threads: int | None = None) -> None:
@@ -147,7 +151,7 @@ def run_blocks(function: Callable[[int], None], starts: range, threads: int | No
     A thread pool over functions that release the interpreter lock, not numba's own parallel
     loops: those cannot be entered from two threads at once, nor after a fork.
     """
-    count = min(threads or numba.config.NUMBA_NUM_THREADS, len(starts))
+    count = min(threads or numba.get_num_threads(), len(starts))
     if count <= 1:
         for start in starts:
             function(start)
@@ -174,12 +178,12 @@ def _integrate_block(state, out, evaluations, drifts, kicks, step, model):  # ty
         energy0 = kinetic + depth
         if step > 0.0:
             steps = max(1, math.ceil(age / step))
-            allowed, halvings = np.inf, 0
+            allowed = np.inf
         else:
-            factor_r, factor_z = force_factors(x0 * x0 + y0 * y0, z, model)
+            factor_r, factor_z = force_factors(max(x0 * x0 + y0 * y0, CORE_KPC**2), z, model)
             frequency = math.sqrt(max(factor_r, factor_z))
             steps = max(1, math.ceil(age * frequency / STEP_RADIANS))
-            allowed, halvings = ENERGY_TOLERANCE * (kinetic - depth), MAX_HALVINGS
+            allowed = ENERGY_TOLERANCE * (kinetic - depth)
         spent = 0
         while True:
             x, y, zz, vx, vy, vz, turned, energy, done, kept = _advance(
@@ -201,8 +205,7 @@ def _integrate_block(state, out, evaluations, drifts, kicks, step, model):  # ty
             if kept:
                 break
             steps *= 2
-            halvings -= 1
-            if halvings == 0:
+            if age / steps < SHORTEST_STEP_YR:
                 allowed = np.inf
         radius = math.sqrt(x * x + y * y)
         angle = math.atan2(y, x)

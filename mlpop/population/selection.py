@@ -24,9 +24,14 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mlpop.config.generator import Survey
-from mlpop.config.observe import REGIONS, FluxSource, Region
+from mlpop.config.observe import REGIONS, FluxSource, ObserveConfig, Region
 from mlpop.errors import DataError
-from mlpop.population.catalogue import numbers, read_table
+from mlpop.population.catalogue import (
+    download_catalogue,
+    numbers,
+    read_catalogue,
+    read_table,
+)
 
 MIN_PERIOD = 0.01
 """Shorter periods are those of recycled pulsars [s]."""
@@ -65,11 +70,28 @@ class Selection:
         notes: what a reader of the numbers must know, one sentence each.
     """
 
-    counts: dict[str, pd.DataFrame]
-    maps: dict[str, pd.DataFrame]
-    fluxes: dict[str, pd.DataFrame] | None
+    counts: dict[Survey, pd.DataFrame]
+    maps: dict[Survey, pd.DataFrame]
+    fluxes: dict[Survey, pd.DataFrame] | None
     rows: list[CutRow]
     notes: list[str]
+
+
+def observed_selection(config: ObserveConfig) -> Selection:
+    """Read everything that `config` names, and select.
+
+    Raises:
+        DataError: see `read_catalogue`, `download_catalogue`, `read_tpa`, `read_corrections` and
+            `select`.
+    """
+    path = config.catalogue_path
+    return select(
+        download_catalogue() if path is None else read_catalogue(path),
+        config.regions,
+        fluxes=config.fluxes,
+        tpa=None if config.tpa_table is None else read_tpa(config.tpa_table),
+        corrections=None if config.corrections is None else read_corrections(config.corrections),
+    )
 
 
 def select(
@@ -125,7 +147,7 @@ def select(
         sample = sample[keep(sample)]
         note_row(step, sample)
 
-    counts: dict[str, pd.DataFrame] = {}
+    counts: dict[Survey, pd.DataFrame] = {}
     for survey, region in regions.items():
         tagged = sample[_has_token(sample["SURVEY"], region.token)]
         note_row(f"SURVEY has {region.token}", tagged, survey)
@@ -135,7 +157,7 @@ def select(
     for survey, table in maps.items():
         note_row("P1 measured", table, survey)
 
-    flux_samples: dict[str, pd.DataFrame] | None = None
+    flux_samples: dict[Survey, pd.DataFrame] | None = None
     if fluxes is None:
         notes.append("No flux maps: neither a TPA table nor the catalogue's S1400 was asked for.")
     else:

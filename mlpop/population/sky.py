@@ -134,6 +134,9 @@ def _load_map(path: Path) -> NDArray[np.float32]:
     frame = str(header.get("COORDSYS", "G")).strip().upper()
     if not frame.startswith("G"):
         raise DataError(f"{path}: COORDSYS must be Galactic (G), but is '{frame}'")
+    unit = str(header.get("TUNIT1", "K")).strip()
+    if unit.upper() not in ("K", "KELVIN", "K_RJ", "K_CMB"):
+        raise DataError(f"{path}: TUNIT1 must be K, but is '{unit}'")
     if not np.isfinite(values).all() or (values <= 0.0).any():
         bad = int(np.argmax(~(np.isfinite(values) & (values > 0.0))))
         raise DataError(f"{path}: pixel {bad} is {values[bad]} K; all must be positive")

@@ -58,7 +58,8 @@ def force_free(p0: float, cos2_chi0: float, tau: float) -> tuple[float, float, f
             q = (y - math.log1p(y)) / (y * y)
         step = (x + s * x * x * q - target) / (1.0 + s * x / (1.0 + y))
         x -= step
-        if abs(step) <= 1e-13 * x:
+        # Quadratic convergence: the next step would be below rounding.
+        if abs(step) <= 1e-8 * x:
             break
     x = max(x, 0.0)
     grown = 1.0 + c * x

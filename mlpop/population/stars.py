@@ -5,14 +5,12 @@ memory-mapped, so that any number of worker processes share one copy.
 """
 
 import hashlib
-import json
 import logging
 import os
 import shutil
-import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, Self
+from typing import Any, Self
 
 import filelock
 import numpy as np
@@ -32,9 +30,13 @@ from mlpop.population.stars_build import (
     star_chunks,
 )
 from mlpop.population.stars_csv import read_configuration, read_csv, write_csv
-
-HEADER = "header.json"
-_NPY_MAX_HEADER = 256  # bytes; ours take 128
+from mlpop.population.stars_folder import (
+    HEADER,
+    FolderWriter,
+    MappedColumns,
+    check_size,
+    read_header,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -90,10 +92,10 @@ class StellarDatabase:
                 or one whose coverage belongs to other survey areas.
         """
         folder = Path(folder)
-        header = _read_header(folder)
-        if header.get("schema") != SCHEMA_VERSION:
+        header = read_header(folder)
+        if header["schema"] != SCHEMA_VERSION:
             raise DataError(
-                f"{folder / HEADER}: schema {header.get('schema')}, but this version of mlpop "
+                f"{folder / HEADER}: schema {header['schema']}, but this version of mlpop "
                 f"reads schema {SCHEMA_VERSION}: build the database anew"
             )
         if header["coverage_digest"] != coverage_digest():
@@ -102,8 +104,8 @@ class StellarDatabase:
                 "mlpop/population/surveys: build the database anew"
             )
         for name in UNITS:
-            _check_size(folder / f"{name}.npy", name, int(header["n_stars"]))
-        return cls(_MappedColumns(folder), header, folder)
+            check_size(folder / f"{name}.npy", name, int(header["n_stars"]))
+        return cls(MappedColumns(folder), header, folder)
 
     @classmethod
     def build(cls, config: DynamicsConfig, folder: Path, progress: Progress | None = None) -> Self:
@@ -119,7 +121,7 @@ class StellarDatabase:
         """
         quality = OrbitQuality()
         header = new_header(config, "mlpop") | {"content_key": config.content_key()}
-        with _Writer(Path(folder), header) as writer:
+        with FolderWriter(Path(folder), header) as writer:
             for columns in star_chunks(config, quality, progress):
                 writer.append(columns)
             header |= quality.summary()
@@ -132,7 +134,7 @@ class StellarDatabase:
         columns = _join(star_chunks(config, quality))
         header = new_header(config, "mlpop") | {"content_key": config.content_key()}
         header |= quality.summary()
-        digests = {name: hashlib.sha256(columns[name]).hexdigest() for name in UNITS}
+        digests = {name: hashlib.sha256(columns[name].data).hexdigest() for name in UNITS}
         header["digest"] = content_digest(header, digests)
         for column in columns.values():
             column.setflags(write=False)
@@ -152,10 +154,9 @@ class StellarDatabase:
                 is not a finite number in its range, or the file is truncated.
         """
         path = Path(path)
-        settings = path.parent / "configuration.json" if configuration_json is None else None
-        config = read_configuration(settings or Path(str(configuration_json)))
+        config = read_configuration(configuration_json or path.parent / "configuration.json")
         header = new_header(config, f"import of {path.name}") | {"content_key": None}
-        with _Writer(Path(folder), header) as writer:
+        with FolderWriter(Path(folder), header) as writer:
             for columns in read_csv(path, config):
                 writer.append(columns)
         return cls.open(folder)
@@ -169,6 +170,12 @@ class StellarDatabase:
         write_csv(Path(path), self.columns, self.header)
 
 
+def cache_folder() -> Path:
+    """Return `$MLPOP_CACHE_DIR`, or else the user's cache folder of mlpop."""
+    given = os.environ.get("MLPOP_CACHE_DIR")
+    return Path(given or platformdirs.user_cache_dir("mlpop"))
+
+
 def find_or_build(
     config: DynamicsConfig, cache: Path | None = None, progress: Progress | None = None
 ) -> StellarDatabase:
@@ -179,23 +186,24 @@ def find_or_build(
 
     Args:
         config: which stars.
-        cache: folder of the cache; `$MLPOP_CACHE_DIR`, else the user's cache folder, if None.
+        cache: folder of the cache; `cache_folder()` if None.
         progress: see `StellarDatabase.build`.
 
     Raises:
         DataError: the cache cannot be written.
     """
-    root = cache or os.environ.get("MLPOP_CACHE_DIR") or platformdirs.user_cache_dir("mlpop")
     key = hashlib.sha256(f"{config.content_key()} {coverage_digest()}".encode()).hexdigest()[:24]
-    folder = Path(root) / "stars" / key
-    if (folder / HEADER).is_file():
-        return StellarDatabase.open(folder)
+    folder = (cache or cache_folder()) / "stars" / key
+    found = _open_if_whole(folder)
+    if found is not None:
+        return found
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with filelock.FileLock(folder.with_suffix(".lock")):
-            if (folder / HEADER).is_file():
-                return StellarDatabase.open(folder)
-            # Nobody else builds while we hold the lock: these are left from killed processes.
+            found = _open_if_whole(folder)
+            if found is not None:
+                return found
+            # Nobody else builds while we hold the lock: these are damaged or were left behind.
             for remnant in [folder, *folder.parent.glob(f".{key}.partial-*")]:
                 shutil.rmtree(remnant, ignore_errors=True)
             _log.info("building a stellar database of %d stars in %s", config.NS_number, folder)
@@ -204,135 +212,16 @@ def find_or_build(
         raise DataError(f"{folder}: the cache cannot be written: {error}") from None
 
 
-class _MappedColumns(Mapping[str, NDArray[Any]]):
-    """Columns of a folder, each memory-mapped when first asked for."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._mapped: Columns = {}
-
-    def __getitem__(self, name: str) -> NDArray[Any]:
-        if name not in UNITS:
-            raise KeyError(name)
-        if name not in self._mapped:
-            path = self._folder / f"{name}.npy"
-            try:
-                self._mapped[name] = np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
-            except (OSError, ValueError) as error:
-                raise DataError(f"{path}: cannot be mapped: {error}") from None
-        return self._mapped[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(UNITS)
-
-    def __len__(self) -> int:
-        return len(UNITS)
-
-
-class _Writer:
-    """Writes columns piece by piece into a temporary folder, renamed when all is well.
-
-    Plain writes, not a map: on a full disk those raise, whereas a map kills the process.
-    """
-
-    def __init__(self, folder: Path, header: dict[str, Any]) -> None:
-        self._folder = folder
-        self._header = header
-        self._files: dict[str, BinaryIO] = {}
-        self._hashes = {name: hashlib.sha256() for name in UNITS}
-        self._rows = 0
-
-    def __enter__(self) -> Self:
-        if self._folder.exists():
-            raise DataError(f"{self._folder}: exists already; name a new folder or remove it")
-        try:
-            self._folder.parent.mkdir(parents=True, exist_ok=True)
-            prefix = f".{self._folder.name}.partial-"
-            self._work = Path(tempfile.mkdtemp(prefix=prefix, dir=self._folder.parent))
-            for name in UNITS:
-                self._files[name] = (self._work / f"{name}.npy").open("wb")
-                np.lib.format.write_array_header_1_0(
-                    self._files[name],
-                    {
-                        "descr": np.lib.format.dtype_to_descr(_dtype(name)),
-                        "fortran_order": False,
-                        "shape": (self._header["n_stars"],),
-                    },
-                )
-        except OSError as error:
-            raise DataError(f"{self._folder}: cannot be written: {error}") from None
-        return self
-
-    def append(self, columns: Columns) -> None:
-        """Write the next rows."""
-        try:
-            for name, file in self._files.items():
-                data = np.ascontiguousarray(columns[name], dtype=_dtype(name)).data
-                self._hashes[name].update(data)
-                file.write(data)
-        except OSError as error:
-            raise DataError(f"{self._folder}: cannot be written: {error}") from None
-        self._rows += len(columns["age"])
-
-    def __exit__(self, kind: object, *_: object) -> None:
-        try:
-            if kind is None:
-                self._finish()
-        except OSError as error:
-            raise DataError(f"{self._folder}: cannot be written: {error}") from None
-        finally:
-            for file in self._files.values():
-                file.close()
-            shutil.rmtree(self._work, ignore_errors=True)
-
-    def _finish(self) -> None:
-        for file in self._files.values():
-            file.flush()
-            os.fsync(file.fileno())
-        digests = {name: value.hexdigest() for name, value in self._hashes.items()}
-        self._header["digest"] = content_digest(self._header, digests)
-        self._header["columns"] = {
-            name: {"unit": unit, "dtype": str(_dtype(name)), "sha256": digests[name]}
-            for name, unit in UNITS.items()
-        }
-        with (self._work / HEADER).open("w", encoding="utf-8") as file:
-            json.dump(self._header, file, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
-        self._work.chmod(0o755)
-        self._work.rename(self._folder)
-
-
-def _dtype(name: str) -> np.dtype[Any]:
-    return np.dtype("<u2" if name == "coverage" else "<f4")
+def _open_if_whole(folder: Path) -> StellarDatabase | None:
+    if not folder.exists():
+        return None
+    try:
+        return StellarDatabase.open(folder)
+    except DataError as error:
+        _log.warning("the cached stellar database is built again: %s", error)
+        return None
 
 
 def _join(chunks: Iterable[Columns]) -> Columns:
     pieces = list(chunks)
     return {name: np.concatenate([piece[name] for piece in pieces]) for name in UNITS}
-
-
-def _read_header(folder: Path) -> dict[str, Any]:
-    path = folder / HEADER
-    try:
-        header: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise DataError(
-            f"{folder}: no stellar database: {HEADER} is missing; build one with 'mlpop dynamics'"
-        ) from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise DataError(f"{path}: cannot be read: {error}") from None
-    return header
-
-
-def _check_size(path: Path, name: str, n: int) -> None:
-    least = n * _dtype(name).itemsize
-    try:
-        size = path.stat().st_size
-    except OSError as error:
-        raise DataError(f"{path}: column is missing: {error.strerror}") from None
-    if not least < size <= least + _NPY_MAX_HEADER:
-        raise DataError(
-            f"{path}: {size} bytes, but {n} stars take {least} and a header: the file is damaged; "
-            "build the database anew"
-        )

@@ -109,24 +109,28 @@ class Group:
 
 
 @cache
-def surveys() -> Mapping[str, Survey]:
-    """Return every survey by key, in sorted order: the order of the coverage bits."""
-    found = {}
-    for path in sorted(FOLDER.glob("*.json"), key=lambda path: path.stem):
-        if path.stem != "groups":
-            found[path.stem] = load_survey(path)
+def surveys(version: str = "current") -> Mapping[str, Survey]:
+    """Return every survey by key, in sorted order: the order of the coverage bits.
+
+    Args:
+        version: `current`, or the name of another set of parameters; surveys without such a set
+            keep their current ones.
+    """
+    paths = sorted(FOLDER.glob("*.json"), key=lambda path: path.stem)
+    found = {path.stem: load_survey(path, version) for path in paths if path.stem != "groups"}
     if len(found) > MAX_SURVEYS:
         raise DataError(f"{FOLDER}: {len(found)} surveys, but at most {MAX_SURVEYS} fit the bits")
     return found
 
 
-def load_survey(path: Path) -> Survey:
+def load_survey(path: Path, version: str = "current") -> Survey:
     """Read one survey file.
 
     Raises:
         DataError: a field is missing, unknown or out of range.
     """
     values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    values |= values.pop("versions", {}).get(version, {})
     known = {field.name for field in dataclasses.fields(Survey)} - {"key"}
     if set(values) != known:
         wrong = ", ".join(sorted(set(values) ^ known))

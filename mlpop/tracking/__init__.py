@@ -1,0 +1,57 @@
+"""MLflow tracking: stores, runs that end truly, live curves, artifacts with digests, lineage.
+
+Importing this package does not import MLflow; connecting does.
+"""
+
+from mlpop.tracking.artifacts import commit, log_dataset, save_figure, verify
+from mlpop.tracking.curves import CurveBuffer, replay
+from mlpop.tracking.description import (
+    Estimate,
+    RoundLine,
+    experiment_note,
+    member_note,
+    round_note,
+)
+from mlpop.tracking.lineage import Node, StatusRow, find, last_unfinished, root_of, status, tree
+from mlpop.tracking.links import compare_link, run_link, ui_command, where_to_look
+from mlpop.tracking.params import flatten, select
+from mlpop.tracking.provenance import record_provenance
+from mlpop.tracking.run import TrackedRun
+from mlpop.tracking.runs import open_run
+from mlpop.tracking.signals import graceful_signals
+from mlpop.tracking.store import Store, check_artifacts, connect, project_root
+
+__all__ = [
+    "CurveBuffer",
+    "Estimate",
+    "Node",
+    "RoundLine",
+    "StatusRow",
+    "Store",
+    "TrackedRun",
+    "check_artifacts",
+    "commit",
+    "compare_link",
+    "connect",
+    "experiment_note",
+    "find",
+    "flatten",
+    "graceful_signals",
+    "last_unfinished",
+    "log_dataset",
+    "member_note",
+    "open_run",
+    "project_root",
+    "record_provenance",
+    "replay",
+    "root_of",
+    "round_note",
+    "run_link",
+    "save_figure",
+    "select",
+    "status",
+    "tree",
+    "ui_command",
+    "verify",
+    "where_to_look",
+]

@@ -278,7 +278,7 @@ def _stored_sizes(
         for folder in sorted({str(PurePosixPath(name).parent) for name in names}):
             for item in client.list_artifacts(run_id, None if folder == "." else folder):
                 if not item.is_dir:
-                    sizes[item.path] = item.file_size
+                    sizes[item.path] = int(item.file_size or 0)
     return sizes
 
 

@@ -111,9 +111,7 @@ class CurveBuffer:
         with self._lock:
             self._waiting.extend(points)
             if self._thread is None and not self._closed:
-                self._thread = threading.Thread(
-                    target=self._run, name="mlpop-curves", daemon=True
-                )
+                self._thread = threading.Thread(target=self._run, name="mlpop-curves", daemon=True)
                 self._thread.start()
 
     def flush(self) -> bool:

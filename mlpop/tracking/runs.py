@@ -4,26 +4,20 @@ Runs are addressed by id and never by MLflow's global "active run", so that the 
 ensemble can be open at the same time and threads cannot write into each other's run.
 """
 
-import json
 import logging
 import os
 import re
-import tempfile
 import threading
 import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlpop.errors import MlpopError, TrackingError
-from mlpop.tracking import artifacts
-from mlpop.tracking.artifacts import Record
 from mlpop.tracking.curves import CLOSE_SECONDS, CurveBuffer
 from mlpop.tracking.owner import HEARTBEAT_TAG, OWNER_TAG, Heartbeat, Owner, is_alive
-from mlpop.tracking.params import logged_value
+from mlpop.tracking.run import LONGEST_TAG, TrackedRun
 from mlpop.tracking.signals import EXIT_SIGINT, EXIT_SIGTERM, shielded, stopping
 from mlpop.tracking.store import Store, connect, few_retries, translated
 
@@ -34,149 +28,12 @@ logger = logging.getLogger(__name__)
 
 LINEAGE_SCHEMA = "1"
 PARENT_TAG = "mlflow.parentRunId"
-NOTE_TAG = "mlflow.note.content"
 INHERITED_TAGS = ("mlflow.user", "mlflow.source.name", "mlflow.source.type")
-PARAMS_PER_CALL = 100
-LONGEST_TAG = 5000
 CLOSE_SECONDS_STOPPING = 3.0
 _MLFLOW_GIVEN_NAME = re.compile(r"[a-z]+-[a-z]+-\d+")
 
-_open_runs: "dict[str, TrackedRun]" = {}
+_open_runs: dict[str, TrackedRun] = {}
 _open_runs_lock = threading.Lock()
-
-
-@dataclass(frozen=True)
-class TrackedRun:
-    """An open run.
-
-    Attributes:
-        store: where it is kept.
-        run_id: its id in MLflow.
-        experiment_id: the MLflow experiment it is in.
-        kind: the noun it stands for: experiment, round, member, dynamics, ...
-        name: its name in MLflow.
-        root_id: id of the run at the top of its tree.
-        parent_id: id of the run it is nested in, None at the top.
-        curves: its curves, sent in the background.
-        records: digests of the artifacts that this process sent.
-    """
-
-    store: Store
-    run_id: str
-    experiment_id: str
-    kind: str
-    name: str
-    root_id: str
-    parent_id: str | None
-    curves: CurveBuffer
-    records: dict[str, Record] = field(default_factory=dict)
-
-    def set_tags(self, tags: Mapping[str, Any]) -> None:
-        """Set tags; a value of None is left out, others become text.
-
-        Raises:
-            TrackingError: the store refuses or is away.
-        """
-        from mlflow.entities import RunTag
-
-        items = [
-            RunTag(key, str(value)[:LONGEST_TAG])
-            for key, value in tags.items()
-            if value is not None
-        ]
-        with translated(f"tags of run {self.run_id}"):
-            self.store.client.log_batch(self.run_id, tags=items)
-
-    def set_state(self, state: str) -> None:
-        """Say what the run is at: the tag `mlpop.state`."""
-        self.set_tags({"mlpop.state": state})
-
-    def set_note(self, markdown: str) -> None:
-        """Set the description that MLflow shows on the page of the run."""
-        self.set_tags({NOTE_TAG: markdown})
-
-    def log_params(self, params: Mapping[str, Any]) -> None:
-        """Log parameters under `cfg.`, apart from those that MLflow Projects logs itself.
-
-        A parameter never changes in MLflow. Where a resumed run has another value now, the first
-        stays and the new one becomes the tag `mlpop.now.<key>`.
-
-        Raises:
-            TrackingError: the store refuses or is away.
-        """
-        from mlflow.entities import Param
-
-        client = self.store.client
-        with translated(f"parameters of run {self.run_id}"):
-            there = client.get_run(self.run_id).data.params
-            values = {f"cfg.{key}": logged_value(value) for key, value in params.items()}
-            new = [Param(key, value) for key, value in values.items() if key not in there]
-            for start in range(0, len(new), PARAMS_PER_CALL):
-                client.log_batch(self.run_id, params=new[start : start + PARAMS_PER_CALL])
-        changed = {
-            key.replace("cfg.", "mlpop.now.", 1): value
-            for key, value in values.items()
-            if there.get(key, value) != value
-        }
-        if changed:
-            self.set_tags(changed)
-
-    def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
-        """Log final numbers, rounded to 6 digits, at once; curves go through `curves`.
-
-        Raises:
-            TrackingError: the store refuses or is away.
-        """
-        from mlflow.entities import Metric
-
-        now = time.time_ns() // 1_000_000
-        items = [Metric(key, _six_digits(value), now, step) for key, value in metrics.items()]
-        with translated(f"metrics of run {self.run_id}"):
-            self.store.client.log_batch(self.run_id, metrics=items)
-
-    def send(self, path: Path, name: str | None = None) -> Record:
-        """Store a file as artifact `name` and remember its digest for the manifest."""
-        record = artifacts.send(self.store.client, self.run_id, path, name)
-        self.records[name or path.name] = record
-        return record
-
-    def send_json(self, name: str, value: Any) -> Record:
-        """Store a value as a JSON artifact."""
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder, "value.json")
-            path.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
-            return self.send(path, name)
-
-    def keep(self, name: str) -> Record:
-        """Take an artifact that an earlier process sent into the manifest of this one."""
-        with artifacts.fetched(self.store.client, self.run_id, name) as path:
-            record = self.records[name] = artifacts.file_record(path)
-        return record
-
-    def log_dataset(
-        self,
-        name: str,
-        digest: str,
-        source: str,
-        context: str,
-        profile: Mapping[str, Any] | None = None,
-    ) -> None:
-        """Record a dataset as an input of the run, see `artifacts.log_dataset`."""
-        artifacts.log_dataset(
-            self.store.client, self.run_id, name, digest, source, context, profile
-        )
-
-    def commit(self, files: Mapping[str, Path] | None = None) -> dict[str, Any]:
-        """Store `files`, then the manifest of all that was sent, and say `complete`.
-
-        Raises:
-            TrackingError: something could not be stored; the run is then not complete.
-        """
-        self.curves.flush()
-        manifest = artifacts.commit(self.store.client, self.run_id, files or {}, self.records)
-        self.records.update(artifacts.manifest_records(manifest))
-        self.set_state("complete")
-        return manifest
 
 
 @contextmanager
@@ -265,7 +122,10 @@ def _start(
         elif parent_run_id is not None:
             parent = client.get_run(parent_run_id)
             above = parent.data.tags
-            own |= {PARENT_TAG: parent_run_id, "mlpop.root": above.get("mlpop.root", parent_run_id)}
+            own |= {
+                PARENT_TAG: parent_run_id,
+                "mlpop.root": above.get("mlpop.root", parent_run_id),
+            }
             own |= {key: above[key] for key in INHERITED_TAGS if key in above}
             run = client.create_run(parent.info.experiment_id, tags=_text(own), run_name=name)
         else:
@@ -290,13 +150,13 @@ def _start(
             continued=run_id is not None,
         ),
     )
+    with _open_runs_lock:
+        _open_runs[tracked.run_id] = tracked
     try:
         tracked.set_tags(own | {"mlpop.root": root_id})
     except TrackingError as error:
         _close(tracked, None, error)
         raise
-    with _open_runs_lock:
-        _open_runs[tracked.run_id] = tracked
     return tracked
 
 
@@ -340,8 +200,10 @@ def _owner_tags() -> dict[str, str]:
 
 
 def _heartbeat(run: TrackedRun) -> Heartbeat:
-    client, run_id = run.store.client, run.run_id
-    return Heartbeat(lambda: client.set_tag(run_id, HEARTBEAT_TAG, f"{time.time():.0f}"))
+    def beat() -> None:
+        run.store.client.set_tag(run.run_id, HEARTBEAT_TAG, f"{time.time():.0f}")
+
+    return Heartbeat(beat)
 
 
 def _close(run: TrackedRun, beat: Heartbeat | None, error: BaseException | None) -> None:
@@ -350,7 +212,8 @@ def _close(run: TrackedRun, beat: Heartbeat | None, error: BaseException | None)
         if beat is not None:
             beat.stop()
         with _open_runs_lock:
-            _open_runs.pop(run.run_id, None)
+            if _open_runs.pop(run.run_id, None) is None:
+                return
             inner = [other for other in _open_runs.values() if other.parent_id == run.run_id]
         for other in inner:
             _close(other, None, error or RuntimeError(f"left open when run {run.run_id} ended"))
@@ -382,8 +245,9 @@ def _message(error: BaseException) -> str:
     if isinstance(error, KeyboardInterrupt):
         return "stopped by SIGINT"
     if isinstance(error, SystemExit):
-        names = {EXIT_SIGINT: "stopped by SIGINT", EXIT_SIGTERM: "stopped by SIGTERM"}
-        return names.get(error.code, f"ended with exit code {error.code}")  # type: ignore[call-overload]
+        if error.code == EXIT_SIGTERM:
+            return "stopped by SIGTERM"
+        return f"ended with exit code {error.code}"
     text = str(error)
     if isinstance(error, MlpopError):
         return text
@@ -392,7 +256,3 @@ def _message(error: BaseException) -> str:
 
 def _text(tags: Mapping[str, Any]) -> dict[str, str]:
     return {key: str(value)[:LONGEST_TAG] for key, value in tags.items()}
-
-
-def _six_digits(value: float) -> float:
-    return float(f"{float(value):.6g}")

@@ -62,8 +62,8 @@ _stop: _Stop | None = None
 def graceful_signals() -> Iterator[None]:
     """End the block, and then the process, in good order when it is asked to stop.
 
-    SIGTERM raises `SystemExit(143)` in the main thread. SIGINT raises `KeyboardInterrupt`, which
-    leaves this block as `SystemExit(130)`. A second signal of the same kind, or any later than
+    SIGTERM raises `SystemExit(143)` in the main thread, SIGINT raises `KeyboardInterrupt`, for
+    which the command line exits with 130. A second signal of the same kind, or any later than
     five seconds, ends the process at once. Under `mlflow run` the block also ends, as by
     SIGTERM, when `mlflow run` dies. Outside the main thread nothing is changed.
     """
@@ -79,8 +79,6 @@ def graceful_signals() -> Iterator[None]:
     watch = _OrphanWatch(starter) if starter else None
     try:
         yield
-    except KeyboardInterrupt:
-        raise SystemExit(EXIT_SIGINT) from None
     finally:
         if watch:
             watch.stop()

@@ -161,6 +161,7 @@ def connect(start: Path | None = None) -> Store:
         TrackingError: the store cannot be read, written, created or reached.
     """
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     root = project_root(start)
     uri = resolve_uri(root)
     database = sqlite_file(uri)

@@ -1,0 +1,69 @@
+"""The stellar database of an experiment: given, found in the cache, or built."""
+
+import logging
+import time
+from pathlib import Path
+
+from filelock import FileLock
+from tqdm import tqdm
+
+from mlpop.config.data import DynamicalDataConfig
+from mlpop.config.dynamics import DynamicsConfig
+from mlpop.errors import DataError
+from mlpop.maps.files import sha256_of
+from mlpop.population.stars import StellarDatabase, cache_folder, find_or_build
+from mlpop.population.stars_folder import HEADER
+
+logger = logging.getLogger(__name__)
+
+CSV_NAME = "final_pop_dyn.csv"
+
+
+def stellar_database(config: DynamicalDataConfig) -> StellarDatabase:
+    """Return the database that simulated populations draw from.
+
+    Args:
+        config: the `dyn_data_loader` block. Its `dataset_path` may be a database folder of
+            mlpop, or hold the documented `final_pop_dyn.csv`, which is imported once into the
+            cache. Without it, `database` (or its defaults) is found in the cache or built.
+
+    Raises:
+        DataError: the folder holds neither, or is broken.
+    """
+    if config.dataset_path is not None:
+        return _given(config.dataset_path)
+    return found_or_built(config.database or DynamicsConfig())
+
+
+def found_or_built(config: DynamicsConfig) -> StellarDatabase:
+    """Find the stars of `config` in the cache, or build them there with a progress bar."""
+    started = time.monotonic()
+    with tqdm(
+        total=config.NS_number, desc="stellar database", unit="star", disable=None, delay=2.0
+    ) as bar:
+        stars = find_or_build(config, progress=lambda done, _: bar.update(done - bar.n))
+    logger.info(
+        "stellar database: %d stars up to %.3g yr in %s (%.1f s)",
+        len(stars),
+        stars.t_age_max,
+        stars.folder,
+        time.monotonic() - started,
+    )
+    return stars
+
+
+def _given(folder: Path) -> StellarDatabase:
+    if (folder / HEADER).is_file():
+        return StellarDatabase.open(folder)
+    csv = folder / CSV_NAME
+    if not csv.is_file():
+        raise DataError(
+            f"dyn_data_loader.dataset_path: {folder} holds neither {CSV_NAME} nor a database of "
+            "`mlpop dynamics`"
+        )
+    folder = cache_folder() / f"imported-{sha256_of(csv)[:16]}"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{folder}.lock"):
+        if not folder.exists():
+            return StellarDatabase.import_csv(csv, None, folder)
+    return StellarDatabase.open(folder)

@@ -1,0 +1,170 @@
+"""What a round is worth: the posterior at x_o, and whether its credible regions can be trusted."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mlpop.compute import Purpose, seed_sequence, torch_seed
+from mlpop.experiment.files import write_atomically
+from mlpop.experiment.folders import RoundFolders
+from mlpop.experiment.observed import ObservedSample
+from mlpop.inference.coverage import LEVELS, compute_coverage, coverage_curve
+from mlpop.inference.diagnostics import Calibration, calibrate, write_coverage
+from mlpop.inference.posterior import EnsemblePosterior
+from mlpop.inference.rng import generator_from_seed
+from mlpop.maps.loading import Dataset
+from mlpop.plots import corner, coverage, intervals, ranks, ranks_cumulative
+from mlpop.tracking import Estimate, save_figure
+
+NUM_COVERAGE_SAMPLES = 10_000
+"""Posterior draws for each test simulation, as documented."""
+
+Files = dict[str, Path]
+
+
+@dataclass(frozen=True)
+class PosteriorReport:
+    """The posterior at the observed sample.
+
+    Attributes:
+        samples: (S, D) physical units.
+        estimates: median and 95 % interval of every label.
+        files: artifact name -> file.
+    """
+
+    samples: NDArray[np.float64]
+    estimates: Sequence[Estimate]
+    files: Files
+
+
+@dataclass(frozen=True)
+class CoverageReport:
+    """Calibration of the posterior over the test set, and its files."""
+
+    calibration: Calibration
+    files: Files
+
+
+def sample_observed(
+    posterior: EnsemblePosterior,
+    observed: ObservedSample,
+    folders: RoundFolders,
+    *,
+    num_samples: int,
+    root_seed: int,
+    round_: int,
+) -> PosteriorReport:
+    """Draw from the posterior at x_o; write `samples_posterior.pt`, corner plot and summary.
+
+    As documented, `samples_posterior.pt` holds scaled theta; `summary.json` has the scaling and
+    the estimates in physical units.
+
+    Raises:
+        SamplingError: the posterior has next to no mass inside the prior.
+    """
+    seed = torch_seed(seed_sequence(root_seed, Purpose.POSTERIOR_SAMPLES, round_))
+    samples = posterior.sample(num_samples, observed.x, generator_from_seed(seed))
+    prior = posterior.prior
+    torch.save(prior.to_scaled(samples), folders.samples_posterior)
+    truth = observed.truth
+    estimates = [
+        Estimate(label, median, low, high, None if truth is None else truth.get(label))
+        for label, (low, median, high) in zip(
+            prior.labels, intervals(samples).tolist(), strict=True
+        )
+    ]
+    figure = corner(
+        samples,
+        prior.labels,
+        truth=None if truth is None else [truth[label] for label in prior.labels],
+        bounds=list(zip(prior.low, prior.high, strict=True)),
+    )
+    pdf, png = save_figure(figure, folders.corner_plot)
+    summary = folders.models / "summary.json"
+    scaling = None if prior.scaling is None else prior.scaling.to_dict()
+    write_atomically(
+        summary,
+        json.dumps(
+            {
+                "num_samples": num_samples,
+                "posterior": {
+                    e.label: {
+                        "median": e.median,
+                        "low_95": e.low,
+                        "high_95": e.high,
+                        "truth": e.truth,
+                    }
+                    for e in estimates
+                },
+                "scaling": scaling,
+            },
+            indent=2,
+        )
+        + "\n",
+    )
+    return PosteriorReport(
+        samples, estimates, _named(folders.samples_posterior, pdf, png, summary)
+    )
+
+
+def measure_coverage(
+    posterior: EnsemblePosterior,
+    test_set: Dataset,
+    folders: RoundFolders,
+    *,
+    root_seed: int,
+    round_: int,
+    num_samples: int = NUM_COVERAGE_SAMPLES,
+) -> CoverageReport:
+    """Measure coverage on the test set and write the documented files and plots."""
+    seed = torch_seed(seed_sequence(root_seed, Purpose.COVERAGE, round_))
+    result = compute_coverage(
+        posterior, test_set.theta, test_set.x, generator_from_seed(seed), num_samples=num_samples
+    )
+    files = _named(*write_coverage(folders.models, result, posterior.prior))
+    if result.num_ok:
+        curve = coverage_curve(result.rank)
+        figures = {
+            folders.coverage_plot: coverage(LEVELS, curve, result.num_ok),
+            folders.models / "ranks_histograms.pdf": ranks(
+                result.marginal_ranks[result.success], result.labels, result.num_samples
+            ),
+            folders.models / "ranks_cumulative.pdf": ranks_cumulative(
+                result.marginal_ranks[result.success], result.labels, result.num_samples
+            ),
+        }
+        for path, figure in figures.items():
+            files |= _named(*save_figure(figure, path))
+    return CoverageReport(calibrate(result), files)
+
+
+def estimate_metrics(estimates: Sequence[Estimate]) -> dict[str, float]:
+    """Return `posterior/<label>/<statistic>` numbers for MLflow."""
+    metrics = {}
+    for estimate in estimates:
+        metrics[f"posterior/{estimate.label}/median"] = estimate.median
+        metrics[f"posterior/{estimate.label}/low_95"] = estimate.low
+        metrics[f"posterior/{estimate.label}/high_95"] = estimate.high
+    return metrics
+
+
+def coverage_metrics(calibration: Calibration) -> dict[str, float]:
+    """Return `coverage/<statistic>` numbers for MLflow."""
+    values: Mapping[str, Any] = {
+        "coverage/ece": calibration.expected_calibration_error,
+        "coverage/ks": calibration.ks.get("hpd"),
+        "coverage/nltp": calibration.nltp,
+        "coverage/gain_nat": calibration.gain,
+        "coverage/tests": calibration.num_tests,
+    }
+    return {name: float(value) for name, value in values.items() if value is not None}
+
+
+def _named(*paths: Path) -> Files:
+    return {path.name: path for path in paths}

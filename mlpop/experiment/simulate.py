@@ -1,0 +1,98 @@
+"""`mlpop simulate`: a sweep of the parameters into a dataset for round 0."""
+
+import logging
+from pathlib import Path
+
+import numpy as np
+
+from mlpop.compute import Purpose, draw_root_seed, make_backend, seed_sequence
+from mlpop.config.simulate import SimulateConfig
+from mlpop.experiment.database import stellar_database
+from mlpop.experiment.plan import needs_stars, simulator_plan
+from mlpop.experiment.supply import SuppliedSet, simulate_set
+from mlpop.maps.layout import MANIFEST_CSV, PARAMETER_SETS_CSV
+from mlpop.maps.sampling import sample_parameters, write_parameter_sets
+from mlpop.maps.splits import split_dataset
+from mlpop.tracking import graceful_signals, open_run, where_to_look
+
+logger = logging.getLogger(__name__)
+
+TRAINING_SET, SPLIT = 0, 1
+
+
+def simulate_sets(config: SimulateConfig) -> SuppliedSet:
+    """Simulate a sweep into `config.save_dir`; log it as a run of kind `simulate`.
+
+    A folder that holds part of the same sweep is completed: finished shards are kept.
+
+    Raises:
+        ConfigError: the parameters are not those of the simulator.
+        DataError: too few simulations succeed, or the folder holds another sweep.
+    """
+    seed = config.seed if config.seed is not None else draw_root_seed()
+    sets = sample_parameters(
+        config.sampling_type,
+        config.parameters,
+        np.random.default_rng(seed_sequence(seed, Purpose.SWEEP, TRAINING_SET)),
+        sampling_size=config.sampling_size,
+    )
+    params = {
+        "sampling_type": config.sampling_type,
+        "num_sim": len(sets),
+        "parameters": " ".join(sets.labels),
+        "seed": seed,
+        "simulator": config.simulator.type,
+    }
+    with graceful_signals():
+        with open_run("simulate", config.name, params=params) as run:
+            stars = None
+            if needs_stars(config.simulator):
+                stars = stellar_database(config.dyn_data_loader)
+            plan = simulator_plan(config.simulator, sets.labels, config.generator, stars)
+            folder = config.save_dir
+            folder.mkdir(parents=True, exist_ok=True)
+            seeds = [
+                f"{seed}:{int(Purpose.SIMULATION_TRAINING)}:0:{index}"
+                for index in range(len(sets))
+            ]
+            write_parameter_sets(folder / PARAMETER_SETS_CSV, sets, seeds)
+            with make_backend(
+                n_processes=config.compute.n_processes,
+                enable_dask=config.compute.enable_dask,
+                workers_dask=config.compute.workers_dask,
+                compute=config.compute,
+            ) as backend:
+                made = simulate_set(
+                    plan,
+                    sets.theta,
+                    folder,
+                    backend,
+                    root_seed=seed,
+                    purpose=Purpose.SIMULATION_TRAINING,
+                    round_=0,
+                    compute=config.compute,
+                    min_success_fraction=config.generator.min_success_fraction,
+                    title="simulations",
+                )
+            if config.split is not None:
+                split_dataset(
+                    folder,
+                    test=config.split.test,
+                    valid=config.split.valid,
+                    rng=np.random.default_rng(seed_sequence(seed, Purpose.SWEEP, SPLIT)),
+                )
+            run.log_dataset(config.name, made.digest, str(made.csv), "simulated")
+            run.log_metrics(
+                {"sim/seconds": made.seconds, "sim/failed_fraction": made.failed_fraction}
+                | {f"sim/{status}": number for status, number in made.counts.items()}
+            )
+            run.commit(_files(folder))
+        logger.info("wrote %s", made.csv)
+        logger.info("%s", where_to_look(run.store, run.experiment_id, run.run_id))
+    return made
+
+
+def _files(folder: Path) -> dict[str, Path]:
+    names = [PARAMETER_SETS_CSV, MANIFEST_CSV]
+    names += [p.name for p in (*folder.glob("dataset_*.csv"), *folder.glob("statistics_*.json"))]
+    return {name: folder / name for name in names}

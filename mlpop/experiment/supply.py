@@ -1,0 +1,186 @@
+"""Datasets of simulations: found where an earlier launch made them, else simulated."""
+
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from mlpop.compute import Backend, Progress, Purpose, run_campaign
+from mlpop.config.compute import ComputeConfig
+from mlpop.config.generator import GeneratorConfig
+from mlpop.maps.dataset import assemble, dataset_digest
+from mlpop.maps.index import DatasetIndex
+from mlpop.maps.layout import FULL_STATISTICS
+
+logger = logging.getLogger(__name__)
+
+ReportProgress = Callable[[Progress, float], None]
+
+
+@dataclass(frozen=True)
+class SimulatorPlan:
+    """Which simulator makes the data, and what its output is called.
+
+    Attributes:
+        block: `{"type": ..., "args": ...}` as a worker builds it.
+        labels: D names of theta.
+        channels: names of the maps, in the order of an index file's columns.
+        identity: digest of what is simulated, free of paths.
+        generator: how maps are made; None where the simulator makes none of pulsars.
+    """
+
+    block: Mapping[str, Any]
+    labels: tuple[str, ...]
+    channels: tuple[str, ...]
+    identity: str
+    generator: GeneratorConfig | None
+
+
+@dataclass(frozen=True)
+class SuppliedSet:
+    """A dataset on disk.
+
+    Attributes:
+        csv: its index file.
+        statistics: mean, std, min and max of its labels, if it has the file.
+        digest: SHA-256 of its content.
+        num_simulations: simulations asked for; rows of the file for a given set.
+        counts: simulations by status; empty for a given set.
+        seconds: time spent on simulating in this launch [s].
+        simulated: whether mlpop made it.
+    """
+
+    csv: Path
+    statistics: Path
+    digest: str
+    num_simulations: int
+    counts: Mapping[str, int]
+    seconds: float
+    simulated: bool
+
+    @property
+    def failed_fraction(self) -> float:
+        """Fraction of the simulations that gave no maps."""
+        usable = self.counts.get("ok", 0) + self.counts.get("limit", 0)
+        return 1 - usable / self.num_simulations if self.simulated else 0.0
+
+
+def set_key(
+    plan: SimulatorPlan, theta: NDArray[np.float64], root_seed: int, purpose: Purpose, round_: int
+) -> str:
+    """Return a digest of everything that decides the content of a simulated set."""
+    content = {
+        "simulator": plan.identity,
+        "labels": plan.labels,
+        "theta": hashlib.sha256(np.ascontiguousarray(theta, "<f8").tobytes()).hexdigest(),
+        "root_seed": root_seed,
+        "purpose": purpose.name,
+        "round": round_,
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def simulate_set(
+    plan: SimulatorPlan,
+    theta: NDArray[np.float64],
+    folder: Path,
+    backend: Backend,
+    *,
+    root_seed: int,
+    purpose: Purpose,
+    round_: int,
+    compute: ComputeConfig,
+    min_success_fraction: float,
+    title: str,
+    on_progress: ReportProgress | None = None,
+) -> SuppliedSet:
+    """Simulate every row of `theta` into a dataset; finished shards of the folder are kept.
+
+    Args:
+        plan: what simulates.
+        theta: (N, D) parameters, physical units.
+        folder: of the dataset.
+        backend: who simulates.
+        root_seed: root seed of the experiment.
+        purpose: of the random numbers.
+        round_: of the experiment.
+        compute: how the work is cut.
+        min_success_fraction: smallest accepted fraction of usable simulations.
+        title: of the progress bar.
+        on_progress: told what was done and in how many seconds.
+
+    Raises:
+        DataError: too few simulations are usable, or the folder holds another campaign.
+        ComputeError: the simulations cannot be run.
+    """
+    started = time.monotonic()
+    with tqdm(total=len(theta), desc=title, unit="sim", disable=None) as bar:
+
+        def tell(progress: Progress) -> None:
+            bar.update(progress.done - bar.n)
+            if on_progress is not None:
+                on_progress(progress, time.monotonic() - started)
+
+        shards = run_campaign(
+            plan.block,
+            theta,
+            plan.labels,
+            root_seed,
+            purpose,
+            round_,
+            folder,
+            backend,
+            simulations_per_task=compute.simulations_per_task,
+            time_limit=compute.time_limit,
+            max_attempts=compute.max_attempts,
+            max_in_flight=compute.max_in_flight,
+            identity=plan.identity,
+            on_progress=tell,
+        )
+    made = assemble(
+        folder,
+        plan.labels,
+        theta,
+        plan.channels,
+        shards,
+        min_success_fraction=min_success_fraction,
+        generator=plan.generator,
+    )
+    seconds = time.monotonic() - started
+    counts = {status: number for status, number in made.counts.items() if number}
+    logger.info("%s: %s in %.1f s (%s)", title, counts, seconds, made.csv)
+    return SuppliedSet(
+        csv=made.csv,
+        statistics=folder / FULL_STATISTICS,
+        digest=dataset_digest(folder),
+        num_simulations=len(theta),
+        counts=counts,
+        seconds=seconds,
+        simulated=True,
+    )
+
+
+def given_set(csv: Path) -> SuppliedSet:
+    """Describe a dataset that the user brought along.
+
+    Raises:
+        DataError: the index file or a map is missing or broken.
+    """
+    index = DatasetIndex.read(csv)
+    return SuppliedSet(
+        csv=csv,
+        statistics=csv.parent / FULL_STATISTICS,
+        digest=dataset_digest(csv.parent, index_file=csv.name),
+        num_simulations=len(index),
+        counts={},
+        seconds=0.0,
+        simulated=False,
+    )

@@ -1,0 +1,179 @@
+"""Is the posterior as wide as it should be? Coverage, and ranks of the truth among the draws."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike, NDArray
+from scipy.stats import binom
+
+from mlpop.errors import DataError
+from mlpop.plots.style import BAND, MUTED, SAMPLES, axis_label, bare, styled
+
+LEVELS = (0.68, 0.95)
+RANK_BINS = 30
+
+
+def binomial_band(
+    probability: ArrayLike, trials: int, level: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the central interval of the fraction of successes, at every probability.
+
+    Args:
+        probability: (K,) of one success.
+        trials: number of test samples.
+        level: mass of the interval.
+
+    Returns:
+        Lower and upper edges, each (K,), in [0, 1].
+    """
+    p = np.asarray(probability, dtype=np.float64)
+    edges = binom.ppf([[(1 - level) / 2], [(1 + level) / 2]], trials, p[None]) / trials
+    return edges[0], edges[1]
+
+
+def coverage(beta: ArrayLike, coverage: ArrayLike, n: int) -> Figure:
+    """Draw the coverage probability against the credibility level.
+
+    Below the diagonal the posterior is overconfident, above it conservative; the bands hold 68
+    and 95 % of what a calibrated posterior gives with so few test samples.
+
+    Args:
+        beta: (K,) credibility levels.
+        coverage: (K,) fraction of test samples whose truth lies within.
+        n: number of test samples.
+
+    Raises:
+        DataError: the shapes differ, or there is no test sample.
+    """
+    levels, fraction = np.asarray(beta, np.float64), np.asarray(coverage, np.float64)
+    if levels.shape != fraction.shape or levels.ndim != 1 or n < 1:
+        raise DataError(
+            f"a coverage plot needs levels and fractions of one shape and at least one test "
+            f"sample, found {levels.shape}, {fraction.shape} and {n}"
+        )
+    fine = np.linspace(0, 1, 401)
+    with styled():
+        figure = Figure(figsize=(5.0, 5.0), layout="constrained")
+        axes = figure.subplots()
+        for level, alpha in zip(reversed(LEVELS), (0.4, 0.8), strict=True):
+            low, high = binomial_band(fine, n, level)
+            name = f"{level:.0%} of calibrated posteriors".replace("%", " %")
+            axes.fill_between(fine, low, high, color=BAND, alpha=alpha, lw=0, label=name)
+        axes.plot([0, 1], [0, 1], color=MUTED, ls="--", lw=1.2, label="calibrated")
+        axes.plot(levels, fraction, color=SAMPLES, marker="o", ms=4, lw=1.6, label="measured")
+        axes.text(0.03, 0.97, "conservative", color=MUTED, va="top", style="italic")
+        axes.text(0.97, 0.03, "overconfident", color=MUTED, ha="right", style="italic")
+        axes.set(
+            xlim=(0, 1),
+            ylim=(0, 1),
+            aspect="equal",
+            xlabel=r"Credibility level $1-\alpha$",
+            ylabel="Coverage probability",
+            title=f"Expected coverage, {n} test samples",
+        )
+        handles, names = axes.get_legend_handles_labels()
+        axes.legend(handles[::-1], names[::-1], loc="upper left", bbox_to_anchor=(0.0, 0.93))
+    return figure
+
+
+def ranks(ranks: ArrayLike, labels: Sequence[str], num_draws: int) -> Figure:
+    """Draw a histogram of the ranks of each label's truth; calibrated posteriors give flat ones.
+
+    A hump in the middle is a posterior too wide, two horns one too narrow, a slope a bias. The
+    bands hold 68 and 95 % of the counts of a calibrated posterior.
+
+    Args:
+        ranks: (N, D) number of draws below the truth, 0 to `num_draws`.
+        labels: D names.
+        num_draws: draws a test sample.
+
+    Raises:
+        DataError: shapes that do not fit, or a rank out of range.
+    """
+    values = _checked(ranks, labels, num_draws)
+    edges = rank_edges(len(values), num_draws)
+    share = np.diff(edges) / (num_draws + 1)
+    with styled():
+        figure, panels = _panels(len(labels))
+        for k, (axes, label) in enumerate(zip(panels, labels, strict=True)):
+            counts, _ = np.histogram(values[:, k], bins=edges)
+            for level, alpha in zip(reversed(LEVELS), (0.4, 0.8), strict=True):
+                low, high = (
+                    band * len(values) for band in binomial_band(share, len(values), level)
+                )
+                axes.stairs(high, edges, baseline=low, fill=True, color=BAND, alpha=alpha, lw=0)
+            axes.stairs(share * len(values), edges, color=MUTED, ls="--", lw=1.0)
+            axes.stairs(counts, edges, color=SAMPLES, lw=1.5)
+            axes.set(
+                xlim=(edges[0], edges[-1]),
+                xlabel=f"rank of {axis_label(label)}",
+                ylabel="test samples" if axes.get_subplotspec().is_first_col() else "",
+            )
+            axes.set_ylim(bottom=0)
+            bare(axes)
+    return figure
+
+
+def ranks_cumulative(ranks: ArrayLike, labels: Sequence[str], num_draws: int) -> Figure:
+    """Draw how far the cumulative distribution of the ranks is from uniform, label by label.
+
+    Args:
+        ranks: (N, D) number of draws below the truth, 0 to `num_draws`.
+        labels: D names.
+        num_draws: draws a test sample.
+
+    Raises:
+        DataError: shapes that do not fit, or a rank out of range.
+    """
+    values = _checked(ranks, labels, num_draws)
+    grid = np.arange(num_draws + 1)
+    expected = (grid + 1) / (num_draws + 1)
+    fine = np.linspace(0, 1, 201)
+    with styled():
+        figure, panels = _panels(len(labels))
+        for k, (axes, label) in enumerate(zip(panels, labels, strict=True)):
+            measured = np.searchsorted(np.sort(values[:, k]), grid, side="right") / len(values)
+            for level, alpha in zip(reversed(LEVELS), (0.4, 0.8), strict=True):
+                low, high = binomial_band(fine, len(values), level)
+                axes.fill_between(fine, low - fine, high - fine, color=BAND, alpha=alpha, lw=0)
+            axes.axhline(0, color=MUTED, ls="--", lw=1.0)
+            axes.plot(expected, measured - expected, color=SAMPLES, lw=1.5)
+            axes.set(
+                xlim=(0, 1),
+                xlabel=f"normalized rank of {axis_label(label)}",
+                ylabel="ECDF $-$ uniform" if axes.get_subplotspec().is_first_col() else "",
+            )
+            bare(axes)
+    return figure
+
+
+def rank_edges(num_samples: int, num_draws: int) -> NDArray[np.float64]:
+    """Return edges of bins that hold whole ranks: 30, or fewer where there are few samples."""
+    bins = max(2, min(RANK_BINS, num_draws + 1, num_samples // 10))
+    return np.unique(np.round(np.linspace(0, num_draws + 1, bins + 1))) - 0.5
+
+
+def _panels(count: int) -> tuple[Figure, list]:
+    columns = 2 if count in (2, 4) else min(count, 3)
+    rows = math.ceil(count / columns)
+    figure = Figure(figsize=(0.5 + 3.1 * columns, 0.3 + 2.4 * rows), layout="constrained")
+    panels = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for axes in panels[count:]:
+        axes.remove()
+    return figure, panels[:count]
+
+
+def _checked(ranks: ArrayLike, labels: Sequence[str], num_draws: int) -> NDArray[np.float64]:
+    values = np.asarray(ranks, dtype=np.float64)
+    if values.ndim != 2 or values.shape[1] != len(labels) or len(values) < 1:
+        raise DataError(
+            f"ranks of {len(labels)} labels need shape (N, {len(labels)}), found {values.shape}"
+        )
+    if not ((values >= 0) & (values <= num_draws)).all():
+        raise DataError(
+            f"ranks must be from 0 to {num_draws}, "
+            f"found {np.nanmin(values):g} to {np.nanmax(values):g}"
+        )
+    return values

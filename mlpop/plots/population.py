@@ -1,0 +1,233 @@
+"""Populations as the networks see them: P-Pdot diagrams, flux maps and sky maps."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.collections import QuadMesh
+from matplotlib.colors import Normalize, PowerNorm
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike, NDArray
+
+from mlpop.errors import DataError
+from mlpop.plots.style import COUNTS, FLUXES, styled
+
+Maps = Mapping[str, NDArray]
+
+P_LIMITS = (1e-3, 1e2)
+PDOT_LIMITS = (1e-21, 1e-9)
+
+FIELD_CONSTANT = 3.2e19
+"""B = FIELD_CONSTANT (P Pdot)^(1/2) [G], the usual dipole estimate (equator)."""
+
+YEAR = 3.15576e7
+"""Julian year [s]."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a map shows: names of its axes, of its values, and its colours."""
+
+    x: str
+    y: str
+    value: str
+    colours: str
+    is_ppdot: bool
+
+
+def kind_of(name: str) -> Kind:
+    """Return what the map called `name` (a channel of the generator) shows.
+
+    Raises:
+        DataError: no such kind of map.
+    """
+    if name.endswith("ppdot_map"):
+        return Kind("$P$ [s]", r"$\dot{P}$ [s/s]", "stars", COUNTS, True)
+    if name.endswith("ppdot_map_fluxes"):
+        return Kind("$P$ [s]", r"$\dot{P}$ [s/s]", r"mean $\log_{10} S_{1400}$/Jy", FLUXES, True)
+    for stem, value in (
+        ("position_map_radec", "stars"),
+        ("velocity_map_vra", r"mean $|\mu_\alpha|$ [mas/yr]"),
+        ("velocity_map_vdec", r"mean $|\mu_\delta|$ [mas/yr]"),
+    ):
+        if name.endswith(stem):
+            return Kind("RA [deg]", "Dec [deg]", value, COUNTS, False)
+    raise DataError(f"no survey map is called '{name}'")
+
+
+def map_title(name: str) -> str:
+    """Return a short title: the survey, and `fluxes` for a flux map."""
+    survey = name.removeprefix("survey_").split("_")[0]
+    return f"{survey}, fluxes" if name.endswith("fluxes") else survey
+
+
+def population(
+    maps: Maps,
+    p_limits: tuple[float, float] = P_LIMITS,
+    pdot_limits: tuple[float, float] = PDOT_LIMITS,
+    title: str = "",
+) -> Figure:
+    """Draw the maps of one population with their axes, three in a row.
+
+    Args:
+        maps: by name of the channel, each (n_x, n_y), first axis period or right ascension.
+        p_limits: of the maps' period axis [s].
+        pdot_limits: of the maps' period-derivative axis [s/s].
+        title: above the figure.
+
+    Raises:
+        DataError: there is no map, or a name or a shape is none of a map.
+    """
+    names = _checked(maps)
+    columns = min(3, len(names))
+    rows = math.ceil(len(names) / columns)
+    with styled():
+        figure = Figure(figsize=(0.4 + 3.9 * columns, 0.3 + 3.2 * rows), layout="constrained")
+        panels = list(figure.subplots(rows, columns, squeeze=False).flat)
+        for axes in panels[len(names) :]:
+            axes.remove()
+        for axes, name in zip(panels, names, strict=False):
+            norm = _norm(name, [maps[name]])
+            image = _draw(axes, name, maps[name], norm, p_limits, pdot_limits)
+            axes.set_title(map_title(name))
+            figure.colorbar(image, ax=axes, label=kind_of(name).value, pad=0.02)
+        if title:
+            figure.suptitle(title, fontsize=13)
+    return figure
+
+
+def predictive(
+    observed: Maps,
+    predicted: Maps,
+    p_limits: tuple[float, float] = P_LIMITS,
+    pdot_limits: tuple[float, float] = PDOT_LIMITS,
+    names: Sequence[str] = ("observed", "posterior predictive"),
+) -> Figure:
+    """Draw the observed maps above those of one population drawn from the posterior.
+
+    Both maps of a channel share their colours, so that they can be compared by eye.
+
+    Args:
+        observed: maps by name of the channel, each (n_x, n_y).
+        predicted: the same channels and shapes.
+        p_limits: of the maps' period axis [s].
+        pdot_limits: of the maps' period-derivative axis [s/s].
+        names: of the two rows.
+
+    Raises:
+        DataError: channels or shapes differ, or a name is none of a map.
+    """
+    channels = _checked(observed)
+    if set(predicted) != set(observed):
+        raise DataError(
+            f"observed and predicted maps must have the same channels, found "
+            f"{sorted(observed)} and {sorted(predicted)}"
+        )
+    for name in channels:
+        if np.shape(predicted[name]) != np.shape(observed[name]):
+            raise DataError(
+                f"{name}: observed map has shape {np.shape(observed[name])}, "
+                f"predicted {np.shape(predicted[name])}"
+            )
+    with styled():
+        figure = Figure(figsize=(1.1 + 2.3 * len(channels), 5.8), layout="constrained")
+        panels = figure.subplots(2, len(channels), squeeze=False)
+        for column, name in enumerate(channels):
+            norm = _norm(name, [observed[name], predicted[name]])
+            pair = list(zip(panels[:, column], (observed, predicted), names, strict=True))
+            for axes, maps, row in pair:
+                image = _draw(axes, name, maps[name], norm, p_limits, pdot_limits)
+                axes.set_ylabel(f"{row}\n{axes.get_ylabel()}" if column == 0 else "")
+                axes.tick_params(labelleft=column == 0, labelbottom=row == names[1])
+            pair[0][0].set_title(map_title(name))
+            pair[0][0].set_xlabel("")
+            figure.colorbar(
+                image,
+                ax=panels[:, column],
+                label=kind_of(name).value,
+                location="bottom",
+                aspect=25,
+                pad=0.01,
+            )
+    return figure
+
+
+def field_line(period: ArrayLike, log10_field: float) -> NDArray[np.float64]:
+    """Return the period derivative [s/s] of constant dipole field at `period` [s]."""
+    return (10.0**log10_field / FIELD_CONSTANT) ** 2 / np.asarray(period, dtype=np.float64)
+
+
+def age_line(period: ArrayLike, age: float) -> NDArray[np.float64]:
+    """Return the period derivative [s/s] of constant characteristic age [yr] at `period` [s]."""
+    return np.asarray(period, dtype=np.float64) / (2 * age * YEAR)
+
+
+def _draw(
+    axes: Axes,
+    name: str,
+    values: NDArray,
+    norm: Normalize,
+    p_limits: tuple[float, float],
+    pdot_limits: tuple[float, float],
+) -> QuadMesh:
+    kind = kind_of(name)
+    x_bins, y_bins = np.shape(values)
+    if kind.is_ppdot:
+        x, y = np.geomspace(*p_limits, x_bins + 1), np.geomspace(*pdot_limits, y_bins + 1)
+        axes.set(xscale="log", yscale="log")
+    else:
+        x, y = np.linspace(0, 360, x_bins + 1), np.linspace(-90, 90, y_bins + 1)
+    image = axes.pcolormesh(
+        x, y, np.asarray(values).T, norm=norm, cmap=kind.colours, rasterized=True
+    )
+    axes.set(xlim=(x[0], x[-1]), ylim=(y[0], y[-1]), xlabel=kind.x, ylabel=kind.y)
+    if kind.is_ppdot:
+        _guide_lines(axes, p_limits, pdot_limits)
+    else:
+        axes.set_xticks(range(0, 361, 90))
+        axes.set_yticks(range(-90, 91, 45))
+    return image
+
+
+def _guide_lines(
+    axes: Axes, p_limits: tuple[float, float], pdot_limits: tuple[float, float]
+) -> None:
+    """Draw lines of constant dipole field (dashed) and characteristic age (dotted)."""
+    period = np.geomspace(*p_limits, 2)
+    line: dict[str, Any] = {"color": "white", "lw": 0.7, "alpha": 0.5}
+    text: dict[str, Any] = {"color": "white", "fontsize": 6.5, "alpha": 0.8, "clip_on": True}
+    for exponent in (10, 12, 14):
+        axes.plot(period, field_line(period, exponent), ls="--", **line)
+        at = 1.6 * p_limits[0]
+        axes.text(at, float(1.8 * field_line(at, exponent)), rf"$10^{{{exponent}}}$ G", **text)
+    for exponent in (3, 6, 9):
+        axes.plot(period, age_line(period, 10.0**exponent), ls=":", **line)
+        at = 0.7 * p_limits[1]
+        height = float(0.55 * age_line(at, 10.0**exponent))
+        axes.text(at, height, rf"$10^{exponent}$ yr", ha="right", va="top", **text)
+    axes.set(xlim=p_limits, ylim=pdot_limits)
+
+
+def _norm(name: str, maps: Sequence[NDArray]) -> Normalize:
+    low = min(float(np.min(values)) for values in maps)
+    high = max(float(np.max(values)) for values in maps)
+    high = high if high > low else low + 1
+    if name.endswith("fluxes"):
+        return Normalize(low, high)
+    return PowerNorm(0.5, min(low, 0.0), high)
+
+
+def _checked(maps: Maps) -> list[str]:
+    if not maps:
+        raise DataError("there is no map to draw")
+    for name, values in maps.items():
+        kind_of(name)
+        if np.ndim(values) != 2 or not np.isfinite(values).all():
+            raise DataError(
+                f"{name}: expected a finite map (n_x, n_y), found shape {np.shape(values)}"
+                + ("" if np.isfinite(values).all() else " with NaN or infinity")
+            )
+    return list(maps)

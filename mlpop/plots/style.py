@@ -1,0 +1,101 @@
+"""How every figure looks: colours, type, names of axes, files."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+SAMPLES = "#30638e"
+MEDIAN = "#c1292e"
+TRUTH = "#1b1b1e"
+SECOND = "#e08e45"
+MUTED = "#8d99a6"
+BAND = "#b9c6d3"
+
+COUNTS = "magma"
+FLUXES = "viridis"
+
+RC: dict[Any, Any] = {
+    "axes.axisbelow": True,
+    "axes.edgecolor": "#3c4650",
+    "axes.labelsize": 11,
+    "axes.linewidth": 0.8,
+    "axes.titlesize": 12,
+    "figure.facecolor": "white",
+    "font.family": "DejaVu Sans",
+    "font.size": 10,
+    "legend.fontsize": 9,
+    "legend.frameon": False,
+    "mathtext.fontset": "dejavusans",
+    "pdf.fonttype": 42,
+    "savefig.facecolor": "white",
+    "xtick.color": "#3c4650",
+    "xtick.labelsize": 9,
+    "ytick.color": "#3c4650",
+    "ytick.labelsize": 9,
+}
+
+LABELS: Mapping[str, str] = {
+    "B_initial_log10_mean": r"$\mu_{\log B}$",
+    "B_initial_log10_sigma": r"$\sigma_{\log B}$",
+    "B_initial_log10_mean_comp1": r"$\mu_{\log B, 1}$",
+    "B_initial_log10_sigma_comp1": r"$\sigma_{\log B, 1}$",
+    "B_initial_log10_mean_comp2": r"$\mu_{\log B, 2}$",
+    "B_initial_log10_sigma_comp2": r"$\sigma_{\log B, 2}$",
+    "B_initial_log10_weight_comp1": r"$w_{\log B, 1}$",
+    "B_initial_log10_rise_mean": r"$\mu_{\log B, \mathrm{rise}}$",
+    "B_initial_log10_rise_sigma": r"$\sigma_{\log B, \mathrm{rise}}$",
+    "B_initial_log10_decay_mean": r"$\mu_{\log B, \mathrm{decay}}$",
+    "B_initial_log10_decay_sigma": r"$\sigma_{\log B, \mathrm{decay}}$",
+    "B_initial_log10_slope": r"$s_{\log B}$",
+    "P_initial_log10_mean": r"$\mu_{\log P}$",
+    "P_initial_log10_sigma": r"$\sigma_{\log P}$",
+    "P_initial_mean": r"$\mu_{P}$ [s]",
+    "P_initial_sigma": r"$\sigma_{P}$ [s]",
+    "a_late": r"$a_{\mathrm{late}}$",
+    "L_radio_log10_mean": r"$\mu_{\log L_0}$",
+    "L_radio_log10_sigma": r"$\sigma_{\log L_0}$",
+    "epsilon_L": r"$\epsilon_L$",
+    "h_c": r"$h_c$ [kpc]",
+    "sigma_k": r"$\sigma_k$ [km/s]",
+    "vk_c": r"$v_c$ [km/s]",
+}
+
+
+def axis_label(name: str) -> str:
+    """Return the symbol of a label of theta, with its unit; other names as plain text."""
+    return LABELS.get(name, name.replace("$", r"\$"))
+
+
+@contextmanager
+def styled() -> Iterator[None]:
+    """Draw in mlpop's style inside this block; matplotlib's own settings come back after it."""
+    with mpl.rc_context(RC):
+        yield
+
+
+def write(figure: Figure, path: Path) -> tuple[Path, Path]:
+    """Write `figure` as PDF and PNG, the same bytes for the same figure.
+
+    Args:
+        path: with or without suffix; its folder is made.
+
+    Returns:
+        The paths of the PDF and of the PNG.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    stem = path.with_suffix("") if path.suffix in (".pdf", ".png") else path
+    pdf, png = (stem.with_name(stem.name + suffix) for suffix in (".pdf", ".png"))
+    with styled():
+        figure.savefig(pdf, metadata={"CreationDate": None})
+        figure.savefig(png, dpi=150, metadata={"Software": "mlpop"})
+    return pdf, png
+
+
+def bare(axes: Axes) -> None:
+    """Take away the upper and the right spine."""
+    axes.spines[["top", "right"]].set_visible(False)

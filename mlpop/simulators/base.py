@@ -1,0 +1,129 @@
+"""What a simulator is, and how one is found by the name that a configuration gives."""
+
+import importlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.random import SeedSequence
+from numpy.typing import ArrayLike, NDArray
+
+from mlpop.config.messages import nearest
+from mlpop.errors import ConfigError, SimulationFailed
+
+REGISTERED: Mapping[str, str] = {
+    "pulsar": "mlpop.simulators.pulsar:PulsarSimulator",
+    "gaussian_linear": "mlpop.simulators.gaussian_linear:GaussianLinear",
+    "two_moons": "mlpop.simulators.two_moons:TwoMoons",
+}
+"""Simulators that come with mlpop, by the name a configuration may use."""
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """One simulated observation.
+
+    Attributes:
+        x: a vector (d,), a stack of maps (C, H, W) with one map a channel, or array by channel
+            where shapes differ.
+        info: what else is worth recording, as JSON values; `status` is `limit` where the
+            simulation is whole but stopped early.
+    """
+
+    x: NDArray[Any] | Mapping[str, NDArray[Any]]
+    info: Mapping[str, Any] = field(default_factory=dict)
+
+
+@runtime_checkable
+class Simulator(Protocol):
+    """Turns parameters into an observation.
+
+    A simulator must give the same bits for the same theta and seed, must pickle to a worker
+    process, and raises `SimulationFailed` where theta has no observation.
+
+    Attributes:
+        labels: names of theta's components.
+        channels: names of x's maps or components.
+    """
+
+    @property
+    def labels(self) -> tuple[str, ...]: ...
+
+    @property
+    def channels(self) -> tuple[str, ...]: ...
+
+    def __call__(self, theta: ArrayLike, seed: SeedSequence) -> Simulation:
+        """Simulate one observation of `theta` (D,)."""
+        ...
+
+
+def load(type: str, args: Mapping[str, Any] | None = None) -> Simulator:
+    """Build a simulator.
+
+    Args:
+        type: a registered name, or `package.module:Class`.
+        args: keyword arguments of the class.
+
+    Raises:
+        ConfigError: there is no such simulator, it cannot be imported, it refuses its arguments,
+            or what it builds is no simulator.
+    """
+    target = REGISTERED.get(type, type)
+    module_name, separator, class_name = target.partition(":")
+    if not (module_name and separator and class_name):
+        near = nearest(type, tuple(REGISTERED))
+        hint = f"; did you mean '{near}'?" if near else ""
+        raise ConfigError(
+            f"simulator.type: must be one of {', '.join(REGISTERED)} or 'package.module:Class', "
+            f"found '{type}'{hint}"
+        )
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        raise ConfigError(
+            f"simulator.type: '{type}': cannot import {module_name}: {error}"
+        ) from None
+    builder = getattr(module, class_name, None)
+    if not callable(builder):
+        raise ConfigError(f"simulator.type: '{type}': {module_name} has no class {class_name}")
+    try:
+        simulator = builder(**(args or {}))
+    except TypeError as error:
+        raise ConfigError(f"simulator.args: '{type}' refuses them: {error}") from error
+    _require_simulator(simulator, type)
+    return simulator
+
+
+def theta_by_label(theta: ArrayLike, labels: Sequence[str]) -> dict[str, float]:
+    """Return the value of each label.
+
+    Args:
+        theta: (D,) values.
+        labels: D names.
+
+    Raises:
+        SimulationFailed: theta has another shape or is not finite.
+    """
+    values = np.asarray(theta, dtype=np.float64)
+    if values.shape != (len(labels),):
+        raise SimulationFailed(
+            f"theta must have shape ({len(labels)},) for {', '.join(labels)}, found {values.shape}"
+        )
+    found = {label: float(value) for label, value in zip(labels, values, strict=True)}
+    bad = [f"{label} = {value}" for label, value in found.items() if not np.isfinite(value)]
+    if bad:
+        raise SimulationFailed(f"theta must be finite, found {', '.join(bad)}")
+    return found
+
+
+def _require_simulator(simulator: Any, type: str) -> None:
+    for name in ("labels", "channels"):
+        value = getattr(simulator, name, None)
+        if not isinstance(value, tuple) or not value or not all(isinstance(v, str) for v in value):
+            raise ConfigError(
+                f"simulator.type: '{type}': {name} must be a tuple of at least one name, "
+                f"found {value!r}"
+            )
+    if not callable(simulator):
+        raise ConfigError(f"simulator.type: '{type}' cannot be called with (theta, seed)")

@@ -1,0 +1,252 @@
+"""The pulsar simulator: theta to density maps of the pulsars that surveys would have found."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.random import SeedSequence
+from numpy.typing import ArrayLike
+
+from mlpop.config.dynamics import KICK_PARAMETERS, DynamicsConfig
+from mlpop.config.generator import SURVEYS, GeneratorConfig
+from mlpop.config.population import PopulationConfig
+from mlpop.errors import ConfigError, DataError, SimulationFailed
+from mlpop.maps.density import (
+    FLUX_KIND,
+    POPULATION_CHANNELS,
+    SURVEY_CHANNELS,
+    final_population_maps,
+    population_maps,
+)
+from mlpop.population.draws import Stage, generator, stage_seed
+from mlpop.population.endtoend import synthesize_all
+from mlpop.population.stars import StellarDatabase, find_or_build
+from mlpop.population.stars_build import Progress
+from mlpop.population.stream import survey_keys
+from mlpop.population.synthesis import require_stars, star_limit, synthesize
+from mlpop.simulators.base import Simulation, theta_by_label
+
+RunMode = Literal["magrot_det", "full"]
+
+
+class PulsarSimulator:
+    """Population synthesis of isolated radio pulsars, seen as density maps.
+
+    The database is opened where the simulator runs, so a pickled simulator is small.
+
+    Args:
+        labels: names of theta: keys of the population that are swept, and, for simulations that
+            make their own stars, those of the dynamics (`h_c`, `sigma_k`, ...).
+        population: everything else about the pulsars; the values of `labels` are replaced.
+        database: folder of the stellar database.
+        dynamics: which stars, where there is no `database`; found in the cache or built there.
+        generator: how maps are made.
+        run_mode: `magrot_det` creates stars until the surveys' counts are reached and makes the
+            15 maps of the surveys; `full` makes the maps of all stars of the database.
+
+    Attributes:
+        labels: as given.
+        channels: names of the maps.
+
+    Raises:
+        ConfigError: a label cannot be swept with the chosen models, a map needs a catalogue that
+            is not made, or the database is too small for the highest birth rate.
+    """
+
+    def __init__(
+        self,
+        labels: Sequence[str],
+        population: PopulationConfig | Mapping[str, Any] | None = None,
+        database: str | Path | None = None,
+        dynamics: DynamicsConfig | Mapping[str, Any] | None = None,
+        generator: GeneratorConfig | Mapping[str, Any] | None = None,
+        run_mode: RunMode = "magrot_det",
+    ) -> None:
+        self.population = _block(PopulationConfig, population, "population")
+        self.generator = _block(GeneratorConfig, generator, "generator")
+        self.dynamics = None if dynamics is None else _block(DynamicsConfig, dynamics, "dynamics")
+        self.database = None if database is None else Path(database)
+        self.run_mode = run_mode
+        self.labels = tuple(labels)
+        self._stars: StellarDatabase | None = None
+        self._moving = self._check_labels()
+        self._check_maps()
+        self._check_stars()
+        self.generator = _with_census(self.generator, self.population)
+        if run_mode == "full":
+            self.channels: tuple[str, ...] = (*POPULATION_CHANNELS, FLUX_KIND)
+        else:
+            kept = tuple(f"survey_{survey}_" for survey in self.generator.surveys)
+            self.channels = tuple(name for name in SURVEY_CHANNELS if name.startswith(kept))
+
+    def __call__(self, theta: ArrayLike, seed: SeedSequence) -> Simulation:
+        """Simulate the maps of `theta` (D,).
+
+        Raises:
+            SimulationFailed: theta is not finite or out of the models' range, or the database
+                was used up.
+        """
+        values = theta_by_label(theta, self.labels)
+        try:
+            stars = self._stars_of(values, seed)
+            still = {k: v for k, v in values.items() if k not in self._moving}
+            config = self.population.with_override(still)
+            if self.run_mode == "full":
+                return self._whole(config, stars, seed)
+            return self._detected(config, stars, seed)
+        except ConfigError as error:
+            raise SimulationFailed(str(error)) from None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_stars": None}
+
+    def prepare(self, progress: Progress | None = None) -> StellarDatabase | None:
+        """Open the stellar database, building it first where it is not in the cache.
+
+        Args:
+            progress: called now and then with the numbers of stars done and of all.
+
+        Returns:
+            The database; None where every simulation makes its own stars.
+        """
+        if self._moving:
+            return None
+        if self._stars is None:
+            if self.database is not None:
+                self._stars = StellarDatabase.open(self.database)
+            else:
+                assert self.dynamics is not None
+                self._stars = find_or_build(self.dynamics, progress=progress)
+        return self._stars
+
+    def _stars_of(self, values: Mapping[str, float], seed: SeedSequence) -> StellarDatabase:
+        stars = self.prepare()
+        if stars is not None:
+            return stars
+        assert self.dynamics is not None
+        moving = {label: values[label] for label in self._moving}
+        config = self.dynamics.with_override(moving)
+        number = int(stage_seed(seed, Stage.DYNAMICS).generate_state(1, np.uint32)[0])
+        given = config.model_dump(mode="json", exclude_unset=True)
+        return StellarDatabase.generate(DynamicsConfig.parse({**given, "seed": number}))
+
+    def _detected(
+        self, config: PopulationConfig, stars: StellarDatabase, seed: SeedSequence
+    ) -> Simulation:
+        population = synthesize(config, stars, seed)
+        if population.status == "exhausted":
+            raise SimulationFailed(
+                f"the {len(stars)} stars of the database were used up at a birth rate of "
+                f"{population.birth_rate:.3g} per century, before a target or birth_rate_max"
+            )
+        maps = population_maps(population.catalogues, self.generator, generator(seed, Stage.TPA))
+        info = {
+            "status": population.status,
+            "n_created": population.n_created,
+            "birth_rate": population.birth_rate,
+            "birth_rate_excess": population.status == "limit",
+            "n_detected": dict(population.n_detected),
+            "n_created_at_match": dict(population.n_created_at_match),
+            "n_detected_at_match": dict(population.n_detected_at_match),
+            "birth_rate_at_match": dict(population.birth_rate_at_match),
+        }
+        return Simulation(maps, info)
+
+    def _whole(
+        self, config: PopulationConfig, stars: StellarDatabase, seed: SeedSequence
+    ) -> Simulation:
+        population = synthesize_all(config, stars, seed)
+        info = {
+            "status": "matched",
+            "n_created": population.n_created,
+            "birth_rate": population.birth_rate,
+            "n_detected": dict(population.n_detected),
+        }
+        return Simulation(final_population_maps(population.final, self.generator), info)
+
+    def _check_labels(self) -> tuple[str, ...]:
+        """Return the labels that change the stars themselves."""
+        twice = sorted({label for label in self.labels if self.labels.count(label) > 1})
+        if twice or not self.labels:
+            found = f"'{twice[0]}' twice" if twice else "none"
+            raise ConfigError(f"labels: must be different names, at least one, found {found}")
+        sweepable = set() if self.dynamics is None else set(self.dynamics.sweepable())
+        moving = tuple(label for label in self.labels if label in _DYNAMICS_LABELS)
+        for label in moving:
+            if self.dynamics is None or self.database is not None:
+                raise ConfigError(
+                    f"labels: '{label}' changes the stars: give `dynamics` and no `database`, so "
+                    "that each simulation makes its own"
+                )
+            if label not in sweepable:
+                raise ConfigError(
+                    f"labels: '{label}' has no effect with kick_model "
+                    f"'{self.dynamics.kick_model}'; allowed: {', '.join(sorted(sweepable))}"
+                )
+        self.population.require_sweepable([label for label in self.labels if label not in moving])
+        return moving
+
+    def _check_maps(self) -> None:
+        if self.run_mode not in ("magrot_det", "full"):
+            raise ConfigError(f"run_mode: must be magrot_det or full, found '{self.run_mode}'")
+        survey_keys(self.population)
+        if self.run_mode == "full":
+            return
+        for survey in self.generator.surveys:
+            name = self.generator.catalogue_name(survey)
+            if name not in self.population.surveys_radio:
+                made = ", ".join(self.population.surveys_radio)
+                raise ConfigError(
+                    f"generator.surveys: {survey} is made from the catalogue {name}, which is not "
+                    f"in population.surveys_radio; found {made}"
+                )
+
+    def _check_stars(self) -> None:
+        if (self.database is None) == (self.dynamics is None):
+            raise ConfigError("simulator.args: give one of `database` and `dynamics`")
+        if self.run_mode == "full":
+            return
+        if self.database is not None:
+            try:
+                require_stars(self.population, StellarDatabase.open(self.database))
+            except DataError as error:
+                raise ConfigError(f"simulator.args.database: {error}") from None
+        elif self.dynamics is not None:
+            needed = star_limit(self.population, self.dynamics.t_age_max)
+            if self.population.batch_rule == "exact" and self.dynamics.NS_number < needed:
+                largest = 100.0 * self.dynamics.NS_number / self.dynamics.t_age_max
+                raise ConfigError(
+                    f"dynamics.NS_number: birth_rate_max = {self.population.birth_rate_max:g} "
+                    f"needs {needed} stars, found {self.dynamics.NS_number}: raise it or set "
+                    f"birth_rate_max to {largest:.4g} at most"
+                )
+
+
+_DYNAMICS_LABELS = frozenset({"h_c"}).union(*KICK_PARAMETERS.values()) - {"vk_extent"}
+
+
+def _block(model: Any, values: Any, name: str) -> Any:
+    return values if isinstance(values, model) else model.parse(values or {}, source=name)
+
+
+def _with_census(generator: GeneratorConfig, population: PopulationConfig) -> GeneratorConfig:
+    """Let the documented keys detected_meerkat_* set the flux maps' subsamples.
+
+    Raises:
+        ConfigError: the generator says something else.
+    """
+    prefix = "detected_meerkat_"
+    subsample = dict(generator.flux_subsample)
+    for survey in SURVEYS:
+        key = prefix + survey
+        if key not in population.model_fields_set:
+            continue
+        number = getattr(population, key)
+        if "flux_subsample" in generator.model_fields_set and subsample.get(survey) != number:
+            raise ConfigError(
+                f"population.{key} is {number}, but generator.flux_subsample.{survey} is "
+                f"{subsample.get(survey)}: give one of them"
+            )
+        subsample[survey] = number
+    return generator.model_copy(update={"flux_subsample": subsample})

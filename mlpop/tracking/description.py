@@ -1,0 +1,130 @@
+"""The descriptions that MLflow shows on the pages of runs, in Markdown."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from mlpop.tracking.links import run_path
+
+Number = float | int | str | None
+
+
+@dataclass(frozen=True)
+class RoundLine:
+    """What the table of an experiment says of one round.
+
+    Attributes:
+        round: its number.
+        run_id: its run.
+        state: simulating, training, testing, complete, stopped.
+        numbers: column -> value; the columns of all rounds make the table.
+    """
+
+    round: int
+    run_id: str
+    state: str
+    numbers: Mapping[str, Number] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """One parameter of a posterior: median and the ends of the central 95 % interval."""
+
+    label: str
+    median: float
+    low: float
+    high: float
+    truth: float | None = None
+
+
+def experiment_note(
+    experiment_id: str,
+    about: str,
+    rounds: Sequence[RoundLine],
+    estimates: Sequence[Estimate] = (),
+    verdict: str = "",
+) -> str:
+    """Describe an experiment: its result first, then a table with links to its rounds.
+
+    Args:
+        experiment_id: the MLflow experiment, for the links.
+        about: what is done, in a sentence.
+        rounds: its rounds in order.
+        estimates: the posterior of the last round at the observed sample.
+        verdict: what the tests of the posterior say.
+    """
+    parts = [about]
+    if verdict:
+        parts.append(f"**Verdict: {_cell(verdict)}**")
+    if estimates:
+        parts.append(estimates_table(estimates))
+    if rounds:
+        columns = list(dict.fromkeys(name for line in rounds for name in line.numbers))
+        rows = [
+            [
+                f"[round {line.round}]({run_path(experiment_id, line.run_id)})",
+                line.state,
+                *(line.numbers.get(name) for name in columns),
+            ]
+            for line in rounds
+        ]
+        parts.append(_table(["round", "state", *columns], rows))
+    return "\n\n".join(parts) + "\n"
+
+
+def round_note(
+    experiment_id: str,
+    about: str,
+    numbers: Mapping[str, Number],
+    estimates: Sequence[Estimate] = (),
+    members: Mapping[str, str] | None = None,
+) -> str:
+    """Describe a round: its main numbers, its posterior, links to its members.
+
+    Args:
+        experiment_id: the MLflow experiment, for the links.
+        about: what is done, in a sentence.
+        numbers: name -> value.
+        estimates: the posterior at the observed sample.
+        members: name -> run id.
+    """
+    parts = [about]
+    if numbers:
+        parts.append(_table(["", "value"], [[name, value] for name, value in numbers.items()]))
+    if estimates:
+        parts.append(estimates_table(estimates))
+    if members:
+        links = (f"[{name}]({run_path(experiment_id, run)})" for name, run in members.items())
+        parts.append(f"Members: {', '.join(links)}")
+    return "\n\n".join(parts) + "\n"
+
+
+def member_note(about: str, numbers: Mapping[str, Number]) -> str:
+    """Describe one network of an ensemble by its main numbers."""
+    return round_note("", about, numbers)
+
+
+def estimates_table(estimates: Sequence[Estimate]) -> str:
+    """Return a table of parameters with median and central 95 % interval."""
+    with_truth = any(estimate.truth is not None for estimate in estimates)
+    rows: list[list[Number]] = []
+    for estimate in estimates:
+        row: list[Number] = [f"`{estimate.label}`", estimate.median, estimate.low, estimate.high]
+        rows.append([*row, estimate.truth] if with_truth else row)
+    head = ["parameter", "median", "2.5 %", "97.5 %"]
+    return _table([*head, "truth"] if with_truth else head, rows)
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[Number]]) -> str:
+    lines = [head, ["---"] * len(head), *([_cell(value) for value in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _cell(value: Number) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, str):
+        return value.replace("|", "\\|").replace("\n", " ")
+    if isinstance(value, int):
+        return str(value)
+    return f"{value:.4g}" if math.isfinite(value) else str(value)

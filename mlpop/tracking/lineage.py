@@ -1,0 +1,241 @@
+"""The run tree: what belongs to an experiment, what of it lives, and what is complete.
+
+Every run carries `mlpop.root`, the id of the run at the top of its tree, so that one query finds
+a whole tree: MLflow itself records only the parent of a run.
+"""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from mlpop.errors import TrackingError
+from mlpop.tracking.owner import heartbeat_age, is_alive
+from mlpop.tracking.store import Store, connect, translated
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+PAGE = 1000
+PARENT_TAG = "mlflow.parentRunId"
+Life = Literal["alive", "dead", "ended"]
+
+
+@dataclass(frozen=True)
+class Node:
+    """One run of a tree.
+
+    Attributes:
+        run_id: its id.
+        kind: experiment, round, member, dynamics, ...; empty for a run that is not mlpop's.
+        name: its name in MLflow.
+        status: MLflow's status: RUNNING, FINISHED, FAILED, KILLED, SCHEDULED.
+        life: ended; or, of a run that has not ended, whether its process lives.
+        state: the tag `mlpop.state`: simulating, training, testing, complete, stopped.
+        round: number of the round, None if it is in none.
+        member: number of the ensemble member, None if it is none.
+        error: why it ended, empty if it went well.
+        started: start time [s since 1970].
+        ended: end time [s since 1970], None if it has not ended.
+        heartbeat: age of the last heartbeat [s], None if there was none.
+        tags: all tags of the run.
+        children: the runs nested in it, oldest first.
+    """
+
+    run_id: str
+    kind: str
+    name: str
+    status: str
+    life: Life
+    state: str
+    round: int | None
+    member: int | None
+    error: str
+    started: float
+    ended: float | None
+    heartbeat: float | None
+    tags: Mapping[str, str]
+    children: "tuple[Node, ...]" = ()
+
+    def walk(self, depth: int = 0) -> "Iterator[tuple[int, Node]]":
+        """Yield this run and all below it with their depth, parents first."""
+        yield depth, self
+        for child in self.children:
+            yield from child.walk(depth + 1)
+
+
+@dataclass(frozen=True)
+class StatusRow:
+    """One line of a status table: the run, how deep it is nested, and times in seconds.
+
+    `age` is the time since the start, `duration` the time the run took or takes so far.
+    """
+
+    depth: int
+    node: Node
+    age: float
+    duration: float
+
+
+def find(
+    store: Store,
+    tags: Mapping[str, str],
+    *,
+    experiment_ids: Sequence[str] | None = None,
+    status: str | None = None,
+) -> "list[Run]":
+    """Return the runs that have all of these tags, newest first.
+
+    Args:
+        store: the tracking store.
+        tags: tag -> value.
+        experiment_ids: the MLflow experiments to look in, by default all.
+        status: only runs with this status of MLflow.
+
+    Raises:
+        TrackingError: the store cannot be read.
+    """
+    # MLflow's filters cannot express a value that holds both kinds of quotes
+    asked = {key: value for key, value in tags.items() if "'" not in value}
+    parts = [f"tags.`{key}` = '{value}'" for key, value in asked.items()]
+    if status is not None:
+        parts.append(f"attributes.status = '{status}'")
+    found: list[Run] = []
+    with translated(f"runs in {store.safe_uri}"):
+        places = list(experiment_ids) if experiment_ids is not None else _experiments(store)
+        token = None
+        while places:
+            page = store.client.search_runs(
+                places,
+                " and ".join(parts),
+                max_results=PAGE,
+                order_by=["attributes.start_time DESC"],
+                page_token=token,
+            )
+            found += page
+            token = page.token
+            if not token:
+                break
+    return [
+        run for run in found if all(run.data.tags.get(key) == value for key, value in tags.items())
+    ]
+
+
+def root_of(store: Store, run_id: str) -> str:
+    """Return the id of the run at the top of the tree that a run belongs to.
+
+    Raises:
+        TrackingError: there is no such run.
+    """
+    with translated(f"run {run_id} in {store.safe_uri}"):
+        run = store.client.get_run(run_id)
+    return str(run.data.tags.get("mlpop.root", run_id))
+
+
+def tree(store: Store, root_id: str, now: float | None = None) -> Node:
+    """Return the run `root_id` with all that is nested in it, at any depth.
+
+    Args:
+        store: the tracking store.
+        root_id: id of the run at the top.
+        now: the present [s since 1970], by default the clock.
+
+    Raises:
+        TrackingError: there is no such run, or the store cannot be read.
+    """
+    with translated(f"run {root_id} in {store.safe_uri}"):
+        root = store.client.get_run(root_id)
+    runs = find(store, {"mlpop.root": root_id}, experiment_ids=[root.info.experiment_id])
+    below: dict[str, list[Run]] = {}
+    for run in sorted(runs, key=lambda run: (run.info.start_time, run.info.run_id)):
+        if run.info.run_id != root_id:
+            below.setdefault(run.data.tags.get(PARENT_TAG, root_id), []).append(run)
+    return _node(root, below, time.time() if now is None else now)
+
+
+def last_unfinished(store: Store, name: str) -> str:
+    """Return the id of the newest experiment run of a name that is not complete and not alive.
+
+    Raises:
+        TrackingError: there is none; the message says what there is.
+    """
+    runs = find(store, {"mlpop.kind": "experiment", "mlpop.name": name})
+    for run in runs:
+        unfinished = run.info.status != "FINISHED"
+        if unfinished and _life(run.info.status, run.data.tags, time.time()) != "alive":
+            return str(run.info.run_id)
+    there = ", ".join(f"{run.info.run_id[:8]} {run.info.status}" for run in runs[:5]) or "none"
+    raise TrackingError(
+        f"no unfinished experiment run named '{name}' in {store.safe_uri}; there are: {there}"
+    )
+
+
+def status(
+    run_id: str | None = None, *, store: Store | None = None, now: float | None = None
+) -> list[StatusRow]:
+    """Return the rows of a status table.
+
+    Args:
+        run_id: any run of the tree to show; without it, all runs at the top, newest first.
+        store: the tracking store, by default `connect()`.
+        now: the present [s since 1970], by default the clock.
+
+    Raises:
+        TrackingError: there is no such run, or the store cannot be read.
+    """
+    store = store or connect()
+    now = time.time() if now is None else now
+    if run_id is not None:
+        nodes = list(tree(store, root_of(store, run_id), now).walk())
+    else:
+        tops = [
+            run
+            for run in find(store, {"mlpop.schema": "1"})
+            if run.data.tags.get("mlpop.root") == run.info.run_id
+        ]
+        nodes = [(0, _node(run, {}, now)) for run in tops]
+    return [
+        StatusRow(depth, node, now - node.started, (node.ended or now) - node.started)
+        for depth, node in nodes
+    ]
+
+
+def _node(run: "Run", below: "Mapping[str, list[Run]]", now: float) -> Node:
+    info, tags = run.info, run.data.tags
+    return Node(
+        run_id=info.run_id,
+        kind=tags.get("mlpop.kind", ""),
+        name=info.run_name or "",
+        status=info.status,
+        life=_life(info.status, tags, now),
+        state=tags.get("mlpop.state", ""),
+        round=_number(tags.get("mlpop.round")),
+        member=_number(tags.get("mlpop.member")),
+        error=tags.get("mlpop.error", ""),
+        started=info.start_time / 1000,
+        ended=info.end_time / 1000 if info.end_time and info.status != "RUNNING" else None,
+        heartbeat=heartbeat_age(tags, now),
+        tags=dict(tags),
+        children=tuple(_node(child, below, now) for child in below.get(info.run_id, ())),
+    )
+
+
+def _life(status: str, tags: Mapping[str, str], now: float) -> Life:
+    if status not in ("RUNNING", "SCHEDULED"):
+        return "ended"
+    return "alive" if is_alive(tags, now) else "dead"
+
+
+def _number(text: str | None) -> int | None:
+    return int(text) if text is not None and text.isdecimal() else None
+
+
+def _experiments(store: Store) -> list[str]:
+    ids: list[str] = []
+    token = None
+    while True:
+        page = store.client.search_experiments(max_results=PAGE, page_token=token)
+        ids += [experiment.experiment_id for experiment in page]
+        token = page.token
+        if not token:
+            return ids

@@ -1,0 +1,93 @@
+"""Where to look: links into MLflow's pages and the command that opens them.
+
+MLflow's own links land on an overview page; these go straight to the table, the charts and the
+comparison of runs.
+"""
+
+import json
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from urllib.parse import quote
+
+from mlpop.tracking.store import Store
+
+LOCAL_SERVER = "http://127.0.0.1:5000"
+
+
+def base_url(store: Store) -> str:
+    """Return the address of MLflow's pages, for an embedded store once `ui_command` runs."""
+    if store.uri.startswith(("http://", "https://")):
+        return store.safe_uri.rstrip("/")
+    return LOCAL_SERVER
+
+
+def runs_link(store: Store, experiment_id: str) -> str:
+    """Return the link to the table of runs."""
+    return f"{base_url(store)}/#/experiments/{experiment_id}/runs"
+
+
+def charts_link(store: Store, experiment_id: str) -> str:
+    """Return the link to the charts of all runs."""
+    return f"{runs_link(store, experiment_id)}?compareRunsMode=CHART"
+
+
+def run_link(store: Store, experiment_id: str, run_id: str) -> str:
+    """Return the link to one run."""
+    return f"{base_url(store)}{run_path(experiment_id, run_id)}"
+
+
+def run_path(experiment_id: str, run_id: str) -> str:
+    """Return the link to one run within MLflow's pages, for use in descriptions."""
+    return f"/#/experiments/{experiment_id}/runs/{run_id}"
+
+
+def compare_link(store: Store, experiment_id: str, run_ids: Sequence[str]) -> str:
+    """Return the link to the page that compares runs."""
+    runs = quote(json.dumps(list(run_ids), separators=(",", ":")))
+    places = quote(json.dumps([experiment_id], separators=(",", ":")))
+    return f"{base_url(store)}/#/compare-runs?runs={runs}&experiments={places}"
+
+
+def ui_command(store: Store, folder: Path | None = None) -> str | None:
+    """Return what to type to see the pages, None where a server shows them already.
+
+    Args:
+        store: the tracking store.
+        folder: where it will be typed, by default the working directory.
+    """
+    if store.uri.startswith(("http://", "https://")):
+        return None
+    if store.is_default:
+        if (folder or Path.cwd()).absolute() == store.root:
+            return "mlflow ui"
+        return f"cd {shlex.quote(str(store.root))} && mlflow ui"
+    if store.safe_uri != store.uri:
+        # a password does not belong on a terminal
+        return 'mlflow ui --backend-store-uri "$MLFLOW_TRACKING_URI"'
+    return f"mlflow ui --backend-store-uri {shlex.quote(store.uri)}"
+
+
+def where_to_look(
+    store: Store, experiment_id: str, run_id: str, others: Sequence[str] = ()
+) -> str:
+    """Return the lines that a command prints at its start and end.
+
+    Args:
+        store: the tracking store.
+        experiment_id: the MLflow experiment.
+        run_id: the run at the top.
+        others: runs to compare it with, for instance its rounds.
+    """
+    command = ui_command(store)
+    lines = [f"Run     {run_id}"]
+    if command:
+        lines.append(f"Look    {command}")
+    lines += [
+        f"  run      {run_link(store, experiment_id, run_id)}",
+        f"  table    {runs_link(store, experiment_id)}",
+        f"  charts   {charts_link(store, experiment_id)}",
+    ]
+    if others:
+        lines.append(f"  compare  {compare_link(store, experiment_id, others)}")
+    return "\n".join(lines)

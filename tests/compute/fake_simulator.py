@@ -1,0 +1,64 @@
+"""A simulator that does on request whatever a simulator can do wrong."""
+
+import ctypes
+import os
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+from mlpop.simulators.base import Simulation
+from numpy.random import SeedSequence
+from numpy.typing import NDArray
+
+from mlpop.errors import SimulationFailed
+
+OK, FAILED, ERROR, NAN, SLEEP, KILL, HANG, LIMIT, SHAPE, KILL_ONCE = range(10)
+
+
+class FakeSimulator:
+    """theta = (mode, x); notes each call in the file `<calls>/<x>`."""
+
+    labels = ("mode", "x")
+    channels = ("a", "b")
+
+    def __init__(self, calls: str) -> None:
+        self.calls = Path(calls)
+
+    def __call__(self, theta: NDArray[np.float64], seed: SeedSequence) -> Simulation:
+        mode, x = int(theta[0]), float(theta[1])
+        note = self.calls / str(int(x))
+        with note.open("a") as file:
+            file.write("x")
+        maps = x + np.random.default_rng(seed).standard_normal((2, 4, 3)).astype(np.float32)
+        info: dict[str, object] = {"detected": np.int64(3), "rates": np.array([1.5, 2.5])}
+        if mode == FAILED:
+            raise SimulationFailed("no pulsar\nis seen")
+        if mode == ERROR:
+            raise ZeroDivisionError("division by zero")
+        if mode == NAN:
+            maps[1, 0, 0] = np.nan
+        if mode == SLEEP:
+            try:
+                time.sleep(60)
+            except Exception:
+                time.sleep(60)
+        if mode == KILL or (mode == KILL_ONCE and len(note.read_text()) == 1):
+            os.kill(os.getpid(), signal.SIGKILL)
+        if mode == HANG:
+            ctypes.PyDLL(None).usleep(60_000_000)  # compiled code that keeps the lock
+        if mode == LIMIT:
+            info["status"] = "limit"
+        if mode == SHAPE:
+            return Simulation(x=maps[:1], info=info)
+        return Simulation(x=maps, info=info)
+
+
+class KillsWhenBuilt:
+    """Ends its process before it has simulated anything."""
+
+    labels = ("mode", "x")
+    channels = ("a", "b")
+
+    def __init__(self) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)

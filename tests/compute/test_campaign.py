@@ -1,0 +1,272 @@
+"""A campaign gives the same dataset on every backend, and survives what can be survived."""
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import fake_simulator as fake
+import numpy as np
+import pytest
+
+from mlpop.compute import shard_task
+from mlpop.compute.base import Backend
+from mlpop.compute.campaign import CAMPAIGN_FILE, Progress, run_campaign
+from mlpop.compute.processes import ProcessesBackend
+from mlpop.compute.seeds import Purpose, seed_sequence
+from mlpop.compute.serial import SerialBackend
+from mlpop.errors import ComputeError, DataError
+from mlpop.maps.dataset import assemble, dataset_digest
+from mlpop.maps.shards import ShardRecord, SimulationRow
+
+LABELS = fake.FakeSimulator.labels
+ROOT = 20261122
+
+
+def theta_of(*modes: int) -> np.ndarray:
+    return np.array([(mode, 100 + k) for k, mode in enumerate(modes)], dtype=np.float64)
+
+
+class Campaign:
+    """Runs campaigns of the fake simulator in a folder; knows how often it was called."""
+
+    def __init__(self, root: Path) -> None:
+        self.folder = root / "dataset"
+        self.calls = root / "calls"
+        self.calls.mkdir()
+        self.spec = {
+            "type": "fake_simulator:FakeSimulator",
+            "args": {"calls": str(self.calls)},
+        }
+
+    def run(self, backend: Backend, theta: np.ndarray, **options: Any) -> list[ShardRecord]:
+        options = {"simulations_per_task": 4, "identity": "fake", **options}
+        seeds = (options.pop("root", ROOT), Purpose.SIMULATION_TRAINING, options.pop("round", 1))
+        return run_campaign(self.spec, theta, LABELS, *seeds, self.folder, backend, **options)
+
+    def count(self, index: int) -> int:
+        path = self.calls / str(100 + index)
+        return len(path.read_text()) if path.exists() else 0
+
+    def left_behind(self) -> list[str]:
+        return sorted(path.name for path in (self.folder / "shards").glob(".*"))
+
+
+@pytest.fixture
+def campaign(tmp_path: Path) -> Campaign:
+    return Campaign(tmp_path)
+
+
+def rows_of(records: list[ShardRecord]) -> list[SimulationRow]:
+    return [row for record in records for row in record.rows]
+
+
+MIXED = theta_of(*[fake.OK] * 5, fake.FAILED, fake.NAN, *[fake.OK] * 4, fake.LIMIT, fake.ERROR)
+# Made once with the serial backend: a change means that recorded seeds give other simulations.
+GOLDEN_DIGEST = "@DIGEST@"
+
+
+def test_same_dataset_on_every_backend(backend: Backend, campaign: Campaign) -> None:
+    records = campaign.run(backend, MIXED)
+    assemble(campaign.folder, LABELS, MIXED, fake.FakeSimulator.channels, records)
+    assert dataset_digest(campaign.folder) == GOLDEN_DIGEST
+    assert campaign.left_behind() == []
+    assert all(campaign.count(k) == 1 for k in range(len(MIXED)))
+
+
+@pytest.mark.parametrize("simulations_per_task", [1, 3, 100])
+def test_same_dataset_however_it_is_cut(campaign: Campaign, simulations_per_task: int) -> None:
+    records = campaign.run(SerialBackend(), MIXED, simulations_per_task=simulations_per_task)
+    assert len(records) == -(-len(MIXED) // simulations_per_task)
+    assemble(campaign.folder, LABELS, MIXED, fake.FakeSimulator.channels, records)
+    assert dataset_digest(campaign.folder) == GOLDEN_DIGEST
+
+
+def test_a_row_a_simulation(campaign: Campaign) -> None:
+    records = campaign.run(SerialBackend(), MIXED)
+    rows = rows_of(records)
+    assert [row.index for row in rows] == list(range(13))
+    assert Counter(row.status for row in rows) == {"ok": 9, "failed": 2, "invalid": 1, "limit": 1}
+    assert (rows[5].status, rows[5].message) == ("failed", "no pulsar is seen")
+    assert (rows[12].status, rows[12].message) == ("failed", "ZeroDivisionError: division by zero")
+    assert rows[6].status == "invalid"
+    assert rows[11].status == "limit"
+    assert rows[0].info == {"detected": 3, "rates": [1.5, 2.5]}
+    assert rows[3].seed == f"SeedSequence({ROOT}, spawn_key=(2, 1, 3))"
+    assert all(row.seconds > 0 for row in rows)
+
+
+def test_maps_come_from_the_seed_of_their_index(campaign: Campaign) -> None:
+    records = campaign.run(SerialBackend(), MIXED)
+    seed = seed_sequence(ROOT, Purpose.SIMULATION_TRAINING, 1, 9)
+    expected = 109 + np.random.default_rng(seed).standard_normal((2, 4, 3)).astype(np.float32)
+    for k, channel in enumerate(fake.FakeSimulator.channels):
+        packed = np.load(campaign.folder / "shards" / "shard-00002" / f"{channel}.npy")
+        np.testing.assert_array_equal(packed[records[2].position[9]], expected[k])
+
+
+def test_resume_makes_only_what_is_missing(campaign: Campaign) -> None:
+    def stop_at_second_shard(progress: Progress) -> None:
+        if progress.shard is not None and progress.shard.number == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        campaign.run(SerialBackend(), MIXED, on_progress=stop_at_second_shard)
+    assert [campaign.count(k) for k in range(13)] == [1] * 8 + [0] * 5
+    seen: list[Progress] = []
+    records = campaign.run(SerialBackend(), MIXED, on_progress=seen.append)
+    assert [campaign.count(k) for k in range(13)] == [1] * 13
+    assert seen[1].done == 8
+    assemble(campaign.folder, LABELS, MIXED, fake.FakeSimulator.channels, records)
+    assert dataset_digest(campaign.folder) == GOLDEN_DIGEST
+    campaign.run(SerialBackend(), MIXED)
+    assert [campaign.count(k) for k in range(13)] == [1] * 13
+
+
+def test_a_damaged_shard_is_made_again(
+    campaign: Campaign, caplog: pytest.LogCaptureFixture
+) -> None:
+    campaign.run(SerialBackend(), MIXED)
+    array = campaign.folder / "shards" / "shard-00001" / "a.npy"
+    array.write_bytes(array.read_bytes()[:-1])
+    records = campaign.run(SerialBackend(), MIXED)
+    assert "shard-00001" in caplog.text
+    assert [campaign.count(k) for k in range(13)] == [1] * 4 + [2] * 4 + [1] * 5
+    assemble(campaign.folder, LABELS, MIXED, fake.FakeSimulator.channels, records)
+    assert dataset_digest(campaign.folder) == GOLDEN_DIGEST
+
+
+def test_progress_counts_every_simulation_once(backend: Backend, campaign: Campaign) -> None:
+    seen: list[Progress] = []
+    campaign.run(backend, MIXED, on_progress=seen.append)
+    assert [p.done for p in seen] == sorted(p.done for p in seen)
+    assert {p.done for p in seen} >= {1, 2, 3, 4}
+    assert sum(p.shard is not None for p in seen) == 4
+    assert (seen[-1].done, seen[-1].total) == (13, 13)
+    assert seen[-1].counts == {"ok": 9, "failed": 2, "invalid": 1, "limit": 1}
+
+
+def test_a_slow_simulation_is_a_row(backend: Backend, campaign: Campaign) -> None:
+    theta = theta_of(fake.OK, fake.SLEEP, fake.OK)
+    if backend.name == "dask":
+        # A thread cannot be woken from a sleep; its worker is ended after the grace time.
+        theta = theta_of(fake.OK, fake.OK, fake.OK)
+    rows = rows_of(campaign.run(backend, theta, time_limit=0.5))
+    if backend.name == "dask":
+        assert [row.status for row in rows] == ["ok", "ok", "ok"]
+        return
+    assert [row.status for row in rows] == ["ok", "timeout", "ok"]
+    assert rows[1].message == "ran over its limit of 0.5 s"
+    assert [campaign.count(k) for k in range(3)] == [1, 1, 1]
+
+
+def test_a_hanging_simulation_is_a_row(pool: Backend, campaign: Campaign) -> None:
+    theta = theta_of(fake.OK, fake.HANG, fake.OK)
+    rows = rows_of(campaign.run(pool, theta, time_limit=0.5, grace=0.5))
+    assert [row.status for row in rows] == ["ok", "timeout", "ok"]
+    assert rows[1].message == "ran over 0.5 s and could only be stopped with its process"
+    assert [campaign.count(k) for k in range(3)] == [2, 1, 1]
+    assert campaign.left_behind() == []
+
+
+def test_a_simulation_that_kills_its_worker_is_a_row(pool: Backend, campaign: Campaign) -> None:
+    theta = theta_of(fake.OK, fake.KILL, fake.OK, fake.KILL_ONCE, fake.OK, fake.OK)
+    rows = rows_of(campaign.run(pool, theta, max_attempts=2))
+    assert [row.status for row in rows] == ["ok", "failed", "ok", "ok", "ok", "ok"]
+    assert rows[1].message == "the worker process died 2 times in it"
+    assert (rows[1].attempts, rows[3].attempts) == (2, 2)
+    assert campaign.count(1) == 2
+    assert campaign.left_behind() == []
+
+
+def test_workers_that_never_reach_a_simulation_give_failed_rows(campaign: Campaign) -> None:
+    campaign.spec = {"type": "fake_simulator:KillsWhenBuilt", "args": {}}
+    with ProcessesBackend(1) as backend:
+        rows = rows_of(campaign.run(backend, theta_of(fake.OK, fake.OK), max_attempts=2))
+    assert [row.status for row in rows] == ["failed", "failed"]
+    assert "the worker process died 2 times" in rows[0].message
+    assert "SIGKILL" in rows[0].message
+
+
+def test_journals_of_a_killed_driver_are_forgotten(campaign: Campaign) -> None:
+    shards = campaign.folder / "shards"
+    shards.mkdir(parents=True)
+    (shards / ".shard-00000.journal").write_text("\nattempt\n\nsimulation 0\n" * 3)
+    (shards / ".shard-00000.abcd").mkdir()
+    rows = rows_of(campaign.run(SerialBackend(), theta_of(fake.OK)))
+    assert (rows[0].status, rows[0].attempts) == ("ok", 1)
+    assert campaign.left_behind() == []
+
+
+def test_wrong_number_of_channels_is_a_failed_row(campaign: Campaign) -> None:
+    rows = rows_of(campaign.run(SerialBackend(), theta_of(fake.OK, fake.SHAPE)))
+    assert [row.status for row in rows] == ["ok", "failed"]
+    assert "2 channels" in rows[1].message
+
+
+def test_another_campaign_in_the_folder_is_refused(campaign: Campaign) -> None:
+    campaign.run(SerialBackend(), MIXED)
+    claim = json.loads((campaign.folder / CAMPAIGN_FILE).read_text())
+    assert claim["root_seed"] == ROOT
+    changes = [
+        (MIXED + 1, {}, "theta"),
+        (MIXED, {"root": 5}, "root_seed: 20261122 there, 5 now"),
+        (MIXED, {"round": 2}, "round: 1 there, 2 now"),
+        (MIXED, {"simulations_per_task": 5}, "simulations_per_task: 4 there, 5 now"),
+        (MIXED, {"identity": "other"}, "simulator: fake there, other now"),
+    ]
+    for theta, options, message in changes:
+        with pytest.raises(DataError, match=message):
+            campaign.run(SerialBackend(), theta, **options)
+    (campaign.folder / CAMPAIGN_FILE).unlink()
+    with pytest.raises(DataError, match="other seeds"):
+        campaign.run(SerialBackend(), MIXED, root=5)
+
+
+def test_theta_must_be_a_finite_table(campaign: Campaign) -> None:
+    bad = MIXED.copy()
+    bad[2, 1] = np.nan
+    with pytest.raises(DataError, match="theta row 2"):
+        campaign.run(SerialBackend(), bad)
+    with pytest.raises(DataError, match=r"shape \(13, 1\); expected \(N, 2\)"):
+        campaign.run(SerialBackend(), MIXED[:, :1])
+    with pytest.raises(DataError, match=r"N >= 1"):
+        campaign.run(SerialBackend(), MIXED[:0])
+
+
+def test_a_simulator_that_cannot_be_built_ends_the_campaign(
+    backend: Backend, campaign: Campaign
+) -> None:
+    campaign.spec = {"type": "fake_simulator:FakeSimulator", "args": {"call": 3}}
+    with pytest.raises(ComputeError, match="simulations 0 to 3 could not be made: .*call"):
+        campaign.run(backend, MIXED, max_in_flight=1)
+    assert campaign.left_behind() == []
+
+
+def test_labels_in_another_order_are_refused(campaign: Campaign) -> None:
+    with pytest.raises(ComputeError, match="theta has the columns x, mode, the simulator wants"):
+        run_campaign(
+            campaign.spec,
+            MIXED,
+            ("x", "mode"),
+            ROOT,
+            Purpose.SIMULATION_TRAINING,
+            0,
+            campaign.folder,
+            SerialBackend(),
+        )
+
+
+def test_an_unwritable_folder_ends_the_campaign(campaign: Campaign) -> None:
+    campaign.run(SerialBackend(), MIXED[:4])
+    (campaign.folder / CAMPAIGN_FILE).unlink()
+    (campaign.folder / "shards" / "shard-00001").write_text("in the way")
+    with pytest.raises(ComputeError, match="simulations 4 to 7 could not be made: DataError"):
+        campaign.run(SerialBackend(), MIXED)
+
+
+def test_a_simulator_is_built_once_a_process(campaign: Campaign) -> None:
+    shard_task.build_simulator.cache_clear()
+    campaign.run(SerialBackend(), MIXED)
+    assert shard_task.build_simulator.cache_info().misses == 1
+    assert shard_task.build_simulator.cache_info().hits == 3

@@ -1,0 +1,103 @@
+"""Ctrl-C, a killed driver, and open ports: seen from outside, on a driver of its own."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+DRIVER = """
+import os, sys, time
+from mlpop.compute.{module} import {backend}
+
+def work(task, emit):
+    emit({{"pid": os.getpid()}})
+    time.sleep(60)
+
+if __name__ == "__main__":
+    pids = []
+    def on_event(index, event):
+        pids.append(event["pid"])
+        if len(set(pids)) == 2:
+            print(*pids, flush=True)
+    try:
+        with {backend}(2) as backend:
+            list(backend.run(work, range(4), on_event=on_event))
+    except KeyboardInterrupt:
+        print("interrupted", flush=True)
+        sys.exit(130)
+"""
+BACKENDS = [("processes", "ProcessesBackend"), ("dask_backend", "DaskBackend")]
+
+
+@pytest.fixture(params=BACKENDS, ids=["processes", "dask"])
+def driver(request: pytest.FixtureRequest, tmp_path: Path):
+    """A driver in a process group of its own, with two busy workers; and their pids."""
+    module, backend = request.param
+    script = tmp_path / "driver.py"
+    script.write_text(DRIVER.format(module=module, backend=backend))
+    process = subprocess.Popen(
+        [sys.executable, str(script)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    workers: list[int] = []
+    try:
+        workers = [int(pid) for pid in process.stdout.readline().split()]
+        family = psutil.Process(process.pid).children(recursive=True) if workers else []
+        assert len(workers) == 2, process.communicate(timeout=10)
+        yield process, workers, family
+    finally:
+        for pid in [process.pid, *workers]:
+            if psutil.pid_exists(pid):
+                psutil.Process(pid).kill()
+        process.wait()
+        process.stdout.close()
+        process.stderr.close()
+
+
+def gone(family: list[psutil.Process], seconds: float) -> list[psutil.Process]:
+    return psutil.wait_procs(family, timeout=seconds)[1]
+
+
+def test_ctrl_c_ends_all_and_is_raised_once(driver) -> None:
+    process, workers, family = driver
+    assert set(workers) <= {member.pid for member in family}
+    started = time.monotonic()
+    os.killpg(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert time.monotonic() - started < 10
+    assert process.returncode == 130
+    assert out == "interrupted\n"
+    assert err == ""
+    assert gone(family, 5) == []
+
+
+def test_a_killed_driver_leaves_no_worker(driver) -> None:
+    process, workers, family = driver
+    assert set(workers) <= {member.pid for member in family}
+    process.kill()
+    assert gone(family, 10) == []
+
+
+def test_all_ports_are_on_the_loopback_interface(driver) -> None:
+    process, _, family = driver
+    listening = [
+        (member.name(), connection.laddr.ip)
+        for member in [psutil.Process(process.pid), *family]
+        for connection in member.net_connections(kind="inet")
+        if connection.status == psutil.CONN_LISTEN
+    ]
+    assert {address for _, address in listening} <= {"127.0.0.1", "::1"}
+    if "dask" in process.args[1] or "DaskBackend" in Path(process.args[1]).read_text():
+        assert len(listening) >= 3
+    else:
+        assert listening == []

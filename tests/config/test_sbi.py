@@ -1,0 +1,406 @@
+"""The SBI configuration: documented fields, defaults, and what follows from them."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlpop.config.available import AVAILABLE, require_available
+from mlpop.config.base import read_json
+from mlpop.config.checks import ExperimentFacts
+from mlpop.config.fields import dataset_root
+from mlpop.config.observe import ObserveConfig
+from mlpop.config.sbi import SbiConfig
+from mlpop.config.schema import schemas
+from mlpop.errors import ConfigError
+from mlpop.maps.density import SURVEY_CHANNELS
+
+from .documents import GIVEN, SIMULATED, TUTORIAL, changed
+
+EXPERIMENTS = Path(__file__).parents[2] / "experiments"
+
+DEFAULTS_A12 = {
+    "name": "SBI_ConvolutionMDN",
+    "n_gpu": 1,
+    "enable_dask": False,
+    "n_processes": 4,
+    "workers_dask": 4,
+    "set_manual_seed": False,
+    "manual_seed": 42,
+    "profile_log": "profile.log",
+    "profile_json": "profile.json",
+    "show_profiling": True,
+    "arch.type": "ModelConvSBI",
+    "arch.args.input_shape": (3, 32, 32),
+    "arch.args.len_output_layer": 32,
+    "arch.args.layout": "documented",
+    "arch.args.final_activation": "relu",
+    "weights_initializer.type": "InitializerKaiming",
+    "weights_initializer.args.include_conv": False,
+    "density_estimator.type": "mdn",
+    "density_estimator.args.hidden_features": 32,
+    "density_estimator.args.num_components": 10,
+    "density_estimator.args.num_transforms": 5,
+    "density_estimator.args.z_score_theta": "independent",
+    "density_estimator.classifier_nre": "resnet",
+    "mcmc_sampler.type": "slice_np_vectorized",
+    "mcmc_sampler.num_chains": 20,
+    "mcmc_sampler.thin": 5,
+    "compression_input.use_compression": False,
+    "compression_input.rescale": "component",
+    "compression_input.allow_pickle": False,
+    "training_data_loader.normalize": False,
+    "training_data_loader.standardize": True,
+    "training_data_loader.num_sim": 1000,
+    "test_data_loader.testing": False,
+    "test_data_loader.num_sim": 10,
+    "trainer.type": "snpe",
+    "trainer.num_rounds": 1,
+    "trainer.validation_fraction": 0.1,
+    "trainer.batch_size": 8,
+    "trainer.lr": 5e-4,
+    "trainer.stop_after_epochs": 20,
+    "trainer.clip_max_norm": 5.0,
+    "trainer.ensemble": False,
+    "trainer.size_ensemble": 5,
+    "trainer.truncated_prior": False,
+    "trainer.retrain_from_scratch": False,
+    "trainer.sir": True,
+    "trainer.sir_candidates": 1024,
+    "trainer.append_simulations": False,
+    "trainer.plot_proposal": False,
+    "trainer.num_posterior_samples": 50_000,
+    "trainer.min_success_fraction": 0.9,
+    "resume_training.resume": False,
+    "infer.sim_dataset": False,
+    "infer.compute_coverage": True,
+    "simulator.type": "pulsar",
+}
+
+
+def parse(document: dict[str, Any], **changes: Any) -> SbiConfig:
+    return SbiConfig.parse(changed(document, changes))
+
+
+def at(config: Any, path: str) -> Any:
+    for name in path.split("."):
+        config = getattr(config, name)
+    return config
+
+
+@pytest.mark.parametrize(("path", "value"), DEFAULTS_A12.items())
+def test_documented_defaults_A12(path: str, value: Any) -> None:
+    found = at(parse(GIVEN), path)
+    assert found == value
+    assert type(found) is type(value)
+
+
+def test_tutorial_D2_parses_to_what_it_says_and_can_be_launched() -> None:
+    config = SbiConfig.parse(TUTORIAL)
+    require_available(config)
+    for path, value in DEFAULTS_A12.items():
+        if path not in ("n_gpu", "training_data_loader.num_sim"):
+            assert at(config, path) == value
+    assert config.training_data_loader.filter_labels == (15, 16)
+    assert config.prior_ranges.high == (14.0, -0.3)
+    assert config.compression_input.cnn_model_path is None
+    assert config.resume_training.save_dir is None
+    assert config.trainer.save_dir == Path("tutorial/output")
+
+
+def test_every_documented_field_of_the_tutorial_is_kept() -> None:
+    resolved = SbiConfig.parse(TUTORIAL).resolved()
+
+    def leaves(block: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+        flat: dict[str, Any] = {}
+        for key, value in block.items():
+            inner = isinstance(value, dict)
+            flat |= leaves(value, f"{prefix}{key}.") if inner else {prefix + key: value}
+        return flat
+
+    kept = leaves(resolved)
+    for path, value in leaves(TUTORIAL).items():
+        expected = None if value == "" else value
+        assert kept[path] == expected, path
+
+
+@pytest.mark.parametrize(
+    "document", [GIVEN, SIMULATED, TUTORIAL], ids=["given", "sim", "tutorial"]
+)
+def test_resolved_configuration_is_json_and_parses_to_itself(document: dict[str, Any]) -> None:
+    resolved = SbiConfig.parse(document).resolved()
+    again = SbiConfig.parse(json.loads(json.dumps(resolved)))
+    assert json.dumps(again.resolved()) == json.dumps(resolved)
+
+
+def test_resolved_keeps_a_resolution_that_the_input_shape_asked_for() -> None:
+    config = parse(SIMULATED, **{"arch.args.input_shape": [3, 64, 64]})
+    assert config.generator.resolution_ppdot == 32
+    assert config.map_generator.resolution_ppdot == 64
+    again = SbiConfig.parse(json.loads(json.dumps(config.resolved())))
+    assert again.map_generator == config.map_generator
+
+
+def test_sky_maps_take_their_resolution_from_the_generator() -> None:
+    config = parse(
+        SIMULATED,
+        **{
+            "training_data_loader.filter_inputs": [0, 1, 2],
+            "arch.args.input_shape": [3, 64, 32],
+            "generator.resolution_dyn": 64,
+        },
+    )
+    assert config.map_generator.sky_shape == (64, 32)
+    assert config.map_generator.resolution_ppdot == 32
+
+
+def test_configuration_is_immutable() -> None:
+    config = parse(GIVEN)
+    with pytest.raises(ValueError, match="frozen"):
+        config.name = "other"  # type: ignore[misc]
+
+
+def test_n_workers_is_another_name_of_workers_dask_D6() -> None:
+    assert parse(GIVEN, n_workers=7).workers_dask == 7
+    assert parse(GIVEN, workers_dask=7).workers_dask == 7
+
+
+def test_input_names_lose_the_prefix_of_the_csv_header() -> None:
+    names = [f"input:survey_{s}_ppdot_map" for s in ("PMPS", "SMPS", "HTRU")]
+    config = parse(SIMULATED, **{"training_data_loader.filter_inputs": names})
+    assert config.training_data_loader.filter_inputs == SURVEY_CHANNELS[9:12]
+
+
+def test_names_and_positions_of_one_channel_are_the_same_channel() -> None:
+    by_name = parse(
+        SIMULATED, **{"training_data_loader.filter_inputs": list(SURVEY_CHANNELS[9:12])}
+    )
+    by_position = parse(SIMULATED)
+    assert ExperimentFacts(by_name).selected == ExperimentFacts(by_position).selected
+
+
+def test_channels_of_a_simulated_population_are_those_of_the_maps() -> None:
+    assert ExperimentFacts(parse(SIMULATED)).channels == SURVEY_CHANNELS
+
+
+@pytest.mark.parametrize(
+    ("path", "root"),
+    [
+        ("data/test_dataset/generated_dataset", "data/test_dataset"),
+        ("data/training_dataset", "data/training_dataset"),
+    ],
+)
+def test_dataset_root_D7(path: str, root: str) -> None:
+    assert dataset_root(Path(path)) == Path(root)
+
+
+def test_vectors_need_no_embedding_and_no_filter() -> None:
+    config = parse(
+        {k: v for k, v in SIMULATED.items() if k != "dyn_data_loader"},
+        **{
+            "arch": None,
+            "training_data_loader.filter_inputs": None,
+            "simulator": {"type": "gaussian_linear", "args": {"scale": 1.0}},
+        },
+    )
+    assert config.arch is None
+    assert config.z_score_x == "independent"
+
+
+def test_maps_are_not_standardized_again_B2() -> None:
+    assert parse(GIVEN).z_score_x == "none"
+    explicit = parse(GIVEN, **{"density_estimator.args.z_score_x": "structured"})
+    assert explicit.z_score_x == "structured"
+
+
+def test_snle_with_compression_sees_vectors() -> None:
+    config = parse(
+        GIVEN,
+        **{
+            "trainer.type": "snle",
+            "compression_input": {"use_compression": True, "cnn_model_path": "cnn.pt"},
+        },
+    )
+    assert config.z_score_x == "independent"
+
+
+def test_a_class_of_ones_own_takes_its_own_arguments() -> None:
+    config = parse(GIVEN, arch={"type": "nets.mine:Net", "args": {"depth": 3}})
+    assert config.arch is not None
+    assert config.arch.is_custom
+    assert config.arch.arguments() == {"depth": 3}
+
+
+def test_a_documented_network_takes_all_arguments() -> None:
+    arch = parse(GIVEN).arch
+    assert arch is not None
+    assert arch.arguments() == {
+        "input_shape": (3, 32, 32),
+        "len_output_layer": 32,
+        "layout": "documented",
+        "final_activation": "relu",
+    }
+
+
+@pytest.mark.parametrize(
+    ("trainer", "sampler"),
+    [
+        ({}, "sir"),
+        ({"sir": False}, "rejection"),
+        ({"truncation_sampler": "box"}, "box"),
+        ({"sir": False, "truncation_sampler": "box"}, "box"),
+        ({"truncation_sampler": "rejection"}, "rejection"),
+    ],
+)
+def test_sir_names_the_sampler_of_the_truncated_prior_B4(
+    trainer: dict[str, Any], sampler: str
+) -> None:
+    assert parse(GIVEN, trainer=trainer).trainer.sampler == sampler
+
+
+def test_members_of_a_round() -> None:
+    assert parse(GIVEN, trainer={"size_ensemble": 3}).trainer.members == 1
+    assert parse(GIVEN, trainer={"size_ensemble": 3, "ensemble": True}).trainer.members == 3
+
+
+def test_root_seed_is_manual_only_when_asked_for() -> None:
+    assert parse(GIVEN).root_seed is None
+    assert parse(GIVEN, set_manual_seed=True, manual_seed=7).root_seed == 7
+
+
+@pytest.mark.parametrize(
+    ("loader", "mode"),
+    [
+        ({}, "standardize"),
+        ({"normalize": True, "standardize": False}, "normalize"),
+        ({"standardize": False, "statistic_path": None}, "none"),
+    ],
+)
+def test_scaling_mode(loader: dict[str, Any], mode: str) -> None:
+    changes = {f"training_data_loader.{key}": value for key, value in loader.items()}
+    assert parse(GIVEN, **changes).training_data_loader.scaling == mode
+
+
+def test_num_components_is_ignored_for_maf() -> None:
+    estimator = {"type": "maf", "args": {"num_components": 3}}
+    require_available(parse(GIVEN, density_estimator=estimator))
+
+
+def test_appending_is_allowed_with_a_truncated_prior_S22() -> None:
+    config = parse(
+        GIVEN,
+        **{
+            "trainer": {"num_rounds": 2, "append_simulations": True, "truncated_prior": True},
+            "dyn_data_loader.dataset_path": "dyn",
+        },
+    )
+    assert config.trainer.append_simulations
+
+
+NOT_YET = [
+    (
+        {
+            "trainer.type": "snle",
+            "compression_input": {"use_compression": True, "cnn_model_path": "cnn.pt"},
+        },
+        [
+            "trainer.type: 'snle' is not available yet; available: snpe",
+            "compression_input.use_compression: 'true' is not available yet; available: false",
+        ],
+    ),
+    (
+        {"trainer.num_rounds": 3, "dyn_data_loader.dataset_path": "dyn"},
+        ["trainer.num_rounds: '3' is not available yet; available: 1"],
+    ),
+    (
+        {"trainer.truncated_prior": True},
+        ["trainer.truncated_prior: 'true' is not available yet; available: false"],
+    ),
+    (
+        {"trainer.plot_proposal": True},
+        ["trainer.plot_proposal: 'true' is not available yet; available: false"],
+    ),
+    (
+        {
+            "resume_training": {
+                "resume": True,
+                "last_round": 0,
+                "save_dir": "models",
+                "log_dir": "logs",
+            }
+        },
+        ["resume_training.resume: 'true' is not available yet; available: false"],
+    ),
+]
+
+
+@pytest.mark.parametrize(("changes", "lines"), NOT_YET)
+def test_documented_options_that_do_not_run_yet_parse_but_are_refused(
+    changes: dict[str, Any], lines: list[str]
+) -> None:
+    config = SbiConfig.parse(changed(GIVEN, changes))
+    with pytest.raises(ConfigError) as error:
+        require_available(config)
+    assert str(error.value).splitlines() == lines
+
+
+def test_infer_is_refused_as_a_command() -> None:
+    config = SbiConfig.parse(TUTORIAL)
+    with pytest.raises(ConfigError, match="command: 'infer' is not available yet; available: sbi"):
+        require_available(config, command="infer")
+
+
+def test_every_path_of_the_table_of_availability_exists() -> None:
+    config = parse(GIVEN)
+    for path, values in AVAILABLE.items():
+        assert at(config, path) in values, path
+
+
+def test_schema_describes_every_field_of_the_file() -> None:
+    found = schemas("sbi")
+    assert found["$schema"].startswith("https://json-schema.org/")
+    assert set(found["properties"]) == set(SbiConfig.model_fields)
+    trainer = found["$defs"]["TrainerConfig"]["properties"]
+    assert trainer["lr"]["description"] == "Learning rate of Adam."
+    assert trainer["type"]["enum"] == ["snpe", "snle", "snre"]
+    assert trainer["lr"]["exclusiveMinimum"] == 0
+    assert set(found["required"]) == {"prior_ranges", "training_data_loader", "observed_sample"}
+    json.dumps(found)
+
+
+@pytest.mark.parametrize("name", ["main", "atnf", "smoke"])
+def test_shipped_experiment_parses_and_can_be_launched(name: str) -> None:
+    config = SbiConfig.parse(read_json(EXPERIMENTS / f"{name}.json"))
+    require_available(config)
+    assert config.name == name
+    assert config.root_seed == 42
+    assert config.trainer.members == 2
+    assert config.test_data_loader.testing
+
+
+def test_main_and_atnf_differ_only_in_name_and_observed_sample() -> None:
+    main, atnf = (read_json(EXPERIMENTS / f"{name}.json") for name in ("main", "atnf"))
+    assert {key for key in main if main[key] != atnf.get(key)} == {"name", "observed_sample"}
+    assert main.keys() == atnf.keys()
+
+
+def test_main_has_the_priors_of_simulator_9_2() -> None:
+    prior = SbiConfig.parse(read_json(EXPERIMENTS / "main.json")).prior_ranges
+    ranges = {
+        label: edges for label, *edges in zip(prior.labels, prior.low, prior.high, strict=True)
+    }
+    assert ranges == {
+        "B_initial_log10_mean": [12.0, 14.0],
+        "B_initial_log10_sigma": [0.1, 1.0],
+        "P_initial_log10_mean": [-1.5, -0.3],
+        "P_initial_log10_sigma": [0.1, 1.0],
+    }
+
+
+def test_atnf_reads_what_observe_writes_with_the_same_maps() -> None:
+    observe = ObserveConfig.parse(read_json(EXPERIMENTS / "observe.json"))
+    config = SbiConfig.parse(read_json(EXPERIMENTS / "atnf.json"))
+    assert config.observed_sample.dataset_path == observe.save_dir
+    assert config.map_generator.ppdot_shape == observe.generator.ppdot_shape
+    assert observe.generator.smoothing_sigma == config.map_generator.smoothing_sigma

@@ -1,0 +1,83 @@
+"""Estimators whose answers are known in closed form."""
+
+import numpy as np
+import pytest
+import torch
+from sbi.neural_nets.estimators import ConditionalDensityEstimator
+from torch import nn
+
+from mlpop.inference import EmbedOnce, EstimatorSpec, Prior, build_estimator
+from mlpop.inference.rng import generator_from_seed, one_thread
+
+
+class GaussianHead(ConditionalDensityEstimator):
+    """Normal around the embedding: cut to a box, the exact posterior of `GaussianLinear`."""
+
+    def __init__(self, dimension, spread, shift=0.0):
+        super().__init__(nn.Identity(), torch.Size([dimension]), torch.Size([dimension]))
+        self.spread = spread
+        self.shift = shift
+
+    def _normal(self, condition):
+        return torch.distributions.Normal(condition + self.shift, self.spread)
+
+    def log_prob(self, input, condition, **kwargs):
+        return self._normal(condition).log_prob(input).sum(-1)
+
+    def loss(self, input, condition, **kwargs):
+        return -self.log_prob(input, condition)
+
+    def sample(self, sample_shape, condition, **kwargs):
+        return self._normal(condition).sample(sample_shape)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    with one_thread():
+        yield
+
+
+@pytest.fixture(scope="session")
+def gaussian_member():
+    """Factory of an estimator that is N(x + shift, spread)."""
+
+    def make(dimension, spread, shift=0.0):
+        shape = torch.Size([dimension])
+        return EmbedOnce(GaussianHead(dimension, spread, shift), nn.Flatten(), shape, shape)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def gaussian_problem():
+    """2-d data of x = theta + N(0, 0.3): prior, physical theta, x."""
+    rng = np.random.default_rng(11)
+    prior = Prior(("a", "b"), (-1.0, -1.0), (1.0, 1.0))
+    theta = prior.sample(3000, generator_from_seed(12))
+    x = (theta + 0.3 * rng.standard_normal(theta.shape)).astype(np.float32)
+    return prior, theta, x
+
+
+@pytest.fixture(scope="session")
+def small_estimator():
+    """Factory of an untrained 2-d estimator on vectors of three numbers."""
+
+    def make(model="mdn", seed=0, **changes):
+        values = {
+            "model": model,
+            "hidden_features": 8,
+            "num_components": 3,
+            "num_transforms": 2,
+            "x_shape": (3,),
+            "low": (-1.0, -2.0),
+            "high": (1.0, 2.0),
+        }
+        spec = EstimatorSpec.parse(values | changes)
+        generator = generator_from_seed(seed)
+        theta = torch.rand(40, 2, generator=generator) * 2 - 1
+        x = torch.cat([theta, theta[:, :1] ** 2], 1) + 0.1 * torch.randn(
+            40, 3, generator=generator
+        )
+        return build_estimator(spec, theta, x, generator), spec, theta, x
+
+    return make

@@ -1,0 +1,160 @@
+import multiprocessing
+import pickle
+
+import numpy as np
+import pytest
+import torch
+
+from mlpop.errors import DataError
+from mlpop.inference import (
+    EstimatorSpec,
+    TrainingOptions,
+    load_estimator,
+    member_tasks,
+    train_member,
+    validation_split,
+)
+from mlpop.inference.rng import generator_from_seed
+
+SPEC = EstimatorSpec.parse(
+    {
+        "hidden_features": 8,
+        "num_components": 2,
+        "x_shape": [2, 8, 8],
+        "low": [-1.0],
+        "high": [1.0],
+        "embedding": {
+            "type": "ModelConvSBIshallow",
+            "args": {"input_shape": [2, 8, 8], "len_output_layer": 4},
+            "initializer": "InitializerXavier",
+        },
+    }
+)
+OPTIONS = TrainingOptions(batch_size=16, max_num_epochs=3)
+
+
+@pytest.fixture
+def tasks(tmp_path):
+    """Two members on memory-mapped maps whose level is theta."""
+    rng = np.random.default_rng(0)
+    theta = rng.uniform(-1, 1, (64, 1)).astype(np.float32)
+    x = (theta[:, :, None, None] + rng.standard_normal((64, 2, 8, 8))).astype(np.float32)
+    np.save(tmp_path / "theta.npy", theta)
+    np.save(tmp_path / "x.npy", x)
+    return member_tasks(
+        [tmp_path / "member_0", tmp_path / "member_1"],
+        [(1, 2), (3, 4)],
+        theta_path=tmp_path / "theta.npy",
+        x_path=tmp_path / "x.npy",
+        validation=validation_split(64, 0.25, generator_from_seed(0)),
+        spec=SPEC,
+        options=OPTIONS,
+        data_digest="d",
+    )
+
+
+def _weights(folder):
+    estimator, _ = load_estimator(folder)
+    return estimator.state_dict()
+
+
+def _same(first, second):
+    return all(torch.equal(value, second[name]) for name, value in first.items())
+
+
+def test_members_train_save_and_report(tasks, tmp_path):
+    events = []
+    result = train_member(tasks[0], events.append)
+    assert result.folder == str(tmp_path / "member_0")
+    assert [event["event"] for event in events] == ["start", "epoch", "epoch", "epoch"]
+    assert events[0]["resumed_from"] == 0
+    assert [event["epoch"] for event in events[1:]] == [1, 2, 3]
+    assert [event["val_loss"] for event in events[1:]] == [r.val_loss for r in result.history]
+    assert result.best_loss == min(record.val_loss for record in result.history)
+    assert result.stopped == "max_num_epochs"
+    train_member(tasks[1])
+    assert not _same(_weights(tmp_path / "member_0"), _weights(tmp_path / "member_1"))
+    assert pickle.loads(pickle.dumps(result)) == result
+
+
+def test_same_bits_in_a_worker_process(tasks, tmp_path):
+    train_member(tasks[0])
+    here = _weights(tmp_path / "member_0")
+    (tmp_path / "member_0").rename(tmp_path / "kept")
+    assert len(pickle.dumps(tasks[0])) < 5000
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        result = pool.apply(train_member, (tasks[0],))
+    assert result.resumed_from == 0
+    assert _same(_weights(tmp_path / "member_0"), here)
+
+
+def test_killed_member_goes_on_bit_identically(tasks, tmp_path):
+    whole = train_member(tasks[0])
+    expected = _weights(tmp_path / "member_0")
+    (tmp_path / "member_0").rename(tmp_path / "kept")
+
+    class Killed(Exception):
+        pass
+
+    def kill(event):
+        if event["event"] == "epoch" and event["epoch"] == 3:
+            raise Killed
+
+    task = type(tasks[0])(**{**vars(tasks[0]), "checkpoint_seconds": 0.0})
+    with pytest.raises(Killed):
+        train_member(task, kill)
+    assert not (tmp_path / "member_0" / "estimator.json").exists()
+    events = []
+    result = train_member(task, events.append)
+    assert result.resumed_from == 2
+    assert [record["epoch"] for record in events[0]["history"]] == [1, 2]
+    assert [event["epoch"] for event in events[1:]] == [3]
+    assert [r.val_loss for r in result.history] == [r.val_loss for r in whole.history]
+    assert _same(_weights(tmp_path / "member_0"), expected)
+
+
+def test_checkpoint_of_other_data_is_not_continued(tasks):
+    train_member(tasks[0])
+    changed = type(tasks[0])(**{**vars(tasks[0]), "data_digest": "other"})
+    assert train_member(changed).resumed_from == 0
+    assert train_member(changed).resumed_from == 3
+
+
+def test_longer_training_goes_on(tasks):
+    train_member(tasks[0])
+    longer = OPTIONS.model_copy(update={"max_num_epochs": 5})
+    result = train_member(type(tasks[0])(**{**vars(tasks[0]), "options": longer}))
+    assert result.resumed_from == 3
+    assert len(result.history) == 5
+
+
+def test_start_from_trained_weights(tasks, tmp_path):
+    first = train_member(tasks[0])
+    second = type(tasks[0])(
+        **{**vars(tasks[0]), "folder": str(tmp_path / "next"), "start_from": first.folder}
+    )
+    result = train_member(second)
+    assert result.history[0].train_loss < first.history[0].train_loss
+    other = SPEC.model_copy(update={"hidden_features": 9})
+    with pytest.raises(DataError, match="another specification"):
+        train_member(type(second)(**{**vars(second), "spec": other, "data_digest": "x"}))
+
+
+def test_copies_are_refused(tasks, tmp_path):
+    arguments = {
+        "theta_path": tmp_path / "theta.npy",
+        "x_path": tmp_path / "x.npy",
+        "validation": torch.tensor([0]),
+        "spec": SPEC,
+        "options": OPTIONS,
+    }
+    with pytest.raises(DataError, match="would be copies"):
+        member_tasks([tmp_path, tmp_path], [(1, 2), (1, 3)], **arguments)
+    with pytest.raises(DataError, match="2 folders, 1 seeds"):
+        member_tasks([tmp_path, tmp_path], [(1, 2)], **arguments)
+
+
+def test_missing_data_name_the_file(tasks, tmp_path):
+    (tmp_path / "x.npy").unlink()
+    with pytest.raises(DataError, match=r"x\.npy: cannot be read"):
+        train_member(tasks[0])

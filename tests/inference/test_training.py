@@ -1,0 +1,347 @@
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from mlpop.errors import ConfigError, DataError, TrainingError
+from mlpop.inference import (
+    EstimatorSpec,
+    TrainingOptions,
+    build_estimator,
+    fit,
+    load_state,
+    save_state,
+    training_statistics,
+    validation_split,
+)
+from mlpop.inference.rng import generator_from_seed
+
+OPTIONS = TrainingOptions(batch_size=8, learning_rate=3e-3, max_num_epochs=6)
+
+
+class Interrupted(Exception):
+    """Stands for a killed process."""
+
+
+def _validation(rows=40):
+    return validation_split(rows, 0.2, generator_from_seed(1))
+
+
+def _train(built, options=OPTIONS, seed=5, **arguments):
+    estimator, _, theta, x = built
+    return fit(
+        estimator,
+        theta,
+        x,
+        validation=_validation(len(theta)),
+        generator=generator_from_seed(seed),
+        options=options,
+        **arguments,
+    )
+
+
+def _losses(report):
+    return [(record.train_loss, record.val_loss) for record in report.history]
+
+
+def _same(first, second):
+    return first.keys() == second.keys() and all(
+        torch.equal(value, second[name]) for name, value in first.items()
+    )
+
+
+@pytest.mark.parametrize("model", ["mdn", "maf"])
+def test_same_seed_same_bits(small_estimator, model):
+    runs = []
+    for seed in (5, 5, 6):
+        built = small_estimator(model)
+        _, report = _train(built, seed=seed)
+        runs.append((_losses(report), copy.deepcopy(built[0].state_dict())))
+    assert runs[0][0] == runs[1][0]
+    assert _same(runs[0][1], runs[1][1])
+    assert runs[0][0] != runs[2][0]
+
+
+@pytest.mark.parametrize("model", ["mdn", "maf"])
+@pytest.mark.parametrize("interrupted_after", [1, 3, 5])
+def test_interrupted_training_goes_on_bit_identically(
+    small_estimator, tmp_path, model, interrupted_after
+):
+    whole = small_estimator(model)
+    state, report = _train(whole)
+
+    def stop(record):
+        if record.epoch == interrupted_after + 1:
+            raise Interrupted
+
+    part = small_estimator(model)
+    with pytest.raises(Interrupted):
+        _train(
+            part,
+            on_epoch=stop,
+            on_checkpoint=lambda state: save_state(tmp_path, state, "id"),
+            checkpoint_seconds=0,
+        )
+    loaded = load_state(tmp_path, "id")
+    assert loaded.epoch == interrupted_after
+    assert len(list(tmp_path.glob("*.safetensors"))) == 1
+
+    fresh = (small_estimator(model, seed=99)[0], *whole[1:])
+    seen = []
+    resumed_state, resumed = _train(
+        fresh, seed=1234, state=loaded, on_epoch=lambda record: seen.append(record.epoch)
+    )
+    assert seen == list(range(interrupted_after + 1, 7))
+    assert _losses(resumed) == _losses(report)
+    assert (resumed.best_epoch, resumed.best_loss) == (report.best_epoch, report.best_loss)
+    assert _same(fresh[0].state_dict(), whole[0].state_dict())
+    assert _same(resumed_state.weights, state.weights)
+    assert _same(resumed_state.optimizer, state.optimizer)
+    assert torch.equal(resumed_state.generator, state.generator)
+
+
+def test_dropout_is_resumed_bit_identically(small_estimator):
+    def with_dropout():
+        built = small_estimator("mdn")
+        built[0].embedding = nn.Sequential(built[0].embedding, nn.Dropout(0.5))
+        return built
+
+    whole = with_dropout()
+    _, report = _train(whole)
+    half = TrainingOptions(batch_size=8, learning_rate=3e-3, max_num_epochs=3)
+    state, _ = _train(with_dropout(), half)
+    _, resumed = _train(with_dropout(), seed=77, state=state)
+    assert _losses(resumed) == _losses(report)
+
+
+def test_finished_training_is_not_continued(small_estimator):
+    built = small_estimator()
+    state, report = _train(built)
+    again = (small_estimator(seed=3)[0], *built[1:])
+    _, repeated = _train(again, state=state)
+    assert repeated.history == report.history
+    assert _same(again[0].state_dict(), built[0].state_dict())
+
+
+@pytest.mark.parametrize("patience", [1, 4])
+def test_stops_exactly_k_epochs_after_the_best_F7(small_estimator, patience):
+    options = TrainingOptions(batch_size=8, learning_rate=0.02, stop_after_epochs=patience)
+    built = small_estimator()
+    _, report = _train(built, options)
+    losses = [record.val_loss for record in report.history]
+    assert report.stopped == "patience"
+    assert len(losses) == report.best_epoch + patience
+    assert losses[report.best_epoch - 1] == min(losses) == report.best_loss
+    estimator, _, theta, x = built
+    rows = _validation()
+    with torch.no_grad():
+        assert float(estimator.loss(theta[rows], x[rows]).double().mean()) == pytest.approx(
+            report.best_loss, abs=1e-6
+        )
+    assert not estimator.training
+
+
+def test_max_num_epochs_is_exact(small_estimator):
+    """sbi trains one epoch more than it is told to."""
+    _, report = _train(small_estimator(), TrainingOptions(max_num_epochs=3))
+    assert [record.epoch for record in report.history] == [1, 2, 3]
+    assert report.stopped == "max_num_epochs"
+
+
+def test_training_lowers_the_loss(small_estimator):
+    options = TrainingOptions(batch_size=8, learning_rate=3e-3, max_num_epochs=30)
+    _, report = _train(small_estimator(), options)
+    assert report.best_loss < report.history[0].val_loss - 0.5
+
+
+def test_validation_rows_never_train(small_estimator):
+    estimator, _, theta, x = small_estimator()
+    rows = _validation()
+    used = []
+
+    def spy(theta, x):
+        used.append(theta)
+        return estimator.loss(theta, x)
+
+    fit(
+        estimator,
+        theta,
+        x,
+        validation=rows,
+        generator=generator_from_seed(0),
+        options=TrainingOptions(batch_size=5, max_num_epochs=1),
+        loss=spy,
+    )
+    trained = torch.cat(used)
+    assert len(used) == 6
+    assert len(trained) == 30
+    held_out = {tuple(row) for row in theta[rows].tolist()}
+    assert not held_out & {tuple(row) for row in trained.tolist()}
+
+
+def test_batch_larger_than_the_training_set(small_estimator):
+    _, report = _train(small_estimator(), TrainingOptions(batch_size=500, max_num_epochs=2))
+    assert len(report.history) == 2
+
+
+def test_nan_loss_names_epoch_and_causes(small_estimator):
+    estimator, _, theta, x = small_estimator()
+    calls = []
+
+    def broken(theta, x):
+        calls.append(1)
+        return estimator.loss(theta, x) * (float("nan") if len(calls) > 8 else 1.0)
+
+    with pytest.raises(TrainingError, match="NaN in epoch 3.*learning rate.*not scaled"):
+        fit(
+            estimator,
+            theta,
+            x,
+            validation=_validation(),
+            generator=generator_from_seed(0),
+            options=OPTIONS,
+            loss=broken,
+        )
+
+
+def test_exploding_mixture_is_a_training_error(small_estimator):
+    with pytest.raises(TrainingError, match="NaN in epoch"):
+        _train(
+            small_estimator(),
+            TrainingOptions(batch_size=8, learning_rate=1e30, clip_max_norm=None),
+        )
+
+
+def test_non_finite_data_name_the_row(small_estimator):
+    built = small_estimator()
+    built[3][7, 1] = float("inf")
+    with pytest.raises(DataError, match="x holds NaN or infinity in 1 of 40 rows, first in row 7"):
+        _train(built)
+
+
+@pytest.mark.parametrize("rows", [[], [0, 0], [-1], [40], list(range(40))])
+def test_bad_validation_rows(small_estimator, rows):
+    estimator, _, theta, x = small_estimator()
+    with pytest.raises(DataError, match="validation rows"):
+        fit(
+            estimator,
+            theta,
+            x,
+            validation=torch.tensor(rows, dtype=torch.long),
+            generator=generator_from_seed(0),
+        )
+
+
+@pytest.mark.parametrize(("rows", "kept"), [(2, 1), (10, 1), (1000, 100)])
+def test_validation_split(rows, kept):
+    split = validation_split(rows, 0.1, generator_from_seed(3))
+    assert len(split.unique()) == kept
+    assert torch.equal(split, validation_split(rows, 0.1, generator_from_seed(3)))
+    assert 0 <= int(split.min()) <= int(split.max()) < rows
+
+
+@pytest.mark.parametrize(("rows", "fraction"), [(1, 0.1), (10, 0.0), (10, 1.0)])
+def test_bad_validation_split(rows, fraction):
+    with pytest.raises(DataError):
+        validation_split(rows, fraction, generator_from_seed(0))
+
+
+def test_checkpoint_of_another_training_is_not_taken(small_estimator, tmp_path):
+    state, _ = _train(small_estimator())
+    assert load_state(tmp_path, "one") is None
+    save_state(tmp_path, state, "one")
+    assert load_state(tmp_path, "other") is None
+    assert load_state(tmp_path, "one").history == state.history
+
+
+def test_damaged_checkpoint_is_refused(small_estimator, tmp_path):
+    state, _ = _train(small_estimator())
+    save_state(tmp_path, state)
+    (path,) = tmp_path.glob("*.safetensors")
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(DataError, match="damaged"):
+        load_state(tmp_path)
+
+
+def test_options_are_checked():
+    with pytest.raises(ConfigError, match="batch_size"):
+        TrainingOptions.parse({"batch_size": 0})
+
+
+def test_training_statistics_B14(small_estimator):
+    _, report = _train(small_estimator())
+    statistics = training_statistics(report.history, best_loss=report.best_loss, round_=2)
+    old = {
+        "epochs_trained",
+        "best_validation_log_prob",
+        "validation_log_probs",
+        "training_log_probs",
+        "epoch_durations_sec",
+    }
+    assert old | {"training_loss", "validation_loss", "best_validation_loss"} == set(statistics)
+    assert all(entry["round"] == 2 for entry in statistics.values())
+    assert statistics["epochs_trained"]["value"] == [6]
+    assert statistics["epochs_trained"]["step"] == [3]
+    assert statistics["validation_log_probs"]["step"] == [1, 2, 3, 4, 5, 6]
+    assert statistics["best_validation_log_prob"]["value"] == [
+        max(statistics["validation_log_probs"]["value"])
+    ]
+
+
+@pytest.mark.parametrize("model", ["mdn", "maf"])
+def test_as_good_as_sbi(gaussian_problem, model):
+    """Our loop against sbi's own trainer: same data and options, equal validation loss."""
+    from sbi.inference import NPE_C
+    from sbi.neural_nets import posterior_nn
+
+    prior, theta, x = gaussian_problem
+    scaled, data = prior.to_scaled(theta)[:1000], torch.from_numpy(x)[:1000]
+    arguments = {"hidden_features": 20, "num_components": 4, "num_transforms": 3}
+    spec = EstimatorSpec.parse(
+        arguments | {"model": model, "x_shape": [2], "low": prior.low, "high": prior.high}
+    )
+    estimator = build_estimator(spec, scaled, data, generator_from_seed(1))
+    options = TrainingOptions(batch_size=100, learning_rate=5e-3, stop_after_epochs=6)
+    fit(
+        estimator,
+        scaled,
+        data,
+        validation=validation_split(1000, 0.1, generator_from_seed(2)),
+        generator=generator_from_seed(2),
+        options=options,
+    )
+
+    class Silent:
+        log_dir = None
+
+        def log_metric(self, name, value, step=None):
+            pass
+
+        def log_metrics(self, metrics, step=None):
+            pass
+
+        def log_params(self, params):
+            pass
+
+        def add_figure(self, name, figure, step=None):
+            pass
+
+        def flush(self):
+            pass
+
+    torch.manual_seed(0)
+    builder = posterior_nn(model, z_score_x="none", **arguments)
+    trainer = NPE_C(
+        prior.box, density_estimator=builder, tracker=Silent(), show_progress_bars=False
+    )
+    theirs = trainer.append_simulations(scaled, data).train(
+        training_batch_size=100, learning_rate=5e-3, max_num_epochs=1000, stop_after_epochs=6
+    )
+    fresh_theta = prior.to_scaled(theta)[1000:]
+    fresh_x = torch.from_numpy(x)[1000:]
+    with torch.no_grad():
+        ours_loss = float(estimator.loss(fresh_theta, fresh_x).mean())
+        their_loss = float(theirs.loss(fresh_theta, fresh_x).mean())
+    assert ours_loss == pytest.approx(their_loss, abs=0.08)
+    assert ours_loss < 0.3

@@ -1,0 +1,44 @@
+import math
+
+from mlpop.tracking import Estimate, RoundLine, experiment_note, member_note, round_note
+
+
+def test_experiment_shows_its_result_and_links_to_its_rounds() -> None:
+    note = experiment_note(
+        "7",
+        "Two truncated rounds.",
+        [
+            RoundLine(0, "aaa", "complete", {"simulations": 1000, "acceptance": 1.0}),
+            RoundLine(1, "bbb", "training", {"simulations": 500}),
+        ],
+        [Estimate("B|mean", 13.00012, 12.5, 13.5, 13.1)],
+        verdict="calibrated",
+    )
+    assert note == (
+        "Two truncated rounds.\n"
+        "\n"
+        "**Verdict: calibrated**\n"
+        "\n"
+        "| parameter | median | 2.5 % | 97.5 % | truth |\n"
+        "| --- | --- | --- | --- | --- |\n"
+        "| `B\\|mean` | 13 | 12.5 | 13.5 | 13.1 |\n"
+        "\n"
+        "| round | state | simulations | acceptance |\n"
+        "| --- | --- | --- | --- |\n"
+        "| [round 0](/#/experiments/7/runs/aaa) | complete | 1000 | 1 |\n"
+        "| [round 1](/#/experiments/7/runs/bbb) | training | 500 | – |\n"
+    )
+
+
+def test_round_and_member_show_their_main_numbers() -> None:
+    note = round_note("7", "Round 0.", {"ece": 0.0123456, "loss": math.nan}, members={"m0": "ccc"})
+    assert "| ece | 0.01235 |" in note
+    assert "| loss | nan |" in note
+    assert "Members: [m0](/#/experiments/7/runs/ccc)" in note
+    assert member_note("One network.", {"epochs": 12}).endswith("| epochs | 12 |\n")
+
+
+def test_truth_column_is_left_out_where_nobody_knows_it() -> None:
+    note = round_note("7", "The sky.", {}, [Estimate("B", 13.0, 12.0, 14.0)])
+    assert "truth" not in note
+    assert "| `B` | 13 | 12 | 14 |" in note

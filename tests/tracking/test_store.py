@@ -1,0 +1,186 @@
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from mlpop.errors import TrackingError
+from mlpop.tracking import Store, check_artifacts, connect, open_run, project_root
+from mlpop.tracking.store import few_retries, resolve_uri, sqlite_file, without_credentials
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A fresh clone: MLproject, an empty mlruns/ and the committed link."""
+    (tmp_path / "MLproject").touch()
+    (tmp_path / "mlruns").mkdir()
+    (tmp_path / "mlflow.db").symlink_to("mlruns/mlflow.db")
+    (tmp_path / "deep" / "inside").mkdir(parents=True)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.chdir(tmp_path / "deep" / "inside")
+    return tmp_path
+
+
+def test_project_root_is_the_folder_with_mlproject(project: Path, tmp_path: Path) -> None:
+    assert project_root() == project
+    assert project_root(project / "deep") == project
+
+
+def test_without_a_project_the_root_is_the_working_directory(tmp_path: Path) -> None:
+    assert project_root(tmp_path) == tmp_path
+
+
+def test_committed_link_leads_into_mlruns() -> None:
+    link = ROOT / "mlflow.db"
+    assert link.is_symlink()
+    assert link.readlink() == Path("mlruns/mlflow.db")
+    assert (ROOT / "mlruns").is_dir()
+
+
+def test_uri_comes_from_the_environment_first(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert resolve_uri(project) == f"sqlite:///{project}/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://server:5000")
+    assert resolve_uri(project) == "http://server:5000"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///sub/my runs.db")
+    assert resolve_uri(project) == f"sqlite:///{project}/deep/inside/sub/my%20runs.db"
+    assert sqlite_file(resolve_uri(project)) == project / "deep/inside/sub/my runs.db"
+
+
+def test_credentials_are_hidden() -> None:
+    assert without_credentials("https://me:secret@host:1/x") == "https://host:1/x"
+    assert without_credentials("sqlite:////a/b.db") == "sqlite:////a/b.db"
+
+
+def test_four_processes_create_the_embedded_store_at_once(project: Path) -> None:
+    """Without a lock all of them fail and the database stays broken."""
+    code = """
+import os, mlflow
+from mlpop.tracking import open_run
+reading, writing = os.pipe()
+children = []
+for _ in range(4):
+    child = os.fork()
+    if child == 0:
+        os.close(writing)
+        os.read(reading, 1)
+        with open_run("experiment", "race") as run:
+            run.send_json("a.json", 1)
+        os._exit(0)
+    children.append(child)
+os.close(writing)
+print([os.waitpid(child, 0)[1] for child in children])
+"""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("MLFLOW_")}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert done.stdout == "[0, 0, 0, 0]\n", done.stderr
+    store = connect()
+    assert store.database == project / "mlflow.db"
+    assert (project / "mlflow.db").is_symlink()
+    assert (project / "mlruns" / "mlflow.db").is_file()
+    assert not (project / "deep/inside/mlruns").exists()
+    experiment = store.client.get_experiment_by_name("race")
+    runs = store.client.search_runs([experiment.experiment_id])
+    assert [run.info.status for run in runs] == ["FINISHED"] * 4
+    for run in runs:
+        place = Path(run.info.artifact_uri.removeprefix("file://"))
+        assert place.is_relative_to(project / "mlruns")
+        assert (place / "a.json").is_file()
+
+
+def test_experiment_of_the_environment_wins(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = store.experiment_id("another")
+    assert store.experiment_id("another") == other
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "another")
+    assert store.experiment_id("mine") == other
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", "0")
+    assert store.experiment_id("mine") == "0"
+
+
+def test_deleted_experiment_is_explained(store: Store) -> None:
+    place = store.experiment_id("gone")
+    store.client.delete_experiment(place)
+    with pytest.raises(TrackingError, match=f"'gone' .* is deleted; .* restore -x {place}"):
+        store.experiment_id("gone")
+
+
+def test_file_store_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for uri in (f"file://{tmp_path}", str(tmp_path)):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        with pytest.raises(TrackingError, match="no longer keeps runs in plain folders"):
+            connect()
+
+
+def test_link_checked_out_as_text_is_explained(project: Path) -> None:
+    (project / "mlflow.db").unlink()
+    (project / "mlflow.db").write_text("mlruns/mlflow.db")
+    with pytest.raises(TrackingError, match="not an sqlite database .* delete it"):
+        connect()
+
+
+def test_half_created_database_is_explained(project: Path) -> None:
+    import sqlite3
+
+    with sqlite3.connect(project / "mlruns" / "mlflow.db") as database:
+        database.execute("create table alembic_version (version_num varchar(32))")
+        database.execute("create table experiments (experiment_id integer)")
+    with pytest.raises(TrackingError, match=r"mlflow.db: cannot be opened .* delete it"):
+        connect()
+
+
+def test_read_only_store_is_explained(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # root may write anywhere, so the permission itself is simulated
+    monkeypatch.setattr("os.access", lambda path, mode: "mlruns" not in str(path))
+    with pytest.raises(TrackingError, match="is not writable"):
+        connect()
+
+
+def test_absent_server_is_an_error_within_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://me:secret@127.0.0.1:{port}")
+    start = time.monotonic()
+    with pytest.raises(TrackingError, match=f"tracking store http://127.0.0.1:{port}"):
+        connect()
+    assert time.monotonic() - start < 15
+    assert "MLFLOW_HTTP_REQUEST_MAX_RETRIES" not in os.environ
+
+
+def test_overlapping_blocks_of_few_retries_restore_the_first_value(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    name = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
+    monkeypatch.setenv(name, "5")
+    first, second = few_retries(), few_retries()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert os.environ[name] == "2"
+    second.__exit__(None, None, None)
+    assert os.environ[name] == "5"
+
+
+def test_artifact_check_leaves_nothing_behind(store: Store) -> None:
+    with open_run("experiment", "preflight", store=store) as run:
+        check_artifacts(store, run.experiment_id)
+    location = store.client.get_experiment(run.experiment_id).artifact_location
+    folder = Path(location.removeprefix("file://"))
+    assert folder.is_dir()
+    assert not list(folder.glob("preflight-*"))
+
+
+def test_artifact_check_finds_a_place_that_cannot_be_written(store: Store, tmp_path: Path) -> None:
+    blocked = tmp_path / "file"
+    blocked.touch()
+    place = store.client.create_experiment("blocked", artifact_location=str(blocked / "sub"))
+    with pytest.raises(TrackingError, match=f"artifacts of experiment {place}"):
+        check_artifacts(store, place)
