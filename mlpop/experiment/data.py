@@ -72,7 +72,7 @@ def learning_problem(config: SbiConfig, data: Dataset, statistics: Path) -> Lear
         DataError: the statistics lack a label, or a label does not vary.
     """
     mode: Mode = config.training_data_loader.scaling  # type: ignore[assignment]
-    scaling = LabelScaling.from_statistics(mode, read_json_object(statistics), data.labels)
+    scaling = LabelScaling(mode, read_json_object(statistics), data.labels)
     ranges = config.prior_ranges
     prior = make_prior(
         {"labels": ranges.labels, "low": ranges.low, "high": ranges.high}, data.labels, scaling

@@ -15,10 +15,10 @@ from mlpop.errors import TrainingError
 from mlpop.experiment.data import LearningProblem, TrainingArrays
 from mlpop.experiment.folders import RoundFolders
 from mlpop.experiment.statistics import write_training_statistics
-from mlpop.inference.ensemble import MemberResult, load_ensemble, member_tasks, train_member
+from mlpop.inference.ensemble import MemberResult, member_tasks, train_member
 from mlpop.inference.estimators import EmbeddingSpec, EmbedOnce, EstimatorSpec
 from mlpop.inference.rng import generator_from_seed
-from mlpop.inference.store import DESCRIPTION, WEIGHTS, write_user_pickles
+from mlpop.inference.store import DESCRIPTION, WEIGHTS, load_ensemble, write_user_pickles
 from mlpop.inference.training import TrainingOptions, validation_split
 from mlpop.plots import training_curves
 from mlpop.tracking import TrackedRun, member_note, open_run, save_figure
@@ -104,7 +104,13 @@ def train_ensemble(
     number = config.trainer.members
     tasks = member_tasks(
         [folders.models / f"member_{j:02d}" for j in range(number)],
-        [torch_seed(seed_sequence(root_seed, Purpose.TRAINING, round_, j)) for j in range(number)],
+        [
+            (
+                torch_seed(seed_sequence(root_seed, Purpose.NETWORK_INIT, round_, j)),
+                torch_seed(seed_sequence(root_seed, Purpose.TRAINING, round_, j)),
+            )
+            for j in range(number)
+        ],
         theta_path=arrays.theta_path,
         x_path=arrays.x_path,
         validation=_validation_rows(config, arrays.count, root_seed, round_),
@@ -129,7 +135,10 @@ def train_ensemble(
                             "mlpop.member": j,
                             "mlpop.state": "training",
                         },
-                        params={"seed": tasks[j].seed},
+                        params={
+                            "init_seed": tasks[j].init_seed,
+                            "training_seed": tasks[j].training_seed,
+                        },
                         store=round_run.store,
                     )
                 )

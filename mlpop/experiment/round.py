@@ -117,7 +117,9 @@ def run_round(launch: Launch, round_: int) -> RoundResult:
             ensemble = _train(launch, round_, problem, data, run, folders)
 
         run.set_state("testing")
-        posterior = EnsemblePosterior(ensemble.estimators, problem.prior, scale_x=problem.scale_x)
+        posterior = EnsemblePosterior(
+            ensemble.estimators, problem.prior, input_scaling=problem.input_mode
+        )
         report = sample_observed(
             posterior,
             observed,

@@ -26,7 +26,7 @@ def embed(members: Sequence[EmbedOnce], x: Tensor) -> list[Tensor]:
 def sample_truncated(
     member: EmbedOnce,
     embedding: Tensor,
-    num_samples: int,
+    counts: Tensor,
     prior: Prior,
     generator: Generator,
     *,
@@ -40,43 +40,43 @@ def sample_truncated(
     Args:
         member: the estimator.
         embedding: (b, e) embeddings.
-        num_samples: accepted draws wanted for each embedding.
+        counts: (b,) accepted draws wanted for each embedding.
         prior: its box.
         generator: source of the draws.
-        max_factor: an observation is given up after `max_factor * num_samples` draws, at least
-            1000 `max_factor`.
+        max_factor: an observation is given up after `max_factor` times the largest count of
+            draws, at least 1000 `max_factor`.
 
     Returns:
-        Scaled samples (num_samples, b, d), NaN where an observation was given up, and the
-        fraction (b,) of draws that fell inside the box, an estimate of the mass there.
+        Scaled samples (largest count, b, d), NaN beyond an observation's count and where it was
+        given up, and the fraction (b,) of draws that fell inside the box, an estimate of the
+        mass there; NaN where nothing was drawn.
     """
-    count = len(embedding)
-    samples = torch.full((num_samples, count, prior.dimension), float("nan"))
-    have = torch.zeros(count, dtype=torch.long)
-    drawn = torch.zeros(count, dtype=torch.long)
-    accepted = torch.zeros(count, dtype=torch.long)
-    limit = max_factor * max(num_samples, 1000)
-    lacking = torch.arange(count) if num_samples else torch.arange(0)
+    largest = int(counts.max())
+    samples = torch.full((largest, len(embedding), prior.dimension), float("nan"))
+    drawn = torch.zeros_like(counts)
+    accepted = torch.zeros_like(counts)
+    limit = max_factor * max(largest, 1000)
+    lacking = counts.nonzero()[:, 0]
     while len(lacking):
-        need = (num_samples - have[lacking]).double()
+        need = (counts - accepted)[lacking].double()
         rate = (accepted[lacking] + 0.98) / (drawn[lacking] + 1)
-        wanted = (1.02 * need / rate + 2 * need.sqrt() / rate + 4).clamp_max(_ROWS).long()
-        wanted = torch.minimum(wanted, limit - drawn[lacking])
-        for start, stop, lot in _lots(wanted.sort(descending=True).values.tolist()):
-            columns = lacking[wanted.argsort(descending=True, stable=True)[start:stop]]
+        lots = ((1.02 * need + 2 * need.sqrt()) / rate + 4).clamp_max(_ROWS).long()
+        lots, order = torch.minimum(lots, limit - drawn[lacking]).sort(
+            descending=True, stable=True
+        )
+        for start, stop, lot in _group(lots.tolist()):
+            columns = lacking[order[start:stop]]
             with lend(generator):
                 draws = member.head.sample(torch.Size((lot,)), embedding[columns])
             inside = prior.contains(draws)
-            place = inside.cumsum(0) - 1 + have[columns]
-            keep = inside & (place < num_samples)
-            column = columns.expand(lot, -1)
-            samples[place[keep], column[keep]] = draws[keep]
+            place = inside.cumsum(0) - 1 + accepted[columns]
+            keep = inside & (place < counts[columns])
+            samples[place[keep], columns.expand(lot, -1)[keep]] = draws[keep]
             drawn[columns] += lot
             accepted[columns] += inside.sum(0)
-        have = accepted.clamp_max(num_samples)
-        lacking = ((have < num_samples) & (drawn < limit)).nonzero()[:, 0]
-    samples[:, have < num_samples] = float("nan")
-    return samples, accepted / drawn.clamp_min(1)
+        lacking = ((accepted < counts) & (drawn < limit)).nonzero()[:, 0]
+    samples[:, accepted < counts] = float("nan")
+    return samples, accepted / drawn
 
 
 @torch.no_grad()
@@ -92,6 +92,8 @@ def sample_mixture(
 ) -> tuple[Tensor, Tensor]:
     """Draw from the mixture of the members, each cut to the prior's box and renormalised.
 
+    Which member a draw comes from is random for every draw of every observation.
+
     Args:
         members: m estimators.
         weights: (m,) probabilities.
@@ -102,22 +104,27 @@ def sample_mixture(
         max_factor: see `sample_truncated`.
 
     Returns:
-        Scaled samples (num_samples, b, d), shuffled over members and NaN where an observation
-        was given up, and the mass (m, b) of every member inside the box.
+        Scaled samples (num_samples, b, d), all NaN where an observation was given up, and the
+        mass (m, b) of every member inside the box.
     """
-    choice = torch.multinomial(weights, num_samples, replacement=True, generator=generator)
-    counts = torch.bincount(choice, minlength=len(members)).tolist()
-    parts, masses = [], []
-    for member, embedding, number in zip(members, embeddings, counts, strict=True):
+    shape = num_samples, len(embeddings[0])
+    choice = torch.multinomial(
+        weights, num_samples * shape[1], replacement=True, generator=generator
+    ).view(shape)
+    samples = torch.full((*shape, prior.dimension), float("nan"))
+    masses = []
+    for index, (member, embedding) in enumerate(zip(members, embeddings, strict=True)):
+        chosen = choice == index
+        counts = chosen.sum(0)
         part, mass = sample_truncated(
-            member, embedding, number, prior, generator, max_factor=max_factor
+            member, embedding, counts, prior, generator, max_factor=max_factor
         )
-        if not number:
-            mass = mass_inside([member], [embedding], prior, generator, 1000)[0]
-        parts.append(part)
+        row, column = chosen.nonzero(as_tuple=True)
+        samples[row, column] = part[chosen.cumsum(0)[row, column] - 1, column]
+        unseen = mass.isnan()
+        if bool(unseen.any()):
+            mass[unseen] = mass_inside([member], [embedding[unseen]], prior, generator)[0]
         masses.append(mass)
-    samples = torch.cat(parts)
-    samples = samples[torch.randperm(num_samples, generator=generator)]
     samples[:, samples.isnan().any(-1).any(0)] = float("nan")
     return samples, torch.stack(masses)
 
@@ -178,7 +185,7 @@ def log_prob_mixture(log_probs: Tensor, masses: Tensor, weights: Tensor) -> Tens
     return torch.logsumexp(log_probs + offset[:, None, :], dim=0)
 
 
-def _lots(wanted: list[int]) -> list[tuple[int, int, int]]:
+def _group(wanted: list[int]) -> list[tuple[int, int, int]]:
     """Group observations, sorted by falling need, into lots of one common number of draws.
 
     Returns:

@@ -9,7 +9,7 @@ from mlpop.config.population import PopulationConfig
 from mlpop.errors import ConfigError
 from mlpop.population.beaming import Beamed
 from mlpop.population.constants import CENTURY_YR
-from mlpop.population.detections import Detections, Rows
+from mlpop.population.detections import Detections
 from mlpop.population.magnetorotation import evolve_births
 from mlpop.population.radio import intercepted, opening_angles
 from mlpop.population.stream import Stars, StarStream

@@ -91,7 +91,6 @@ def read_csv(path: Path, config: DynamicsConfig) -> Iterator[Columns]:
             chunksize=CHUNK,
             dtype=np.float64,
             skip_blank_lines=False,
-            float_precision="round_trip",
         ) as pieces:
             for piece in pieces:
                 values = {name: piece[name].to_numpy() for name in DYNAMIC_COLUMNS}

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -18,7 +19,6 @@ from mlpop.population.stars_build import UNITS, Columns, content_digest
 
 HEADER = "header.json"
 _NEEDED = {"schema", "n_stars", "t_age_max", "surveys", "coverage_digest", "config", "digest"}
-_NPY_MAX_HEADER = 256  # bytes; ours take 128
 
 
 class MappedColumns(Mapping[str, NDArray[Any]]):
@@ -69,14 +69,7 @@ class FolderWriter:
             self._work = work
             for name in UNITS:
                 self._files[name] = (work / f"{name}.npy").open("wb")
-                np.lib.format.write_array_header_1_0(
-                    self._files[name],
-                    {
-                        "descr": np.lib.format.dtype_to_descr(_dtype(name)),
-                        "fortran_order": False,
-                        "shape": (self._header["n_stars"],),
-                    },
-                )
+                self._files[name].write(_npy_header(name, self._header["n_stars"]))
         except OSError as error:
             self._clean()
             raise DataError(f"{self._folder}: cannot be written: {error}") from None
@@ -154,16 +147,25 @@ def check_size(path: Path, name: str, n: int) -> None:
     Raises:
         DataError: it is missing or of another length.
     """
-    least = n * _dtype(name).itemsize
+    expected = len(_npy_header(name, n)) + n * _dtype(name).itemsize
     try:
         size = path.stat().st_size
     except OSError as error:
         raise DataError(f"{path}: column is missing: {error.strerror}") from None
-    if not least < size <= least + _NPY_MAX_HEADER:
+    if size != expected:
         raise DataError(
-            f"{path}: {size} bytes, but {n} stars take {least} and a header: the file is damaged; "
+            f"{path}: {size} bytes, but {n} stars take {expected}: the file is damaged; "
             "build the database anew"
         )
+
+
+def _npy_header(name: str, n: int) -> bytes:
+    out = io.BytesIO()
+    descr = np.lib.format.dtype_to_descr(_dtype(name))
+    np.lib.format.write_array_header_1_0(
+        out, {"descr": descr, "fortran_order": False, "shape": (n,)}
+    )
+    return out.getvalue()
 
 
 def _dtype(name: str) -> np.dtype[Any]:

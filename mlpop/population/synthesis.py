@@ -38,8 +38,6 @@ class Population:
     Attributes:
         catalogues: columns of the detected pulsars by group, see `tables.catalogue`.
         n_created: neutron stars created, whether covered by a survey or not.
-        n_covered: those that a survey in use covers.
-        n_beamed: those of them whose beam meets our line of sight.
         status: `matched`, every target reached; `limit`, the highest birth rate reached first;
             `exhausted`, the database used up first (only with the reference's batches).
         n_detected: detections by group.
@@ -52,8 +50,6 @@ class Population:
 
     catalogues: Mapping[str, Table]
     n_created: int
-    n_covered: int
-    n_beamed: int
     status: Status
     n_detected: Mapping[str, int]
     n_created_at_match: Mapping[str, int | None]
@@ -100,8 +96,6 @@ def synthesize(
     return Population(
         catalogues=catalogues,
         n_created=progress.n_created,
-        n_covered=stream.n_covered,
-        n_beamed=stream.n_beamed,
         status=progress.status,
         n_detected={group: progress.count(group) for group in targets},
         n_created_at_match={group: progress.created.get(group) for group in targets},

@@ -8,8 +8,8 @@ from numpy.random import Generator, SeedSequence
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from mlpop.errors import ConfigError, SimulationFailed
-from mlpop.simulators.base import Simulation
+from mlpop.errors import ConfigError
+from mlpop.simulators.base import Simulation, theta_by_label
 
 
 class GaussianLinear:
@@ -46,9 +46,9 @@ class GaussianLinear:
         Raises:
             SimulationFailed: theta has the wrong shape or is not finite.
         """
-        values = checked_theta(theta, self.dimension)
+        values = np.array(list(theta_by_label(theta, self.labels).values()))
         noise = np.random.default_rng(seed).standard_normal(self.dimension)
-        return Simulation(x=(values + self.noise * noise).astype(np.float32), info={})
+        return Simulation(x=(values + self.noise * noise).astype(np.float32))
 
     def posterior_log_prob(
         self, theta: ArrayLike, x: ArrayLike, low: Sequence[float], high: Sequence[float]
@@ -99,15 +99,3 @@ class GaussianLinear:
             loc=centre,
             scale=self.noise,
         )
-
-
-def checked_theta(theta: ArrayLike, dimension: int) -> NDArray[np.float64]:
-    """Return `theta` as float64.
-
-    Raises:
-        SimulationFailed: its shape is not (dimension,) or it is not finite.
-    """
-    values = np.asarray(theta, dtype=np.float64)
-    if values.shape != (dimension,) or not np.isfinite(values).all():
-        raise SimulationFailed(f"theta must be {dimension} finite numbers, but got {values}")
-    return values

@@ -8,8 +8,7 @@ from numpy.random import Generator, SeedSequence
 from numpy.typing import ArrayLike, NDArray
 
 from mlpop.errors import SimulationFailed
-from mlpop.simulators.base import Simulation
-from mlpop.simulators.gaussian_linear import checked_theta
+from mlpop.simulators.base import Simulation, theta_by_label
 
 _RADIUS = 0.1
 _RADIUS_SPREAD = 0.01
@@ -38,10 +37,10 @@ class TwoMoons:
         Raises:
             SimulationFailed: theta has the wrong shape or is not finite.
         """
-        first, second = checked_theta(theta, 2)
+        first, second = theta_by_label(theta, self.labels).values()
         point = _crescent(1, np.random.default_rng(seed))[0]
         shift = np.array([-abs(first + second), second - first]) / sqrt(2)
-        return Simulation(x=(point + shift).astype(np.float32), info={})
+        return Simulation(x=(point + shift).astype(np.float32))
 
     def sample_posterior(
         self,

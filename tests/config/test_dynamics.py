@@ -5,6 +5,9 @@ import pytest
 from mlpop.config.dynamics import KICK_PARAMETERS, DynamicsConfig
 from mlpop.errors import ConfigError
 
+KEY_DEFAULT = "c14919a9a09f6e777788fe856e0ad5687ef3a90902198a4c931ea9378dbe796f"
+KEY_OTHER = "b9964bb428d363e057b2b951f5211f7a1124622d452e0f995c3c93f1f56b1b6e"
+
 
 def test_defaults_are_those_of_the_specification():
     config = DynamicsConfig()
@@ -33,9 +36,10 @@ def test_defaults_are_those_of_the_specification():
 def test_content_key_is_golden():
     # A change here means that every cached database is built anew: raise SCHEMA_VERSION too if
     # the same settings now give other stars.
-    assert DynamicsConfig().content_key() == ("c14919a9a09f6e777788fe856e0ad5687ef3a90902198a4c931ea9378dbe796f")
-    assert DynamicsConfig.parse({"kick_model": "km_exp", "sample_edm": True}).content_key() == (
-        "b9964bb428d363e057b2b951f5211f7a1124622d452e0f995c3c93f1f56b1b6e"
+    assert DynamicsConfig().content_key() == KEY_DEFAULT
+    assert (
+        DynamicsConfig.parse({"kick_model": "km_exp", "sample_edm": True}).content_key()
+        == KEY_OTHER
     )
 
 
@@ -85,9 +89,9 @@ def test_every_dump_can_be_parsed_again(kick_model):
     ("values", "message"),
     [
         ({"sigma_kick": 1.0}, "did you mean 'sigma_k'"),
-        ({"sigma_k": -1.0}, "sigma_k: Input should be greater than 0, found -1.0"),
-        ({"sigma_k": "265"}, "sigma_k: Input should be a valid number"),
-        ({"arm_number": 3}, "arm_number: Input should be 4 or 5, found 3"),
+        ({"sigma_k": -1.0}, "sigma_k: .*greater than 0, found -1"),
+        ({"sigma_k": "265"}, "sigma_k: .*number"),
+        ({"arm_number": 3}, "arm_number: .*4.*5, found 3"),
         ({"t_age_min": 0.5}, "t_age_min"),
         ({"t_age_max": 2e10}, "t_age_max"),
         ({"t_age_min": 5.0, "t_age_max": 5.0}, "t_age_min must be below t_age_max, found 5 and 5"),
@@ -118,5 +122,5 @@ def test_with_override_takes_what_the_models_read():
 def test_with_override_refuses_what_has_no_effect():
     with pytest.raises(ConfigError, match="sigma_k cannot be overridden.*allowed: h_c, vk_c"):
         DynamicsConfig.parse({"kick_model": "km_exp"}).with_override({"sigma_k": 200.0})
-    with pytest.raises(ConfigError, match="theta: h_c: Input should be greater than 0"):
+    with pytest.raises(ConfigError, match="theta: h_c: .*greater than 0"):
         DynamicsConfig().with_override({"h_c": 0.0})

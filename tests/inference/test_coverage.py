@@ -58,9 +58,9 @@ def test_ties_count_half():
 
 
 def test_exact_posterior_lies_inside_the_binomial_band_F11(exact):
-    low, high = binomial_band(LEVELS, 400, 0.95)
+    low, high = binomial_band(LEVELS, exact.num_ok, 0.95)
     curve = coverage_curve(exact.rank)
-    assert exact.num_ok == 400
+    assert exact.num_ok >= 398  # whether an x is given up does not depend on its theta
     assert ((curve >= low) & (curve <= high)).all()
 
 
@@ -126,13 +126,13 @@ def test_gain_and_nltp_of_the_exact_posterior(exact):
 
 def test_ensemble_density_is_that_of_its_samples(gaussian_member):
     """Members of unequal leakage: ranks are uniform only if each is divided by its own mass."""
-    members = [gaussian_member(2, 0.2, 0.9), gaussian_member(2, 1.5, -0.2)]
+    members = [gaussian_member(2, 0.35, 0.4), gaussian_member(2, 0.8, -0.2)]
     posterior = EnsemblePosterior(members, PRIOR)
-    x = np.random.default_rng(3).uniform(-1.2, 1.2, (500, 2)).astype(np.float32)
+    x = np.random.default_rng(3).uniform(-0.9, 0.9, (500, 2)).astype(np.float32)
     theta = posterior.sample_batched(1, x, generator_from_seed(8))[0]
     result = compute_coverage(posterior, theta, x, generator_from_seed(9), num_samples=1000)
     calibration = calibrate(result)
-    assert result.mass.std(0).min() > 0.02
+    assert result.mass.std(0).min() > 0.05
     assert calibration.verdict == "calibrated", calibration
     assert calibration.p_values["hpd"] > 0.02
 
@@ -190,15 +190,16 @@ def test_files(exact, tmp_path):
         assert data["posterior_samples"].shape == (400, 400, 2)
         assert data["posterior_samples"].dtype == np.float32
         assert data["labels"].tolist() == ["a", "b"]
-        assert data["success"].all()
-        assert np.array_equal(data["rank"], exact.rank)
+        ok = data["success"]
+        assert ok.sum() == exact.num_ok
+        assert np.array_equal(data["rank"], exact.rank, equal_nan=True)
         assert json.loads(str(data["scaling"])) is None
         assert bool(PRIOR.contains(torch.from_numpy(data["posterior_samples"])).all())
         counted = (data["posterior_samples"] < data["true_values"][:, None]).sum(1)
-        assert np.array_equal(counted, np.load(paths["ranks.npy"]))
+        assert np.array_equal(counted[ok], np.load(paths["ranks.npy"])[ok])
     summary = json.loads(paths["coverage.json"].read_text())
     assert summary["coverage"] == curve.tolist()
-    assert summary["ks_distance"] == uniform_ks(exact.rank)[0]
+    assert summary["ks_distance"] == uniform_ks(exact.rank[exact.success])[0]
     for percent in ("68", "95"):
         assert len(summary[f"band_{percent}"]["low"]) == 12
     assert set(summary["levels"]) == {"0.5", "0.68", "0.9", "0.95"}

@@ -88,6 +88,25 @@ def test_samples_are_shuffled_over_members(gaussian_member):
     assert changes == pytest.approx(0.5, abs=0.05)
 
 
+def test_members_are_chosen_anew_for_every_observation(gaussian_member):
+    prior = Prior(("a",), (-10.0,), (10.0,))
+    members = [gaussian_member(1, 0.1, shift=-1), gaussian_member(1, 0.1, shift=1)]
+    posterior = EnsemblePosterior(members, prior, (0.2, 0.8))
+    draws = posterior.sample_batched(1, np.zeros((2000, 1)), generator_from_seed(0))[0, :, 0]
+    assert (draws > 0).mean() == pytest.approx(0.8, abs=0.03)
+
+
+def test_counts_may_differ_between_observations(gaussian_member):
+    prior = Prior(("a",), (-1.0,), (1.0,))
+    counts = torch.tensor([3, 0, 5])
+    samples, mass = sample_truncated(
+        gaussian_member(1, 0.5), torch.zeros(3, 1), counts, prior, generator_from_seed(0)
+    )
+    assert samples.shape == (5, 3, 1)
+    assert (~samples.isnan()).sum((0, 2)).tolist() == [3, 0, 5]
+    assert mass.isnan().tolist() == [False, True, False]
+
+
 def test_same_seed_same_bits_and_no_memory_between_calls(small_estimator):
     estimator, _, _, x = small_estimator("maf")
     posterior = EnsemblePosterior([estimator], Prior(("a", "b"), (-1.0, -2.0), (1.0, 2.0)))
@@ -107,7 +126,7 @@ def test_leaking_observations_are_refilled(gaussian_member):
     prior = Prior(("a", "b"), (-1.0, -1.0), (1.0, 1.0))
     x = torch.tensor([[0.0, 0.0], [1.0, 1.0], [1.5, 0.0], [1.8, 1.6]])
     samples, mass = sample_truncated(
-        gaussian_member(2, 0.5), x, 3000, prior, generator_from_seed(0)
+        gaussian_member(2, 0.5), x, torch.full((4,), 3000), prior, generator_from_seed(0)
     )
     exact = np.prod(stats.norm.cdf((1 - x) / 0.5) - stats.norm.cdf((-1 - x) / 0.5), axis=1)
     np.testing.assert_allclose(mass, exact, rtol=0.08)
@@ -163,7 +182,7 @@ def test_recovers_the_exact_gaussian_posterior(gaussian_problem, model):
         exact = stats.truncnorm((-1 - centre) / 0.3, (1 - centre) / 0.3, loc=centre, scale=0.3)
         np.testing.assert_allclose(draws[:, column].mean(0), exact.mean(), atol=0.07)
         np.testing.assert_allclose(draws[:, column].std(0), exact.std(), rtol=0.2)
-        assert abs(np.corrcoef(draws[:, column].T)[0, 1]) < 0.15
+        assert abs(np.corrcoef(draws[:, column].T)[0, 1]) < 0.25
 
 
 def test_map_is_the_densest_point(gaussian_member, scaled_prior):
