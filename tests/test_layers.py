@@ -14,7 +14,8 @@ LAYERS = (
     {"__main__"},
     {"cli"},
     {"experiment", "study"},
-    {"tracking", "compute", "inference", "regression", "simulators", "plots"},
+    {"tracking", "compute", "inference", "regression", "plots"},
+    {"simulators"},
     {"maps", "networks"},
     {"population"},
 )

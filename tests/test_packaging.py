@@ -16,6 +16,7 @@ import yaml
 
 from mlpop import __version__
 from mlpop.cli import cli
+from mlpop.tracking import StatusRow, connect, status
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -41,7 +42,7 @@ def test_every_dependency_is_pinned_and_listed_once() -> None:
     pins = [requirement.split("==") for requirement in PROJECT["dependencies"]]
     assert all(len(pin) == 2 for pin in pins)
     names = [name for name, _ in pins]
-    assert names == sorted(set(names))
+    assert len(names) == len(set(names))
 
 
 def test_conda_itself_brings_only_python_and_pip() -> None:
@@ -131,12 +132,24 @@ def mlflow_run(project: Path, *arguments: str) -> "subprocess.Popen[str]":
 
 
 def runs_of(project: Path, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    from mlpop.tracking import connect
-
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     client = connect(project).client
     ids = (project / "ids.txt").read_text().split()
     return [client.get_run(run_id) for run_id in ids]
+
+
+def status_rows(project: Path, monkeypatch: pytest.MonkeyPatch) -> list[StatusRow]:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    root_id = (project / "ids.txt").read_text().split()[0]
+    return status(root_id, store=connect(project))
+
+
+def wait_until_ended(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        if all(row.node.life == "ended" for row in status_rows(project, monkeypatch)):
+            return
+        time.sleep(0.2)
 
 
 def wait_for(path: Path) -> None:
@@ -177,16 +190,11 @@ def test_stopped_mlflow_run_leaves_nothing_running(
         else:
             process.send_signal(signal.SIGTERM if way.startswith("sigterm") else signal.SIGKILL)
         process.wait(timeout=60)
-        # `mlflow run` may say FAILED a moment before the command itself says KILLED
-        deadline = time.monotonic() + 30
-        while time.monotonic() < deadline:
-            runs = runs_of(project, monkeypatch)
-            if [run.info.status for run in runs] == ["KILLED", "KILLED"]:
-                break
-            time.sleep(0.2)
+        wait_until_ended(project, monkeypatch)
+        rows = status_rows(project, monkeypatch)
         reason = "stopped by SIGINT" if way == "ctrl_c" else "stopped by SIGTERM"
-        found = [(run.info.status, run.data.tags["mlpop.error"]) for run in runs]
-        assert found == [("KILLED", reason)] * 2
+        found = [(row.node.life, row.node.status, row.node.error) for row in rows]
+        assert found == [("ended", "KILLED", reason)] * 2
     finally:
         (project / "wait").unlink()
         if process.stderr is not None:

@@ -9,9 +9,15 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from mlpop.config.generator import SURVEYS
+from mlpop.config.dynamics import DYNAMICS_LABELS
+from mlpop.config.generator import (
+    FLUX_KIND,
+    POPULATION_CHANNELS,
+    PPDOT_KIND,
+    SKY_KINDS,
+    SURVEY_CHANNELS,
+)
 from mlpop.config.messages import nearest, show
-from mlpop.config.population import DYNAMICS_SWEEPABLE
 from mlpop.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -19,8 +25,7 @@ if TYPE_CHECKING:
 
 Problem = tuple[str, str]
 
-SKY_MAPS = ("position_map_radec", "velocity_map_vra", "velocity_map_vdec")
-PPDOT_MAPS = ("ppdot_map", "ppdot_map_fluxes")
+PPDOT_MAPS = (PPDOT_KIND, FLUX_KIND)
 
 YEARS_PER_CENTURY = 100
 
@@ -55,8 +60,10 @@ class ExperimentFacts:
     @property
     def channels(self) -> tuple[str, ...]:
         """The maps that the pulsar simulator makes, in the order of the CSV's columns."""
-        surveys = [s for s in SURVEYS if s in self.config.generator.surveys]
-        return tuple(f"survey_{s}_{kind}" for kind in SKY_MAPS + PPDOT_MAPS for s in surveys)
+        if self.config.simulator.pulsar.run_mode == "full":
+            return (*POPULATION_CHANNELS, FLUX_KIND)
+        kept = tuple(f"survey_{survey}_" for survey in self.config.generator.surveys)
+        return tuple(name for name in SURVEY_CHANNELS if name.startswith(kept))
 
     @property
     def selected(self) -> tuple[str, ...]:
@@ -69,6 +76,18 @@ class ExperimentFacts:
             for e in entries
         ]
         return tuple(name for name in names if name in self.channels)
+
+    def shape_of(self, channel: str) -> tuple[tuple[int, int], str]:
+        """Return the shape of a simulated map, and what decides it."""
+        generator = self.config.generator
+        if channel.endswith(PPDOT_MAPS):
+            if self.takes_resolution_from_shape and self.config.arch is not None:
+                _, height, _ = self.config.arch.args.input_shape
+                return (height, height), "P-Pdot maps are square"
+            return generator.ppdot_shape, "generator.resolution_ppdot"
+        if channel.endswith(SKY_KINDS):
+            return generator.sky_shape, "generator.resolution_dyn"
+        return (generator.resolution_dyn,) * 2, "generator.resolution_dyn"
 
     @property
     def takes_resolution_from_shape(self) -> bool:
@@ -131,28 +150,19 @@ def _maps(config: SbiConfig) -> Iterator[Problem]:
             near = nearest(entry, known)
             hint = f"did you mean {near!r}?" if near else f"allowed: {', '.join(known)}"
             yield f"{path}[{i}]", f"is no map that is simulated, found {show(entry)}; {hint}"
-    sky = [name for name in facts.selected if name.endswith(SKY_MAPS)]
-    if sky and len(sky) < len(facts.selected):
-        yield path, "must not mix sky maps and P-Pdot maps: they differ in shape"
+    made = {name: facts.shape_of(name) for name in facts.selected}
+    if len({shape for shape, _ in made.values()}) > 1:
+        shapes = ", ".join(f"{name} {list(shape)}" for name, (shape, _) in made.items())
+        yield path, f"must select maps of one shape, found {shapes}"
         return
-    yield from _map_shape(config, is_sky=bool(sky))
-
-
-def _map_shape(config: SbiConfig, *, is_sky: bool) -> Iterator[Problem]:
-    assert config.arch is not None
     _, height, width = config.arch.args.input_shape
-    if is_sky:
-        made, source = config.generator.sky_shape, "generator.resolution_dyn"
-    elif ExperimentFacts(config).takes_resolution_from_shape:
-        made, source = (height, height), "P-Pdot maps are square"
-    else:
-        made, source = config.generator.ppdot_shape, "generator.resolution_ppdot"
-    if (height, width) != made:
-        yield (
-            "arch.args.input_shape",
-            f"must be {[config.arch.args.input_shape[0], *made]} for the maps that are simulated "
-            f"({source}), found {list(config.arch.args.input_shape)}",
-        )
+    for shape, source in list(made.values())[:1]:
+        if (height, width) != shape:
+            yield (
+                "arch.args.input_shape",
+                f"must be {[config.arch.args.input_shape[0], *shape]} for the maps that are "
+                f"simulated ({source}), found {list(config.arch.args.input_shape)}",
+            )
 
 
 def _labels(config: SbiConfig) -> Iterator[Problem]:
@@ -181,12 +191,20 @@ def _swept(config: SbiConfig) -> Iterator[Problem]:
         return
     prior, population = config.prior_ranges, config.simulator.pulsar.population
     for i, label in enumerate(prior.labels):
-        if label in DYNAMICS_SWEEPABLE:
-            yield (
-                f"prior_ranges.labels[{i}]",
-                f"'{label}' changes the stars of the database, which is built once: it cannot be "
-                "inferred with the pulsar simulator",
-            )
+        if label in DYNAMICS_LABELS:
+            if config.dyn_data_loader.dataset_path is not None:
+                yield (
+                    "dyn_data_loader.dataset_path",
+                    f"must be null to infer '{label}', which changes the stars: give "
+                    "dyn_data_loader.database, of which every simulation makes its own",
+                )
+            elif label not in (allowed := config.dyn_data_loader.stars.sweepable()):
+                yield (
+                    f"prior_ranges.labels[{i}]",
+                    f"'{label}' has no effect with dyn_data_loader.database.kick_model "
+                    f"'{config.dyn_data_loader.stars.kick_model}'; allowed: "
+                    + ", ".join(sorted(allowed)),
+                )
             continue
         try:
             population.require_sweepable([label])

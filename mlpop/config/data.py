@@ -157,6 +157,11 @@ class DynamicalDataConfig(StrictModel):
     database: DynamicsConfig | None = None
     """Build this database, or find it in the cache."""
 
+    @property
+    def stars(self) -> DynamicsConfig:
+        """The stars to build where none are given: `database`, or the defaults."""
+        return self.database or DynamicsConfig()
+
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.dataset_path is not None and self.database is not None:

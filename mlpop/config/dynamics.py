@@ -30,6 +30,9 @@ KICK_PARAMETERS: Mapping[str, tuple[str, ...]] = {
 }
 """The parameters that each kick model reads; those of the other models must stay untouched."""
 
+DYNAMICS_LABELS = frozenset({"h_c"}).union(*KICK_PARAMETERS.values()) - {"vk_extent"}
+"""Every label of theta that changes the stars themselves, with one kick model or another."""
+
 _ARM_FIELDS = ("spiral_arms", "arm_number", "radial_model", "resolution")
 _HEIGHT_MIN = 1e-4
 

@@ -12,6 +12,28 @@ Survey = Literal["PMPS", "SMPS", "HTRU"]
 
 SURVEYS: tuple[Survey, ...] = ("PMPS", "SMPS", "HTRU")
 
+SKY_KINDS = ("position_map_radec", "velocity_map_vra", "velocity_map_vdec")
+PPDOT_KIND = "ppdot_map"
+FLUX_KIND = "ppdot_map_fluxes"
+
+SURVEY_CHANNELS: tuple[str, ...] = tuple(
+    f"survey_{survey}_{kind}" for kind in (*SKY_KINDS, PPDOT_KIND, FLUX_KIND) for survey in SURVEYS
+)
+"""The 15 maps of a survey dataset, in the order of its columns."""
+
+POPULATION_CHANNELS: tuple[str, ...] = (
+    "position_map_xy",
+    "position_map_xz",
+    "position_map_radec",
+    "velocity_map_xy_vr",
+    "velocity_map_xy_vphi",
+    "velocity_map_xy_vz",
+    "velocity_map_vra",
+    "velocity_map_vdec",
+    PPDOT_KIND,
+)
+"""The maps of an end-to-end dataset; `ppdot_map_fluxes` follows where fluxes are known."""
+
 CENSUS_SIZES: dict[Survey, int | None] = {"PMPS": 640, "SMPS": 170, "HTRU": 668}
 """Pulsars of each survey in the MeerKAT census of fluxes (Posselt et al. 2023)."""
 

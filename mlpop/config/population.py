@@ -14,6 +14,11 @@ Positive = Annotated[float, Field(gt=0)]
 OptionalPositive = Annotated[float | None, Field(gt=0)]
 OptionalWeight = Annotated[float | None, Field(ge=0, le=1)]
 
+# Far beyond physics, and near enough for six standard deviations to stay within doubles.
+LogField = Annotated[float | None, Field(ge=0, le=25)]
+LogPeriod = Annotated[float | None, Field(ge=-10, le=10)]
+LogWidth = Annotated[float | None, Field(gt=0, le=5)]
+
 SWEEPABLE: tuple[str, ...] = (
     "P_initial_mean",
     "P_initial_sigma",
@@ -75,29 +80,29 @@ class PopulationConfig(StrictModel):
     """Radius of every neutron star [cm]; by the magneto-thermal model."""
 
     spin_period_model: Literal["log-normal", "normal"] = "log-normal"
-    P_initial_log10_mean: float | None = None
-    P_initial_log10_sigma: OptionalPositive = None
-    P_initial_mean: float | None = None
-    P_initial_sigma: OptionalPositive = None
+    P_initial_log10_mean: LogPeriod = None
+    P_initial_log10_sigma: LogWidth = None
+    P_initial_mean: float | None = Field(default=None, ge=-1e4, le=1e4)
+    P_initial_sigma: float | None = Field(default=None, gt=0, le=1e4)
     P_initial_min: float = Field(default=0.0, ge=0)
     """Shortest period at birth [s]; 0 is no limit, break-up is near 5e-4 s."""
 
     magnetic_field_model: Literal["log-normal", "double_log-normal", "smooth_tophat"] = (
         "log-normal"
     )
-    B_initial_log10_mean: float | None = None
-    B_initial_log10_sigma: OptionalPositive = None
-    B_initial_log10_min: float | None = None
-    B_initial_log10_max: float | None = None
-    B_initial_log10_mean_comp1: float | None = None
-    B_initial_log10_sigma_comp1: OptionalPositive = None
-    B_initial_log10_mean_comp2: float | None = None
-    B_initial_log10_sigma_comp2: OptionalPositive = None
+    B_initial_log10_mean: LogField = None
+    B_initial_log10_sigma: LogWidth = None
+    B_initial_log10_min: LogField = None
+    B_initial_log10_max: LogField = None
+    B_initial_log10_mean_comp1: LogField = None
+    B_initial_log10_sigma_comp1: LogWidth = None
+    B_initial_log10_mean_comp2: LogField = None
+    B_initial_log10_sigma_comp2: LogWidth = None
     B_initial_log10_weight_comp1: OptionalWeight = None
-    B_initial_log10_rise_mean: float | None = None
-    B_initial_log10_rise_sigma: OptionalPositive = None
-    B_initial_log10_decay_mean: float | None = None
-    B_initial_log10_decay_sigma: OptionalPositive = None
+    B_initial_log10_rise_mean: LogField = None
+    B_initial_log10_rise_sigma: LogWidth = None
+    B_initial_log10_decay_mean: LogField = None
+    B_initial_log10_decay_sigma: LogWidth = None
     B_initial_log10_slope: float | None = None
 
     k_coefficients: Annotated[tuple[float, float, float], BeforeValidator(_as_tuple)] = (
@@ -123,16 +128,16 @@ class PopulationConfig(StrictModel):
     A2: OptionalPositive = None
     b2: float | None = None
     tau_late: OptionalPositive = None
-    a_late: float | None = Field(default=None, lt=0)
+    a_late: float | None = Field(default=None, ge=-100, lt=0)
     sigma: OptionalPositive = None
     """Electrical conductivity of the analytical model [1/s]."""
     L: OptionalPositive = None
     """Length scale of the analytical model [cm]."""
     n_e: OptionalPositive = None
     """Electron density of the analytical model [cm^-3]."""
-    B_millisec_mean: float = 8.5
+    B_millisec_mean: float = Field(default=8.5, ge=0, le=25)
     """Mean log10 of the residual field [G]."""
-    B_millisec_sigma: float = Field(default=0.5, ge=0)
+    B_millisec_sigma: float = Field(default=0.5, ge=0, le=5)
 
     radio_beam_model: Literal["standard_period_cone", "power-law_period_cone"] = (
         "standard_period_cone"
@@ -141,17 +146,17 @@ class PopulationConfig(StrictModel):
     """Emission height [cm]."""
     rho_b_0: OptionalPositive = None
     """Opening angle of the beam at P = 1 s [deg]."""
-    a_beam: float | None = None
+    a_beam: float | None = Field(default=None, ge=-5, le=5)
 
     radio_luminosity_model: Literal["lum_radio_edot", "lum_radio_ppdot"] = "lum_radio_edot"
-    L_radio_log10_mean: float | None = None
+    L_radio_log10_mean: float | None = Field(default=None, ge=-100, le=100)
     """Mean log10 of the luminosity scale [erg/s]."""
-    L_radio_log10_sigma: float = Field(default=0.8, ge=0)
-    epsilon_L: float | None = None
+    L_radio_log10_sigma: float = Field(default=0.8, ge=0, le=10)
+    epsilon_L: float | None = Field(default=None, ge=-10, le=10)
     Erot_dot_0: OptionalPositive = None
     """Spin-down power of the luminosity scale [erg/s]."""
-    mean_spectral_index: float = -1.8
-    std_spectral_index: float = Field(default=0.0, ge=0)
+    mean_spectral_index: float = Field(default=-1.8, ge=-10, le=10)
+    std_spectral_index: float = Field(default=0.0, ge=0, le=5)
 
     tsky_model: Literal["database", "narayan87", "healpix"] = "database"
     """Sky temperature; `database` takes the column of the stellar database as it was built."""

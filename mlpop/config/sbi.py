@@ -25,6 +25,7 @@ from mlpop.config.network import (
     DensityConfig,
     InitializerConfig,
     McmcConfig,
+    ZScore,
 )
 from mlpop.config.training import InferConfig, ResumeConfig, SimulatorConfig, TrainerConfig
 from mlpop.errors import ConfigError
@@ -107,7 +108,7 @@ class SbiConfig(StrictModel):
         return self.manual_seed if self.set_manual_seed else None
 
     @property
-    def z_score_x(self) -> str:
+    def z_score_x(self) -> ZScore:
         """How x is standardized inside the network, `density_estimator.args` resolved."""
         given = self.density_estimator.args.z_score_x
         vectors = self.arch is None or self.compression_input.use_compression

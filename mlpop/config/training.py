@@ -136,6 +136,8 @@ class PulsarArgs(StrictModel):
 
     population: PopulationConfig = Field(default_factory=PopulationConfig)
     """Everything that theta does not change, and where it starts from."""
+    run_mode: Literal["magrot_det", "full"] = "magrot_det"
+    """`magrot_det` makes stars until the surveys' counts are reached; `full` maps all stars."""
 
 
 class SimulatorConfig(StrictModel):

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from mlpop.config.sbi import SbiConfig
 from mlpop.errors import ConfigError, DataError
 from mlpop.inference.prior import Prior, make_prior
-from mlpop.maps.files import read_json_object
 from mlpop.maps.loading import Dataset, load_dataset
 from mlpop.maps.scaling import LabelScaling, Mode, scale_inputs
+from mlpop.maps.statistics import read_statistics
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def learning_problem(config: SbiConfig, data: Dataset, statistics: Path) -> Lear
         DataError: the statistics lack a label, or a label does not vary.
     """
     mode: Mode = config.training_data_loader.scaling  # type: ignore[assignment]
-    scaling = LabelScaling(mode, read_json_object(statistics), data.labels)
+    scaling = LabelScaling(mode, read_statistics(statistics), data.labels)
     ranges = config.prior_ranges
     prior = make_prior(
         {"labels": ranges.labels, "low": ranges.low, "high": ranges.high}, data.labels, scaling
@@ -88,7 +88,7 @@ def load_training_set(config: SbiConfig, csv: Path) -> Dataset:
         DataError: the dataset is broken, or lacks a column.
     """
     loader = config.training_data_loader
-    labels: Sequence[int] | Sequence[str] = loader.filter_labels or config.prior_ranges.labels
+    labels: Sequence[int | str] = loader.filter_labels or config.prior_ranges.labels
     data = load_dataset(csv, filter_inputs=loader.filter_inputs, filter_labels=labels)
     check_shape(config, data.x.shape[1:], csv)
     return data

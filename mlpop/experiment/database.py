@@ -1,5 +1,6 @@
 """The stellar database of an experiment: given, found in the cache, or built."""
 
+import hashlib
 import logging
 import time
 from pathlib import Path
@@ -8,10 +9,11 @@ from filelock import FileLock
 from tqdm import tqdm
 
 from mlpop.config.data import DynamicalDataConfig
-from mlpop.config.dynamics import DynamicsConfig
+from mlpop.config.dynamics import SCHEMA_VERSION, DynamicsConfig
 from mlpop.errors import DataError
 from mlpop.maps.files import sha256_of
 from mlpop.population.stars import StellarDatabase, cache_folder, find_or_build
+from mlpop.population.stars_build import coverage_digest
 from mlpop.population.stars_folder import HEADER
 
 logger = logging.getLogger(__name__)
@@ -32,7 +34,7 @@ def stellar_database(config: DynamicalDataConfig) -> StellarDatabase:
     """
     if config.dataset_path is not None:
         return _given(config.dataset_path)
-    return found_or_built(config.database or DynamicsConfig())
+    return found_or_built(config.stars)
 
 
 def found_or_built(config: DynamicsConfig) -> StellarDatabase:
@@ -61,9 +63,17 @@ def _given(folder: Path) -> StellarDatabase:
             f"dyn_data_loader.dataset_path: {folder} holds neither {CSV_NAME} nor a database of "
             "`mlpop dynamics`"
         )
-    folder = cache_folder() / f"imported-{sha256_of(csv)[:16]}"
+    folder = cache_folder() / "stars" / f"imported-{_import_key(csv)}"
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock"):
         if not folder.exists():
             return StellarDatabase.import_csv(csv, None, folder)
     return StellarDatabase.open(folder)
+
+
+def _import_key(csv: Path) -> str:
+    """Return a digest of all that decides what an import gives."""
+    settings = csv.parent / "configuration.json"
+    parts = [sha256_of(csv), str(SCHEMA_VERSION), coverage_digest()]
+    parts += [sha256_of(settings)] if settings.is_file() else []
+    return hashlib.sha256(" ".join(parts).encode()).hexdigest()[:24]

@@ -5,9 +5,12 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from mlpop.config.data import DynamicalDataConfig
+from mlpop.config.dynamics import DYNAMICS_LABELS, DynamicsConfig
 from mlpop.config.generator import GeneratorConfig
 from mlpop.config.training import SimulatorConfig
 from mlpop.errors import ConfigError
+from mlpop.experiment.database import stellar_database
 from mlpop.experiment.supply import SimulatorPlan
 from mlpop.population.stars import StellarDatabase
 from mlpop.simulators import load
@@ -17,7 +20,7 @@ def simulator_plan(
     simulator: SimulatorConfig,
     labels: tuple[str, ...],
     generator: GeneratorConfig,
-    stars: StellarDatabase | None,
+    stars: StellarDatabase | DynamicsConfig | None,
 ) -> SimulatorPlan:
     """Complete the `simulator` block with what only the launch knows, and try to build it.
 
@@ -25,23 +28,25 @@ def simulator_plan(
         simulator: the block.
         labels: names of theta.
         generator: how maps are made.
-        stars: the stellar database; None where the simulator needs none.
+        stars: the stellar database, or, where theta changes the stars, how every simulation
+            makes its own; None where the simulator needs none.
 
     Raises:
         ConfigError: the simulator is unknown, refuses its arguments, or has other labels.
     """
     args: dict[str, Any] = dict(simulator.args)
     content: dict[str, Any] = {"type": simulator.type, "args": simulator.args}
-    if simulator.type == "pulsar":
-        assert stars is not None
+    if isinstance(stars, DynamicsConfig):
+        own = stars.model_dump(mode="json", exclude_unset=True)
+        args["dynamics"] = content["dynamics"] = own
+    elif stars is not None:
         if stars.folder is None:
             raise ConfigError("the stellar database must lie on disk for workers to share it")
-        args |= {
-            "labels": list(labels),
-            "generator": generator.model_dump(mode="json"),
-            "database": str(stars.folder.resolve()),
-        }
-        content |= {"stars": stars.digest, "generator": generator.model_dump(mode="json")}
+        args["database"] = str(stars.folder.resolve())
+        content["stars"] = stars.digest
+    if stars is not None:
+        args["labels"] = list(labels)
+        args["generator"] = content["generator"] = generator.model_dump(mode="json")
     block = {"type": simulator.type, "args": args}
     built = load(simulator.type, args)
     if tuple(built.labels) != tuple(labels):
@@ -54,13 +59,23 @@ def simulator_plan(
         labels=tuple(labels),
         channels=tuple(built.channels),
         identity=_digest(content),
-        generator=generator if simulator.type == "pulsar" else None,
+        generator=None if stars is None else generator,
     )
 
 
-def needs_stars(simulator: SimulatorConfig) -> bool:
-    """Tell whether the simulator draws from a stellar database."""
-    return simulator.type == "pulsar"
+def stars_for(
+    simulator: SimulatorConfig, labels: tuple[str, ...], given: DynamicalDataConfig
+) -> StellarDatabase | DynamicsConfig | None:
+    """Return what a simulator draws its stars from: see `simulator_plan`.
+
+    Raises:
+        DataError: the given database is missing or broken.
+    """
+    if simulator.type != "pulsar":
+        return None
+    if DYNAMICS_LABELS.intersection(labels):
+        return given.stars
+    return stellar_database(given)
 
 
 def _digest(content: Mapping[str, Any]) -> str:

@@ -11,11 +11,10 @@ from typing import Any
 from mlpop.compute import draw_root_seed, make_backend
 from mlpop.config.available import require_available
 from mlpop.config.sbi import SbiConfig
-from mlpop.experiment.database import stellar_database
 from mlpop.experiment.files import write_atomically
 from mlpop.experiment.folders import OutputTree, create_output_tree
 from mlpop.experiment.logfile import log_to
-from mlpop.experiment.plan import needs_stars, simulator_plan
+from mlpop.experiment.plan import simulator_plan, stars_for
 from mlpop.experiment.profile import Profiler
 from mlpop.experiment.round import Launch, RoundResult, run_round
 from mlpop.experiment.supply import SimulatorPlan
@@ -158,15 +157,13 @@ def _plan(config: SbiConfig, run: TrackedRun) -> SimulatorPlan | None:
     )
     if not simulates:
         return None
-    stars: StellarDatabase | None = None
-    if needs_stars(config.simulator):
-        stars = stellar_database(config.dyn_data_loader)
+    labels = config.prior_ranges.labels
+    stars = stars_for(config.simulator, labels, config.dyn_data_loader)
+    if isinstance(stars, StellarDatabase):
         run.log_dataset(
             "stars", stars.digest, str(stars.folder), "stellar database", {"num_rows": len(stars)}
         )
-    return simulator_plan(
-        config.simulator, config.prior_ranges.labels, config.map_generator, stars
-    )
+    return simulator_plan(config.simulator, labels, config.map_generator, stars)
 
 
 def _finish(config: SbiConfig, run: TrackedRun, rounds: list[RoundResult]) -> None:

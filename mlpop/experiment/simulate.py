@@ -7,8 +7,7 @@ import numpy as np
 
 from mlpop.compute import Purpose, draw_root_seed, make_backend, seed_sequence
 from mlpop.config.simulate import SimulateConfig
-from mlpop.experiment.database import stellar_database
-from mlpop.experiment.plan import needs_stars, simulator_plan
+from mlpop.experiment.plan import simulator_plan, stars_for
 from mlpop.experiment.supply import SuppliedSet, simulate_set
 from mlpop.maps.layout import MANIFEST_CSV, PARAMETER_SETS_CSV
 from mlpop.maps.sampling import sample_parameters, write_parameter_sets
@@ -45,9 +44,7 @@ def simulate_sets(config: SimulateConfig) -> SuppliedSet:
     }
     with graceful_signals():
         with open_run("simulate", config.name, params=params) as run:
-            stars = None
-            if needs_stars(config.simulator):
-                stars = stellar_database(config.dyn_data_loader)
+            stars = stars_for(config.simulator, sets.labels, config.dyn_data_loader)
             plan = simulator_plan(config.simulator, sets.labels, config.generator, stars)
             folder = config.save_dir
             folder.mkdir(parents=True, exist_ok=True)

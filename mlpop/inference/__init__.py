@@ -2,7 +2,6 @@
 
 from mlpop.inference.checkpoint import EpochRecord, TrainingState, load_state, save_state
 from mlpop.inference.coverage import CoverageResult, compute_coverage, coverage_curve
-from mlpop.inference.curves import training_statistics
 from mlpop.inference.diagnostics import Calibration, calibrate, write_coverage
 from mlpop.inference.ensemble import MemberResult, MemberTask, member_tasks, train_member
 from mlpop.inference.estimators import EmbeddingSpec, EmbedOnce, EstimatorSpec, build_estimator
@@ -50,7 +49,6 @@ __all__ = [
     "save_posterior",
     "save_state",
     "train_member",
-    "training_statistics",
     "validation_split",
     "write_coverage",
     "write_user_pickles",

@@ -8,11 +8,12 @@ import torch
 from nflows.transforms.permutations import RandomPermutation
 from pydantic import Field, field_validator, model_validator
 from sbi.neural_nets import posterior_nn
-from sbi.neural_nets.estimators import ConditionalDensityEstimator
+from sbi.neural_nets.estimators import ConditionalDensityEstimator, MixtureDensityEstimator
 from torch import Generator, Tensor, nn
 
 from mlpop.config.base import StrictModel
 from mlpop.errors import DataError
+from mlpop.inference.mixture import mixture_log_prob
 from mlpop.inference.rng import generator_from_seed, lend
 from mlpop.networks import build, initialize, output_width
 
@@ -126,6 +127,12 @@ class EmbedOnce(ConditionalDensityEstimator):
         lead = x.shape[: x.ndim - len(self.condition_shape)]
         embedded: Tensor = self.embedding(x.reshape(-1, *self.condition_shape))
         return embedded.reshape(*lead, embedded.shape[-1])
+
+    def log_prob_embedded(self, theta: Tensor, embedding: Tensor) -> Tensor:
+        """Return log densities (s, b) of `theta` (s, b, d) given its `embedding` (b, e)."""
+        if isinstance(self.net, MixtureDensityEstimator):
+            return mixture_log_prob(self.net, theta, embedding)
+        return self.net.log_prob(theta, embedding)
 
     def log_prob(self, input: Tensor, condition: Tensor, **kwargs: Any) -> Tensor:
         """Return log densities (s, b) of theta (s, b, d) given x (b, *x_shape)."""

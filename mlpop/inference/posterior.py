@@ -189,7 +189,7 @@ class EnsemblePosterior:
             values = torch.logsumexp(
                 torch.stack(
                     [
-                        member.head.log_prob(theta[:, None], embedding)[:, 0]
+                        member.log_prob_embedded(theta[:, None], embedding)[:, 0]
                         for member, embedding in zip(self.members, embeddings, strict=True)
                     ]
                 )

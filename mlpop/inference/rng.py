@@ -1,39 +1,13 @@
-"""Explicit random generators for libraries that only know torch's global one."""
+"""Explicit random generators, and sums that do not depend on the number of threads."""
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import Generator
 
-_GLOBAL_GENERATOR = threading.RLock()
+from mlpop.networks.rng import generator_from_seed, lend
 
-
-def generator_from_seed(seed: int) -> Generator:
-    """Return a new CPU generator that starts at `seed`."""
-    return torch.Generator().manual_seed(seed)
-
-
-@contextmanager
-def lend(generator: Generator) -> Iterator[None]:
-    """Let sbi and nflows, which draw from torch's global generator, draw from `generator`.
-
-    The global generator gets its own state back afterwards, also after an error, and
-    `generator` has advanced as if it had been drawn from directly. One thread at a time may be
-    inside. Inside, draw from `generator` only through the global one.
-
-    Args:
-        generator: a CPU generator.
-    """
-    with _GLOBAL_GENERATOR:
-        kept = torch.get_rng_state()
-        torch.set_rng_state(generator.get_state())
-        try:
-            yield
-        finally:
-            generator.set_state(torch.get_rng_state())
-            torch.set_rng_state(kept)
+__all__ = ["generator_from_seed", "lend", "one_thread"]
 
 
 @contextmanager

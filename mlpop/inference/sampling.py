@@ -163,7 +163,7 @@ def log_prob_members(
     values = []
     for member, embedding in zip(members, embeddings, strict=True):
         chunks = [
-            member.head.log_prob(theta[:, start : start + lot], embedding[start : start + lot])
+            member.log_prob_embedded(theta[:, start : start + lot], embedding[start : start + lot])
             for start in range(0, theta.shape[1], lot)
         ]
         values.append(torch.cat(chunks, dim=1))

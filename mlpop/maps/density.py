@@ -10,30 +10,19 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mlpop.config.generator import SURVEYS, GeneratorConfig, Survey
+from mlpop.config.generator import (
+    FLUX_KIND,
+    POPULATION_CHANNELS,
+    PPDOT_KIND,
+    SKY_KINDS,
+    SURVEY_CHANNELS,
+    GeneratorConfig,
+    Survey,
+)
 from mlpop.errors import DataError
 from mlpop.maps.histogram import Array, Axis, Grid, smooth
 
-KINDS = ("position_map_radec", "velocity_map_vra", "velocity_map_vdec", "ppdot_map")
-FLUX_KIND = "ppdot_map_fluxes"
-
-SURVEY_CHANNELS: tuple[str, ...] = tuple(
-    f"survey_{survey}_{kind}" for kind in (*KINDS, FLUX_KIND) for survey in SURVEYS
-)
-"""The 15 maps of a survey dataset, in the order of its columns."""
-
-POPULATION_CHANNELS: tuple[str, ...] = (
-    "position_map_xy",
-    "position_map_xz",
-    "position_map_radec",
-    "velocity_map_xy_vr",
-    "velocity_map_xy_vphi",
-    "velocity_map_xy_vz",
-    "velocity_map_vra",
-    "velocity_map_vdec",
-    "ppdot_map",
-)
-"""The maps of an end-to-end dataset; `ppdot_map_fluxes` follows where fluxes are known."""
+KINDS = (*SKY_KINDS, PPDOT_KIND)
 
 FLUX_COLUMN = "S_radio_obs_mean_1400"
 

@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlpop.config.fields import INPUT_PREFIX
-from mlpop.config.generator import GeneratorConfig, Survey
+from mlpop.config.generator import SURVEY_CHANNELS, GeneratorConfig, Survey
 from mlpop.errors import DataError
 from mlpop.maps.dataset import read_generator
-from mlpop.maps.density import SURVEY_CHANNELS, Catalogue, observed_survey_maps
+from mlpop.maps.density import Catalogue, observed_survey_maps
 from mlpop.maps.files import write_array, write_csv, write_json
 from mlpop.maps.image import write_image
 from mlpop.maps.index import DatasetIndex

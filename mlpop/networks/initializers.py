@@ -5,12 +5,14 @@ Only fully connected layers are touched, as in the reference; convolutions join 
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 
 import torch
 from torch import Generator, Tensor, nn
 
 from mlpop.errors import ConfigError
+from mlpop.networks.plugins import Registry
 
 Rule = Callable[[Tensor, Generator], None]
 
@@ -59,6 +61,39 @@ INITIALIZERS: Mapping[str, tuple[Rule, float]] = {
 """Rule for the weights and value of the biases, by configuration name."""
 
 
+class Initializer(ABC):
+    """An initializer of your own: a subclass, named `package.module:Class` or by entry point."""
+
+    @abstractmethod
+    def __call__(self, module: nn.Module, generator: Generator) -> None:
+        """Change the weights of one module in place; called for every module of a network."""
+
+
+OWN_INITIALIZERS = Registry(
+    "weights_initializer.type",
+    "initializer",
+    Initializer,  # type: ignore[type-abstract]
+    "mlpop.initializers",
+)
+
+
+def check_initializer(name: str) -> None:
+    """Refuse a name that is no initializer.
+
+    Raises:
+        ConfigError: listing what is allowed.
+    """
+    if name in INITIALIZERS:
+        return
+    if ":" not in name and name not in OWN_INITIALIZERS.names():
+        allowed = [*INITIALIZERS, *OWN_INITIALIZERS.names()]
+        raise ConfigError(
+            f"weights_initializer.type: unknown initializer '{name}'; "
+            f"allowed: {', '.join(allowed)}, or your own class as 'package.module:Class'"
+        )
+    OWN_INITIALIZERS.find(name)
+
+
 def initialize(
     network: nn.Module, name: str, generator: Generator, *, include_conv: bool = False
 ) -> None:
@@ -66,18 +101,20 @@ def initialize(
 
     Args:
         network: any module; its fully connected layers are changed.
-        name: a key of `INITIALIZERS`.
+        name: a key of `INITIALIZERS`, or a class derived from `Initializer`.
         generator: source of all randomness.
         include_conv: also change the convolutions.
 
     Raises:
         ConfigError: unknown name.
     """
+    check_initializer(name)
     if name not in INITIALIZERS:
-        raise ConfigError(
-            f"weights_initializer.type: unknown initializer '{name}'; "
-            f"allowed: {', '.join(INITIALIZERS)}"
-        )
+        own = OWN_INITIALIZERS.build(name, {})
+        with torch.no_grad():
+            for module in network.modules():
+                own(module, generator)
+        return
     rule, bias = INITIALIZERS[name]
     with torch.no_grad():
         for module in network.modules():

@@ -1,7 +1,5 @@
 """Networks by name: what a configuration's `arch.type` may say."""
 
-import importlib
-import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -9,10 +7,11 @@ import torch
 from torch import nn
 
 from mlpop.errors import ConfigError
+from mlpop.networks.plugins import Registry
 
 Network = TypeVar("Network", bound=type[nn.Module])
 
-_NETWORKS: dict[str, type[nn.Module]] = {}
+_NETWORKS = Registry("arch.type", "network", nn.Module, "mlpop.networks")
 
 
 def register(name: str) -> Callable[[Network], Network]:
@@ -21,60 +20,36 @@ def register(name: str) -> Callable[[Network], Network]:
     Raises:
         ConfigError: another class already has this name.
     """
-
-    def add(network: Network) -> Network:
-        if _NETWORKS.get(name, network) is not network:
-            raise ConfigError(f"arch.type '{name}' is already taken by {_NETWORKS[name]!r}")
-        _NETWORKS[name] = network
-        return network
-
-    return add
+    return _NETWORKS.register(name)
 
 
 def names() -> tuple[str, ...]:
-    """Return the registered names, sorted."""
-    return tuple(sorted(_NETWORKS))
+    """Return the names of all networks, sorted."""
+    return _NETWORKS.names()
 
 
 def find(name: str) -> type[nn.Module]:
-    """Return the network class called `name`: a registered name or `package.module:Class`.
+    """Return the network class called `name`.
+
+    It is a registered name, an entry point of the group `mlpop.networks` in any installed
+    package, or `package.module:Class`.
 
     Raises:
         ConfigError: no such name, module or class, or the class is no `torch.nn.Module`.
     """
-    if name in _NETWORKS:
-        return _NETWORKS[name]
-    module_name, separator, class_name = name.partition(":")
-    if not separator:
-        raise ConfigError(
-            f"arch.type: unknown network '{name}'; allowed: {', '.join(names())}, "
-            "or your own class as 'package.module:Class'"
-        )
-    try:
-        network = getattr(importlib.import_module(module_name), class_name)
-    except (ImportError, AttributeError) as error:
-        raise ConfigError(f"arch.type: '{name}' cannot be imported: {error}") from None
-    if not (inspect.isclass(network) and issubclass(network, nn.Module)):
-        raise ConfigError(f"arch.type: '{name}' is not a subclass of torch.nn.Module")
-    return network
+    return _NETWORKS.find(name)
 
 
 def build(name: str, args: Mapping[str, Any]) -> nn.Module:
     """Build the network `name` with the keyword arguments `args`.
 
     Weights are PyTorch's default, drawn from torch's global generator: wrap the call in
-    `mlpop.inference.rng.lend` to draw them from a generator of your own.
+    `mlpop.networks.rng.lend` to draw them from a generator of your own.
 
     Raises:
         ConfigError: unknown network, or arguments that its constructor refuses.
     """
-    network = find(name)
-    try:
-        inspect.signature(network).bind(**args)
-    except TypeError as error:
-        allowed = ", ".join(inspect.signature(network).parameters)
-        raise ConfigError(f"arch.args of {name}: {error}; allowed: {allowed}") from None
-    return network(**args)
+    return _NETWORKS.build(name, args)
 
 
 def output_width(network: nn.Module, input_shape: tuple[int, ...]) -> int:

@@ -20,7 +20,7 @@ from mlpop.population.survey import Survey
 BEAM_SHAPE = 2.77
 """4 ln 2, rounded as in Lorimer et al. 1993."""
 SMALL_DUTY = 1e-3
-DUTY_CAP = 6.88
+DUTY_CAP = 6.882
 """Largest sqrt((1 - duty) / duty) * efficiency(duty), at a duty cycle of 8.6e-4."""
 
 Vector = NDArray[np.float64]

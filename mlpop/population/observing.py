@@ -128,7 +128,7 @@ def observe(
         flux[i] = bolometric_flux(luminosity[i], beamed.rho[i], sight.dist[i])
         mean_1400[i] = flux[i] * duty * density[n_surveys]
         tau_sc[i] = sight.tau_327[i] * deviates.tau[i]
-        if duty >= 1.0:
+        if not 0.0 < duty < 1.0:
             continue
         for k in range(n_surveys):
             if not sight.coverage[i] & receivers.bit[k]:

@@ -7,7 +7,7 @@ kpc^2 yr^-2; the array functions speak km/s.
 import math
 
 import numpy as np
-from numba import njit, vectorize
+from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
 from mlpop.population.constants import GRAVITATION_KPC, KMS_KPC_YR, SOLAR_MASS_G
@@ -119,7 +119,8 @@ def potential(r: ArrayLike, z: ArrayLike, model: str) -> Array:
     References:
         Marchetti et al. 2019, MNRAS 490, 157. Faucher-Giguere & Kaspi 2006, ApJ 643, 332.
     """
-    return np.asarray(_potential(r, z, _code(model)))
+    value: Array = _broadcast(r, z, model)[0]
+    return value
 
 
 def gradient(r: ArrayLike, z: ArrayLike, model: str) -> tuple[Array, Array]:
@@ -133,8 +134,8 @@ def gradient(r: ArrayLike, z: ArrayLike, model: str) -> tuple[Array, Array]:
     Returns:
         (n,) dPhi/dr and (n,) dPhi/dz [kpc yr^-2].
     """
-    code = _code(model)
-    return np.asarray(_gradient_r(r, z, code)), np.asarray(_gradient_z(r, z, code))
+    values = _broadcast(r, z, model)
+    return values[1], values[2]
 
 
 def circular_velocity(r: ArrayLike, z: ArrayLike, model: str) -> Array:
@@ -166,22 +167,23 @@ def escape_speed(r: ArrayLike, z: ArrayLike, model: str) -> Array:
     return np.sqrt(-2.0 * potential(r, z, model)) / KMS_KPC_YR
 
 
-@vectorize(["float64(float64, float64, int64)"], cache=True)
-def _potential(r: float, z: float, model: int) -> float:
-    return potential_energy(r * r, z, model)
+@njit(cache=True)
+def _evaluate(r, z, model):  # type: ignore[no-untyped-def]
+    out = np.empty((3, r.size))
+    for i in range(r.size):
+        factor_r, factor_z = force_factors(r[i] * r[i], z[i], model)
+        out[0, i] = potential_energy(r[i] * r[i], z[i], model)
+        out[1, i] = factor_r * r[i]
+        out[2, i] = factor_z * z[i]
+    return out
 
 
-@vectorize(["float64(float64, float64, int64)"], cache=True)
-def _gradient_r(r: float, z: float, model: int) -> float:
-    return force_factors(r * r, z, model)[0] * r
-
-
-@vectorize(["float64(float64, float64, int64)"], cache=True)
-def _gradient_z(r: float, z: float, model: int) -> float:
-    return force_factors(r * r, z, model)[1] * z
-
-
-def _code(model: str) -> int:
+def _broadcast(r: ArrayLike, z: ArrayLike, model: str) -> Array:
+    """Potential, dPhi/dr and dPhi/dz, stacked along the first axis."""
     if model not in MODEL_CODES:
         raise ValueError(f"galactic_model must be one of {sorted(MODEL_CODES)}, but got '{model}'")
-    return MODEL_CODES[model]
+    radius, height = np.broadcast_arrays(
+        np.asarray(r, dtype=np.float64), np.asarray(z, dtype=np.float64)
+    )
+    values = np.asarray(_evaluate(radius.ravel(), height.ravel(), MODEL_CODES[model]))
+    return values.reshape(3, *radius.shape)

@@ -141,7 +141,7 @@ def pulse_width(chi: float, rho: float, zeta: float) -> float:
     """
     numerator = math.sin(0.5 * rho) ** 2 - math.sin(0.5 * (zeta - chi)) ** 2
     denominator = math.sin(zeta) * math.sin(chi)
-    if numerator >= denominator:
+    if denominator <= 0.0 or numerator >= denominator:
         return 2.0 * math.pi
     return 4.0 * math.asin(math.sqrt(max(0.0, numerator / denominator)))
 

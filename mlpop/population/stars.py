@@ -29,7 +29,6 @@ from mlpop.population.stars_build import (
     new_header,
     star_chunks,
 )
-from mlpop.population.stars_csv import read_configuration, read_csv, write_csv
 from mlpop.population.stars_folder import (
     HEADER,
     FolderWriter,
@@ -124,7 +123,7 @@ class StellarDatabase:
         with FolderWriter(Path(folder), header) as writer:
             for columns in star_chunks(config, quality, progress):
                 writer.append(columns)
-            header |= quality.summary()
+            header["orbits"] = quality.summary()
         return cls.open(folder)
 
     @classmethod
@@ -133,7 +132,7 @@ class StellarDatabase:
         quality = OrbitQuality()
         columns = _join(star_chunks(config, quality))
         header = new_header(config, "mlpop") | {"content_key": config.content_key()}
-        header |= quality.summary()
+        header["orbits"] = quality.summary()
         digests = {name: hashlib.sha256(columns[name].data).hexdigest() for name in UNITS}
         header["digest"] = content_digest(header, digests)
         for column in columns.values():
@@ -153,6 +152,9 @@ class StellarDatabase:
             DataError: a column or setting is missing, a unit is not the documented one, a value
                 is not a finite number in its range, or the file is truncated.
         """
+        # Here, because pandas and pyarrow would double the start of every worker process.
+        from mlpop.population.stars_csv import read_configuration, read_csv
+
         path = Path(path)
         config = read_configuration(configuration_json or path.parent / "configuration.json")
         header = new_header(config, f"import of {path.name}") | {"content_key": None}
@@ -167,6 +169,8 @@ class StellarDatabase:
         Raises:
             DataError: one of the files exists or cannot be written.
         """
+        from mlpop.population.stars_csv import write_csv
+
         write_csv(Path(path), self.columns, self.header)
 
 

@@ -13,7 +13,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow
 from numpy.typing import NDArray
+from pyarrow import csv as arrow_csv
 
 from mlpop.config.base import read_json
 from mlpop.config.dynamics import KICK_PARAMETERS, DynamicsConfig
@@ -27,6 +29,7 @@ from mlpop.population.stars_build import (
 )
 
 _HEADER_LINES = 2
+_BLOCK = 1 << 23  # bytes read at once
 _SPELLINGS = {"year": "yr", "years": "yr", "radians": "rad", "km s^-1": "km/s", "km s-1": "km/s"}
 
 
@@ -81,24 +84,27 @@ def read_csv(path: Path, config: DynamicsConfig) -> Iterator[Columns]:
     names = _check_header(path)
     rows = 0
     try:
-        with pd.read_csv(
+        with arrow_csv.open_csv(
             path,
-            header=None,
-            names=names,
-            index_col=False,
-            usecols=list(DYNAMIC_COLUMNS),
-            skiprows=_HEADER_LINES,
-            chunksize=CHUNK,
-            dtype=np.float64,
-            skip_blank_lines=False,
-        ) as pieces:
-            for piece in pieces:
-                values = {name: piece[name].to_numpy() for name in DYNAMIC_COLUMNS}
+            read_options=arrow_csv.ReadOptions(
+                column_names=names, skip_rows=_HEADER_LINES, block_size=_BLOCK, use_threads=False
+            ),
+            parse_options=arrow_csv.ParseOptions(ignore_empty_lines=False),
+            convert_options=arrow_csv.ConvertOptions(
+                include_columns=DYNAMIC_COLUMNS,
+                column_types=dict.fromkeys(DYNAMIC_COLUMNS, pyarrow.float64()),
+            ),
+        ) as batches:
+            for batch in batches:
+                values = {
+                    name: batch.column(name).to_numpy(zero_copy_only=False)
+                    for name in DYNAMIC_COLUMNS
+                }
                 _check_values(path, values, rows, config.t_age_max)
-                rows += len(piece)
+                rows += batch.num_rows
                 if rows <= config.NS_number:
                     yield complete_columns(values, config)
-    except (OSError, UnicodeDecodeError, ValueError) as error:
+    except (OSError, pyarrow.ArrowException) as error:
         raise DataError(f"{path}: cannot be read: {error}") from None
     if rows != config.NS_number:
         raise DataError(

@@ -8,14 +8,17 @@ import numpy as np
 from numpy.random import SeedSequence
 from numpy.typing import ArrayLike
 
-from mlpop.config.dynamics import KICK_PARAMETERS, DynamicsConfig
-from mlpop.config.generator import SURVEYS, GeneratorConfig
-from mlpop.config.population import PopulationConfig
-from mlpop.errors import ConfigError, DataError, SimulationFailed
-from mlpop.maps.density import (
+from mlpop.config.dynamics import DYNAMICS_LABELS, DynamicsConfig
+from mlpop.config.generator import (
     FLUX_KIND,
     POPULATION_CHANNELS,
     SURVEY_CHANNELS,
+    SURVEYS,
+    GeneratorConfig,
+)
+from mlpop.config.population import PopulationConfig
+from mlpop.errors import ConfigError, DataError, SimulationFailed
+from mlpop.maps.density import (
     final_population_maps,
     population_maps,
 )
@@ -172,7 +175,7 @@ class PulsarSimulator:
             found = f"'{twice[0]}' twice" if twice else "none"
             raise ConfigError(f"labels: must be different names, at least one, found {found}")
         sweepable = set() if self.dynamics is None else set(self.dynamics.sweepable())
-        moving = tuple(label for label in self.labels if label in _DYNAMICS_LABELS)
+        moving = tuple(label for label in self.labels if label in DYNAMICS_LABELS)
         for label in moving:
             if self.dynamics is None or self.database is not None:
                 raise ConfigError(
@@ -221,9 +224,6 @@ class PulsarSimulator:
                     f"needs {needed} stars, found {self.dynamics.NS_number}: raise it or set "
                     f"birth_rate_max to {largest:.4g} at most"
                 )
-
-
-_DYNAMICS_LABELS = frozenset({"h_c"}).union(*KICK_PARAMETERS.values()) - {"vk_extent"}
 
 
 def _block(model: Any, values: Any, name: str) -> Any:

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Literal
 
 from mlpop.errors import TrackingError
 from mlpop.tracking.owner import heartbeat_age, is_alive
+from mlpop.tracking.run import ENDED_TAG, PARENT_TAG
 from mlpop.tracking.store import Store, connect, translated
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
 PAGE = 1000
-PARENT_TAG = "mlflow.parentRunId"
 Life = Literal["alive", "dead", "ended"]
 
 
@@ -29,7 +29,8 @@ class Node:
         run_id: its id.
         kind: experiment, round, member, dynamics, ...; empty for a run that is not mlpop's.
         name: its name in MLflow.
-        status: MLflow's status: RUNNING, FINISHED, FAILED, KILLED, SCHEDULED.
+        status: RUNNING, FINISHED, FAILED, KILLED or SCHEDULED; how the run ended itself, where
+            `mlflow run` has written another status over it.
         life: ended; or, of a run that has not ended, whether its process lives.
         state: the tag `mlpop.state`: simulating, training, testing, complete, stopped.
         round: number of the round, None if it is in none.
@@ -202,12 +203,13 @@ def status(
 
 def _node(run: "Run", below: "Mapping[str, list[Run]]", now: float) -> Node:
     info, tags = run.info, run.data.tags
+    life = _life(info.status, tags, now)
     return Node(
         run_id=info.run_id,
         kind=tags.get("mlpop.kind", ""),
         name=info.run_name or "",
-        status=info.status,
-        life=_life(info.status, tags, now),
+        status=info.status if life != "ended" else tags.get(ENDED_TAG) or info.status,
+        life=life,
         state=tags.get("mlpop.state", ""),
         round=_number(tags.get("mlpop.round")),
         member=_number(tags.get("mlpop.member")),

@@ -15,6 +15,8 @@ from mlpop.tracking.params import logged_value
 from mlpop.tracking.store import Store, translated
 
 NOTE_TAG = "mlflow.note.content"
+PARENT_TAG = "mlflow.parentRunId"
+ENDED_TAG = "mlpop.ended"
 PARAMS_PER_CALL = 100
 LONGEST_TAG = 5000
 

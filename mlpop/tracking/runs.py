@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from mlpop.errors import MlpopError, TrackingError
 from mlpop.tracking.curves import CLOSE_SECONDS, CurveBuffer
 from mlpop.tracking.owner import HEARTBEAT_TAG, OWNER_TAG, Heartbeat, Owner, is_alive
-from mlpop.tracking.run import LONGEST_TAG, TrackedRun
+from mlpop.tracking.run import ENDED_TAG, LONGEST_TAG, PARENT_TAG, TrackedRun
 from mlpop.tracking.signals import EXIT_SIGINT, EXIT_SIGTERM, shielded, stopping
 from mlpop.tracking.store import Store, connect, few_retries, translated
 
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 LINEAGE_SCHEMA = "1"
-PARENT_TAG = "mlflow.parentRunId"
 INHERITED_TAGS = ("mlflow.user", "mlflow.source.name", "mlflow.source.type")
 CLOSE_SECONDS_STOPPING = 3.0
 _MLFLOW_GIVEN_NAME = re.compile(r"[a-z]+-[a-z]+-\d+")
@@ -116,6 +115,7 @@ def _start(
     with translated(f"run '{name}' in {store.safe_uri}"):
         if run_id is not None:
             run = _reopen(store, run_id)
+            own[ENDED_TAG] = ""
             own["mlpop.attempt"] = str(int(run.data.tags.get("mlpop.attempt", "1")) + 1)
         elif given is not None:
             run = _adopt(store, given, name)
@@ -225,6 +225,8 @@ def _close(run: TrackedRun, beat: Heartbeat | None, error: BaseException | None)
             with few_retries() if error is not None else nullcontext():
                 if error is not None and status != "FINISHED":
                     _record(run, error)
+                # `mlflow run` of MLflow 3.17 writes FAILED over KILLED, so it is said twice
+                run.set_tags({ENDED_TAG: status})
                 with translated(f"status of run {run.run_id}"):
                     run.store.client.set_terminated(run.run_id, status)
         except TrackingError as failure:

@@ -162,6 +162,7 @@ def connect(start: Path | None = None) -> Store:
     """
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     root = project_root(start)
     uri = resolve_uri(root)
     database = sqlite_file(uri)

@@ -1,17 +1,18 @@
 """A simulator that does on request whatever a simulator can do wrong."""
 
-import ctypes
 import os
 import signal
 import time
+from collections import deque
+from itertools import repeat
 from pathlib import Path
 
 import numpy as np
-from mlpop.simulators.base import Simulation
 from numpy.random import SeedSequence
 from numpy.typing import NDArray
 
 from mlpop.errors import SimulationFailed
+from mlpop.simulators.base import Simulation
 
 OK, FAILED, ERROR, NAN, SLEEP, KILL, HANG, LIMIT, SHAPE, KILL_ONCE = range(10)
 
@@ -46,7 +47,8 @@ class FakeSimulator:
         if mode == KILL or (mode == KILL_ONCE and len(note.read_text()) == 1):
             os.kill(os.getpid(), signal.SIGKILL)
         if mode == HANG:
-            ctypes.PyDLL(None).usleep(60_000_000)  # compiled code that keeps the lock
+            # Compiled code that keeps the interpreter's lock and looks at no signal.
+            deque(repeat(0, 10**11), maxlen=0)
         if mode == LIMIT:
             info["status"] = "limit"
         if mode == SHAPE:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mlpop.config.dynamics import KICK_PARAMETERS, DynamicsConfig
+from mlpop.config.dynamics import DYNAMICS_LABELS, KICK_PARAMETERS, DynamicsConfig
 from mlpop.errors import ConfigError
 
 KEY_DEFAULT = "c14919a9a09f6e777788fe856e0ad5687ef3a90902198a4c931ea9378dbe796f"
@@ -124,3 +124,8 @@ def test_with_override_refuses_what_has_no_effect():
         DynamicsConfig.parse({"kick_model": "km_exp"}).with_override({"sigma_k": 200.0})
     with pytest.raises(ConfigError, match="theta: h_c: .*greater than 0"):
         DynamicsConfig().with_override({"h_c": 0.0})
+
+
+def test_dynamics_labels_are_those_of_all_kick_models():
+    models = [DynamicsConfig.parse({"kick_model": name}) for name in KICK_PARAMETERS]
+    assert frozenset().union(*(config.sweepable() for config in models)) == DYNAMICS_LABELS

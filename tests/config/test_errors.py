@@ -350,7 +350,7 @@ SIMULATION = [
     (
         {"training_data_loader.filter_inputs": [0, 9, 10]},
         "training_data_loader.filter_inputs",
-        ["must not mix sky maps and P-Pdot maps"],
+        ["must select maps of one shape"],
     ),
     (
         {"training_data_loader.filter_inputs": [0, 1, 2]},
@@ -396,9 +396,18 @@ SIMULATION = [
         {
             "prior_ranges.labels": ["h_c", "P_initial_log10_mean"],
             "observed_sample": {"dataset_path": "data"},
+            "dyn_data_loader": {"dataset_path": "stars"},
+        },
+        "dyn_data_loader.dataset_path",
+        ["'h_c'", "changes the stars"],
+    ),
+    (
+        {
+            "prior_ranges.labels": ["vk_c", "P_initial_log10_mean"],
+            "observed_sample": {"dataset_path": "data"},
         },
         "prior_ranges.labels[0]",
-        ["'h_c'", "changes the stars"],
+        ["'vk_c' has no effect with", "km_maxwell", "h_c, sigma_k"],
     ),
     (
         {

@@ -10,11 +10,11 @@ from mlpop.config.available import AVAILABLE, require_available
 from mlpop.config.base import read_json
 from mlpop.config.checks import ExperimentFacts
 from mlpop.config.fields import dataset_root
+from mlpop.config.generator import SURVEY_CHANNELS
 from mlpop.config.observe import ObserveConfig
 from mlpop.config.sbi import SbiConfig
 from mlpop.config.schema import schemas
 from mlpop.errors import ConfigError
-from mlpop.maps.density import SURVEY_CHANNELS
 
 from .documents import GIVEN, SIMULATED, TUTORIAL, changed
 

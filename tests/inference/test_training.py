@@ -12,7 +12,6 @@ from mlpop.inference import (
     fit,
     load_state,
     save_state,
-    training_statistics,
     validation_split,
 )
 from mlpop.inference.rng import generator_from_seed
@@ -267,26 +266,6 @@ def test_damaged_checkpoint_is_refused(small_estimator, tmp_path):
 def test_options_are_checked():
     with pytest.raises(ConfigError, match="batch_size"):
         TrainingOptions.parse({"batch_size": 0})
-
-
-def test_training_statistics_B14(small_estimator):
-    _, report = _train(small_estimator())
-    statistics = training_statistics(report.history, best_loss=report.best_loss, round_=2)
-    old = {
-        "epochs_trained",
-        "best_validation_log_prob",
-        "validation_log_probs",
-        "training_log_probs",
-        "epoch_durations_sec",
-    }
-    assert old | {"training_loss", "validation_loss", "best_validation_loss"} == set(statistics)
-    assert all(entry["round"] == 2 for entry in statistics.values())
-    assert statistics["epochs_trained"]["value"] == [6]
-    assert statistics["epochs_trained"]["step"] == [3]
-    assert statistics["validation_log_probs"]["step"] == [1, 2, 3, 4, 5, 6]
-    assert statistics["best_validation_log_prob"]["value"] == [
-        max(statistics["validation_log_probs"]["value"])
-    ]
 
 
 @pytest.mark.parametrize("model", ["mdn", "maf"])

@@ -5,11 +5,9 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from mlpop.config.generator import GeneratorConfig
+from mlpop.config.generator import POPULATION_CHANNELS, SURVEY_CHANNELS, GeneratorConfig
 from mlpop.errors import DataError
 from mlpop.maps.density import (
-    POPULATION_CHANNELS,
-    SURVEY_CHANNELS,
     dropped_stars,
     final_population_maps,
     observed_survey_maps,

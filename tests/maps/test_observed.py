@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mlpop.config.generator import GeneratorConfig
+from mlpop.config.generator import SURVEY_CHANNELS, GeneratorConfig
 from mlpop.errors import DataError
 from mlpop.maps.dataset import assemble, dataset_digest
-from mlpop.maps.density import SURVEY_CHANNELS, population_maps
+from mlpop.maps.density import population_maps
 from mlpop.maps.files import read_csv
 from mlpop.maps.loading import load_dataset, load_observed
 from mlpop.maps.observed import (

@@ -1,0 +1,198 @@
+"""Training of the density estimator: our loop against sbi's own trainer, at equal epochs.
+
+    python benchmarks/training.py [--simulations 1000] [--epochs 3] [--batch 64] [--model mdn]
+
+Both train the same network on the same maps (6, 32, 32) in this one run, one thread each, turn
+by turn; costs are process time, so that other work on the machine does not count. The ensemble
+is timed by the clock: two members in two processes against sbi's trainer twice.
+"""
+
+import argparse
+import io
+import multiprocessing
+import statistics
+import sys
+import tempfile
+import time
+import warnings
+from contextlib import redirect_stdout
+from pathlib import Path
+
+import numpy as np
+import torch
+from sbi.inference import NPE_C
+from sbi.neural_nets import posterior_nn
+from torch import Tensor, nn
+
+from mlpop.inference import (
+    EstimatorSpec,
+    TrainingOptions,
+    build_estimator,
+    fit,
+    generator_from_seed,
+    member_tasks,
+    train_member,
+    validation_split,
+)
+from mlpop.inference.rng import one_thread
+from mlpop.networks import ModelConvSBI
+
+SHAPE = (6, 32, 32)
+LABELS = 5
+
+
+class NoTracker:
+    """Keeps sbi from writing TensorBoard files."""
+
+    log_dir = None
+
+    def log_metric(self, *_: object, **__: object) -> None:
+        """Forget it."""
+
+    log_metrics = log_params = add_figure = flush = log_metric
+
+
+def population(count: int) -> tuple[Tensor, Tensor]:
+    """Return theta (count, LABELS) in [-1, 1] and sparse count maps (count, *SHAPE), log1p."""
+    rng = np.random.default_rng(0)
+    theta = rng.uniform(-1, 1, (count, LABELS))
+    rows, columns = np.mgrid[:32, :32] / 16 - 1
+    x = np.empty((count, *SHAPE), dtype=np.float32)
+    for i, (a, b, c, d, e) in enumerate(theta):
+        bump = np.exp(-((rows - a / 2) ** 2 + (columns - b / 2) ** 2) / (0.1 + 0.05 * c))
+        for channel in range(SHAPE[0]):
+            x[i, channel] = np.log1p(rng.poisson((0.6 + 0.2 * d + 0.05 * channel * e) * bump))
+    return torch.from_numpy(theta.astype(np.float32)), torch.from_numpy(x)
+
+
+def make_spec(model: str) -> EstimatorSpec:
+    """Return the documented network for these maps."""
+    return EstimatorSpec.parse(
+        {
+            "model": model,
+            "embedding": {
+                "type": "ModelConvSBI",
+                "args": {"input_shape": SHAPE, "len_output_layer": 32},
+            },
+            "x_shape": SHAPE,
+            "low": [-1.0] * LABELS,
+            "high": [1.0] * LABELS,
+        }
+    )
+
+
+def plain_network() -> nn.Module:
+    """Return the same embedding as sbi users write it."""
+    layers: list[nn.Module] = []
+    for convolution in ModelConvSBI(SHAPE).convolutions:
+        layers += [convolution, nn.ReLU(), nn.MaxPool2d(2)]
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(1024, 32), nn.ReLU())
+
+
+def train_ours(theta: Tensor, x: Tensor, model: str, options: TrainingOptions) -> float:
+    """Train once; return the lowest validation loss."""
+    estimator = build_estimator(make_spec(model), theta, x, generator_from_seed(0))
+    _, report = fit(
+        estimator,
+        theta,
+        x,
+        validation=validation_split(len(theta), 0.1, generator_from_seed(1)),
+        generator=generator_from_seed(2),
+        options=options,
+    )
+    return report.best_loss
+
+
+def train_sbi(theta: Tensor, x: Tensor, model: str, options: TrainingOptions) -> float:
+    """Train once with sbi's trainer; return the lowest validation loss."""
+    torch.manual_seed(0)
+    builder = posterior_nn(
+        model,
+        z_score_x="none",
+        hidden_features=32,
+        num_components=10,
+        embedding_net=plain_network(),
+    )
+    with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        trainer = NPE_C(density_estimator=builder, tracker=NoTracker(), show_progress_bars=False)
+        assert options.max_num_epochs is not None
+        trainer.append_simulations(theta, x).train(
+            training_batch_size=options.batch_size,
+            max_num_epochs=options.max_num_epochs - 1,  # sbi trains one more than told
+            stop_after_epochs=10_000,
+        )
+    return float(trainer.summary["best_validation_loss"][-1])
+
+
+def time_ensemble(theta: Tensor, x: Tensor, model: str, options: TrainingOptions) -> float:
+    """Return the wall time [s] of two members in two processes that have already started."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        np.save(folder / "theta.npy", theta.numpy())
+        np.save(folder / "x.npy", x.numpy())
+        tasks = member_tasks(
+            [folder / "member_0", folder / "member_1"],
+            [(1, 2), (3, 4)],
+            theta_path=folder / "theta.npy",
+            x_path=folder / "x.npy",
+            validation=validation_split(len(theta), 0.1, generator_from_seed(1)),
+            spec=make_spec(model),
+            options=options,
+        )
+        with multiprocessing.get_context("spawn").Pool(2) as pool:
+            pool.map(abs, range(2), chunksize=1)
+            pool.map(validation_rows, [10, 10], chunksize=1)
+            started = time.perf_counter()
+            pool.map(train_member, tasks, chunksize=1)
+            return time.perf_counter() - started
+
+
+def validation_rows(count: int) -> list[int]:
+    """Something that makes a worker import what training needs."""
+    return [int(row) for row in validation_split(count, 0.1, generator_from_seed(0))]
+
+
+def main() -> None:
+    """Time both ways and compare what they reach."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--simulations", type=int, default=1000)
+    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--model", choices=("mdn", "maf"), default="mdn")
+    parser.add_argument("--repeats", type=int, default=3)
+    arguments = parser.parse_args()
+    theta, x = population(arguments.simulations)
+    options = TrainingOptions(
+        batch_size=arguments.batch, max_num_epochs=arguments.epochs, stop_after_epochs=10_000
+    )
+    warm = options.model_copy(update={"max_num_epochs": 2})
+    ratios, ours, theirs = [], [], []
+    with one_thread():
+        for way in (train_ours, train_sbi):
+            way(theta[:200], x[:200], arguments.model, warm)
+        for _ in range(arguments.repeats):
+            costs = []
+            for way, losses in ((train_ours, ours), (train_sbi, theirs)):
+                started = time.process_time()
+                losses.append(way(theta, x, arguments.model, options))
+                costs.append(time.process_time() - started)
+            ratios.append(costs[1] / costs[0])
+        started = time.perf_counter()
+        for _ in range(2):
+            train_sbi(theta, x, arguments.model, options)
+        twice = time.perf_counter() - started
+    together = time_ensemble(theta, x, arguments.model, options)
+    sys.stdout.write(
+        f"{arguments.model}, {arguments.simulations} maps {SHAPE}, batch {arguments.batch}, "
+        f"{arguments.epochs} epochs\n"
+        f"one network: {statistics.median(ratios):.2f} times sbi's trainer "
+        f"({min(ratios):.2f} to {max(ratios):.2f}); validation loss {ours[-1]:.3f}, "
+        f"sbi's {theirs[-1]:.3f}\n"
+        f"two members in two processes: {twice / together:.2f} times sbi's trainer twice "
+        f"({together:.1f} s against {twice:.1f} s by the clock)\n"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,97 @@
+"""Classes by name: registered ones, a package's entry points, or `package.module:Class`."""
+
+import importlib
+import importlib.metadata
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, Generic, TypeVar
+
+from mlpop.errors import ConfigError
+
+Base = TypeVar("Base")
+Added = TypeVar("Added", bound=type)
+
+
+class Registry(Generic[Base]):
+    """The classes that one field of a configuration may name.
+
+    Args:
+        field: the field, for messages, such as `arch.type`.
+        noun: what the classes are, for messages, such as `network`.
+        base: what they derive from.
+        group: entry-point group by which installed packages add classes.
+    """
+
+    def __init__(self, field: str, noun: str, base: type[Base], group: str) -> None:
+        self.field = field
+        self.noun = noun
+        self.base = base
+        self.group = group
+        self._classes: dict[str, type[Base]] = {}
+
+    def register(self, name: str) -> Callable[[Added], Added]:
+        """Class decorator that makes a class known as `name`.
+
+        Raises:
+            ConfigError: another class already has this name.
+        """
+
+        def add(added: Added) -> Added:
+            if self._classes.get(name, added) is not added:
+                raise ConfigError(
+                    f"{self.field} '{name}' is already taken by {self._classes[name]!r}"
+                )
+            self._classes[name] = added
+            return added
+
+        return add
+
+    def names(self) -> tuple[str, ...]:
+        """Return the registered names and those of entry points, sorted."""
+        return tuple(sorted({*self._classes, *self._entry_points()}))
+
+    def find(self, name: str) -> type[Base]:
+        """Return the class called `name`.
+
+        Raises:
+            ConfigError: no such name, module or class, or the class does not derive from the base.
+        """
+        if name in self._classes:
+            return self._classes[name]
+        entry_points = self._entry_points()
+        path = entry_points[name] if name in entry_points else name
+        module_name, separator, class_name = path.partition(":")
+        if not separator:
+            raise ConfigError(
+                f"{self.field}: unknown {self.noun} '{name}'; allowed: {', '.join(self.names())}, "
+                "or your own class as 'package.module:Class'"
+            )
+        try:
+            found = getattr(importlib.import_module(module_name), class_name)
+        except (ImportError, AttributeError) as error:
+            raise ConfigError(f"{self.field}: '{name}' cannot be imported: {error}") from None
+        if not (inspect.isclass(found) and issubclass(found, self.base)):
+            # torch shows its classes under private module names
+            base = f"{self.base.__module__}.{self.base.__qualname__}".replace(
+                "torch.nn.modules.module", "torch.nn"
+            )
+            raise ConfigError(f"{self.field}: '{name}' is not a subclass of {base}")
+        return found
+
+    def build(self, name: str, args: Mapping[str, Any]) -> Base:
+        """Return an instance of the class `name`, made with the keyword arguments `args`.
+
+        Raises:
+            ConfigError: unknown class, or arguments that its constructor refuses.
+        """
+        found = self.find(name)
+        try:
+            inspect.signature(found).bind(**args)
+        except TypeError as error:
+            allowed = ", ".join(inspect.signature(found).parameters) or "none"
+            block = self.field.removesuffix("type") + "args"
+            raise ConfigError(f"{block} of {name}: {error}; allowed: {allowed}") from None
+        return found(**args)
+
+    def _entry_points(self) -> dict[str, str]:
+        return {e.name: e.value for e in importlib.metadata.entry_points(group=self.group)}
