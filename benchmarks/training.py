@@ -16,6 +16,7 @@ import tempfile
 import time
 import warnings
 from contextlib import redirect_stdout
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import numpy as np
@@ -140,17 +141,19 @@ def time_ensemble(theta: Tensor, x: Tensor, model: str, options: TrainingOptions
             spec=make_spec(model),
             options=options,
         )
-        with multiprocessing.get_context("spawn").Pool(2) as pool:
-            pool.map(abs, range(2), chunksize=1)
-            pool.map(validation_rows, [10, 10], chunksize=1)
+        context = multiprocessing.get_context("spawn")
+        ready = context.Barrier(3)
+        # unpickling `wait_for` imports this module, and with it all that training needs
+        with context.Pool(2, wait_for, [ready]) as pool:
+            ready.wait()
             started = time.perf_counter()
             pool.map(train_member, tasks, chunksize=1)
             return time.perf_counter() - started
 
 
-def validation_rows(count: int) -> list[int]:
-    """Something that makes a worker import what training needs."""
-    return [int(row) for row in validation_split(count, 0.1, generator_from_seed(0))]
+def wait_for(ready: Barrier) -> None:
+    """Start a worker: wait until the others have started too."""
+    ready.wait()
 
 
 def main() -> None:

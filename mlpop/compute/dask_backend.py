@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 from uuid import uuid4
@@ -167,6 +168,7 @@ class DaskBackend:
                 self._resources.enter_context(cluster)
                 client = Client(cluster, security=security, set_as_default=False, timeout=timeout)
         else:
+            self._wait_for_scheduler_file()
             client = Client(
                 address=self._address,
                 scheduler_file=self._scheduler_file,
@@ -176,6 +178,16 @@ class DaskBackend:
         self._resources.enter_context(client)
         client.wait_for_workers(self._wanted if self._own else 1, timeout=timeout)
         return client
+
+    def _wait_for_scheduler_file(self) -> None:
+        """Wait as long as the scheduler may take; Dask would wait forever."""
+        if self._scheduler_file is None:
+            return
+        end = time.monotonic() + self._connect_timeout
+        while not Path(self._scheduler_file).is_file():
+            if time.monotonic() > end:
+                raise TimeoutError(f"no such file after {self._connect_timeout:g} s")
+            time.sleep(0.2)
 
 
 @dataclass

@@ -22,7 +22,7 @@ from typing import Any, Self
 from mlpop.compute.base import MAX_ATTEMPTS, OnEvent, Outcome, check_run_arguments, describe
 from mlpop.compute.execution import dump, lost_outcome, timeout_outcome
 from mlpop.compute.worker_loop import serve
-from mlpop.compute.workers import environment_of_workers, sigint_blocked
+from mlpop.compute.workers import environment_of_workers, main_module_hidden, sigint_blocked
 from mlpop.errors import ComputeError
 
 GRACE_SECONDS = 2.0
@@ -196,7 +196,7 @@ class _Worker:
         self._since: float | None = None
         self._payload = b""
         context = _context()
-        with sigint_blocked(), environment_of_workers():
+        with sigint_blocked(), environment_of_workers(), main_module_hidden():
             self.connection, far_end = context.Pipe()
             self._process = context.Process(target=serve, args=(far_end,), daemon=True)
             self._process.start()

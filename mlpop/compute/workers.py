@@ -96,6 +96,23 @@ def sigint_blocked() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, previous)
 
 
+@contextmanager
+def main_module_hidden() -> Iterator[None]:
+    """Within the block, new processes do not run the driver's main script again.
+
+    What is defined there travels by value with cloudpickle, so a script needs no
+    `if __name__ == "__main__"`, and a worker does not import the command line.
+    """
+    main = vars(sys.modules["__main__"])
+    saved = {name: main[name] for name in ("__file__", "__spec__") if name in main}
+    main.pop("__file__", None)
+    main["__spec__"] = None
+    try:
+        yield
+    finally:
+        main.update(saved)
+
+
 class SingleThread:
     """Runs functions in the driver as a worker would: with one thread each.
 

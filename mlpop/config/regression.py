@@ -281,9 +281,7 @@ def from_json(text: str, source: str) -> RegressionConfig:
     return RegressionConfig.parse(json.loads(text), source)
 
 
-def _shape_problems(
-    path: str, loader: LoaderConfig, args: PointArchArgs
-) -> list[tuple[str, str]]:
+def _shape_problems(path: str, loader: LoaderConfig, args: PointArchArgs) -> list[tuple[str, str]]:
     problems = []
     if loader.channels != args.input_shape[0]:
         problems.append(

@@ -28,6 +28,7 @@ from mlpop.tracking import (
     graceful_signals,
     open_run,
     record_provenance,
+    replay,
     select,
     where_to_look,
 )
@@ -79,6 +80,7 @@ def run_experiment(config: SbiConfig) -> ExperimentResult:
     root_seed = config.root_seed if config.root_seed is not None else draw_root_seed()
     with graceful_signals():
         store = connect()
+        replay(store.client, store.spill_folder)
         resolved = config.resolved()
         tags = {
             "mlpop.root_seed": root_seed,

@@ -16,9 +16,11 @@ from tqdm import tqdm
 from mlpop.compute import Backend, Progress, Purpose, run_campaign
 from mlpop.config.compute import ComputeConfig
 from mlpop.config.generator import GeneratorConfig
+from mlpop.errors import DataError
 from mlpop.maps.dataset import assemble, dataset_digest
 from mlpop.maps.index import DatasetIndex
 from mlpop.maps.layout import FULL_STATISTICS
+from mlpop.maps.shards import USABLE
 
 logger = logging.getLogger(__name__)
 
@@ -126,6 +128,7 @@ def simulate_set(
 
         def tell(progress: Progress) -> None:
             bar.update(progress.done - bar.n)
+            _give_up_early(progress, min_success_fraction, folder)
             if on_progress is not None:
                 on_progress(progress, time.monotonic() - started)
 
@@ -165,6 +168,23 @@ def simulate_set(
         counts=counts,
         seconds=seconds,
         simulated=True,
+    )
+
+
+def _give_up_early(progress: Progress, min_success_fraction: float, folder: Path) -> None:
+    """Do not simulate on when too many have failed already.
+
+    Raises:
+        DataError: with the message of the last failure.
+    """
+    failed = progress.done - sum(progress.counts.get(status, 0) for status in USABLE)
+    if progress.shard is None or failed <= (1 - min_success_fraction) * progress.total + 1e-9:
+        return
+    messages = [row.message for row in progress.shard.rows if row.status not in USABLE]
+    raise DataError(
+        f"{folder}: {failed} of the first {progress.done} simulations failed, of {progress.total} "
+        f"a fraction of {min_success_fraction} must succeed"
+        + (f"; the last failure: {messages[-1]}" if messages else "")
     )
 
 

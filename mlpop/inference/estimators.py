@@ -189,12 +189,14 @@ def build_estimator(
         layers.append(network)
     embedding = nn.Sequential(*layers)
     width = output_width(embedding, spec.x_shape)
+    pooled_one = dimension == 1 and spec.z_score_theta == "structured"
     with lend(generator), warnings.catch_warnings():
         # sbi warns that flows in one dimension are Gaussian: the user chose the model
         warnings.simplefilter("ignore", UserWarning)
         head = posterior_nn(
             spec.model,
-            z_score_theta=spec.z_score_theta,
+            # sbi cannot pool the scale of one label, and it is the same thing
+            z_score_theta="independent" if pooled_one else spec.z_score_theta,
             z_score_x="none",
             hidden_features=spec.hidden_features,
             num_transforms=spec.num_transforms,

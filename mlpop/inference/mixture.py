@@ -33,10 +33,11 @@ def mixture_log_prob(head: MixtureDensityEstimator, theta: Tensor, embedding: Te
     # near the origin the subtraction in the products below loses the fewest digits
     centre = (mixture.weights[:, :, None] * mixture.means).sum(1, keepdim=True)
     z, means = z - centre, mixture.means - centre
-    stacked = factors.reshape(count, components * dimension, dimension)
-    offset = (factors @ means[..., None]).reshape(count, 1, components * dimension)
-    whitened = torch.baddbmm(offset, z, stacked.transpose(1, 2), beta=-1)
-    quadratic = whitened.view(count, -1, components, dimension).square().sum(-1)
+    # components last: sums over the few labels are then fast
+    stacked = factors.permute(0, 3, 2, 1).reshape(count, dimension, dimension * components)
+    offset = (factors @ means[..., None])[..., 0].transpose(1, 2).reshape(count, 1, -1)
+    whitened = torch.baddbmm(offset, z, stacked, beta=-1)
+    quadratic = whitened.square().view(count, -1, dimension, components).sum(2)
     # sbi adds a small multiple of the identity to the precisions
     distance = (
         z.square().sum(-1)[..., None]

@@ -37,10 +37,9 @@ class Registry(Generic[Base]):
         """
 
         def add(added: Added) -> Added:
-            if self._classes.get(name, added) is not added:
-                raise ConfigError(
-                    f"{self.field} '{name}' is already taken by {self._classes[name]!r}"
-                )
+            known = self._classes.get(name)
+            if known is not None and known is not added:
+                raise ConfigError(f"{self.field} '{name}' is already taken by {known!r}")
             self._classes[name] = added
             return added
 
@@ -59,7 +58,7 @@ class Registry(Generic[Base]):
         if name in self._classes:
             return self._classes[name]
         entry_points = self._entry_points()
-        path = entry_points[name] if name in entry_points else name
+        path = entry_points.get(name, name)
         module_name, separator, class_name = path.partition(":")
         if not separator:
             raise ConfigError(

@@ -63,6 +63,8 @@ class Loss(ABC):
             ConfigError: too many labels.
             DataError: values that are not allowed.
         """
+        if targets.shape[1] != len(labels):
+            raise DataError(f"{targets.shape[1]} columns of targets for {len(labels)} labels")
 
 
 LOSSES = Registry("loss.type", "loss", Loss, "mlpop.losses")  # type: ignore[type-abstract]

@@ -24,9 +24,11 @@ class Metric(ABC):
 
     Attributes:
         tasks: what it can measure.
+        task: what it measures, known after `configure`.
     """
 
     tasks: tuple[Task, ...] = ("regression",)
+    task: Task = "regression"
 
     @abstractmethod
     def __call__(self, predictions: Tensor, targets: Tensor, unit: Tensor) -> Tensor:
@@ -48,6 +50,7 @@ class Metric(ABC):
         Raises:
             ConfigError: an argument is missing or has another length than there are labels.
         """
+        self.task = task
 
 
 METRICS = Registry("metric.type", "metric", Metric, "mlpop.metrics")  # type: ignore[type-abstract]
@@ -108,6 +111,7 @@ class MetricAccuracyCHI2(Metric):
 
     def configure(self, task: Task, label_std: Sequence[float]) -> None:
         """Take sigma from the labels unless it is given."""
+        super().configure(task, label_std)
         given = list(label_std) if self._sigma is None else self._sigma
         self._values = _per_label("sigma", given, len(label_std))
 
@@ -141,11 +145,10 @@ class MetricAccuracy(Metric):
     def __init__(self, tolerance: float | Sequence[float] | None = None) -> None:
         self._tolerance = tolerance
         self._values: list[float] = _per_label("tolerance", tolerance, None)
-        self._task: Task = "regression"
 
     def configure(self, task: Task, label_std: Sequence[float]) -> None:
         """Require a tolerance for a regression."""
-        self._task = task
+        super().configure(task, label_std)
         if task == "class":
             return
         if self._tolerance is None:
@@ -157,7 +160,7 @@ class MetricAccuracy(Metric):
 
     def __call__(self, predictions: Tensor, targets: Tensor, unit: Tensor) -> Tensor:
         """Return the metric."""
-        if self._task == "class":
+        if self.task == "class":
             right = predictions.round() == targets.round()
         else:
             limit = torch.as_tensor(self._values, dtype=unit.dtype, device=unit.device) / unit

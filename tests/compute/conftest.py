@@ -26,8 +26,11 @@ WITH_WORKERS = [name for name in MAKERS if name != "serial"]
 
 @pytest.fixture(scope="session")
 def _backends() -> Iterator[dict[str, Backend]]:
-    # Dask's own handler would write to a stream that pytest has closed by then.
-    logging.getLogger("distributed").handlers.clear()
+    # Dask's own handler would write to a stream that pytest has closed by then; and pytest puts
+    # its handlers on loggers that do not propagate, where Dask would silence them.
+    logger = logging.getLogger("distributed")
+    logger.handlers.clear()
+    logger.propagate = True
     started: dict[str, Backend] = {}
     yield started
     for backend in started.values():

@@ -101,3 +101,32 @@ def test_all_ports_are_on_the_loopback_interface(driver) -> None:
         assert len(listening) >= 3
     else:
         assert listening == []
+
+
+UNGUARDED = """
+from mlpop.compute.processes import ProcessesBackend
+
+class Pair:
+    def __init__(self, x):
+        self.x = x
+
+with ProcessesBackend(2) as backend:
+    values = [outcome.result() for outcome in backend.run(lambda x: Pair(x), range(4))]
+assert all(type(value) is Pair for value in values)
+print("sum", sum(value.x for value in values))
+"""
+
+
+@pytest.mark.parametrize("from_file", [True, False])
+def test_a_script_needs_no_guard(from_file: bool, tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(UNGUARDED)
+    done = subprocess.run(
+        [sys.executable, str(script) if from_file else "-"],
+        input=None if from_file else UNGUARDED,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.stdout, done.stderr) == ("sum 6\n", "")

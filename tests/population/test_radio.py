@@ -84,7 +84,9 @@ def test_interception_has_the_analytic_probability(chi, period):
 )
 def test_pulse_width_G57(chi, period, zeta, width):
     rho = opening_angle(BEAM, period)
-    assert pulse_width(math.radians(chi), rho, math.radians(zeta)) == pytest.approx(width, rel=1e-6)
+    assert pulse_width(math.radians(chi), rho, math.radians(zeta)) == pytest.approx(
+        width, rel=1e-6
+    )
 
 
 def test_pulse_width_G58():

@@ -55,9 +55,7 @@ def test_spins_today_G39_to_G48(name, tabulated):
     assert math.degrees(spins.chi[0]) == pytest.approx(chi, rel=1e-6)
     assert spins.P_dot[0] == pytest.approx(derivative, rel=1e-6)
     ln_floor = math.log(max(floor, 1e-300))
-    found = magnetic_time(
-        evolution(settings), no_table(), math.log(b0), ln_floor, math.log(age)
-    )
+    found = magnetic_time(evolution(settings), no_table(), math.log(b0), ln_floor, math.log(age))
     assert found == pytest.approx(tau, rel=1e-6)
 
 

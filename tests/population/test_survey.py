@@ -100,7 +100,9 @@ def test_older_parkes_surveys():
     older = surveys("older")
     assert (older["PMPS"].deg_factor, older["PMPS"].FFT_search) == (1.5, False)
     assert older["SKA_low_AA4"] == surveys()["SKA_low_AA4"]
-    assert dataclasses.replace(older["SMPS"], deg_factor=1.25, FFT_search=True) == surveys()["SMPS"]
+    assert (
+        dataclasses.replace(older["SMPS"], deg_factor=1.25, FFT_search=True) == surveys()["SMPS"]
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,187 @@
+"""Maps read sample by sample, for sets that do not fit into memory and for colour pictures."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from mlpop.config.fields import INPUT_PREFIX
+from mlpop.errors import DataError
+from mlpop.maps.files import read_csv
+from mlpop.maps.image import read_red
+from mlpop.maps.index import Cell, DatasetIndex
+from mlpop.maps.scaling import Mode, scale_inputs
+
+Kind = Literal["array", "image", "rgb"]
+Resize = Literal["none", "pad"]
+
+SUFFIX: dict[Kind, str] = {"array": ".npy", "image": ".png", "rgb": ".png"}
+
+
+def read_index(path: Path, kind: Kind) -> DatasetIndex:
+    """Read an index file; for `rgb` its column 0 is the picture, whatever its name.
+
+    Raises:
+        DataError: the file is missing or broken, or has no rows.
+    """
+    if kind == "rgb":
+        header, rows = read_csv(path)
+        first = INPUT_PREFIX + header[0].removeprefix(INPUT_PREFIX)
+        index = DatasetIndex(path, (first, *header[1:]), tuple(map(tuple, rows)))
+    else:
+        index = DatasetIndex.read(path)
+    if not index.rows:
+        raise DataError(f"{path}: no row below the header")
+    return index
+
+
+class MapReader:
+    """The scaled maps of any rows of a dataset; small enough to be sent to other processes.
+
+    Args:
+        index: the index file.
+        channels: C names of maps; for `rgb` the one picture.
+        kind: `array` reads `.npy` files, single or packed; `image` the red channel of pictures;
+            `rgb` the three colours of one picture.
+        scaling: of every map by its own pixels.
+        resize: `pad` fills smaller maps up with their own lowest value.
+
+    Raises:
+        DataError: a map is missing, is no file of this kind, or the maps of row 0 have shapes
+            that cannot be stacked.
+    """
+
+    def __init__(
+        self,
+        index: DatasetIndex,
+        channels: Sequence[str],
+        kind: Kind,
+        scaling: Mode,
+        resize: Resize = "none",
+    ) -> None:
+        self.source = index.path
+        self.channels = tuple(channels)
+        self.kind = kind
+        self.scaling = scaling
+        self._cells: list[list[Cell]] = [index.cells(channel) for channel in channels]
+        self._packed: dict[Path, NDArray] = {}
+        for channel, cells in zip(channels, self._cells, strict=True):
+            for row, cell in enumerate(cells):
+                if cell.path.suffix != SUFFIX[kind]:
+                    raise DataError(
+                        f"{self._place(row, channel)}: expected a {SUFFIX[kind]} file, "
+                        f"found {cell.path}"
+                    )
+        self.shape = self._stacked_shape(resize)
+
+    def __len__(self) -> int:
+        return len(self._cells[0])
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that all maps take [bytes]."""
+        return len(self) * int(np.prod(self.shape)) * 4
+
+    def read(self, rows: Sequence[int]) -> NDArray[np.float32]:
+        """Return the scaled maps (len(rows), C, H, W).
+
+        Raises:
+            DataError: a map is missing or broken, or of another shape than that of row 0.
+        """
+        x = np.empty((len(rows), *self.shape), dtype=np.float32)
+        for place, row in enumerate(rows):
+            x[place] = self._sample(row)
+        return scale_inputs(x, self.scaling)
+
+    def __getstate__(self) -> dict:
+        # a memory map would be sent as its content
+        return self.__dict__ | {"_packed": {}}
+
+    def _sample(self, row: int) -> NDArray[np.float32]:
+        if self.kind == "rgb":
+            return self._checked(row, 0, self._raw(row, 0), self.shape)
+        maps = [
+            _padded(self._checked(row, c, self._raw(row, c), self._shapes[c]), self.shape[1:])
+            for c in range(len(self.channels))
+        ]
+        return np.stack(maps)
+
+    def _raw(self, row: int, channel: int) -> NDArray[np.float32]:
+        cell = self._cells[channel][row]
+        if self.kind == "rgb":
+            return read_rgb(cell.path)
+        if self.kind == "image":
+            return read_red(cell.path)
+        where = self._place(row, self.channels[channel])
+        try:
+            if cell.row is None:
+                values = np.load(cell.path, allow_pickle=False)
+            else:
+                if cell.path not in self._packed:
+                    packed = np.load(cell.path, mmap_mode="r", allow_pickle=False)
+                    self._packed[cell.path] = packed
+                values = self._packed[cell.path][cell.row]
+        except (OSError, ValueError, EOFError, IndexError) as error:
+            raise DataError(f"{where}: {cell.path}: cannot be read: {error}") from None
+        if values.ndim != 2 or values.dtype.kind not in "fiub":
+            raise DataError(
+                f"{where}: {cell.path}: expected a map of numbers with 2 axes, found shape "
+                f"{values.shape} of type {values.dtype}"
+            )
+        return values.astype(np.float32)
+
+    def _checked(
+        self, row: int, channel: int, values: NDArray[np.float32], shape: tuple[int, ...]
+    ) -> NDArray[np.float32]:
+        where = self._place(row, self.channels[channel])
+        if values.shape != shape:
+            raise DataError(
+                f"{where}: the map has shape {values.shape}, the map of row 0 has {shape}"
+            )
+        if not np.isfinite(values).all():
+            raise DataError(f"{where}: the map has values that are not finite")
+        return values
+
+    def _stacked_shape(self, resize: Resize) -> tuple[int, ...]:
+        shapes = [self._raw(0, c).shape for c in range(len(self.channels))]
+        self._shapes = shapes
+        if self.kind == "rgb":
+            return shapes[0]
+        for c, shape in enumerate(shapes):
+            for axis, (first, here) in enumerate(zip(shapes[0], shape, strict=True)):
+                if first != here and resize == "none":
+                    raise DataError(
+                        f"{self.source}: maps of unequal shape cannot be stacked: on map axis "
+                        f"{axis} channel 0 ({self.channels[0]}) has size {first}, channel {c} "
+                        f"({self.channels[c]}) has size {here}; choose maps of one shape or set "
+                        "resize to 'pad'"
+                    )
+        return (len(shapes), *(max(sizes) for sizes in zip(*shapes, strict=True)))
+
+    def _place(self, row: int, channel: str) -> str:
+        return f"{self.source}: row {row}, column '{INPUT_PREFIX}{channel}'"
+
+
+def read_rgb(path: Path) -> NDArray[np.float32]:
+    """Return the colours of a picture, (3, height, width) in [0, 1].
+
+    Raises:
+        DataError: the file is missing or no picture.
+    """
+    try:
+        with Image.open(path) as image:
+            pixels = np.asarray(image.convert("RGB"))
+    except (OSError, UnidentifiedImageError, SyntaxError) as error:
+        raise DataError(f"{path}: cannot be read as a picture: {error}") from None
+    return np.moveaxis(pixels, -1, 0).astype(np.float32) / np.float32(255)
+
+
+def _padded(values: NDArray[np.float32], shape: tuple[int, ...]) -> NDArray[np.float32]:
+    if values.shape == shape:
+        return values
+    padded = np.full(shape, values.min(), dtype=np.float32)
+    padded[tuple(slice(0, size) for size in values.shape)] = values
+    return padded
