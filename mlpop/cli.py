@@ -20,10 +20,7 @@ Command = Callable[..., None]
 SBI_FLAGS: dict[str, tuple[str, ...]] = {
     "dataset_training": ("training_data_loader.dataset_path_round_0",),
     "dataset_statistics": ("training_data_loader.statistic_path",),
-    "filter_inputs": (
-        "training_data_loader.filter_inputs",
-        "observed_sample.filter_inputs",
-    ),
+    "filter_inputs": ("training_data_loader.filter_inputs",),
     "filter_labels": ("training_data_loader.filter_labels",),
     "batch_size": ("trainer.batch_size",),
     "input_shape": ("arch.args.input_shape",),
@@ -35,6 +32,7 @@ SBI_FLAGS: dict[str, tuple[str, ...]] = {
     "plot_proposal": ("trainer.plot_proposal",),
 }
 LIST_FLAGS = {"filter_inputs", "filter_labels", "input_shape"}
+PATH_FLAGS = {"dataset_training", "dataset_statistics", "save_dir"}
 BOOLEAN_FLAGS = {"normalize", "standardize", "plot_proposal"}
 
 
@@ -83,11 +81,20 @@ def _flag_assignments(flags: dict[str, str | None]) -> list[str]:
         if text is None:
             continue
         if name in LIST_FLAGS:
-            text = json.dumps([json.loads(part) for part in text.replace(",", " ").split()])
+            text = json.dumps([_item(part) for part in text.strip("[]").replace(",", " ").split()])
         elif name in BOOLEAN_FLAGS:
             text = {"1": "true", "0": "false"}.get(text, text.lower())
+        elif name in PATH_FLAGS:
+            text = json.dumps(text)
         assignments += [f"{field}={text}" for field in SBI_FLAGS[name]]
+        if name == "filter_inputs":
+            # which stands for the maps of the training set, wherever they are in the file
+            assignments.append("observed_sample.filter_inputs=null")
     return assignments
+
+
+def _item(text: str) -> int | str:
+    return int(text) if text.isdecimal() else text
 
 
 def _values(configuration: Path, assignments: tuple[str, ...] | list[str]) -> dict[str, Any]:
@@ -187,6 +194,10 @@ def main() -> None:
         error.show()
         sys.exit(2)
     except MlpopError as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(2)
+    except OSError as error:
+        # a full disk, a folder that was taken away: the message names file and reason
         click.echo(f"Error: {error}", err=True)
         sys.exit(2)
     except (KeyboardInterrupt, click.Abort):

@@ -43,6 +43,10 @@ class PointArchConfig(StrictModel):
     """`ModelConv`, `ModelLinear`, another registered name, or `package.module:Class`."""
     args: PointArchArgs = PointArchArgs()
 
+    def arguments(self) -> dict[str, Any]:
+        """Return the constructor's keyword arguments: of a class of your own, the given ones."""
+        return self.args.model_dump(exclude_unset=self.type not in BUILT_IN)
+
     @model_validator(mode="after")
     def _check(self) -> Self:
         known = BUILT_IN.get(self.type)
@@ -230,7 +234,7 @@ class RegressionConfig(StrictModel):
         for name in ("training", "validation", "test"):
             loader: LoaderConfig | None = getattr(self, f"{name}_data_loader")
             if loader is not None:
-                problems += _shape_problems(f"{name}_data_loader", loader, self.arch.args)
+                problems += _shape_problems(f"{name}_data_loader", loader, self.arch)
         if self.training_data_loader and self.validation_data_loader:
             problems += [
                 (f"validation_data_loader.{field}", message)
@@ -281,24 +285,26 @@ def from_json(text: str, source: str) -> RegressionConfig:
     return RegressionConfig.parse(json.loads(text), source)
 
 
-def _shape_problems(path: str, loader: LoaderConfig, args: PointArchArgs) -> list[tuple[str, str]]:
+def _shape_problems(
+    path: str, loader: LoaderConfig, arch: PointArchConfig
+) -> list[tuple[str, str]]:
     problems = []
-    if loader.channels != args.input_shape[0]:
+    channels = arch.arguments().get("input_shape", (loader.channels,))[0]
+    if loader.channels != channels:
+        colours = " colours" if loader.type == "LoaderRGBImage" else ""
         problems.append(
             (
                 f"{path}.args.filter_inputs",
-                f"must have one entry a channel of arch.args.input_shape "
-                f"({args.input_shape[0]}), found {loader.channels}"
-                + (" colours" if loader.type == "LoaderRGBImage" else ""),
+                f"must have one entry a channel of arch.args.input_shape ({channels}), "
+                f"found {loader.channels}{colours}",
             )
         )
-    labels = loader.filter_labels
-    if labels is not None and len(labels) != args.num_parameters:
+    labels, count = loader.filter_labels, arch.args.num_parameters
+    if labels is not None and len(labels) != count:
         problems.append(
             (
                 f"{path}.args.filter_labels",
-                f"must have arch.args.num_parameters ({args.num_parameters}) entries, "
-                f"found {len(labels)}",
+                f"must have arch.args.num_parameters ({count}) entries, found {len(labels)}",
             )
         )
     return problems

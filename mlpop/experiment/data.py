@@ -2,7 +2,7 @@
 
 import hashlib
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,19 +65,32 @@ def learning_problem(config: SbiConfig, data: Dataset, statistics: Path) -> Lear
     Args:
         config: the experiment.
         data: its training set.
-        statistics: JSON with mean, std, min and max of the training labels.
+        statistics: JSON with mean, std, min and max of the training labels; read only where
+            they scale them.
 
     Raises:
         ConfigError: the labels of `prior_ranges` are not the data's.
         DataError: the statistics lack a label, or a label does not vary.
     """
-    mode: Mode = config.training_data_loader.scaling  # type: ignore[assignment]
-    scaling = LabelScaling(mode, read_statistics(statistics), data.labels)
+    known = {} if config.training_data_loader.scaling == "none" else read_statistics(statistics)
+    scaling = label_scaling(config, known, data.labels)
     ranges = config.prior_ranges
     prior = make_prior(
         {"labels": ranges.labels, "low": ranges.low, "high": ranges.high}, data.labels, scaling
     )
-    return LearningProblem(prior, data.channels, mode)
+    return LearningProblem(prior, data.channels, scaling.mode)
+
+
+def label_scaling(
+    config: SbiConfig, statistics: Mapping[str, Mapping[str, float]], labels: tuple[str, ...]
+) -> LabelScaling:
+    """Return the configured scaling of the labels.
+
+    Raises:
+        DataError: the statistics lack a label, or a label does not vary.
+    """
+    mode: Mode = config.training_data_loader.scaling  # type: ignore[assignment]
+    return LabelScaling(mode, statistics, labels)
 
 
 def load_training_set(config: SbiConfig, csv: Path) -> Dataset:
@@ -94,7 +107,7 @@ def load_training_set(config: SbiConfig, csv: Path) -> Dataset:
     return data
 
 
-def check_shape(config: SbiConfig, shape: tuple[int, ...], source: Path) -> None:
+def check_shape(config: SbiConfig, shape: tuple[int, ...], source: Path | str) -> None:
     """Refuse maps of another shape than the embedding network was configured for.
 
     Raises:

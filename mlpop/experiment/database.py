@@ -12,7 +12,8 @@ from mlpop.config.data import DynamicalDataConfig
 from mlpop.config.dynamics import SCHEMA_VERSION, DynamicsConfig
 from mlpop.errors import DataError
 from mlpop.maps.files import sha256_of
-from mlpop.population.stars import StellarDatabase, cache_folder, find_or_build
+from mlpop.population.cache import cache_folder
+from mlpop.population.stars import StellarDatabase, find_or_build
 from mlpop.population.stars_build import coverage_digest
 from mlpop.population.stars_folder import HEADER
 
@@ -54,15 +55,26 @@ def found_or_built(config: DynamicsConfig) -> StellarDatabase:
     return stars
 
 
-def _given(folder: Path) -> StellarDatabase:
+def opened(folder: Path) -> StellarDatabase | None:
+    """Open a given database; None if the folder holds a CSV, which must be imported first.
+
+    Raises:
+        DataError: the folder holds neither, or is broken.
+    """
     if (folder / HEADER).is_file():
         return StellarDatabase.open(folder)
-    csv = folder / CSV_NAME
-    if not csv.is_file():
+    if not (folder / CSV_NAME).is_file():
         raise DataError(
-            f"dyn_data_loader.dataset_path: {folder} holds neither {CSV_NAME} nor a database of "
-            "`mlpop dynamics`"
+            f"{folder}: holds neither {CSV_NAME} nor a stellar database of `mlpop dynamics`"
         )
+    return None
+
+
+def _given(folder: Path) -> StellarDatabase:
+    stars = opened(folder)
+    if stars is not None:
+        return stars
+    csv = folder / CSV_NAME
     folder = cache_folder() / "stars" / f"imported-{_import_key(csv)}"
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock"):

@@ -6,7 +6,8 @@ from pathlib import Path
 from mlpop.config.data import DynamicalDataConfig
 from mlpop.config.dynamics import DynamicsConfig
 from mlpop.errors import DataError
-from mlpop.experiment.database import CSV_NAME, found_or_built, stellar_database
+from mlpop.experiment.database import CSV_NAME, found_or_built, opened, stellar_database
+from mlpop.experiment.folders import check_writable
 from mlpop.population.stars import StellarDatabase
 from mlpop.population.stars_folder import HEADER
 from mlpop.tracking import flatten, graceful_signals, open_run, select, where_to_look
@@ -31,6 +32,10 @@ def build_database(
     """
     if export_csv is not None and (export_csv / CSV_NAME).exists():
         raise DataError(f"--export-csv: {export_csv / CSV_NAME} exists; choose another folder")
+    if export_csv is not None:
+        check_writable(export_csv, "--export-csv")
+    if import_csv is not None:
+        opened(import_csv)
     with graceful_signals():
         with open_run("dynamics", EXPERIMENT) as run:
             if import_csv is None:
@@ -49,13 +54,13 @@ def build_database(
                 }
             )
             run.set_tags({"mlpop.digest": stars.digest, "mlpop.folder": stars.folder})
-            run.commit(
-                {HEADER: stars.folder / HEADER}
-                | {p.name: p for p in sorted(stars.folder.glob("*.npy"))}
-            )
             if export_csv is not None:
                 export_csv.mkdir(parents=True, exist_ok=True)
                 stars.export_csv(export_csv / CSV_NAME)
                 logger.info("exported %s", export_csv / CSV_NAME)
+            run.commit(
+                {HEADER: stars.folder / HEADER}
+                | {p.name: p for p in sorted(stars.folder.glob("*.npy"))}
+            )
         logger.info("%s", where_to_look(run.store, run.experiment_id, run.run_id))
     return stars

@@ -8,6 +8,7 @@ MLflow holds the copy that counts; this tree is for people and for other program
 """
 
 import itertools
+import tempfile
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -173,9 +174,43 @@ def dataset_round(root: Path, number: int) -> Path:
     return dataset_root(root) / GENERATED / f"round_{number}"
 
 
+def dataset_csv(path: Path) -> Path:
+    """Return the index file of a given round-0 folder.
+
+    Raises:
+        ConfigError: it has none; the message says how to make one.
+    """
+    folders = (path, dataset_round(path, 0))
+    for folder in folders:
+        if (folder / INDEX_FILE).is_file():
+            return folder / INDEX_FILE
+    raise ConfigError(
+        f"{path}: holds no {INDEX_FILE}; make one with `mlpop simulate`, or set "
+        '"simulate": true in the data loader'
+    )
+
+
 def simulations_round(root: Path, number: int) -> Path:
     """Return `<root>/simulations/round_<number>`, the folder of `manifest.csv`."""
     return dataset_root(root) / "simulations" / f"round_{number}"
+
+
+def check_writable(folder: Path, field: str) -> None:
+    """Refuse a folder that cannot be made, or in which nothing can be written.
+
+    Raises:
+        ConfigError: naming the folder that is in the way.
+    """
+    place = folder.absolute()
+    while not place.exists() and not place.is_symlink():
+        place = place.parent
+    try:
+        with tempfile.TemporaryDirectory(dir=place, prefix=".mlpop-"):
+            pass
+    except OSError as error:
+        raise ConfigError(
+            f"{field}: '{folder}' cannot be written: {place}: {error.strerror or error}"
+        ) from None
 
 
 def init_folders(base: Path) -> list[Path]:

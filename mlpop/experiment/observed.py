@@ -5,6 +5,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,7 @@ from mlpop.experiment.supply import SimulatorPlan
 from mlpop.maps.files import read_json_object
 from mlpop.maps.layout import OBSERVED_CSV, TRUTH_JSON
 from mlpop.maps.loading import load_observed
-from mlpop.maps.observed import check_same_maps, write_synthetic_observed
+from mlpop.maps.observed import check_made_alike, check_same_maps, write_synthetic_observed
 from mlpop.maps.shards import by_channel
 from mlpop.simulators import load
 
@@ -49,6 +50,7 @@ class ObservedSample:
 def observed_sample(
     config: SbiConfig,
     problem: LearningProblem,
+    x_shape: tuple[int, ...],
     training_csv: Path,
     *,
     plan: SimulatorPlan | None,
@@ -60,6 +62,7 @@ def observed_sample(
     Args:
         config: the experiment.
         problem: labels and channels of the training set.
+        x_shape: shape of one x of the training set.
         training_csv: the training set, with which the maps must agree.
         plan: what simulates; needed for a synthetic sample only.
         root_seed: root seed of the experiment.
@@ -71,7 +74,8 @@ def observed_sample(
     """
     observed = config.observed_sample
     if observed.path is not None:
-        return _from_array(config, observed.path, problem)
+        x = _read_array(config, observed.path, x_shape)
+        return ObservedSample(x, problem.channels, None, observed.path)
     if observed.synthetic is not None:
         assert plan is not None
         truth = {label: observed.synthetic.theta[label] for label in problem.prior.labels}
@@ -79,18 +83,38 @@ def observed_sample(
     else:
         assert observed.dataset_path is not None
         csv = observed.dataset_path / OBSERVED_CSV
-    filters = observed.filter_inputs or problem.channels
-    sample = load_observed(csv, filter_inputs=filters)
-    if sample.channels != problem.channels:
-        raise DataError(
-            f"{csv}: observed_sample.filter_inputs selects {', '.join(sample.channels)}, the "
-            f"training set has {', '.join(problem.channels)}"
-        )
+    x = _read_index(config, csv, problem.channels, x_shape)
     check_same_maps(csv, training_csv)
-    check_shape(config, sample.x.shape[1:], csv)
-    truth_file = csv.parent / TRUTH_JSON
-    known = read_json_object(truth_file) if truth_file.is_file() else None
-    return ObservedSample(sample.x[0], sample.channels, known, csv)
+    return ObservedSample(x, problem.channels, _truth(csv.parent, problem.prior.labels), csv)
+
+
+def check_observed(
+    config: SbiConfig,
+    channels: tuple[str, ...],
+    x_shape: tuple[int, ...] | None,
+    training_csv: Path | None,
+) -> None:
+    """Read a given observed sample before there is a training set, or a run.
+
+    Args:
+        config: the experiment.
+        channels: names of the maps of the training set.
+        x_shape: shape of one x of the training set, where it is known.
+        training_csv: the training set; None if it will be simulated.
+
+    Raises:
+        DataError, ConfigError: as `observed_sample`.
+    """
+    observed = config.observed_sample
+    if observed.path is not None:
+        _read_array(config, observed.path, x_shape)
+    elif observed.dataset_path is not None:
+        csv = observed.dataset_path / OBSERVED_CSV
+        _read_index(config, csv, channels, x_shape)
+        if training_csv is not None:
+            check_same_maps(csv, training_csv)
+        elif config.simulator.type == "pulsar":
+            check_made_alike(csv, config.map_generator, "the simulated training set")
 
 
 def _simulate(
@@ -105,12 +129,53 @@ def _simulate(
     )
 
 
-def _from_array(config: SbiConfig, path: Path, problem: LearningProblem) -> ObservedSample:
+def _read_index(
+    config: SbiConfig, csv: Path, channels: tuple[str, ...], x_shape: tuple[int, ...] | None
+) -> NDArray[np.float32]:
+    filters = config.observed_sample.filter_inputs or channels
+    sample = load_observed(csv, filter_inputs=filters)
+    if sample.channels != channels:
+        raise DataError(
+            f"{csv}: observed_sample.filter_inputs selects {', '.join(sample.channels)}, the "
+            f"training set has {', '.join(channels)}"
+        )
+    return _checked(config, sample.x[0], x_shape, str(csv))
+
+
+def _read_array(
+    config: SbiConfig, path: Path, x_shape: tuple[int, ...] | None
+) -> NDArray[np.float32]:
+    place = f"observed_sample.path: {path}"
     try:
         x = np.load(path, allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise DataError(f"observed_sample.path: {path}: cannot be read: {error}") from None
-    if not np.isfinite(x).all():
-        raise DataError(f"observed_sample.path: {path}: holds NaN or infinity")
-    check_shape(config, x.shape, path)
-    return ObservedSample(x.astype(np.float32), problem.channels, None, path)
+    except FileNotFoundError:
+        raise DataError(f"{place}: no such file") from None
+    except (OSError, ValueError, EOFError) as error:
+        raise DataError(f"{place}: cannot be read: {error}") from None
+    if x.dtype.kind not in "fiub" or not np.isfinite(x).all():
+        raise DataError(f"{place}: must hold finite numbers, found {_fault(x)}")
+    return _checked(config, x.astype(np.float32), x_shape, place)
+
+
+def _fault(x: NDArray[Any]) -> str:
+    return "NaN or infinity" if x.dtype.kind == "f" else f"type {x.dtype}"
+
+
+def _checked(
+    config: SbiConfig, x: NDArray[np.float32], x_shape: tuple[int, ...] | None, source: str
+) -> NDArray[np.float32]:
+    check_shape(config, x.shape, source)
+    if x_shape is not None and x.shape != x_shape:
+        raise DataError(
+            f"{source}: has shape {list(x.shape)}, one x of the training set has {list(x_shape)}"
+        )
+    return x
+
+
+def _truth(folder: Path, labels: tuple[str, ...]) -> dict[str, float] | None:
+    """Return the true theta of a synthetic sample, if it is known in full."""
+    path = folder / TRUTH_JSON
+    known = read_json_object(path) if path.is_file() else {}
+    if not all(isinstance(known.get(label), int | float) for label in labels):
+        return None
+    return {label: float(known[label]) for label in labels}

@@ -10,7 +10,7 @@ from mlpop.config.dynamics import DYNAMICS_LABELS, DynamicsConfig
 from mlpop.config.generator import GeneratorConfig
 from mlpop.config.training import SimulatorConfig
 from mlpop.errors import ConfigError
-from mlpop.experiment.database import stellar_database
+from mlpop.experiment.database import opened, stellar_database
 from mlpop.experiment.supply import SimulatorPlan
 from mlpop.population.stars import StellarDatabase
 from mlpop.simulators import load
@@ -61,6 +61,32 @@ def simulator_plan(
         identity=_digest(content),
         generator=None if stars is None else generator,
     )
+
+
+def check_plan(
+    simulator: SimulatorConfig,
+    labels: tuple[str, ...],
+    generator: GeneratorConfig,
+    given: DynamicalDataConfig,
+) -> SimulatorPlan:
+    """Try to build the simulator without building or importing a stellar database.
+
+    Returns:
+        A plan that tells labels and channels, not to simulate with.
+
+    Raises:
+        ConfigError: as `simulator_plan`.
+        DataError: the given database is missing or broken.
+    """
+    stars: StellarDatabase | DynamicsConfig | None = None
+    if simulator.type == "pulsar" and given.dataset_path is None:
+        stars = given.stars
+    elif simulator.type == "pulsar" and given.dataset_path is not None:
+        stars = opened(given.dataset_path)
+        if stars is None:
+            # how many stars the CSV holds is known only when it has been imported
+            stars = given.stars.model_copy(update={"NS_number": 2**62})
+    return simulator_plan(simulator, labels, generator, stars)
 
 
 def stars_for(

@@ -10,14 +10,13 @@ from numpy.typing import NDArray
 
 from mlpop.compute import Backend, Purpose, seed_sequence
 from mlpop.config.sbi import SbiConfig
-from mlpop.errors import ConfigError
 from mlpop.experiment.data import (
     LearningProblem,
     learning_problem,
     load_training_set,
     write_training_arrays,
 )
-from mlpop.experiment.folders import OutputTree, RoundFolders, dataset_root
+from mlpop.experiment.folders import OutputTree, RoundFolders, dataset_csv
 from mlpop.experiment.judgement import (
     CoverageReport,
     PosteriorReport,
@@ -31,7 +30,6 @@ from mlpop.experiment.observed import ObservedSample, observed_sample
 from mlpop.experiment.profile import Profiler
 from mlpop.experiment.supply import SimulatorPlan, SuppliedSet, given_set, set_key, simulate_set
 from mlpop.inference.posterior import EnsemblePosterior
-from mlpop.maps.layout import FULL_CSV
 from mlpop.maps.loading import Dataset, load_dataset
 from mlpop.plots import population
 from mlpop.tracking import TrackedRun, open_run, round_note, save_figure
@@ -105,6 +103,7 @@ def run_round(launch: Launch, round_: int) -> RoundResult:
         observed = observed_sample(
             launch.config,
             problem,
+            data.x.shape[1:],
             training.csv,
             plan=launch.plan,
             root_seed=launch.root_seed,
@@ -246,22 +245,6 @@ def _one_set(
             title=f"round {round_}: {kind} simulations",
             on_progress=None,
         )
-
-
-def dataset_csv(path: Path) -> Path:
-    """Return the index file of a given round-0 folder.
-
-    Raises:
-        ConfigError: it has none; the message says how to make one.
-    """
-    folders = (path, dataset_root(path) / "generated_dataset" / "round_0")
-    for folder in folders:
-        if (folder / FULL_CSV).is_file():
-            return folder / FULL_CSV
-    raise ConfigError(
-        f"{path}: holds no {FULL_CSV}; make one with `mlpop simulate`, or set "
-        '"simulate": true in the data loader'
-    )
 
 
 def _statistics(config: SbiConfig, training: SuppliedSet) -> Path:

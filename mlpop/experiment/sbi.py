@@ -15,6 +15,7 @@ from mlpop.experiment.files import write_atomically
 from mlpop.experiment.folders import OutputTree, create_output_tree
 from mlpop.experiment.logfile import log_to
 from mlpop.experiment.plan import simulator_plan, stars_for
+from mlpop.experiment.preflight import check_inputs
 from mlpop.experiment.profile import Profiler
 from mlpop.experiment.round import Launch, RoundResult, run_round
 from mlpop.experiment.supply import SimulatorPlan
@@ -73,10 +74,11 @@ def run_experiment(config: SbiConfig) -> ExperimentResult:
 
     Raises:
         ConfigError: the configuration asks for something that is not available or contradicts
-            the data. Nothing is written then.
+            the data. Nothing is written if that can be seen from the files that are given.
         MlpopError: a step failed; the MLflow run ends FAILED and says why.
     """
     require_available(config)
+    check_inputs(config)
     root_seed = config.root_seed if config.root_seed is not None else draw_root_seed()
     with graceful_signals():
         store = connect()
@@ -107,6 +109,7 @@ def run_experiment(config: SbiConfig) -> ExperimentResult:
                 write_atomically(tree.config_file, json.dumps(resolved, indent=2) + "\n")
                 run.send(tree.config_file)
                 record_provenance(run)
+                run.set_state("running")
                 rounds = _run_rounds(config, root_seed, run, tree, profiler)
             _finish(config, run, rounds)
             run.commit(

@@ -4,12 +4,14 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 from tqdm import tqdm
 
@@ -106,6 +108,8 @@ def simulate_set(
 ) -> SuppliedSet:
     """Simulate every row of `theta` into a dataset; finished shards of the folder are kept.
 
+    Of launches that want the same folder at the same time one simulates, the others wait for it.
+
     Args:
         plan: what simulates.
         theta: (N, D) parameters, physical units.
@@ -124,7 +128,10 @@ def simulate_set(
         ComputeError: the simulations cannot be run.
     """
     started = time.monotonic()
-    with tqdm(total=len(theta), desc=title, unit="sim", disable=None) as bar:
+    with (
+        _alone_in(folder),
+        tqdm(total=len(theta), desc=title, unit="sim", disable=None) as bar,
+    ):
 
         def tell(progress: Progress) -> None:
             bar.update(progress.done - bar.n)
@@ -186,6 +193,22 @@ def _give_up_early(progress: Progress, min_success_fraction: float, folder: Path
         f"a fraction of {min_success_fraction} must succeed"
         + (f"; the last failure: {messages[-1]}" if messages else "")
     )
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Keep other launches from clearing away what this one is writing."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        logger.info("%s: another launch is simulating this dataset; waiting for it", folder)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def given_set(csv: Path) -> SuppliedSet:

@@ -100,6 +100,16 @@ def load_observed(
     return Dataset(np.empty((1, 0)), _load_maps(index, channels, resize, True), (), channels, path)
 
 
+def x_shape(index: DatasetIndex, channels: tuple[str, ...]) -> tuple[int, ...]:
+    """Shape of one x made of these channels, by the maps of the first row.
+
+    Raises:
+        DataError: a map is missing or broken, or the maps cannot be stacked.
+    """
+    shapes = [next(stored_maps(index, channel)).shape for channel in channels]
+    return (len(channels), *_common_shape(index, channels, shapes, "none"))
+
+
 def stored_maps(index: DatasetIndex, channel: str) -> Iterator[NDArray]:
     """Maps of a channel one by one, in the number type of the file."""
     files: dict[Path, NDArray] = {}

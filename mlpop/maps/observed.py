@@ -112,15 +112,9 @@ def check_same_maps(observed_csv: Path, training_csv: Path) -> None:
     Raises:
         DataError: names what differs.
     """
-    observed, training = (read_generator(path.parent) for path in (observed_csv, training_csv))
-    if observed is not None and training is not None:
-        for name in _SHAPING:
-            here, there = getattr(observed, name), getattr(training, name)
-            if here != there:
-                raise DataError(
-                    f"{observed_csv}: generator.{name} is {here}, the training set {training_csv} "
-                    f"has {there}; make the observed maps again with the training set's setting"
-                )
+    training = read_generator(training_csv.parent)
+    if training is not None:
+        check_made_alike(observed_csv, training, f"the training set {training_csv}")
     here, there = DatasetIndex.read(observed_csv), DatasetIndex.read(training_csv)
     for channel in load_observed(observed_csv, resize="pad").channels:
         if channel not in there.channels or not len(there):
@@ -130,6 +124,29 @@ def check_same_maps(observed_csv: Path, training_csv: Path) -> None:
             raise DataError(
                 f"{observed_csv}: map {channel} has shape {shapes[0]}, the training set "
                 f"{training_csv} has {shapes[1]}"
+            )
+
+
+def check_made_alike(observed_csv: Path, generator: GeneratorConfig, owner: str) -> None:
+    """Refuse an observed sample made with other settings that shape a map, if it says which.
+
+    Args:
+        observed_csv: its index file.
+        generator: how the maps of the training set are made.
+        owner: what the error calls the training set.
+
+    Raises:
+        DataError: names the setting that differs.
+    """
+    observed = read_generator(observed_csv.parent)
+    if observed is None:
+        return
+    for name in _SHAPING:
+        here, there = getattr(observed, name), getattr(generator, name)
+        if here != there:
+            raise DataError(
+                f"{observed_csv}: generator.{name} is {here}, {owner} has {there}; make the "
+                "observed maps again with the training set's setting"
             )
 
 

@@ -1,4 +1,4 @@
-"""Explicit random generators for libraries that only know torch's global one."""
+"""Explicit random generators, and sums that do not depend on the number of threads."""
 
 import threading
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ def generator_from_seed(seed: int) -> Generator:
 
 @contextmanager
 def lend(generator: Generator) -> Iterator[None]:
-    """Let sbi and nflows, which draw from torch's global generator, draw from `generator`.
+    """Let libraries that draw from torch's global generator draw from `generator`.
 
     The global generator gets its own state back afterwards, also after an error, and
     `generator` has advanced as if it had been drawn from directly. One thread at a time may be
@@ -34,3 +34,14 @@ def lend(generator: Generator) -> Iterator[None]:
         finally:
             generator.set_state(torch.get_rng_state())
             torch.set_rng_state(kept)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute with one torch thread, so that sums come out the same bits in any process."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

@@ -1,0 +1,5 @@
+"""One Galaxy of pulsars: births, orbits, spins, fields, radio emission, surveys; pure physics."""
+
+from mlpop.population.cache import key_compiled_kernels
+
+key_compiled_kernels()

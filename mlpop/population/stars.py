@@ -6,7 +6,6 @@ memory-mapped, so that any number of worker processes share one copy.
 
 import hashlib
 import logging
-import os
 import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -14,11 +13,11 @@ from typing import Any, Self
 
 import filelock
 import numpy as np
-import platformdirs
 from numpy.typing import NDArray
 
 from mlpop.config.dynamics import SCHEMA_VERSION, DynamicsConfig
 from mlpop.errors import DataError
+from mlpop.population.cache import cache_folder
 from mlpop.population.stars_build import (
     UNITS,
     Columns,
@@ -172,12 +171,6 @@ class StellarDatabase:
         from mlpop.population.stars_csv import write_csv
 
         write_csv(Path(path), self.columns, self.header)
-
-
-def cache_folder() -> Path:
-    """Return `$MLPOP_CACHE_DIR`, or else the user's cache folder of mlpop."""
-    given = os.environ.get("MLPOP_CACHE_DIR")
-    return Path(given or platformdirs.user_cache_dir("mlpop"))
 
 
 def find_or_build(

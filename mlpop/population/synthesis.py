@@ -45,7 +45,7 @@ class Population:
         n_detected_at_match: detections at that moment.
         birth_rate_at_match: birth rate at that moment [neutron stars per century].
         t_age_max: time over which the stars were born [yr].
-        seconds: time spent by stage; not part of the result.
+        seconds: processor time spent by stage; not part of the result.
     """
 
     catalogues: Mapping[str, Table]

@@ -1,7 +1,8 @@
 """The training of one trial: epochs, evaluation in physical units, early stopping.
 
-On one device with one number of threads it gives the same bits again, also when it is
-interrupted and continued from any of its states.
+On one kind of device it gives the same bits again, also when it is interrupted and continued
+from any of its states. It computes with one thread: batches are small, and threads that wait for
+each other on a shared machine take many times longer.
 """
 
 import math
@@ -15,7 +16,7 @@ from torch import Generator, Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
-from mlpop.networks.rng import lend
+from mlpop.networks.rng import lend, one_thread
 from mlpop.regression.data import PointSet
 from mlpop.regression.evaluation import Judge, Numbers
 
@@ -164,17 +165,18 @@ class Training:
             Why it ended: no improvement, all epochs done, or a loss that is no number, after
             which no weight is a number either.
         """
-        while not (stopped := self._why_stop()):
-            record = self._one_epoch()
-            self.epoch = record.epoch
-            self.history.append(record)
-            distance = self._distance(record)
-            improved = distance < self.best_distance
-            if improved:
-                self.best_epoch, self.best_distance = self.epoch, distance
-                self.best_weights = _cpu(self.network.state_dict())
-            if on_epoch is not None:
-                on_epoch(record, improved)
+        with one_thread():
+            while not (stopped := self._why_stop()):
+                record = self._one_epoch()
+                self.epoch = record.epoch
+                self.history.append(record)
+                distance = self._distance(record)
+                improved = distance < self.best_distance
+                if improved:
+                    self.best_epoch, self.best_distance = self.epoch, distance
+                    self.best_weights = _cpu(self.network.state_dict())
+                if on_epoch is not None:
+                    on_epoch(record, improved)
         if self.best_weights:
             self.network.load_state_dict(self.best_weights)
         self.network.eval()
