@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from mlpop import __version__
+from mlpop import __version__, flags
 from mlpop.errors import MlpopError
 from mlpop.experiment.logfile import show_on_terminal
 
@@ -113,6 +113,72 @@ def sbi(configuration: Path, assignments: tuple[str, ...], **flags: str | None) 
 
     values = _values(configuration, [*_flag_assignments(flags), *assignments])
     run_experiment(SbiConfig.parse(values, str(configuration)))
+
+
+@cli.command("train-nn", cls=flags.SpacedLists)
+@_configured(str(flags.PACKAGED))
+@flags.flags(flags.TRAIN_NN)
+@click.option(
+    "--convergence", type=float, show_default="0.5", help="Replace the threshold of every label."
+)
+@click.option(
+    "--trained_model",
+    type=FILE,
+    help="Start from this trained model; trial 1 goes on from it if it is a checkpoint.",
+)
+@click.option("--resume", metavar="RUN_ID|last", help="Continue an interrupted training.")
+@click.pass_context
+def train_nn(
+    context: click.Context,
+    /,
+    configuration: Path,
+    assignments: tuple[str, ...],
+    convergence: float | None,
+    trained_model: Path | None,
+    resume: str | None,
+    **given: Any,
+) -> None:
+    """Train a network of point estimates: labels from maps."""
+    from mlpop.config.regression import RegressionConfig
+    from mlpop.experiment.train_nn import resume_train_nn, train_nn
+
+    chosen = flags.assignments(flags.TRAIN_NN, given, _values(configuration, []))
+    changes = [*chosen, *assignments]
+    config = RegressionConfig.parse(_values(configuration, changes), str(configuration))
+    if resume is None:
+        train_nn(config, convergence=convergence, trained_model=trained_model)
+        return
+    if trained_model is not None:
+        raise click.UsageError("--trained_model cannot be given together with --resume")
+    source = context.get_parameter_source("configuration")
+    asked = source is not click.core.ParameterSource.DEFAULT or changes or convergence is not None
+    resume_train_nn(resume, config if asked else None, convergence=convergence)
+
+
+@cli.command("infer-nn", cls=flags.SpacedLists)
+@_configured(str(flags.PACKAGED))
+@flags.flags(flags.INFER_NN)
+@click.option("--trained_model", type=FILE, required=True, help="A .pth file of train-nn.")
+@click.option(
+    "--samples", type=flags.Values(), show_default="all", help="Rows of the test set to predict."
+)
+def infer_nn(
+    configuration: Path,
+    assignments: tuple[str, ...],
+    trained_model: Path,
+    samples: list[int] | None,
+    **given: Any,
+) -> None:
+    """Predict the labels of a dataset with a trained network; writes inference_results.csv."""
+    from mlpop.config.regression import RegressionConfig
+    from mlpop.experiment.infer_nn import infer_nn
+
+    changes = [*flags.assignments(flags.INFER_NN, given), *assignments]
+    values = _values(configuration, changes)
+    for block in (flags.TRAIN, flags.VALID):
+        values.pop(block, None)
+    config = RegressionConfig.parse(values, str(configuration))
+    infer_nn(config, trained_model, samples or ())
 
 
 @cli.command()

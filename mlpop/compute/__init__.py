@@ -2,8 +2,9 @@
 
 from mlpop.compute.base import Backend, Emit, Outcome
 from mlpop.compute.campaign import Progress, run_campaign
-from mlpop.compute.factory import available_cores, make_backend
+from mlpop.compute.factory import make_backend
 from mlpop.compute.seeds import Purpose, draw_root_seed, seed_sequence, torch_seed
+from mlpop.compute.workers import available_cores
 
 __all__ = [
     "Backend",

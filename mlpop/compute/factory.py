@@ -1,7 +1,5 @@
 """Which backend an experiment file asks for."""
 
-import os
-
 from mlpop.compute.base import Backend
 from mlpop.compute.processes import ProcessesBackend
 from mlpop.compute.serial import SerialBackend
@@ -37,10 +35,3 @@ def make_backend(
     if n_processes == 1:
         return SerialBackend()
     return ProcessesBackend(n_processes)
-
-
-def available_cores() -> int:
-    """Return the number of cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

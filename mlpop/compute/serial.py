@@ -3,12 +3,13 @@
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
 from mlpop.compute.base import MAX_ATTEMPTS, Event, OnEvent, Outcome, check_run_arguments, describe
 from mlpop.compute.execution import timeout_outcome
-from mlpop.compute.limits import TimeLimitReached, time_limit
+from mlpop.compute.limits import TimeLimitReached, call_within
 from mlpop.compute.workers import SingleThread
 
 
@@ -61,8 +62,7 @@ def _outcomes(
         arguments = (task,) if listener is None else (task, listener)
         started = time.perf_counter()
         try:
-            with time_limit(limit):
-                value = single_thread(function, *arguments)
+            value = call_within(limit, partial(single_thread, function, *arguments))
             outcome = Outcome(index, value, "ok", seconds=time.perf_counter() - started)
         except TimeLimitReached:
             seconds = time.perf_counter() - started

@@ -4,7 +4,7 @@ import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from logging import getLogger
 from pathlib import Path
 from typing import IO, Any
@@ -20,7 +20,7 @@ from mlpop.compute.journal import (
     note_simulation,
     read_journal,
 )
-from mlpop.compute.limits import TimeLimitReached, exit_after, time_limit
+from mlpop.compute.limits import TimeLimitReached, call_within, exit_after
 from mlpop.compute.seeds import Purpose, seed_sequence
 from mlpop.compute.workers import is_worker
 from mlpop.errors import ConfigError, SimulationFailed
@@ -172,8 +172,8 @@ def _simulate(
     maps: Mapping[str, NDArray] = {}
     started = time.perf_counter()
     try:
-        with exit_after(hard_limit, journal), time_limit(job.time_limit):
-            simulation = simulator(theta.copy(), seed)
+        with exit_after(hard_limit, journal):
+            simulation = call_within(job.time_limit, partial(simulator, theta.copy(), seed))
         maps = by_channel(simulation.x, simulator.channels)
         info = _json_safe(simulation.info)
         if info.get("status") == "limit":

@@ -5,10 +5,11 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from multiprocessing import parent_process
 from multiprocessing.connection import wait
+from typing import Any
 
 from threadpoolctl import ThreadpoolController
 
@@ -38,7 +39,7 @@ def prepare_worker() -> None:
         os.environ.pop(name, None)
     ThreadpoolController().limit(limits=1)
     _set_torch_threads(1)
-    _set_numba_threads()
+    _set_numba_threads(1)
 
 
 def is_worker() -> bool:
@@ -73,11 +74,7 @@ def environment_of_workers() -> Iterator[None]:
     try:
         yield
     finally:
-        for name, value in saved.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+        _restore(saved)
 
 
 @contextmanager
@@ -104,7 +101,7 @@ def main_module_hidden() -> Iterator[None]:
     `if __name__ == "__main__"`, and a worker does not import the command line.
     """
     main = vars(sys.modules["__main__"])
-    saved = {name: main[name] for name in ("__file__", "__spec__") if name in main}
+    saved: dict[str, Any] = {name: main[name] for name in ("__file__", "__spec__") if name in main}
     main.pop("__file__", None)
     main["__spec__"] = None
     try:
@@ -123,16 +120,47 @@ class SingleThread:
     def __init__(self) -> None:
         self._pools = ThreadpoolController()
 
-    def __call__(self, function: Callable[..., object], *arguments: object) -> object:
+    def __call__(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Return `function(*arguments)`."""
         torch_threads = _set_torch_threads(1)
-        numba_threads = _set_numba_threads()
+        numba_threads = _set_numba_threads(1)
         try:
-            with self._pools.limit(limits=1):
+            with _single_thread_environment(), self._pools.limit(limits=1):
                 return function(*arguments)
         finally:
-            _set_torch_threads(torch_threads)
+            # A torch that the function has loaded has one thread until told otherwise.
+            _set_torch_threads(torch_threads or available_cores())
             _set_numba_threads(numba_threads)
+
+
+def available_cores() -> int:
+    """Return the number of cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+@contextmanager
+def _single_thread_environment() -> Iterator[None]:
+    """Within the block, libraries are loaded with one thread.
+
+    Numba is left out: it refuses a change of its variable once its threads run.
+    """
+    names = [name for name in THREAD_VARIABLES if name != "NUMBA_NUM_THREADS"]
+    saved = {name: os.environ.get(name) for name in names}
+    os.environ.update(dict.fromkeys(names, "1"))
+    try:
+        yield
+    finally:
+        _restore(saved)
+
+
+def _restore(saved: Mapping[str, str | None]) -> None:
+    for name, value in saved.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
 
 
 def _set_torch_threads(count: int | None) -> int | None:
@@ -146,7 +174,7 @@ def _set_torch_threads(count: int | None) -> int | None:
     return before
 
 
-def _set_numba_threads(count: int | None = 1) -> int | None:
+def _set_numba_threads(count: int | None) -> int | None:
     """Set the number of numba's threads if numba is loaded; return what it was."""
     numba = sys.modules.get("numba")
     if numba is None or count is None:

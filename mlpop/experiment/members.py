@@ -120,6 +120,7 @@ def train_ensemble(
     )
     names = [f"member_{j:02d}" for j in range(number)]
     results: dict[int, MemberResult] = {}
+    told = [0] * number
     with ExitStack() as all_members:
         stacks, runs = [], []
         for j, name in enumerate(names):
@@ -148,6 +149,10 @@ def train_ensemble(
         def hear(index: int, event: Mapping[str, Any]) -> None:
             epochs = event["history"] if event["event"] == "start" else [event]
             for epoch in epochs:
+                # a training whose worker died tells its epochs again
+                if epoch["epoch"] <= told[index]:
+                    continue
+                told[index] = epoch["epoch"]
                 runs[index].curves.extend(
                     {
                         "train/loss": epoch["train_loss"],

@@ -115,7 +115,7 @@ class Problem:
             generator,
             include_conv=config.weights_initializer.args.include_conv,
         )
-        network.to(self.device)
+        network.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         optimizer = build_optimizer(
             config.optimizer.type, config.optimizer.args, network.parameters()
         )

@@ -67,6 +67,14 @@ class Profiler:
                 _add(entry, "count", 1)
                 self._save(f"<prof>[{name}] {word} took {seconds:.4f} [s]")
 
+    def record(self, name: str, seconds: float) -> None:
+        """Add a time [s] that was measured elsewhere, for instance by a worker."""
+        with self._lock:
+            entry = self._entries.setdefault(f"[{name}]", {})
+            _add(entry, "time", seconds)
+            _add(entry, "count", 1)
+            self._save(f"<prof>[{name}] finished took {seconds:.4f} [s]")
+
     def checkpoint(self, section: "Section", label: str) -> None:
         """Record the time since the last checkpoint of a section, and since its start."""
         if label in OWN_KEYS:

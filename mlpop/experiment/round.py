@@ -261,7 +261,7 @@ def _train(
 ) -> Ensemble:
     arrays = write_training_arrays(folders.models / "training_arrays", problem, data)
     try:
-        return train_ensemble(
+        ensemble = train_ensemble(
             launch.config,
             problem,
             arrays,
@@ -273,6 +273,10 @@ def _train(
         )
     finally:
         arrays.remove()
+    if launch.config.trainer.ensemble:
+        for member, result in enumerate(ensemble.results):
+            launch.profiler.record(f"TrainingRound{round_}Ensemble{member}", result.seconds)
+    return ensemble
 
 
 def _log_inputs(

@@ -30,4 +30,5 @@ def key_compiled_kernels() -> None:
     overrides the folder, as anywhere.
     """
     if not os.environ.get("NUMBA_CACHE_DIR"):
-        numba.config.CACHE_DIR = str(cache_folder() / "kernels" / source_digest()[:16])
+        folder = cache_folder() / "kernels" / source_digest()[:16]
+        numba.config.CACHE_DIR = str(folder)  # type: ignore[attr-defined]

@@ -1,6 +1,12 @@
 """Point estimates: networks that turn maps into labels, their training and their predictions."""
 
-from mlpop.regression.checkpoint import PointModel, load_model, load_weights, save_model
+from mlpop.regression.checkpoint import (
+    PointModel,
+    check_weights,
+    load_model,
+    load_weights,
+    save_model,
+)
 from mlpop.regression.data import LabelScalingFor, MemorySet, PointSet, Selection, load_set
 from mlpop.regression.evaluation import Judge, apply
 from mlpop.regression.losses import LOSSES, Loss, build_loss, register_loss
@@ -42,6 +48,7 @@ __all__ = [
     "build_optimizer",
     "build_scheduler",
     "check_resolution",
+    "check_weights",
     "load_model",
     "load_set",
     "load_weights",

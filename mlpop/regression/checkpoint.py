@@ -175,12 +175,21 @@ def load_weights(network: nn.Module, weights: Mapping[str, Tensor], source: str)
     Raises:
         DataError: a layer is missing or has another shape; the message names all of them.
     """
+    check_weights(network, weights, source)
+    network.load_state_dict(dict(weights))
+
+
+def check_weights(network: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
+    """Refuse a network that weights do not fit; it may be on the meta device.
+
+    Raises:
+        DataError: a layer is missing or has another shape; the message names all of them.
+    """
     if problems := weight_problems(network, weights):
         raise DataError(
             f"{source}: the weights do not fit the network: {'; '.join(problems)}; "
             "arch and the resolution of the maps must be those of the training"
         )
-    network.load_state_dict(dict(weights))
 
 
 def weight_problems(network: nn.Module, weights: Mapping[str, Tensor]) -> list[str]:

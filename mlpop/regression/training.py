@@ -73,6 +73,7 @@ class State:
         best_distance: how far that value is from perfect.
         weights: of the network.
         best_weights: of the network after `best_epoch`; empty before there is one.
+        best_optimizer: state of the optimizer after `best_epoch`.
         optimizer: its state.
         scheduler: its state; empty without one.
         generator: state of the random generator.
@@ -84,6 +85,7 @@ class State:
     best_distance: float
     weights: dict[str, Tensor]
     best_weights: dict[str, Tensor]
+    best_optimizer: dict[str, Any]
     optimizer: dict[str, Any]
     scheduler: dict[str, Any]
     generator: Tensor
@@ -122,6 +124,7 @@ class Training:
         self.best_epoch = 0
         self.best_distance = math.inf
         self.best_weights: dict[str, Tensor] = {}
+        self.best_optimizer: dict[str, Any] = {}
         self.history: list[Epoch] = []
 
     @property
@@ -137,6 +140,7 @@ class Training:
             self.best_distance,
             _cpu(self.network.state_dict()),
             self.best_weights,
+            self.best_optimizer,
             _plain(self.optimizer.state_dict()),
             _plain(self.scheduler.state_dict()) if self.scheduler else {},
             self.generator.get_state(),
@@ -151,7 +155,8 @@ class Training:
             self.scheduler.load_state_dict(_plain(state.scheduler))
         self.generator.set_state(state.generator)
         self.epoch, self.best_epoch = state.epoch, state.best_epoch
-        self.best_distance, self.best_weights = state.best_distance, state.best_weights
+        self.best_distance = state.best_distance
+        self.best_weights, self.best_optimizer = state.best_weights, state.best_optimizer
         self.history = list(state.history)
 
     def run(self, on_epoch: Callable[[Epoch, bool], None] | None = None) -> Stopped:
@@ -175,6 +180,7 @@ class Training:
                 if improved:
                     self.best_epoch, self.best_distance = self.epoch, distance
                     self.best_weights = _cpu(self.network.state_dict())
+                    self.best_optimizer = _plain(self.optimizer.state_dict())
                 if on_epoch is not None:
                     on_epoch(record, improved)
         if self.best_weights:

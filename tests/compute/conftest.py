@@ -28,9 +28,10 @@ WITH_WORKERS = [name for name in MAKERS if name != "serial"]
 def _backends() -> Iterator[dict[str, Backend]]:
     # Dask's own handler would write to a stream that pytest has closed by then; and pytest puts
     # its handlers on loggers that do not propagate, where Dask would silence them.
-    logger = logging.getLogger("distributed")
-    logger.handlers.clear()
-    logger.propagate = True
+    for name in ("distributed", "bokeh"):
+        logger = logging.getLogger(name)
+        logger.handlers.clear()
+        logger.propagate = True
     started: dict[str, Backend] = {}
     yield started
     for backend in started.values():
@@ -52,4 +53,10 @@ def backend(request: pytest.FixtureRequest, _backends: dict[str, Backend]) -> Ba
 @pytest.fixture(params=WITH_WORKERS)
 def pool(request: pytest.FixtureRequest, _backends: dict[str, Backend]) -> Backend:
     """Every backend whose workers are processes that can die."""
+    return _get(_backends, request.param)
+
+
+@pytest.fixture(params=["processes-2", "dask-1"])
+def mortal(request: pytest.FixtureRequest, _backends: dict[str, Backend]) -> Backend:
+    """One backend of each kind with workers, for tests that end many of them."""
     return _get(_backends, request.param)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from mlpop.errors import SimulationFailed
 from mlpop.simulators.base import Simulation
 
-OK, FAILED, ERROR, NAN, SLEEP, KILL, HANG, LIMIT, SHAPE, KILL_ONCE = range(10)
+OK, FAILED, ERROR, NAN, SLEEP, KILL, HANG, LIMIT, SHAPE, KILL_ONCE, SPIN = range(11)
 
 
 class FakeSimulator:
@@ -40,10 +40,12 @@ class FakeSimulator:
         if mode == NAN:
             maps[1, 0, 0] = np.nan
         if mode == SLEEP:
+            time.sleep(60)
+        if mode == SPIN:
             try:
-                time.sleep(60)
+                _spin(60)
             except Exception:
-                time.sleep(60)
+                _spin(60)
         if mode == KILL or (mode == KILL_ONCE and len(note.read_text()) == 1):
             os.kill(os.getpid(), signal.SIGKILL)
         if mode == HANG:
@@ -54,6 +56,12 @@ class FakeSimulator:
         if mode == SHAPE:
             return Simulation(x=maps[:1], info=info)
         return Simulation(x=maps, info=info)
+
+
+def _spin(seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        sum(range(100))
 
 
 class KillsWhenBuilt:

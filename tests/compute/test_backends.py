@@ -56,9 +56,9 @@ def test_streams_in_order_of_completion(pool: Backend) -> None:
     started = time.monotonic()
     outcomes = pool.run(time.sleep, [1.0, 0.01, 0.01])
     first = next(outcomes)
-    assert first.index == 1
+    assert first.index != 0
     assert time.monotonic() - started < 0.9
-    assert [outcome.index for outcome in outcomes] == [2, 0]
+    assert [outcome.index for outcome in outcomes][-1] == 0
 
 
 def raise_for_odd(x: int) -> int:
@@ -184,7 +184,11 @@ def thread_counts(_: object) -> dict[str, Any]:
     return {
         "torch": torch.get_num_threads(),
         "numba": numba.get_num_threads(),
-        "blas": [pool["num_threads"] for pool in threadpoolctl.threadpool_info()],
+        "blas": [
+            pool["num_threads"]
+            for pool in threadpoolctl.threadpool_info()
+            if pool["user_api"] == "blas"
+        ],
     }
 
 

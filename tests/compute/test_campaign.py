@@ -147,31 +147,35 @@ def test_progress_counts_every_simulation_once(backend: Backend, campaign: Campa
 
 
 def test_a_slow_simulation_is_a_row(backend: Backend, campaign: Campaign) -> None:
-    theta = theta_of(fake.OK, fake.SLEEP, fake.OK)
-    if backend.name == "dask":
-        # A thread cannot be woken from a sleep; its worker is ended after the grace time.
-        theta = theta_of(fake.OK, fake.OK, fake.OK)
+    theta = theta_of(fake.OK, fake.SPIN, fake.OK)
     rows = rows_of(campaign.run(backend, theta, time_limit=0.5))
-    if backend.name == "dask":
-        assert [row.status for row in rows] == ["ok", "ok", "ok"]
-        return
     assert [row.status for row in rows] == ["ok", "timeout", "ok"]
     assert rows[1].message == "ran over its limit of 0.5 s"
+    assert 0.5 <= rows[1].seconds < 10
+    # It was interrupted, and not its process: nothing ran twice.
     assert [campaign.count(k) for k in range(3)] == [1, 1, 1]
 
 
-def test_a_hanging_simulation_is_a_row(pool: Backend, campaign: Campaign) -> None:
+def test_a_sleeping_simulation_is_woken(campaign: Campaign) -> None:
+    theta = theta_of(fake.OK, fake.SLEEP, fake.OK)
+    with ProcessesBackend(1) as backend:
+        rows = rows_of(campaign.run(backend, theta, time_limit=0.5))
+    assert [row.status for row in rows] == ["ok", "timeout", "ok"]
+    assert [campaign.count(k) for k in range(3)] == [1, 1, 1]
+
+
+def test_a_hanging_simulation_is_a_row(mortal: Backend, campaign: Campaign) -> None:
     theta = theta_of(fake.OK, fake.HANG, fake.OK)
-    rows = rows_of(campaign.run(pool, theta, time_limit=0.5, grace=0.5))
+    rows = rows_of(campaign.run(mortal, theta, time_limit=0.5, grace=0.5))
     assert [row.status for row in rows] == ["ok", "timeout", "ok"]
     assert rows[1].message == "ran over 0.5 s and could only be stopped with its process"
     assert [campaign.count(k) for k in range(3)] == [2, 1, 1]
     assert campaign.left_behind() == []
 
 
-def test_a_simulation_that_kills_its_worker_is_a_row(pool: Backend, campaign: Campaign) -> None:
+def test_a_simulation_that_kills_its_worker_is_a_row(mortal: Backend, campaign: Campaign) -> None:
     theta = theta_of(fake.OK, fake.KILL, fake.OK, fake.KILL_ONCE, fake.OK, fake.OK)
-    rows = rows_of(campaign.run(pool, theta, max_attempts=2))
+    rows = rows_of(campaign.run(mortal, theta, max_attempts=2))
     assert [row.status for row in rows] == ["ok", "failed", "ok", "ok", "ok", "ok"]
     assert rows[1].message == "the worker process died 2 times in it"
     assert (rows[1].attempts, rows[3].attempts) == (2, 2)

@@ -56,10 +56,10 @@ def kill_own_process(task: tuple[int, Path]) -> int:
 
 @pytest.mark.parametrize("max_attempts", [1, 3])
 def test_a_task_that_kills_every_worker_fails_and_the_pool_goes_on(
-    pool: Backend, tmp_path: Path, max_attempts: int
+    mortal: Backend, tmp_path: Path, max_attempts: int
 ) -> None:
     tasks = [(number, tmp_path) for number in range(4)]
-    outcomes = {o.index: o for o in pool.run(kill_own_process, tasks, max_attempts=max_attempts)}
+    outcomes = {o.index: o for o in mortal.run(kill_own_process, tasks, max_attempts=max_attempts)}
     bad = outcomes.pop(1)
     assert (bad.status, bad.lost, bad.attempts) == ("failed", True, max_attempts)
     times = {1: "once", 3: "3 times"}[max_attempts]
@@ -83,9 +83,9 @@ def hold_the_interpreter(seconds: float) -> None:
     ctypes.PyDLL(None).usleep(int(seconds * 1e6))
 
 
-def test_compiled_code_is_stopped_at_the_limit(pool: Backend) -> None:
+def test_compiled_code_is_stopped_at_the_limit(mortal: Backend) -> None:
     started = time.monotonic()
-    outcomes = {o.index: o for o in pool.run(hold_the_interpreter, [40.0, 0.0], time_limit=0.5)}
+    outcomes = {o.index: o for o in mortal.run(hold_the_interpreter, [40.0, 0.0], time_limit=0.5)}
     assert [outcomes[0].status, outcomes[1].status] == ["timeout", "ok"]
     assert time.monotonic() - started < 20
 

@@ -56,6 +56,17 @@ def test_repeated_names_add_up_also_after_a_resume(tmp_path: Path) -> None:
     assert len((tmp_path / "profile.log").read_text().splitlines()) == 4
 
 
+def test_times_measured_elsewhere_add_up_too(tmp_path: Path) -> None:
+    profiler = Profiler(tmp_path)
+    profiler.record("TrainingRound0Ensemble1", 1.5)
+    profiler.record("TrainingRound0Ensemble1", 2.0)
+    assert json.loads((tmp_path / "profile.json").read_text()) == {
+        "[TrainingRound0Ensemble1]": {"time": 3.5, "count": 2}
+    }
+    line = (tmp_path / "profile.log").read_text().splitlines()[0]
+    assert line == "<prof>[TrainingRound0Ensemble1] finished took 1.5000 [s]"
+
+
 def test_section_that_fails_is_timed_too(tmp_path: Path) -> None:
     profiler = Profiler(tmp_path, json_name="p.json", log_name="p.log", clock=ticks(0, 3))
     with pytest.raises(KeyboardInterrupt), profiler.section("A"):

@@ -1,0 +1,118 @@
+"""Resuming: which run goes on, whether it may, and what becomes of the run of `mlflow run`."""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mlpop.errors import ConfigError, TrackingError
+from mlpop.tracking import Node, Store, find, flatten, root_of, tree
+from mlpop.tracking.artifacts import fetched
+from mlpop.tracking.owner import is_alive
+from mlpop.tracking.store import translated
+
+LAST = "last"
+
+
+def unfinished_run(store: Store, kind: str, which: str, name: str | None = None) -> Node:
+    """Return the tree of the run to resume.
+
+    Args:
+        store: the tracking store.
+        kind: of the run at the top.
+        which: a run id, or `last` for the newest that is neither complete nor alive.
+        name: only runs of this name, for `last`.
+
+    Raises:
+        TrackingError: there is none, it is complete, it is of another kind, or a living process
+            works on it.
+    """
+    run_id = _last(store, kind, name) if which == LAST else root_of(store, which)
+    node = tree(store, run_id)
+    if node.kind != kind:
+        raise TrackingError(
+            f"--resume {which}: is a run of kind '{node.kind or 'unknown'}', not '{kind}'"
+        )
+    if node.status == "FINISHED":
+        raise TrackingError(f"--resume {which}: run '{node.name}' is complete")
+    if node.life == "alive":
+        raise TrackingError(
+            f"--resume {which}: process {node.tags.get('mlpop.pid', '?')} on "
+            f"{node.tags.get('mlpop.host', '?')} works on run '{node.name}'; end it first"
+        )
+    return node
+
+
+def recorded_json(store: Store, run_id: str, name: str) -> dict[str, Any]:
+    """Return a JSON artifact of a run.
+
+    Raises:
+        TrackingError: it is missing or broken.
+    """
+    with fetched(store.client, run_id, name) as path:
+        try:
+            return dict(json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError) as error:
+            raise TrackingError(f"artifact {name} of run {run_id}: {error}") from None
+
+
+def refuse_changes(
+    recorded: Mapping[str, Any],
+    now: Mapping[str, Any],
+    free: Sequence[str],
+    growing: Sequence[str] = (),
+) -> None:
+    """Refuse to resume with a configuration that would give other results.
+
+    Args:
+        recorded: the resolved configuration of the run.
+        now: that of this launch.
+        free: last parts of fields, or whole paths, that may differ: they do not change results.
+        growing: fields that may have become larger.
+
+    Raises:
+        ConfigError: naming every field that differs, and both values.
+    """
+    before, after = flatten(recorded), flatten(now)
+    lines = []
+    for field in sorted({*before, *after}):
+        old, new = before.get(field), after.get(field)
+        if old == new or field in free or field.rpartition(".")[2] in free:
+            continue
+        if field in growing and isinstance(old, int) and isinstance(new, int) and new > old:
+            continue
+        lines.append(f"{field}: {json.dumps(old)} in the run, {json.dumps(new)} now")
+    if lines:
+        raise ConfigError("--resume: the configuration has changed: " + "; ".join(lines))
+
+
+def note_attempt(store: Store, root: Node) -> None:
+    """Hang the run that `mlflow run` made for this launch under the run that is resumed."""
+    run_id = os.environ.pop("MLFLOW_RUN_ID", None)
+    if run_id is None or run_id == root.run_id:
+        return
+    number = int(root.tags.get("mlpop.attempt", "1")) + 1
+    tags = {
+        "mlflow.parentRunId": root.run_id,
+        "mlpop.kind": "attempt",
+        "mlpop.root": root.run_id,
+        "mlpop.attempt": str(number),
+    }
+    with translated(f"run {run_id}"):
+        store.client.update_run(run_id, name=f"attempt_{number:02d}")
+        for key, value in tags.items():
+            store.client.set_tag(run_id, key, value)
+
+
+def _last(store: Store, kind: str, name: str | None) -> str:
+    wanted = {"mlpop.kind": kind} | ({"mlpop.name": name} if name is not None else {})
+    runs = find(store, wanted)
+    for run in runs:
+        alive = run.info.status in ("RUNNING", "SCHEDULED") and is_alive(run.data.tags)
+        if run.info.status != "FINISHED" and not alive:
+            return str(run.info.run_id)
+    there = ", ".join(f"{run.info.run_id[:8]} {run.info.status}" for run in runs[:5]) or "none"
+    called = f" named '{name}'" if name is not None else ""
+    raise TrackingError(
+        f"--resume last: no unfinished {kind} run{called} in {store.safe_uri}; there are: {there}"
+    )

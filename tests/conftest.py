@@ -1,0 +1,121 @@
+"""What tests of whole experiments share: a tracking store, a cache, and tiny configurations."""
+
+import copy
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[1]
+MLFLOW_VARIABLES = ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME")
+Changes = Mapping[str, Any]
+
+
+def changed(document: Mapping[str, Any], changes: Changes) -> dict[str, Any]:
+    """Return a copy of `document` with every `dotted.path` of `changes` set."""
+    result = copy.deepcopy(dict(document))
+    for path, value in changes.items():
+        *parents, last = path.split(".")
+        block = result
+        for name in parents:
+            block = block.setdefault(name, {})
+        block[last] = value
+    return result
+
+
+@pytest.fixture(scope="session")
+def workplace(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Callable[[], AbstractContextManager[Path]]:
+    """Give a block the session's store, cache and working directory; its value is the folder."""
+    folder = tmp_path_factory.mktemp("workplace")
+
+    @contextmanager
+    def enter() -> Iterator[Path]:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder / 'mlflow.db'}")
+            patch.setenv("MLPOP_CACHE_DIR", str(folder / "cache"))
+            for name in MLFLOW_VARIABLES:
+                patch.delenv(name, raising=False)
+            patch.chdir(folder)
+            yield folder
+
+    return enter
+
+
+@pytest.fixture
+def at_work(workplace: Callable[[], AbstractContextManager[Path]]) -> Iterator[Path]:
+    """Run the test in the session's workplace."""
+    with workplace() as folder:
+        yield folder
+
+
+@pytest.fixture
+def process_environment(at_work: Path) -> dict[str, str]:
+    """Environment of a process that works in the same store and cache."""
+    paths = [str(REPOSITORY), str(REPOSITORY / "tests" / "integration")]
+    return os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
+
+
+@pytest.fixture(scope="session")
+def stars() -> dict[str, Any]:
+    """The smallest stellar database that gives surveys something to see."""
+    return {"seed": 42, "NS_number": 6000, "t_age_max": 3e7}
+
+
+@pytest.fixture(scope="session")
+def smoke(stars: dict[str, Any]) -> Callable[..., dict[str, Any]]:
+    """Values of a pulsar experiment: `experiments/smoke.json`, smaller still."""
+    document = json.loads((REPOSITORY / "experiments" / "smoke.json").read_text())
+    small = {
+        "dyn_data_loader.database": stars,
+        "simulator.args.population.birth_rate_max": 0.02,
+        "compute.simulations_per_task": 2,
+        "show_profiling": False,
+    }
+
+    def make(save_dir: Path, **changes: Any) -> dict[str, Any]:
+        dotted = {path.replace("__", "."): value for path, value in changes.items()}
+        return changed(document, small | {"trainer.save_dir": str(save_dir)} | dotted)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def vectors() -> Callable[..., dict[str, Any]]:
+    """Values of an experiment on vectors, whose posterior is known: one network, no maps."""
+    document = {
+        "name": "vectors",
+        "n_gpu": 0,
+        "n_processes": 1,
+        "set_manual_seed": True,
+        "manual_seed": 7,
+        "show_profiling": False,
+        "arch": None,
+        "density_estimator": {
+            "type": "mdn",
+            "args": {"hidden_features": 16, "num_components": 2},
+        },
+        "prior_ranges": {"labels": ["theta_1", "theta_2"], "low": [-1, -1], "high": [1, 1]},
+        "training_data_loader": {"simulate": True, "num_sim": 400},
+        "test_data_loader": {"testing": True, "simulate": True, "num_sim": 10},
+        "observed_sample": {"synthetic": {"theta": {"theta_1": 0.3, "theta_2": -0.4}}},
+        "simulator": {"type": "gaussian_linear", "args": {"dimension": 2, "noise": 0.2}},
+        "trainer": {
+            "batch_size": 20,
+            "lr": 5e-3,
+            "max_num_epochs": 15,
+            "num_posterior_samples": 2000,
+        },
+        "compute": {"simulations_per_task": 100},
+    }
+
+    def make(save_dir: Path, **changes: Any) -> dict[str, Any]:
+        dotted = {path.replace("__", "."): value for path, value in changes.items()}
+        return changed(document, {"trainer.save_dir": str(save_dir)} | dotted)
+
+    return make
