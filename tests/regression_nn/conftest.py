@@ -1,6 +1,6 @@
 """Small datasets of maps whose labels can be read off the maps, and configurations for them."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +23,7 @@ def blob_maps(theta: np.ndarray, shape: tuple[int, int] = (SIZE, SIZE)) -> np.nd
     u = (theta[:, 0] - 12) / 2
     v = (theta[:, 1] + 1.5) / 1.2
     h, w = np.meshgrid(np.linspace(0, 1, shape[0]), np.linspace(0, 1, shape[1]), indexing="ij")
-    spot = np.exp(
-        -((h - u[:, None, None]) ** 2 + (w - v[:, None, None]) ** 2) / (2 * 0.15**2)
-    )
+    spot = np.exp(-((h - u[:, None, None]) ** 2 + (w - v[:, None, None]) ** 2) / (2 * 0.15**2))
     return np.stack([spot, spot**2, 1 - spot], axis=1)
 
 
@@ -137,10 +135,10 @@ def point_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def tracked(point_store: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def tracked(point_store: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Run a test with that store."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{point_store / 'mlflow.db'}")
     for name in MLFLOW_VARIABLES:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(point_store)
-    yield point_store
+    return point_store
