@@ -51,7 +51,7 @@ class DynamicsConfig(StrictModel):
 
     galactic_model: GalacticModel = "gmM19"
     dyn_time_step: Positive | None = None
-    """Step of a plain leapfrog [yr]; null takes a sixth-order scheme with energy control."""
+    """Step of a plain leapfrog [yr]; null takes a fourth-order scheme with energy control."""
 
     sample_edm: bool = False
     """Births follow the electron density of the plane instead of spiral arms."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from mlpop.compute import Backend, Purpose, seed_sequence, torch_seed
@@ -85,6 +86,14 @@ def training_options(config: SbiConfig) -> TrainingOptions:
     )
 
 
+def training_device(n_gpu: int) -> str:
+    """Return the torch device to train on; asking for more GPUs than there are is a warning."""
+    there = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if n_gpu > there:
+        logger.warning("n_gpu is %d, this machine has %d: training on what there is", n_gpu, there)
+    return "cuda:0" if min(n_gpu, there) >= 1 else "cpu"
+
+
 def train_ensemble(
     config: SbiConfig,
     problem: LearningProblem,
@@ -117,6 +126,7 @@ def train_ensemble(
         spec=estimator_spec(config, problem, arrays.x_shape),
         options=training_options(config),
         data_digest=arrays.digest,
+        device=training_device(config.n_gpu),
     )
     names = [f"member_{j:02d}" for j in range(number)]
     results: dict[int, MemberResult] = {}

@@ -18,7 +18,12 @@ from mlpop.experiment.supply import SimulatorPlan
 from mlpop.maps.files import read_json_object
 from mlpop.maps.layout import OBSERVED_CSV, TRUTH_JSON
 from mlpop.maps.loading import load_observed
-from mlpop.maps.observed import check_made_alike, check_same_maps, write_synthetic_observed
+from mlpop.maps.observed import (
+    OBSERVED_LABELS,
+    check_made_alike,
+    check_same_maps,
+    write_synthetic_observed,
+)
 from mlpop.maps.shards import by_channel
 from mlpop.simulators import load
 
@@ -124,9 +129,9 @@ def _simulate(
     theta = np.array([truth[label] for label in plan.labels])
     simulation = simulator(theta, seed_sequence(root_seed, Purpose.OBSERVED, 0))
     logger.info("observed sample: a synthetic population of known truth %s", dict(truth))
-    return write_synthetic_observed(
-        folder, by_channel(simulation.x, plan.channels), truth, plan.generator
-    )
+    labels = plan.labels if plan.generator is None else OBSERVED_LABELS
+    maps = by_channel(simulation.x, plan.channels)
+    return write_synthetic_observed(folder, maps, truth, plan.generator, labels=labels)
 
 
 def _read_index(

@@ -32,9 +32,19 @@ from mlpop.experiment.supply import SimulatorPlan, SuppliedSet, given_set, set_k
 from mlpop.inference.posterior import EnsemblePosterior
 from mlpop.maps.loading import Dataset, load_dataset
 from mlpop.plots import population
+from mlpop.population.stars import StellarDatabase
 from mlpop.tracking import TrackedRun, open_run, round_note, save_figure
 
 logger = logging.getLogger(__name__)
+
+HEADLINE = (
+    "sim/failed_fraction",
+    "sim/seconds",
+    "val/best_loss",
+    "coverage/ece",
+    "coverage/ks",
+    "coverage/gain_nat",
+)
 
 
 @dataclass(frozen=True)
@@ -46,6 +56,7 @@ class Launch:
         root_seed: every random bit comes from it.
         backend: who simulates and trains.
         plan: what simulates; None where all data are given.
+        stars: the stellar database; None where nothing is simulated from one.
         tree: the documented folders.
         profiler: times.
         run: the experiment's run.
@@ -55,6 +66,7 @@ class Launch:
     root_seed: int
     backend: Backend
     plan: SimulatorPlan | None
+    stars: StellarDatabase | None
     tree: OutputTree
     profiler: Profiler
     run: TrackedRun
@@ -81,6 +93,15 @@ class RoundResult:
     coverage: CoverageReport | None
     numbers: Mapping[str, float]
     member_runs: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def headline(self) -> dict[str, float]:
+        """The few numbers by which experiments are compared."""
+        return {
+            name: value
+            for name, value in self.numbers.items()
+            if name in HEADLINE or name.endswith("/median")
+        }
 
 
 def run_round(launch: Launch, round_: int) -> RoundResult:
@@ -109,7 +130,8 @@ def run_round(launch: Launch, round_: int) -> RoundResult:
             root_seed=launch.root_seed,
             folder=folders.models / "observed_sample",
         )
-        _log_inputs(run, training, test, observed, len(data))
+        for logged in (launch.run, run):
+            _log_inputs(logged, training, test, observed, launch.stars, len(data))
 
         run.set_state("training")
         with launch.profiler.section(f"TrainingRound{round_}"):
@@ -139,6 +161,12 @@ def run_round(launch: Launch, round_: int) -> RoundResult:
                 )
         numbers = _numbers(training, ensemble, report, coverage)
         run.log_metrics(numbers, step=round_)
+        for logged in (launch.run, run):
+            logged.send_table(
+                "posterior_summary.json",
+                ("parameter", "median", "low_95", "high_95", "truth"),
+                [(e.label, e.median, e.low, e.high, e.truth) for e in report.estimates],
+            )
         _describe(run, launch, training, report, coverage, ensemble)
         run.commit(
             report.files
@@ -284,6 +312,7 @@ def _log_inputs(
     training: SuppliedSet,
     test: SuppliedSet | None,
     observed: ObservedSample,
+    stars: StellarDatabase | None,
     rows: int,
 ) -> None:
     run.log_dataset("training", training.digest, str(training.csv), "training", {"num_rows": rows})
@@ -291,6 +320,9 @@ def _log_inputs(
         profile = {"num_rows": test.num_simulations}
         run.log_dataset("test", test.digest, str(test.csv), "testing", profile)
     run.log_dataset("observed", observed.digest, str(observed.source), "observed")
+    if stars is not None:
+        profile = {"num_rows": len(stars)}
+        run.log_dataset("stars", stars.digest, str(stars.folder), "stellar database", profile)
 
 
 def _numbers(

@@ -133,7 +133,7 @@ def _run_rounds(
 ) -> list[RoundResult]:
     with ExitStack() as stack:
         with profiler.section("Initialization"):
-            plan = _plan(config, run)
+            plan, stars = _plan(config)
         starting = "InitializingDask" if config.enable_dask else "InitializingWorkers"
         with profiler.section(starting):
             backend = stack.enter_context(
@@ -145,30 +145,27 @@ def _run_rounds(
                 )
             )
         run.set_tags({"mlpop.backend": backend.name, "mlpop.workers": backend.workers})
-        launch = Launch(config, root_seed, backend, plan, tree, profiler, run)
+        launch = Launch(config, root_seed, backend, plan, stars, tree, profiler, run)
         rounds = []
         for round_ in range(config.trainer.num_rounds):
             result = run_round(launch, round_)
-            run.log_metrics(result.numbers, step=round_)
+            run.log_metrics(result.headline, step=round_)
             rounds.append(result)
         return rounds
 
 
-def _plan(config: SbiConfig, run: TrackedRun) -> SimulatorPlan | None:
+def _plan(config: SbiConfig) -> tuple[SimulatorPlan | None, StellarDatabase | None]:
     simulates = (
         config.training_data_loader.simulate
         or (config.test_data_loader.testing and config.test_data_loader.simulate)
         or config.observed_sample.synthetic is not None
     )
     if not simulates:
-        return None
+        return None, None
     labels = config.prior_ranges.labels
     stars = stars_for(config.simulator, labels, config.dyn_data_loader)
-    if isinstance(stars, StellarDatabase):
-        run.log_dataset(
-            "stars", stars.digest, str(stars.folder), "stellar database", {"num_rows": len(stars)}
-        )
-    return simulator_plan(config.simulator, labels, config.map_generator, stars)
+    plan = simulator_plan(config.simulator, labels, config.map_generator, stars)
+    return plan, stars if isinstance(stars, StellarDatabase) else None
 
 
 def _finish(config: SbiConfig, run: TrackedRun, rounds: list[RoundResult]) -> None:

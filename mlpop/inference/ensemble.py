@@ -166,6 +166,7 @@ def member_tasks(
     options: TrainingOptions,
     data_digest: str = "",
     start_from: Sequence[Path] | None = None,
+    device: str = "cpu",
 ) -> list[MemberTask]:
     """Return the tasks of an ensemble: same data, split and architecture, own seeds.
 
@@ -198,6 +199,7 @@ def member_tasks(
             *pair,
             data_digest,
             None if start is None else str(start),
+            device=device,
         )
         for folder, pair, start in zip(folders, seeds, starts, strict=True)
     ]

@@ -3,7 +3,7 @@
 import json
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -122,6 +122,17 @@ class TrackedRun:
             path = Path(folder, "value.json")
             path.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
             return self.send(path, name)
+
+    def send_table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        """Store a table that MLflow's evaluation view compares between runs, row by row.
+
+        Args:
+            name: of the artifact, ending in `.json`.
+            columns: their names; the first one says what a row is about.
+            rows: one value a column.
+        """
+        self.send_json(name, {"columns": list(columns), "data": [list(row) for row in rows]})
+        self.set_tags({"mlflow.loggedArtifacts": json.dumps([{"path": name, "type": "table"}])})
 
     def keep(self, name: str) -> Record:
         """Take an artifact that an earlier process sent into the manifest of this one."""

@@ -48,9 +48,7 @@ class Launch:
 
 
 @pytest.fixture
-def launch(
-    process_environment: dict[str, str], tmp_path: Path
-) -> Iterator[Callable[..., Launch]]:
+def launch(process_environment: dict[str, str], tmp_path: Path) -> Iterator[Callable[..., Launch]]:
     """Start `mlpop` with these arguments."""
     launches: list[Launch] = []
 
