@@ -254,6 +254,9 @@ def schema(kind: str | None) -> None:
 def main() -> None:
     """Run the command line; exit codes: 0 done, 2 bad input or failure, 130/143 interrupted."""
     show_on_terminal()
+    # as `python -m mlpop` does: a user's own simulator lies in the working directory
+    if "" not in sys.path:
+        sys.path.insert(0, "")
     try:
         cli(standalone_mode=False)
     except click.ClickException as error:

@@ -620,7 +620,7 @@ def test_sweep_without_a_seed_is_completed_with_the_seed_of_its_folder(
     folder = tmp_path / "set"
     values = {
         "name": "unseeded",
-        "simulator": {"type": "two_moons"},
+        "simulator": {"type": "gaussian_linear", "args": {"dimension": 2}},
         "sampling_type": "lhs",
         "sampling_size": 6,
         "parameters": {"theta_1": [-1, 1], "theta_2": [-1, 1]},
@@ -640,8 +640,9 @@ def test_sweep_without_a_seed_is_completed_with_the_seed_of_its_folder(
     assert other.code == 2
     assert other.err.startswith(f"Error: {folder}/parameter_sets.csv: the folder holds another")
     assert tree_of(folder) == before
-    other = mlpop("simulate", "-c", file, "--set", "simulator.args.radius=0.2")
+    other = mlpop("simulate", "-c", file, "--set", "simulator.args.noise=0.2")
     assert other.code == 2
+    assert "campaign.json: the folder holds the simulations of another campaign" in other.err
     assert dataset_digest(folder) == digest
 
 

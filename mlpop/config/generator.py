@@ -73,10 +73,6 @@ class GeneratorConfig(StrictModel):
     """Surveys to make maps of, and the table of detections behind each."""
     dtype: Literal["float32", "float64"] = "float64"
     """Number type of the stored arrays."""
-    workers: Count = 1
-    """Processes that make the maps of a set of simulations."""
-    min_success_fraction: float = Field(default=0.9, gt=0, le=1)
-    """Smallest fraction of usable simulations in a dataset."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -38,10 +38,7 @@ class SweepComputeConfig(ComputeConfig):
 
 
 class SimulateConfig(StrictModel):
-    """A set of simulations, and the dataset made of it.
-
-    `generator.min_success_fraction` decides how many of them may fail.
-    """
+    """A set of simulations, and the dataset made of it."""
 
     name: Name = "simulations"
     """Experiment name in the tracking store."""
@@ -58,6 +55,8 @@ class SimulateConfig(StrictModel):
     """Root seed; null: one is drawn, and logged."""
     save_dir: Folder
     """Folder of the dataset."""
+    min_success_fraction: float = Field(default=0.9, gt=0, le=1)
+    """Smallest fraction of usable simulations with which a dataset is made."""
     split: SplitConfig | None = None
     """null: no split."""
     compute: SweepComputeConfig = Field(default_factory=SweepComputeConfig)

@@ -3,6 +3,7 @@
 import importlib.metadata
 import shutil
 import tempfile
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +34,10 @@ def log_point_model(run: TrackedRun, path: Path) -> str:
     Raises:
         TrackingError: the store refuses or is away.
     """
-    import mlflow
+    with warnings.catch_warnings():
+        # MLflow warns of the type hints of its own classes
+        warnings.simplefilter("ignore")
+        import mlflow.pyfunc
     from mlflow.models import Model, ModelSignature
     from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 

@@ -77,7 +77,7 @@ def simulate_sets(config: SimulateConfig) -> SuppliedSet:
                     purpose=Purpose.SIMULATION_TRAINING,
                     round_=0,
                     compute=config.compute,
-                    min_success_fraction=config.generator.min_success_fraction,
+                    min_success_fraction=config.min_success_fraction,
                     title="simulations",
                 )
             if config.split is not None:

@@ -26,8 +26,6 @@ def test_defaults_are_the_documented_ones() -> None:
             "HTRU": "survey_HTRU_low_mid_results",
         },
         "dtype": "float64",
-        "workers": 1,
-        "min_success_fraction": 0.9,
     }
 
 
@@ -61,9 +59,6 @@ def test_json_round_trip() -> None:
         ({"flux_subsample": {"PKS": 3}}, "flux_subsample"),
         ({"surveys": {}}, "surveys"),
         ({"dtype": "float16"}, "dtype"),
-        ({"workers": 0}, "workers"),
-        ({"min_success_fraction": 0}, "min_success_fraction"),
-        ({"min_success_fraction": 1.1}, "min_success_fraction"),
         ({"resolution": 32}, "resolution"),
     ],
 )

@@ -36,7 +36,7 @@ def test_documented_defaults_N02_N03_N04_N07_N11_N12_N14():
     assert training.filter_labels == (15, 16)
     assert (training.args.batch_size, training.args.num_workers) == (8, 1)
     assert training.args.shuffle
-    assert not (training.args.normalize or training.args.standardize)
+    assert training.args.scaling == "none"
     assert config.optimizer.type == "Adam"
     assert config.optimizer.args == {"lr": 1e-5, "weight_decay": 0.0}
     assert (config.loss.type, config.metric.type) == ("LossMSE", "MetricAccuracyMSE")

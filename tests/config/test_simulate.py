@@ -26,7 +26,7 @@ def test_minimal_file_and_its_defaults() -> None:
     assert config.simulator.type == "pulsar"
     assert config.split is None
     assert (config.compute.n_processes, config.compute.enable_dask) == (4, False)
-    assert config.generator.min_success_fraction == 0.9
+    assert config.min_success_fraction == 0.9
     assert SimulateConfig.parse(GRID).parameters == {"h_c": (0.1, 1.0, 5.0)}
 
 

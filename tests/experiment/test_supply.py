@@ -17,7 +17,8 @@ from mlpop.experiment.supply import SuppliedSet, given_set, set_key, simulate_se
 
 LABELS = ("theta_1", "theta_2")
 THETA = np.linspace(-0.9, 0.9, 12).reshape(6, 2)
-PLAN = simulator_plan(SimulatorConfig(type="two_moons"), LABELS, GeneratorConfig(), None)
+GAUSSIAN = SimulatorConfig(type="gaussian_linear", args={"dimension": 2})
+PLAN = simulator_plan(GAUSSIAN, LABELS, GeneratorConfig(), None)
 
 
 def simulate(folder: Path) -> SuppliedSet:
@@ -39,18 +40,21 @@ def simulate(folder: Path) -> SuppliedSet:
 def test_a_launch_waits_for_another_in_the_same_folder(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    lock = FileLock(tmp_path / ".lock", thread_local=False)
-    lock.acquire()
     # what a shard looks like while the other launch writes it
     unfinished = tmp_path / "shards" / ".shard-00000.abc"
     unfinished.mkdir(parents=True)
     there: list[bool] = []
 
-    def release() -> None:
-        there.append(unfinished.is_dir())
-        lock.release()
+    locked = threading.Event()
 
-    threading.Timer(0.4, release).start()
+    def other() -> None:
+        with FileLock(tmp_path / ".lock"):
+            locked.set()
+            time.sleep(0.4)
+            there.append(unfinished.is_dir())
+
+    threading.Thread(target=other).start()
+    assert locked.wait(10)
     started = time.monotonic()
     with caplog.at_level("INFO", "mlpop.experiment.supply"):
         made = simulate(tmp_path)
@@ -72,7 +76,7 @@ def test_key_holds_all_that_decides_the_simulations() -> None:
     def key(theta=THETA, seed=1, purpose=Purpose.SIMULATION_TRAINING, round_=0, plan=PLAN):
         return set_key(plan, theta, seed, purpose, round_)
 
-    noisy = SimulatorConfig(type="two_moons", args={"radius": 0.2})
+    noisy = SimulatorConfig(type="gaussian_linear", args={"dimension": 2, "noise": 0.1})
     other = simulator_plan(noisy, LABELS, GeneratorConfig(), None)
     keys = [
         key(),

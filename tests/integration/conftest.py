@@ -22,7 +22,7 @@ class Launch:
     family: list[psutil.Process] = field(default_factory=list)
 
     def wait_for(self, condition: Callable[[], bool], what: str, seconds: float = 90) -> None:
-        """Wait until `condition` holds; fail with the output if it does not, or the process ends."""
+        """Wait until `condition` holds; fail if it does not, or the process ends."""
         deadline = time.monotonic() + seconds
         while not condition():
             ended = self.process.poll() is not None

@@ -140,7 +140,7 @@ def test_maps_must_be_made_like_those_of_the_training_set(
     generator = GeneratorConfig(resolution_ppdot=16)
     trained = training(tmp_path / "train", generator, make_catalogue)
     assert len(load_dataset(trained, filter_inputs=[9])) == 1
-    same = generator.model_copy(update={"workers": 3, "min_success_fraction": 0.5})
+    same = generator.model_copy(update={"dtype": "float32"})
     check_same_maps(write_observed(tmp_path / "a", catalogues, fluxes, same), trained)
     for field, value in [
         ("resolution_ppdot", 32),
