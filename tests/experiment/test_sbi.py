@@ -169,16 +169,27 @@ def test_root_run_can_be_compared(pulsars) -> None:
     assert run.data.params["cfg.members"] == "2"
     assert run.data.params["cfg.root_seed"] == "42"
     metrics = run.data.metrics
-    assert metrics["sim/count"] == 8
-    summary = pulsars.summary()["posterior"]
-    for label, values in summary.items():
-        for statistic in ("median", "low_95", "high_95"):
-            logged = metrics[f"posterior/{label}/{statistic}"]
-            assert logged == pytest.approx(values[statistic], rel=1e-5)
+    assert len(metrics) <= 15
+    assert metrics["sim/failed_fraction"] == 0
+    assert np.isfinite([metrics["val/best_loss"], metrics["coverage/ece"]]).all()
+    for label, values in pulsars.summary()["posterior"].items():
+        logged = metrics[f"posterior/{label}/median"]
+        assert logged == pytest.approx(values["median"], rel=1e-5)
     tags = run.data.tags
     assert tags["mlpop.calibration"] == "too few tests"
     assert tags["mlpop.save_dir"] == str(pulsars.models)
     assert tags["mlpop.log_dir"] == str(pulsars.logs)
+
+
+def test_round_has_all_numbers(pulsars) -> None:
+    (first,) = pulsars.tree.children
+    metrics = pulsars.store.client.get_run(first.run_id).data.metrics
+    assert metrics["sim/count"] == 8
+    assert metrics["coverage/tests"] == 4
+    for label, values in pulsars.summary()["posterior"].items():
+        for statistic in ("median", "low_95", "high_95"):
+            logged = metrics[f"posterior/{label}/{statistic}"]
+            assert logged == pytest.approx(values[statistic], rel=1e-5)
 
 
 def test_descriptions_tell_the_result(pulsars) -> None:
@@ -195,21 +206,34 @@ def test_descriptions_tell_the_result(pulsars) -> None:
     assert "Stopped by" in notes["member_00"]
 
 
-def test_datasets_are_inputs_of_the_round(pulsars) -> None:
+def test_datasets_are_inputs_of_round_and_experiment(pulsars) -> None:
     (first,) = pulsars.tree.children
-    inputs = pulsars.store.client.get_run(first.run_id).inputs.dataset_inputs
-    found = {}
-    for item in inputs:
-        (context,) = (tag.value for tag in item.tags if tag.key == "mlflow.data.context")
-        found[context] = json.loads(item.dataset.source)["digest"]
-        assert found[context].startswith(item.dataset.digest)
-    assert found == {
-        "training": dataset_digest(pulsars.dataset("training")),
-        "testing": dataset_digest(pulsars.dataset("test")),
-        "observed": pulsars.result.rounds[0].observed.digest,
-    }
-    root = pulsars.store.client.get_run(pulsars.result.run_id).inputs.dataset_inputs
-    assert [item.dataset.name for item in root] == ["stars"]
+    with_stars = pulsars.config.dyn_data_loader.database
+    for run_id in (first.run_id, pulsars.result.run_id):
+        found, rows = {}, {}
+        for item in pulsars.store.client.get_run(run_id).inputs.dataset_inputs:
+            (context,) = (tag.value for tag in item.tags if tag.key == "mlflow.data.context")
+            found[context] = json.loads(item.dataset.source)["digest"]
+            rows[context] = json.loads(item.dataset.profile or "{}").get("num_rows")
+            assert found[context].startswith(item.dataset.digest)
+        stars = found.pop("stellar database")
+        assert len(stars) == 64
+        assert found == {
+            "training": dataset_digest(pulsars.dataset("training")),
+            "testing": dataset_digest(pulsars.dataset("test")),
+            "observed": pulsars.result.rounds[0].observed.digest,
+        }
+        assert (rows["training"], rows["testing"]) == (8, 4)
+        assert rows["stellar database"] == with_stars.NS_number
+
+
+def test_posterior_table_compares_experiments(pulsars) -> None:
+    client = pulsars.store.client
+    artifacts = client.get_run(pulsars.result.run_id).info.artifact_uri
+    table = json.loads((Path(artifacts) / "posterior_summary.json").read_text())
+    assert table["columns"] == ["parameter", "median", "low_95", "high_95", "truth"]
+    summary = pulsars.summary()["posterior"]
+    assert table["data"] == [[label, *values.values()] for label, values in summary.items()]
 
 
 @pytest.mark.parametrize("name", ["pulsars", "gaussian"])
