@@ -4,7 +4,7 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -251,6 +251,14 @@ def schema(kind: str | None) -> None:
     click.echo(json.dumps(schemas(kind), indent=2))
 
 
+def _fail(message: str) -> NoReturn:
+    click.echo(f"Error: {message}", err=True)
+    from mlpop.tracking import tell_given_run
+
+    tell_given_run(message)
+    sys.exit(2)
+
+
 def main() -> None:
     """Run the command line; exit codes: 0 done, 2 bad input or failure, 130/143 interrupted."""
     show_on_terminal()
@@ -263,12 +271,10 @@ def main() -> None:
         error.show()
         sys.exit(2)
     except MlpopError as error:
-        click.echo(f"Error: {error}", err=True)
-        sys.exit(2)
+        _fail(str(error))
     except OSError as error:
         # a full disk, a folder that was taken away: the message names file and reason
-        click.echo(f"Error: {error}", err=True)
-        sys.exit(2)
+        _fail(str(error))
     except (KeyboardInterrupt, click.Abort):
         click.echo("Interrupted.", err=True)
         sys.exit(130)

@@ -441,6 +441,20 @@ BAD: dict[str, tuple[Callable[[Path], None], list[str], str]] = {
         ["trainer.save_dir={tmp}/statistics.json/out"],
         "trainer.save_dir: ",
     ),
+    "one row to train on": (
+        lambda tmp_path: write_dataset(tmp_path / "train", "dataset_full.csv", rows=1),
+        [],
+        "train/dataset_full.csv: training needs at least 2 simulations, found 1",
+    ),
+    "data root that takes no folder": (
+        nothing,
+        [
+            'training_data_loader={"simulate": true, "dataset_path": "/proc/mlpop"}',
+            'simulator={"type": "gaussian_linear", "args": {"dimension": 2}}',
+            "arch=null",
+        ],
+        "training_data_loader.dataset_path: '/proc/mlpop' cannot be written: /proc",
+    ),
     "save_dir that takes no folder": (
         nothing,
         ["trainer.save_dir=/proc/mlpop"],
@@ -784,6 +798,7 @@ def test_status(
         tmp_path / "output",
         test_data_loader__testing=False,
         training_data_loader__num_sim=40,
+        training_data_loader__dataset_path=str(tmp_path / "data_root"),
         trainer__max_num_epochs=1,
         show_profiling=True,
     )
@@ -792,6 +807,8 @@ def test_status(
     assert done.out == ""
     for part in ("root seed 7", "theta_1", "[TotalTraining] finished", "mlflow ui"):
         assert part in done.err
+    assert not (tmp_path / "output" / "data").exists()
+    assert len(list(tmp_path.glob("data_root/generated_dataset/round_0_*/dataset_full.csv"))) == 1
     table = mlpop("status").out.splitlines()
     assert len(table) == 2
     assert table[1].split()[:4] == ["vectors", "complete", "FINISHED", "ended"]
@@ -801,3 +818,31 @@ def test_status(
     wrong = mlpop("status", "f" * 32)
     assert (wrong.code, wrong.out) == (2, "")
     assert wrong.err.startswith("Error: ")
+
+
+def test_run_of_mlflow_run_learns_why_nothing_was_started(
+    mlpop: Callable[..., Ended], at_work: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    client = connect().client
+    given = client.create_run("0").info.run_id
+    monkeypatch.setenv("MLFLOW_RUN_ID", given)
+    assert mlpop("sbi", "-c", tmp_path / "gone.json").code == 2
+    tags = client.get_run(given).data.tags
+    assert tags["mlpop.error"] == f"{tmp_path}/gone.json: no such file"
+    assert tags["mlpop.state"] == "stopped"
+    client.set_terminated(given, "FAILED")
+
+
+def test_a_disk_that_fails_is_one_message(
+    mlpop: Callable[..., Ended],
+    tmp_path: Path,
+    smoke: Callable[..., Values],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def full(_: SbiConfig) -> None:
+        raise OSError(28, "No space left on device", "samples_posterior.pt")
+
+    monkeypatch.setattr("mlpop.experiment.sbi.run_experiment", full)
+    ended = mlpop("sbi", "-c", write(tmp_path / "smoke.json", smoke(tmp_path / "output")))
+    assert ended.code == 2
+    assert ended.err == "Error: [Errno 28] No space left on device: 'samples_posterior.pt'\n"

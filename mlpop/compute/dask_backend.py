@@ -38,11 +38,16 @@ from mlpop.errors import ComputeError
 # A worker that dies before its task starts (it was queued behind another) costs no attempt.
 FREE_RESTARTS = 10
 POLL_SECONDS = 1.0
+# A result that went with its worker would be made again, and be waited for, by Dask.
+FETCH_SECONDS = 30.0
 
 _OWN_CLUSTER = {
     # Attempts are counted by the driver, for every backend in the same way.
     "distributed.scheduler.allowed-failures": 0,
     "distributed.scheduler.worker-saturation": 1.0,
+    # Nannies restart their workers; after this time the cluster gives up the nanny of a worker
+    # that was once lost and happens to be away, for instance while it is restarted again.
+    "distributed.deploy.lost-worker-timeout": "365d",
     # Set in the worker alone: Dask's default sets them in the driver, where a torch that is
     # loaded later would keep to one thread.
     "distributed.nanny.pre-spawn-environ": {},
@@ -140,8 +145,9 @@ class DaskBackend:
         client = self._connected()
         # No task waits at a worker behind another, or both would go down with it.
         in_flight = max_in_flight or self.workers
-        run = _Run(client, self._own, dump(function, "the function"), tasks, on_event)
-        return run.outcomes(in_flight, time_limit, max_attempts, self._connect_timeout)
+        program = dump(function, "the function")
+        run = _Run(client, self._own, program, tasks, on_event, self._connect_timeout)
+        return run.outcomes(in_flight, time_limit, max_attempts)
 
     def _connected(self) -> Client:
         if self._client is None:
@@ -151,22 +157,22 @@ class DaskBackend:
     def _connect(self) -> Client:
         timeout = self._connect_timeout
         if self._own:
-            with dask.config.set(_OWN_CLUSTER):
-                security = Security.temporary()
-                cluster = LocalCluster(
-                    n_workers=self._wanted,
-                    threads_per_worker=1,
-                    processes=True,
-                    host="127.0.0.1",
-                    protocol="tls://",
-                    security=security,
-                    dashboard_address="127.0.0.1:0",
-                    memory_limit=self._worker_memory or "auto",
-                    # Lost workers are told by outcomes; Dask's log would tell them again.
-                    silence_logs=logging.CRITICAL,
-                )
-                self._resources.enter_context(cluster)
-                client = Client(cluster, security=security, set_as_default=False, timeout=timeout)
+            self._resources.enter_context(dask.config.set(_OWN_CLUSTER))
+            security = Security.temporary()
+            cluster = LocalCluster(
+                n_workers=self._wanted,
+                threads_per_worker=1,
+                processes=True,
+                host="127.0.0.1",
+                protocol="tls://",
+                security=security,
+                dashboard_address="127.0.0.1:0",
+                memory_limit=self._worker_memory or "auto",
+                # Lost workers are told by outcomes; Dask's log would tell them again.
+                silence_logs=logging.CRITICAL,
+            )
+            self._resources.enter_context(cluster)
+            client = Client(cluster, security=security, set_as_default=False, timeout=timeout)
         else:
             self._wait_for_scheduler_file()
             client = Client(
@@ -212,12 +218,15 @@ class _Run:
         program: bytes,
         tasks: Sequence[Any],
         on_event: OnEvent | None,
+        patience: float,
     ) -> None:
         self._client = client
         self._own = own_cluster
         self._program = program
         self._tasks = tasks
         self._on_event = on_event
+        self._patience = patience
+        self._deserted_since: float | None = None
         self._topic = f"mlpop-{uuid4().hex}"
         self._news: queue.SimpleQueue[tuple[str, int, int, Any]] = queue.SimpleQueue()
         self._flying: dict[int, _Attempt] = {}
@@ -225,13 +234,12 @@ class _Run:
         self._started = [0] * len(tasks)
 
     def outcomes(
-        self, in_flight: int, limit: float | None, max_attempts: int, patience: float
+        self, in_flight: int, limit: float | None, max_attempts: int
     ) -> Iterator[Outcome]:
         """Yield outcomes; at most `in_flight` tasks are with the scheduler at a time."""
         pending = deque(range(len(self._tasks)))
         finished: deque[Outcome] = deque()
         self._client.subscribe_topic(self._topic, self._hear)
-        last_news = time.monotonic()
         try:
             while pending or finished or self._flying:
                 while pending and len(self._flying) < in_flight:
@@ -251,11 +259,7 @@ class _Run:
                                 outcome.index, outcome.attempts, outcome.seconds, outcome.error
                             )
                         )
-                    last_news = time.monotonic()
                 finished.extend(self._stop_overdue(limit))
-                if time.monotonic() - last_news > patience:
-                    self._check_cluster()
-                    last_news = time.monotonic()
         finally:
             self._abandon()
 
@@ -288,11 +292,7 @@ class _Run:
         try:
             kind, index, number, payload = self._news.get(timeout=wait)
         except queue.Empty:
-            if self._client.status != "running":
-                raise ComputeError(
-                    "dask backend: the connection to the scheduler is lost; finished work is "
-                    "kept, start again to do the rest"
-                ) from None
+            self._check_cluster()
             return []
         attempt = self._flying.get(index)
         if attempt is None or number != self._submitted[index]:
@@ -317,8 +317,11 @@ class _Run:
                 "again to do the rest"
             )
         try:
-            outcome: Outcome = pickle.loads(attempt.future.result())
+            outcome: Outcome = pickle.loads(attempt.future.result(timeout=FETCH_SECONDS))
             return replace(outcome, attempts=count)
+        except TimeoutError:
+            reason = "its result went with its worker"
+            return Outcome(index, None, "failed", reason, count, attempt.seconds(), lost=True)
         except KilledWorker as error:
             reason = f"last on {error.last_worker.address}, perhaps out of memory"
             return Outcome(index, None, "failed", reason, count, attempt.seconds(), lost=True)
@@ -335,11 +338,20 @@ class _Run:
         if limit is None:
             return
         overdue = [i for i, attempt in self._flying.items() if attempt.seconds() > limit]
+        if not overdue:
+            return
+        known = self._client.scheduler_info(n_workers=-1)["workers"]
         for index in overdue:
-            attempt = self._flying.pop(index)
+            attempt = self._flying[index]
+            if attempt.where[0] not in known:
+                # Its worker has died, and the scheduler will start it again, or say so.
+                attempt.since = None
+                continue
+            seconds = attempt.seconds()
+            del self._flying[index]
             attempt.future.cancel()
             self._end_worker(attempt)
-            yield timeout_outcome(index, max(self._started[index], 1), attempt.seconds(), limit)
+            yield timeout_outcome(index, max(self._started[index], 1), seconds, limit)
 
     def _end_worker(self, attempt: _Attempt) -> None:
         """End the worker that runs `attempt`; its nanny starts a new one."""
@@ -351,10 +363,19 @@ class _Run:
             self._client.restart_workers([address], raise_for_error=False)
 
     def _check_cluster(self) -> None:
-        if not self._client.scheduler_info(n_workers=-1)["workers"]:
+        """Find out whether anybody is left who could send news."""
+        problem = ""
+        if self._client.status != "running":
+            problem = "the connection to the scheduler is lost"
+        elif self._client.scheduler_info(n_workers=-1)["workers"]:
+            self._deserted_since = None
+        elif self._deserted_since is None:
+            self._deserted_since = time.monotonic()
+        elif time.monotonic() - self._deserted_since > self._patience:
+            problem = f"the cluster has had no worker for {self._patience:g} s"
+        if problem:
             raise ComputeError(
-                "dask backend: the cluster has no worker left; finished work is kept, start "
-                "again to do the rest"
+                f"dask backend: {problem}; finished work is kept, start again to do the rest"
             )
 
     def _abandon(self) -> None:

@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from mlpop.config.census import with_census
 from mlpop.config.dynamics import DYNAMICS_LABELS
 from mlpop.config.generator import (
     FLUX_KIND,
@@ -117,6 +118,7 @@ def contradictions(config: SbiConfig) -> Iterator[Problem]:
     yield from _test_data(config)
     yield from _observed(config)
     yield from _database(config)
+    yield from _census(config)
     yield from _methods(config)
     yield from _resume(config)
 
@@ -303,6 +305,14 @@ def _database(config: SbiConfig) -> Iterator[Problem]:
                 f"simulator.args.population.birth_rate_max = {rate:g} per century (or lower "
                 f"that), found {data.database.NS_number}",
             )
+
+
+def _census(config: SbiConfig) -> Iterator[Problem]:
+    if config.simulator.type == "pulsar":
+        try:
+            with_census(config.generator, config.simulator.pulsar.population)
+        except ConfigError as error:
+            yield "generator.flux_subsample", str(error)
 
 
 def _methods(config: SbiConfig) -> Iterator[Problem]:

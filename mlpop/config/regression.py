@@ -231,10 +231,10 @@ class RegressionConfig(StrictModel):
     @model_validator(mode="after")
     def _check(self) -> Self:
         problems: list[tuple[str, str]] = []
-        for name in ("training", "validation", "test"):
-            loader: LoaderConfig | None = getattr(self, f"{name}_data_loader")
+        for name in ("training_data_loader", "validation_data_loader"):
+            loader: LoaderConfig | None = getattr(self, name)
             if loader is not None:
-                problems += _shape_problems(f"{name}_data_loader", loader, self.arch)
+                problems += shape_problems(name, loader, self.arch)
         if self.training_data_loader and self.validation_data_loader:
             problems += [
                 (f"validation_data_loader.{field}", message)
@@ -285,9 +285,19 @@ def from_json(text: str, source: str) -> RegressionConfig:
     return RegressionConfig.parse(json.loads(text), source)
 
 
-def _shape_problems(
+def shape_problems(
     path: str, loader: LoaderConfig, arch: PointArchConfig
 ) -> list[tuple[str, str]]:
+    """Compare the number of channels and labels of a loader with the network.
+
+    Args:
+        path: of the loader in the configuration.
+        loader: which columns it selects.
+        arch: the network.
+
+    Returns:
+        Pairs of a field's path and a message; empty if they fit.
+    """
     problems = []
     channels = arch.arguments().get("input_shape", (loader.channels,))[0]
     if loader.channels != channels:

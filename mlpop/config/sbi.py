@@ -7,6 +7,7 @@ from typing import Annotated, Any, Self
 from pydantic import AfterValidator, AliasChoices, Field, model_validator
 
 from mlpop.config.base import StrictModel
+from mlpop.config.census import with_census
 from mlpop.config.checks import contradictions, ppdot_resolution
 from mlpop.config.compute import ComputeConfig
 from mlpop.config.data import (
@@ -116,9 +117,16 @@ class SbiConfig(StrictModel):
 
     @property
     def map_generator(self) -> GeneratorConfig:
-        """The `generator` block with the resolution that `arch.args.input_shape` asks for."""
+        """The `generator` block with what other blocks say of it.
+
+        The resolution is the one that `arch.args.input_shape` asks for, the flux subsamples are
+        the population's `detected_meerkat_*`.
+        """
         resolution = ppdot_resolution(self)
-        return self.generator.model_copy(update={"resolution_ppdot": resolution})
+        generator = self.generator.model_copy(update={"resolution_ppdot": resolution})
+        if self.simulator.type != "pulsar":
+            return generator
+        return with_census(generator, self.simulator.pulsar.population)
 
     def resolved(self) -> dict[str, Any]:
         """Return every field as JSON values, defaults written out; parses to the same launch."""

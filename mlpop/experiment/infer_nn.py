@@ -9,7 +9,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from mlpop.config.regression import RegressionConfig, from_json, loader_differences
+from mlpop.config.regression import (
+    RegressionConfig,
+    from_json,
+    loader_differences,
+    shape_problems,
+)
 from mlpop.errors import ConfigError
 from mlpop.experiment.files import write_atomically
 from mlpop.experiment.folders import create_output_tree
@@ -134,11 +139,13 @@ def _check_trained(config: RegressionConfig, model: PointModel, path: Path) -> N
     trained = from_json(model.config, f"configuration in {path}")
     assert config.test_data_loader is not None
     assert trained.training_data_loader is not None
+    name = "test_data_loader"
     different = loader_differences(
         config.test_data_loader, trained.training_data_loader, f"the training of {path}"
     )
-    if different:
-        lines = (f"test_data_loader.{field}: {message}" for field, message in different)
-        raise ConfigError("; ".join(lines))
+    problems = [(f"{name}.{field}", message) for field, message in different]
+    problems += shape_problems(name, config.test_data_loader, config.arch)
+    if problems:
+        raise ConfigError("; ".join(f"{field}: {message}" for field, message in problems))
     if config.arch.type != model.arch:
         raise ConfigError(f"arch.type: is '{config.arch.type}', but {path} is a '{model.arch}'")

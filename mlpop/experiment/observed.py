@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlpop.compute import Purpose, seed_sequence
+from mlpop.config.generator import GeneratorConfig
 from mlpop.config.sbi import SbiConfig
 from mlpop.errors import DataError
 from mlpop.experiment.data import LearningProblem, check_shape
@@ -98,6 +99,7 @@ def check_observed(
     channels: tuple[str, ...],
     x_shape: tuple[int, ...] | None,
     training_csv: Path | None,
+    generator: GeneratorConfig | None,
 ) -> None:
     """Read a given observed sample before there is a training set, or a run.
 
@@ -106,6 +108,7 @@ def check_observed(
         channels: names of the maps of the training set.
         x_shape: shape of one x of the training set, where it is known.
         training_csv: the training set; None if it will be simulated.
+        generator: how its maps will be made then, if they are maps of pulsars.
 
     Raises:
         DataError, ConfigError: as `observed_sample`.
@@ -118,8 +121,8 @@ def check_observed(
         _read_index(config, csv, channels, x_shape)
         if training_csv is not None:
             check_same_maps(csv, training_csv)
-        elif config.simulator.type == "pulsar":
-            check_made_alike(csv, config.map_generator, "the simulated training set")
+        elif generator is not None:
+            check_made_alike(csv, generator, "the simulated training set")
 
 
 def _simulate(

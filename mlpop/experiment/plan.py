@@ -5,6 +5,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from mlpop.config.census import with_census
 from mlpop.config.data import DynamicalDataConfig
 from mlpop.config.dynamics import DYNAMICS_LABELS, DynamicsConfig
 from mlpop.config.generator import GeneratorConfig
@@ -45,6 +46,7 @@ def simulator_plan(
         args["database"] = str(stars.folder.resolve())
         content["stars"] = stars.digest
     if stars is not None:
+        generator = with_census(generator, simulator.pulsar.population)
         args["labels"] = list(labels)
         args["generator"] = content["generator"] = generator.model_dump(mode="json")
     block = {"type": simulator.type, "args": args}

@@ -42,13 +42,14 @@ def log_point_model(run: TrackedRun, path: Path) -> str:
     from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 
     estimator = PointEstimator.load(path)
-    example = np.zeros((1, *estimator.shape), dtype=np.float32)
+    shape = estimator.model.shape
+    example = np.zeros((1, *shape), dtype=np.float32)
     found = estimator(example)
     names = [PREDICTED + label for label in found.labels]
     if found.sigma is not None:
         names += [SIGMA + label for label in found.labels]
     signature = ModelSignature(
-        inputs=Schema([TensorSpec(np.dtype(np.float32), (-1, *estimator.shape))]),
+        inputs=Schema([TensorSpec(np.dtype(np.float32), (-1, *shape))]),
         outputs=Schema([ColSpec(DataType.double, name) for name in names]),
     )
     versions = [f"{name}=={importlib.metadata.version(name)}" for name in REQUIREMENTS]

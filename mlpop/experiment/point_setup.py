@@ -155,6 +155,7 @@ class Problem:
             loss_args=self.config.loss.args,
             labels=self.labels,
             channels=self.train.channels,
+            shape=self.train.shape,
             kind=KINDS[loader.type],
             input_scaling=input_scaling(loader),
             scaling=self.scaling,

@@ -27,25 +27,30 @@ def check_inputs(config: SbiConfig) -> None:
         DataError: a file is missing or broken.
     """
     check_writable(config.trainer.save_dir, "trainer.save_dir")
-    training = config.training_data_loader
+    training, test = config.training_data_loader, config.test_data_loader
+    for block, loader in (("training_data_loader", training), ("test_data_loader", test)):
+        if loader.simulate and loader.dataset_path is not None:
+            check_writable(loader.dataset_path, f"{block}.dataset_path")
     labels = config.prior_ranges.labels
-    channels: tuple[str, ...] = ()
+    plan = None
     if ExperimentFacts(config).simulates:
-        channels = check_plan(
-            config.simulator, labels, config.map_generator, config.dyn_data_loader
-        ).channels
+        plan = check_plan(config.simulator, labels, config.map_generator, config.dyn_data_loader)
     shape = None
     given = None
     if training.dataset_path_round_0 is None:
-        index = _simulated_index(channels, labels)
+        assert plan is not None
+        index = _simulated_index(plan.channels, labels)
         channels = index.select_channels(training.filter_inputs)
     else:
         given = dataset_csv(training.dataset_path_round_0)
         index = DatasetIndex.read(given)
         channels = index.select_channels(training.filter_inputs)
         shape = _check_set(config, index, channels)
+        if len(index) < 2:
+            raise DataError(
+                f"{index.path}: training needs at least 2 simulations, found {len(index)}"
+            )
         _check_labels(config, index)
-    test = config.test_data_loader
     if test.testing and test.dataset_path_round_0 is not None:
         test_index = DatasetIndex.read(dataset_csv(test.dataset_path_round_0))
         found = _check_set(config, test_index, test_index.select_channels(channels))
@@ -55,7 +60,7 @@ def check_inputs(config: SbiConfig) -> None:
                 f"{test_index.path}: holds maps of shape {list(found)}, the training set {given} "
                 f"of shape {list(shape)}"
             )
-    check_observed(config, channels, shape, given)
+    check_observed(config, channels, shape, given, None if plan is None else plan.generator)
 
 
 def _check_set(

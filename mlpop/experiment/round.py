@@ -16,7 +16,7 @@ from mlpop.experiment.data import (
     load_training_set,
     write_training_arrays,
 )
-from mlpop.experiment.folders import OutputTree, RoundFolders, dataset_csv
+from mlpop.experiment.folders import OutputTree, RoundFolders, dataset_csv, dataset_round
 from mlpop.experiment.judgement import (
     CoverageReport,
     PosteriorReport,
@@ -30,6 +30,7 @@ from mlpop.experiment.observed import ObservedSample, observed_sample
 from mlpop.experiment.profile import Profiler
 from mlpop.experiment.supply import SimulatorPlan, SuppliedSet, given_set, set_key, simulate_set
 from mlpop.inference.posterior import EnsemblePosterior
+from mlpop.maps.files import write_array
 from mlpop.maps.loading import Dataset, load_dataset
 from mlpop.plots import population
 from mlpop.population.stars import StellarDatabase
@@ -208,6 +209,7 @@ def _supply(
         round_,
         kind="training",
         given=config.training_data_loader.dataset_path_round_0,
+        root=config.training_data_loader.dataset_path,
         simulate=config.training_data_loader.simulate,
         count=config.training_data_loader.num_sim,
         theta_purpose=Purpose.PRIOR,
@@ -221,6 +223,7 @@ def _supply(
         round_,
         kind="test",
         given=config.test_data_loader.dataset_path_round_0,
+        root=config.test_data_loader.dataset_path,
         simulate=config.test_data_loader.simulate,
         count=config.test_data_loader.num_sim,
         theta_purpose=Purpose.TEST_THETA,
@@ -236,6 +239,7 @@ def _one_set(
     *,
     kind: str,
     given: Path | None,
+    root: Path | None,
     simulate: bool,
     count: int,
     theta_purpose: Purpose,
@@ -248,16 +252,12 @@ def _one_set(
     assert launch.plan is not None
     theta = prior_theta(config, count, seed_sequence(launch.root_seed, theta_purpose, round_))
     key = set_key(launch.plan, theta, launch.root_seed, purpose, round_)
-    folder = given or (
-        config.trainer.save_dir
-        / "data"
-        / f"{kind}_dataset"
-        / "generated_dataset"
-        / f"round_{round_}_{key[:12]}"
-    )
+    root = root or config.trainer.save_dir / "data" / f"{kind}_dataset"
+    folder = dataset_round(root, round_)
+    # launches that want other simulations get a folder of their own
+    folder = folder.with_name(f"{folder.name}_{key[:12]}")
     theta_file = folder / "theta.npy"
-    folder.mkdir(parents=True, exist_ok=True)
-    np.save(theta_file, theta, allow_pickle=False)
+    write_array(theta_file, theta)
     run.send(theta_file, f"{kind}/theta.npy")
     with launch.profiler.section(f"SimulatingRound{round_}{kind.capitalize()}"):
         return simulate_set(

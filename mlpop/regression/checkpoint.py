@@ -38,6 +38,7 @@ class PointModel:
         loss_args: its arguments.
         labels: D names.
         channels: C names of maps.
+        shape: (C, H, W) of the maps.
         kind: what the files of maps are.
         input_scaling: of every map by its own pixels.
         scaling: of the labels.
@@ -53,6 +54,7 @@ class PointModel:
     loss_args: Mapping[str, Any]
     labels: tuple[str, ...]
     channels: tuple[str, ...]
+    shape: tuple[int, ...]
     kind: Kind
     input_scaling: Mode
     scaling: LabelScaling
@@ -109,6 +111,7 @@ def save_model(
         "config": model.config,
         "labels": list(model.labels),
         "channels": list(model.channels),
+        "shape": list(model.shape),
         "kind": model.kind,
         "input_scaling": model.input_scaling,
         "scaling": model.scaling.to_dict(),
@@ -152,6 +155,7 @@ def load_model(path: Path) -> tuple[PointModel, State | None]:
             loss_args=json.loads(content["loss_args"]),
             labels=tuple(content["labels"]),
             channels=tuple(content["channels"]),
+            shape=tuple(content["shape"]),
             kind=content["kind"],
             input_scaling=content["input_scaling"],
             scaling=LabelScaling.from_dict(content["scaling"]),

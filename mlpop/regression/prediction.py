@@ -56,11 +56,6 @@ class PointEstimator:
         """Read a trained model from a `.pth` file."""
         return cls(load_model(path)[0], str(path))
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """(C, H, W) of the maps of one sample, as configured."""
-        return tuple(self.model.arch_args["input_shape"])
-
     def __call__(self, maps: NDArray) -> Predictions:
         """Return the estimates for maps (n, C, H, W) in the units of the dataset.
 
@@ -68,9 +63,9 @@ class PointEstimator:
             DataError: the maps have another shape than those of the training.
         """
         values = np.asarray(maps, dtype=np.float32)
-        if values.ndim != 4 or values.shape[1:] != self.shape:
+        if values.ndim != 4 or values.shape[1:] != self.model.shape:
             raise DataError(
-                f"expected maps of shape (n, {', '.join(map(str, self.shape))}) with the "
+                f"expected maps of shape (n, {', '.join(map(str, self.model.shape))}) with the "
                 f"channels {', '.join(self.model.channels)}, found {values.shape}"
             )
         x = torch.from_numpy(scale_inputs(values, self.model.input_scaling)).to(self._device)
@@ -120,14 +115,15 @@ def check_resolution(model: PointModel, shape: tuple[int, ...], source: Path) ->
     Raises:
         DataError: naming the layer that would have to change, and both shapes.
     """
-    trained = tuple(model.arch_args.get("input_shape", shape))
-    if shape == trained:
+    if shape == model.shape:
         return
-    with torch.device("meta"):
-        other = build(model.arch, {**model.arch_args, "input_shape": list(shape)})
-    problems = weight_problems(other, model.weights)
+    problems = []
+    if "input_shape" in model.arch_args:
+        with torch.device("meta"):
+            other = build(model.arch, {**model.arch_args, "input_shape": list(shape)})
+        problems = weight_problems(other, model.weights)
     raise DataError(
-        f"{source}: maps have shape {shape}, the model was trained on {trained}"
+        f"{source}: maps have shape {shape}, the model was trained on {model.shape}"
         + "".join(f"; {problem}" for problem in problems)
     )
 

@@ -8,12 +8,12 @@ import numpy as np
 from numpy.random import SeedSequence
 from numpy.typing import ArrayLike
 
+from mlpop.config.census import with_census
 from mlpop.config.dynamics import DYNAMICS_LABELS, DynamicsConfig
 from mlpop.config.generator import (
     FLUX_KIND,
     POPULATION_CHANNELS,
     SURVEY_CHANNELS,
-    SURVEYS,
     GeneratorConfig,
 )
 from mlpop.config.population import PopulationConfig
@@ -76,7 +76,7 @@ class PulsarSimulator:
         self._moving = self._check_labels()
         self._check_maps()
         self._check_stars()
-        self.generator = _with_census(self.generator, self.population)
+        self.generator = with_census(self.generator, self.population)
         if run_mode == "full":
             self.channels: tuple[str, ...] = (*POPULATION_CHANNELS, FLUX_KIND)
         else:
@@ -228,25 +228,3 @@ class PulsarSimulator:
 
 def _block(model: Any, values: Any, name: str) -> Any:
     return values if isinstance(values, model) else model.parse(values or {}, source=name)
-
-
-def _with_census(generator: GeneratorConfig, population: PopulationConfig) -> GeneratorConfig:
-    """Let the documented keys detected_meerkat_* set the flux maps' subsamples.
-
-    Raises:
-        ConfigError: the generator says something else.
-    """
-    prefix = "detected_meerkat_"
-    subsample = dict(generator.flux_subsample)
-    for survey in SURVEYS:
-        key = prefix + survey
-        if key not in population.model_fields_set:
-            continue
-        number = getattr(population, key)
-        if "flux_subsample" in generator.model_fields_set and subsample.get(survey) != number:
-            raise ConfigError(
-                f"population.{key} is {number}, but generator.flux_subsample.{survey} is "
-                f"{subsample.get(survey)}: give one of them"
-            )
-        subsample[survey] = number
-    return generator.model_copy(update={"flux_subsample": subsample})

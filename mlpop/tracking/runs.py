@@ -83,6 +83,24 @@ def open_run(
     _close(run, beat, None)
 
 
+def tell_given_run(message: str) -> None:
+    """Write why nothing was started into the run that `mlflow run` has made, if there is one.
+
+    A run that `open_run` took over says itself how it ended. A store that is away is no error:
+    the message is on the terminal too.
+    """
+    run_id = os.environ.get("MLFLOW_RUN_ID")
+    if not run_id:
+        return
+    try:
+        client = connect().client
+        with few_retries():
+            client.set_tag(run_id, "mlpop.error", message[:LONGEST_TAG])
+            client.set_tag(run_id, "mlpop.state", "stopped")
+    except Exception as error:
+        logger.debug("run %s does not know why it failed: %s", run_id, error)
+
+
 def status_of(error: BaseException | None) -> str:
     """Return the MLflow status of a run whose block ended with `error`."""
     if error is None:

@@ -142,3 +142,16 @@ def tracked(point_store: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(point_store)
     return point_store
+
+
+@pytest.fixture
+def light(tracked: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The same, without what takes seconds and is not looked at: figures, MLflow model, pip list.
+
+    `test_outputs_and_tracking` and others run with them.
+    """
+    for name in ("log_figures", "record_provenance"):
+        monkeypatch.setattr(f"mlpop.experiment.train_nn.{name}", lambda *args, **kwargs: None)
+    monkeypatch.setattr("mlpop.experiment.train_nn.log_point_model", lambda *args: "")
+    monkeypatch.setattr("mlpop.experiment.infer_nn.log_figures", lambda *args: None)
+    return tracked

@@ -40,6 +40,7 @@ def point_model(network=None, **changes):
         loss_args={},
         labels=LABELS,
         channels=("a", "b", "c"),
+        shape=(3, 12, 12),
         kind="array",
         input_scaling="standardize",
         scaling=LabelScaling("standardize", STATISTICS, LABELS),
@@ -128,7 +129,9 @@ def test_wrong_resolution_names_layer_and_shapes_N20():
     assert "layer fc1.weight has shape (64, 12544) in the trained model" in message
     assert "(64, 26880) in the network" in message
     model = point_model(
-        ModelConv((3, 64, 64), 2), arch_args={"input_shape": [3, 64, 64], "num_parameters": 2}
+        ModelConv((3, 64, 64), 2),
+        arch_args={"input_shape": [3, 64, 64], "num_parameters": 2},
+        shape=(3, 64, 64),
     )
     with pytest.raises(DataError, match=r"maps have shape \(3, 64, 128\).*fc1.weight.*26880"):
         check_resolution(model, (3, 64, 128), "test.csv")

@@ -1,7 +1,6 @@
 """Whole trainings: outputs, trials, convergence, tracking, inference, determinism."""
 
 import csv
-import dataclasses
 import hashlib
 import json
 import logging
@@ -23,6 +22,7 @@ from mlpop.tracking import connect, tree
 from .conftest import LABELS, SIZE, blob_maps, draw_theta, write_dataset
 
 pytestmark = pytest.mark.usefixtures("tracked")
+light = pytest.mark.usefixtures("light")
 
 
 def files(folder: Path) -> set[str]:
@@ -126,6 +126,7 @@ def digest_of(folder: Path, names) -> dict[str, str]:
     return {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in names}
 
 
+@light
 def test_same_seed_same_files_F2(configuration):
     first = train_nn(configuration(trials=1))
     second = train_nn(configuration(trials=1))
@@ -138,6 +139,7 @@ def test_same_seed_same_files_F2(configuration):
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
+@light
 def test_streamed_training_has_the_bits_of_one_in_memory(configuration):
     memory = train_nn(configuration(trials=1))
     streamed = train_nn(
@@ -151,6 +153,7 @@ def test_streamed_training_has_the_bits_of_one_in_memory(configuration):
     assert digest_of(memory.logs, names) == digest_of(streamed.logs, names)
 
 
+@light
 def test_stops_at_the_first_converged_trial_N03(configuration):
     loose = {f"{LABELS[0]}_threshold": 1e6, LABELS[1]: 1e6}
     result = train_nn(configuration(convergence=loose, trials=5))
@@ -163,6 +166,7 @@ def test_stops_at_the_first_converged_trial_N03(configuration):
     ] == pytest.approx(listed[0]["losses"][LABELS[0]])
 
 
+@light
 def test_best_trial_is_kept_when_none_converges_N03(configuration, caplog):
     with caplog.at_level(logging.WARNING, logger="mlpop"):
         logging.getLogger("mlpop").propagate = True
@@ -177,6 +181,7 @@ def trial(number, monitor, *, converged=False, failed=False):
     return TrialResult(number, monitor, monitor, {}, converged, failed, 1, 1, "epochs", 1.0)
 
 
+@light
 def test_choice_of_the_trial_N03():
     a, b, bad = trial(1, 3.0), trial(2, 1.0), trial(3, 0.1, failed=True)
     assert choose([a, b, bad]) is b
@@ -186,6 +191,7 @@ def test_choice_of_the_trial_N03():
         choose([bad])
 
 
+@light
 def test_convergence_is_strict_F6_N03(configuration):
     once = train_nn(configuration(trials=1, convergence={}))
     losses = once.chosen.losses
@@ -196,6 +202,7 @@ def test_convergence_is_strict_F6_N03(configuration):
     assert train_nn(configuration(trials=1, convergence=above)).chosen.converged
 
 
+@light
 def test_thresholds_D10(caplog):
     logging.getLogger("mlpop").propagate = True
     with caplog.at_level(logging.WARNING, logger="mlpop"):
@@ -206,6 +213,7 @@ def test_thresholds_D10(caplog):
         convergence_thresholds({"a_threshold": 1.0, "a": 2.0}, "ab")
 
 
+@light
 def test_nan_trial_is_failed_and_never_converged_N03_C2(configuration):
     with pytest.raises(TrainingError, match="all 2 trials failed"):
         train_nn(
@@ -262,6 +270,7 @@ def test_gaussian_loss_writes_sigma_A4(configuration):
     assert (found.predictions.sigma > 0).all()
 
 
+@light
 def test_classes_are_trained_and_predicted_D3(data, configuration):
     from mlpop.maps.files import write_csv
 
@@ -287,6 +296,7 @@ def test_classes_are_trained_and_predicted_D3(data, configuration):
     assert set(found.predictions.predicted.ravel()) == {0.0, 1.0}
 
 
+@light
 @pytest.mark.parametrize("optional", ["validation_data_loader", "convergence"])
 def test_optional_blocks_may_be_missing_N10_N13_C6(configuration, optional):
     result = train_nn(configuration(trials=1, **{optional: ...}))
@@ -294,6 +304,7 @@ def test_optional_blocks_may_be_missing_N10_N13_C6(configuration, optional):
     assert (result.logs / "valid_results.json").is_file() == (optional == "convergence")
 
 
+@light
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
@@ -339,6 +350,7 @@ def test_nothing_is_written_when_the_configuration_is_wrong_N01_N06_N11_N12_N20(
     assert not config.trainer.save_dir.exists()
 
 
+@light
 def test_more_gpus_than_there_are_is_a_warning_N02(caplog, monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     logging.getLogger("mlpop").propagate = True
@@ -350,6 +362,7 @@ def test_more_gpus_than_there_are_is_a_warning_N02(caplog, monkeypatch):
     assert device_for(0) == torch.device("cpu")
 
 
+@light
 def test_inference_N17_N18_N19_N21_F9(trained, data, tmp_path):
     config, result = trained
     model = result.models / "best_model.pth"
@@ -376,12 +389,14 @@ def test_inference_N17_N18_N19_N21_F9(trained, data, tmp_path):
         infer_nn(config, tmp_path / "none.pth")
 
 
+@light
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
         ({"filter_inputs": [0, 2, 1]}, ConfigError, "args.filter_inputs: must be as in the train"),
         ({"filter_labels": [4, 3]}, ConfigError, "args.filter_labels: must be as in the training"),
         ({"standardize": False}, ConfigError, "args.standardize: must be as in the training"),
+        ({"filter_inputs": [0, 1]}, ConfigError, r"one entry a channel of .*input_shape \(3\)"),
     ],
 )
 def test_test_loader_must_fit_the_training_N17(configuration, changes, error, message):
@@ -392,6 +407,7 @@ def test_test_loader_must_fit_the_training_N17(configuration, changes, error, me
         infer_nn(config, result.models / "best_model.pth")
 
 
+@light
 def test_wrong_resolution_at_inference_N20(configuration, tmp_path):
     result = train_nn(configuration(trials=1, trainer__epochs=1))
     model = result.models / "best_model.pth"
@@ -407,6 +423,7 @@ def test_wrong_resolution_at_inference_N20(configuration, tmp_path):
         infer_nn(configuration(**blocks, arch__type="ModelLinear"), model)
 
 
+@light
 def test_trained_model_continues_or_starts_N15(configuration):
     whole = train_nn(configuration(trials=1, trainer__epochs=4))
     short = train_nn(configuration(trials=1, trainer__epochs=2))
@@ -427,6 +444,7 @@ def test_trained_model_continues_or_starts_N15(configuration):
         train_nn(other, trained_model=best)
 
 
+@light
 def test_tutorial_07_D1(configuration, data):
     """Train, read the JSON files, count epochs, run inference, compare with the truth."""
     config = configuration(trials=1, trainer__epochs=40, trainer__early_stop=30)
@@ -441,9 +459,3 @@ def test_tutorial_07_D1(configuration, data):
     for label in LABELS:
         residual = table[f"predicted:{label}"] - table[f"target:{label}"]
         assert np.sqrt(np.mean(residual**2)) < 0.4 * np.std(table[f"target:{label}"])
-
-
-def test_result_is_a_value(trained):
-    _, result = trained
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        result.run_id = "x"

@@ -1,0 +1,82 @@
+"""A Dask scheduler that somebody else runs: what is promised holds there too."""
+
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+import cloudpickle
+import pytest
+from distributed import LocalCluster
+
+from mlpop.compute.base import Event
+from mlpop.compute.dask_backend import DaskBackend
+from mlpop.errors import ComputeError
+
+cloudpickle.register_pickle_by_value(sys.modules[__name__])
+
+
+@pytest.fixture(params=[2])
+def cluster(request: pytest.FixtureRequest, _backends: object) -> Iterator[LocalCluster]:
+    with LocalCluster(
+        n_workers=request.param,
+        threads_per_worker=1,
+        host="127.0.0.1",
+        dashboard_address="127.0.0.1:0",
+        silence_logs=logging.CRITICAL,
+    ) as cluster:
+        yield cluster
+
+
+def work(task: str, emit: Callable[[Event], None]) -> str:
+    emit({"task": task})
+    if task == "die":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if task == "sleep":
+        time.sleep(60)
+    return task
+
+
+def test_values_deaths_and_limits(cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", cluster.scheduler_address)
+    heard: list[tuple[int, str]] = []
+    tasks = ["a", "die", "b", "sleep", "c"]
+    with DaskBackend() as backend:
+        assert backend.workers == 2
+        outcomes = {
+            outcome.index: outcome
+            for outcome in backend.run(
+                work,
+                tasks,
+                on_event=lambda index, event: heard.append((index, event["task"])),
+                time_limit=3.0,
+                max_attempts=2,
+            )
+        }
+    assert [outcomes[k].status for k in range(5)] == ["ok", "failed", "ok", "timeout", "ok"]
+    assert outcomes[1].lost
+    # The scheduler has its own idea of attempts, and ours is the least it can be asked for.
+    assert outcomes[1].attempts >= 2
+    assert {(0, "a"), (2, "b"), (3, "sleep"), (4, "c")} <= set(heard)
+    assert cluster.scheduler_info["workers"], "the cluster of somebody else is left running"
+
+
+def test_a_scheduler_that_goes_away_is_told(cluster: LocalCluster) -> None:
+    with DaskBackend(address=cluster.scheduler_address, connect_timeout=2.0) as backend:
+        outcomes = backend.run(time.sleep, [0.01, 60.0])
+        assert next(outcomes).status == "ok"
+        cluster.close()
+        with pytest.raises(ComputeError, match="finished work is kept"):
+            next(outcomes)
+
+
+@pytest.mark.parametrize("cluster", [1], indirect=True)
+def test_a_cluster_without_workers_is_told(cluster: LocalCluster) -> None:
+    with DaskBackend(address=cluster.scheduler_address, connect_timeout=1.5) as backend:
+        outcomes = backend.run(time.sleep, [0.01, 60.0])
+        assert next(outcomes).status == "ok"
+        cluster.scale(0)
+        with pytest.raises(ComputeError, match=r"no worker for 1\.5 s"):
+            next(outcomes)
