@@ -13,6 +13,7 @@ LEAVES = {"config", "errors"}
 LAYERS = (
     {"__main__"},
     {"cli"},
+    {"flags"},
     {"experiment", "study"},
     {"tracking", "compute", "inference", "regression", "plots"},
     {"simulators"},

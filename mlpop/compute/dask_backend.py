@@ -10,6 +10,7 @@ import pickle
 import queue
 import signal
 import time
+from asyncio import CancelledError
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
@@ -112,8 +113,10 @@ class DaskBackend:
         try:
             with sigint_blocked(), environment_of_workers():
                 self._client = self._connect()
-        except (OSError, TimeoutError, ValueError, RuntimeError) as error:
+        except BaseException as error:
             self._resources.close()
+            if not isinstance(error, OSError | ValueError | RuntimeError):
+                raise
             where = self._address or self._scheduler_file or "a cluster on this machine"
             raise ComputeError(
                 f"dask backend: no connection to {where}: {describe(error)}"
@@ -298,24 +301,22 @@ class _Run:
         if attempt is None or number != self._submitted[index]:
             return []
         if kind == "start":
-            attempt.since = time.monotonic()
-            attempt.where = pickle.loads(payload)
-            self._started[index] += 1
+            self._note_start(index, attempt, payload)
         elif kind == "event" and self._on_event is not None:
             self._on_event(index, pickle.loads(payload))
         elif kind == "end":
             return [self._take(index, attempt)]
         return []
 
+    def _note_start(self, index: int, attempt: _Attempt, payload: bytes) -> None:
+        attempt.since = time.monotonic()
+        attempt.where = pickle.loads(payload)
+        self._started[index] += 1
+
     def _take(self, index: int, attempt: _Attempt) -> Outcome:
         """Fetch the outcome of an attempt that has ended."""
         del self._flying[index]
         count = max(self._started[index], 1)
-        if attempt.future.status == "cancelled":
-            raise ComputeError(
-                "dask backend: the scheduler has dropped a task; finished work is kept, start "
-                "again to do the rest"
-            )
         try:
             outcome: Outcome = pickle.loads(attempt.future.result(timeout=FETCH_SECONDS))
             return replace(outcome, attempts=count)
@@ -325,6 +326,11 @@ class _Run:
         except KilledWorker as error:
             reason = f"last on {error.last_worker.address}, perhaps out of memory"
             return Outcome(index, None, "failed", reason, count, attempt.seconds(), lost=True)
+        except CancelledError:
+            raise ComputeError(
+                "dask backend: the scheduler has dropped a task; finished work is kept, start "
+                "again to do the rest"
+            ) from None
         except Exception as error:
             return Outcome(index, None, "failed", describe(error), count, attempt.seconds())
         finally:
@@ -380,6 +386,11 @@ class _Run:
 
     def _abandon(self) -> None:
         """Forget what is still flying; in an own cluster, end the workers that run it."""
+        while not self._news.empty():
+            kind, index, number, payload = self._news.get()
+            attempt = self._flying.get(index)
+            if kind == "start" and attempt is not None and number == self._submitted[index]:
+                self._note_start(index, attempt, payload)
         flying, self._flying = list(self._flying.values()), {}
         if self._client.status != "running":
             return

@@ -1,6 +1,7 @@
 """One task of a campaign, in a worker: simulate a group of parameter sets, write their shard."""
 
 import json
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -211,9 +212,10 @@ def _json_safe(info: Mapping[str, Any]) -> dict[str, Any]:
 
 def _alone_in_process() -> bool:
     """False in a Dask worker with several threads: the hard limit would end its neighbours."""
+    distributed = sys.modules.get("distributed")
+    if distributed is None:
+        return True
     try:
-        from distributed import get_worker
-
-        return bool(get_worker().state.nthreads == 1)
-    except (ImportError, ValueError):
+        return bool(distributed.get_worker().state.nthreads == 1)
+    except ValueError:
         return True

@@ -7,15 +7,18 @@ from mlpop.config.base import StrictModel
 from mlpop.config.dynamics import DynamicsConfig
 from mlpop.config.messages import one_of
 from mlpop.config.observe import ObserveConfig
+from mlpop.config.regression import RegressionConfig
 from mlpop.config.sbi import SbiConfig
 from mlpop.config.simulate import SimulateConfig
 from mlpop.errors import ConfigError
 
 KINDS: Mapping[str, type[StrictModel]] = {
     "dynamics": DynamicsConfig,
+    "infer_nn": RegressionConfig,
     "observe": ObserveConfig,
     "sbi": SbiConfig,
     "simulate": SimulateConfig,
+    "train_nn": RegressionConfig,
 }
 
 

@@ -5,10 +5,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
-from mlpop.compute import Backend, Purpose, seed_sequence
 from mlpop.config.sbi import SbiConfig
 from mlpop.experiment.data import (
     LearningProblem,
@@ -16,7 +12,7 @@ from mlpop.experiment.data import (
     load_training_set,
     write_training_arrays,
 )
-from mlpop.experiment.folders import OutputTree, RoundFolders, dataset_csv, dataset_round
+from mlpop.experiment.folders import RoundFolders
 from mlpop.experiment.judgement import (
     CoverageReport,
     PosteriorReport,
@@ -25,13 +21,13 @@ from mlpop.experiment.judgement import (
     measure_coverage,
     sample_observed,
 )
+from mlpop.experiment.launch import Launch
 from mlpop.experiment.members import Ensemble, train_ensemble
 from mlpop.experiment.observed import ObservedSample, observed_sample
-from mlpop.experiment.profile import Profiler
-from mlpop.experiment.supply import SimulatorPlan, SuppliedSet, given_set, set_key, simulate_set
+from mlpop.experiment.round_data import dataset_files, load_test_set, supply
+from mlpop.experiment.supply import SuppliedSet
 from mlpop.inference.posterior import EnsemblePosterior
-from mlpop.maps.files import write_array
-from mlpop.maps.loading import Dataset, load_dataset
+from mlpop.maps.loading import Dataset
 from mlpop.plots import population
 from mlpop.population.stars import StellarDatabase
 from mlpop.tracking import TrackedRun, open_run, round_note, save_figure
@@ -46,31 +42,6 @@ HEADLINE = (
     "coverage/ks",
     "coverage/gain_nat",
 )
-
-
-@dataclass(frozen=True)
-class Launch:
-    """What all steps of a launch share.
-
-    Attributes:
-        config: the experiment.
-        root_seed: every random bit comes from it.
-        backend: who simulates and trains.
-        plan: what simulates; None where all data are given.
-        stars: the stellar database; None where nothing is simulated from one.
-        tree: the documented folders.
-        profiler: times.
-        run: the experiment's run.
-    """
-
-    config: SbiConfig
-    root_seed: int
-    backend: Backend
-    plan: SimulatorPlan | None
-    stars: StellarDatabase | None
-    tree: OutputTree
-    profiler: Profiler
-    run: TrackedRun
 
 
 @dataclass(frozen=True)
@@ -119,7 +90,7 @@ def run_round(launch: Launch, round_: int) -> RoundResult:
             "round", f"round_{round_:02d}", launch.run.run_id, tags=tags, store=launch.run.store
         ) as run,
     ):
-        training, test = _supply(launch, round_, run)
+        training, test = supply(launch, round_, run)
         data = load_training_set(launch.config, training.csv)
         problem = learning_problem(launch.config, data, _statistics(launch.config, training))
         observed = observed_sample(
@@ -173,105 +144,11 @@ def run_round(launch: Launch, round_: int) -> RoundResult:
             report.files
             | (coverage.files if coverage else {})
             | _observed_figure(observed, folders, launch.config)
-            | _dataset_files("training", training)
-            | (_dataset_files("test", test) if test else {})
+            | dataset_files("training", training)
+            | (dataset_files("test", test) if test else {})
         )
         return RoundResult(
             run.run_id, posterior, observed, report, coverage, numbers, ensemble.run_ids
-        )
-
-
-def load_test_set(csv: Path, problem: LearningProblem) -> Dataset:
-    """Load the maps and labels of the training set from a test set.
-
-    Raises:
-        DataError: the file lacks a label or a channel, or is broken.
-    """
-    return load_dataset(csv, filter_inputs=problem.channels, filter_labels=problem.prior.labels)
-
-
-def prior_theta(
-    config: SbiConfig, count: int, seed: np.random.SeedSequence
-) -> NDArray[np.float64]:
-    """Draw theta (count, D) from the prior, physical units."""
-    low, high = np.array(config.prior_ranges.low), np.array(config.prior_ranges.high)
-    unit = np.random.default_rng(seed).random((count, len(low)))
-    return low + unit * (high - low)
-
-
-def _supply(
-    launch: Launch, round_: int, run: TrackedRun
-) -> tuple[SuppliedSet, SuppliedSet | None]:
-    config = launch.config
-    training = _one_set(
-        launch,
-        run,
-        round_,
-        kind="training",
-        given=config.training_data_loader.dataset_path_round_0,
-        root=config.training_data_loader.dataset_path,
-        simulate=config.training_data_loader.simulate,
-        count=config.training_data_loader.num_sim,
-        theta_purpose=Purpose.PRIOR,
-        purpose=Purpose.SIMULATION_TRAINING,
-    )
-    if not config.test_data_loader.testing:
-        return training, None
-    test = _one_set(
-        launch,
-        run,
-        round_,
-        kind="test",
-        given=config.test_data_loader.dataset_path_round_0,
-        root=config.test_data_loader.dataset_path,
-        simulate=config.test_data_loader.simulate,
-        count=config.test_data_loader.num_sim,
-        theta_purpose=Purpose.TEST_THETA,
-        purpose=Purpose.SIMULATION_TEST,
-    )
-    return training, test
-
-
-def _one_set(
-    launch: Launch,
-    run: TrackedRun,
-    round_: int,
-    *,
-    kind: str,
-    given: Path | None,
-    root: Path | None,
-    simulate: bool,
-    count: int,
-    theta_purpose: Purpose,
-    purpose: Purpose,
-) -> SuppliedSet:
-    config = launch.config
-    if not simulate:
-        assert given is not None
-        return given_set(dataset_csv(given))
-    assert launch.plan is not None
-    theta = prior_theta(config, count, seed_sequence(launch.root_seed, theta_purpose, round_))
-    key = set_key(launch.plan, theta, launch.root_seed, purpose, round_)
-    root = root or config.trainer.save_dir / "data" / f"{kind}_dataset"
-    folder = dataset_round(root, round_)
-    # launches that want other simulations get a folder of their own
-    folder = folder.with_name(f"{folder.name}_{key[:12]}")
-    theta_file = folder / "theta.npy"
-    write_array(theta_file, theta)
-    run.send(theta_file, f"{kind}/theta.npy")
-    with launch.profiler.section(f"SimulatingRound{round_}{kind.capitalize()}"):
-        return simulate_set(
-            launch.plan,
-            theta,
-            folder,
-            launch.backend,
-            root_seed=launch.root_seed,
-            purpose=purpose,
-            round_=round_,
-            compute=config.compute,
-            min_success_fraction=config.trainer.min_success_fraction,
-            title=f"round {round_}: {kind} simulations",
-            on_progress=None,
         )
 
 
@@ -360,7 +237,8 @@ def _describe(
         shown["calibration"] = coverage.calibration.verdict
         shown["coverage error"] = coverage.calibration.expected_calibration_error
         run.set_tags({"mlpop.calibration": coverage.calibration.verdict})
-    about = f"Simulated from the prior, trained on {training.num_simulations} populations."
+    source = "simulated from the prior" if training.simulated else f"of `{training.csv}`"
+    about = f"Trained on {training.num_simulations} simulations {source}."
     note = round_note(run.experiment_id, about, shown, report.estimates, ensemble.run_ids)
     run.set_note(note)
 
@@ -375,9 +253,3 @@ def _observed_figure(
         maps, config.generator.p_limits, config.generator.pdot_limits, title="observed sample"
     )
     return {p.name: p for p in save_figure(figure, folders.models / "observed_sample.pdf")}
-
-
-def _dataset_files(kind: str, supplied: SuppliedSet) -> dict[str, Path]:
-    names = ("dataset_full.csv", "manifest.csv", "statistics_full.json", "generator.json")
-    folder = supplied.csv.parent
-    return {f"{kind}/{name}": folder / name for name in names if (folder / name).is_file()}

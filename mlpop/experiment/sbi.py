@@ -3,7 +3,7 @@
 import hashlib
 import json
 import logging
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,13 +11,15 @@ from typing import Any
 from mlpop.compute import draw_root_seed, make_backend
 from mlpop.config.available import require_available
 from mlpop.config.sbi import SbiConfig
+from mlpop.errors import TrackingError
 from mlpop.experiment.files import write_atomically
 from mlpop.experiment.folders import OutputTree, create_output_tree
+from mlpop.experiment.launch import Launch
 from mlpop.experiment.logfile import log_to
 from mlpop.experiment.plan import simulator_plan, stars_for
 from mlpop.experiment.preflight import check_inputs
 from mlpop.experiment.profile import Profiler
-from mlpop.experiment.round import Launch, RoundResult, run_round
+from mlpop.experiment.round import RoundResult, run_round
 from mlpop.experiment.supply import SimulatorPlan
 from mlpop.population.stars import StellarDatabase
 from mlpop.tracking import (
@@ -110,7 +112,13 @@ def run_experiment(config: SbiConfig) -> ExperimentResult:
                 run.send(tree.config_file)
                 record_provenance(run)
                 run.set_state("running")
-                rounds = _run_rounds(config, root_seed, run, tree, profiler)
+                try:
+                    rounds = _run_rounds(config, root_seed, run, tree, profiler)
+                except BaseException:
+                    # what went before helps to see why; the error itself must not be hidden
+                    with suppress(TrackingError):
+                        run.send(tree.log_file)
+                    raise
             _finish(config, run, rounds)
             run.commit(
                 {

@@ -23,8 +23,8 @@ from mlpop.maps.loading import load_dataset
 from mlpop.maps.scaling import LabelScaling, Mode, scale_inputs
 from mlpop.regression.maps import Kind, MapReader, Resize, read_index
 
-EVALUATION_CHUNK = 512
-"""Rows of a batch where no gradient is taken."""
+EVALUATION_CHUNK = 64
+"""Rows of a batch without gradients; 512 take twice as long, as they do not fit the cache."""
 
 _MIB = 2**20
 

@@ -1,10 +1,12 @@
 """A campaign gives the same dataset on every backend, and survives what can be survived."""
 
 import json
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import cloudpickle
 import fake_simulator as fake
 import numpy as np
 import pytest
@@ -18,6 +20,8 @@ from mlpop.compute.serial import SerialBackend
 from mlpop.errors import ComputeError, DataError
 from mlpop.maps.dataset import assemble, dataset_digest
 from mlpop.maps.shards import ShardRecord, SimulationRow
+
+cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
 LABELS = fake.FakeSimulator.labels
 ROOT = 20261122
@@ -274,3 +278,14 @@ def test_a_simulator_is_built_once_a_process(campaign: Campaign) -> None:
     campaign.run(SerialBackend(), MIXED)
     assert shard_task.build_simulator.cache_info().misses == 1
     assert shard_task.build_simulator.cache_info().hits == 3
+
+
+def test_worker_processes_stay_light(campaign: Campaign) -> None:
+    with ProcessesBackend(1) as backend:
+        campaign.run(backend, theta_of(fake.OK), time_limit=5.0)
+        [outcome] = backend.run(_loaded, [("distributed", "mlflow", "sbi", "mlpop.cli")])
+    assert outcome.result() == []
+
+
+def _loaded(names: tuple[str, ...]) -> list[str]:
+    return [name for name in names if name in sys.modules]

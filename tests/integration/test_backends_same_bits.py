@@ -11,7 +11,7 @@ from mlpop.compute import Purpose, make_backend, seed_sequence
 from mlpop.config.compute import ComputeConfig
 from mlpop.config.sbi import SbiConfig
 from mlpop.experiment.plan import simulator_plan, stars_for
-from mlpop.experiment.round import prior_theta
+from mlpop.experiment.round_data import prior_theta
 from mlpop.experiment.sbi import run_experiment
 from mlpop.experiment.supply import simulate_set
 from mlpop.inference.store import file_digest

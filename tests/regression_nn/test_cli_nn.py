@@ -34,42 +34,14 @@ def test_packaged_configuration_is_the_default_N01(monkeypatch):
 
 
 def test_overrides_of_training_A8_N15(monkeypatch):
-    arguments = [
-        "train-nn",
-        "--dataset_training",
-        "t.csv",
-        "--dataset_validation",
-        "v.csv",
-        "--dataset_statistics",
-        "s.json",
-        "--initializer",
-        "InitializerXavier",
-        "--filter_inputs",
-        "1",
-        "2",
-        "--filter_labels",
-        "16,15",
-        "--batch_size",
-        "32",
-        "--input_shape",
-        "2",
-        "64",
-        "64",
-        "--num_parameters",
-        "2",
-        "--save_dir",
-        "out",
-        "--normalize",
-        "TRUE",
-        "--standardize",
-        "0",
-        "--lr",
-        "0.01",
-        "--convergence",
-        "0.2",
-        "--trained_model",
-        "m.pth",
-    ]
+    text = (
+        "train-nn --dataset_training t.csv --dataset_validation v.csv "
+        "--dataset_statistics s.json --initializer InitializerXavier "
+        "--filter_inputs 1 2 --filter_labels 16,15 --batch_size 32 "
+        "--input_shape 2 64 64 --num_parameters 2 --save_dir out --normalize "
+        "TRUE --standardize 0 --lr 0.01 --convergence 0.2 --trained_model m.pth "
+    )
+    arguments = text.split()
     _, ((config,), options) = parsed(monkeypatch, arguments)
     training, validation = config.training_data_loader, config.validation_data_loader
     assert str(training.args.dataset_path) == "t.csv"
@@ -90,31 +62,12 @@ def test_overrides_of_training_A8_N15(monkeypatch):
 
 
 def test_overrides_of_inference_A8_N15_N19(monkeypatch):
-    arguments = [
-        "infer-nn",
-        "--trained_model",
-        "m.pth",
-        "--dataset",
-        "d.csv",
-        "--dataset_statistics",
-        "s.json",
-        "--filter_inputs",
-        "0",
-        "1",
-        "--filter_labels",
-        "5",
-        "--input_shape",
-        "2",
-        "8",
-        "8",
-        "--num_parameters",
-        "1",
-        "--save_dir",
-        "out",
-        "--samples",
-        "2",
-        "0",
-    ]
+    text = (
+        "infer-nn --trained_model m.pth --dataset d.csv --dataset_statistics "
+        "s.json --filter_inputs 0 1 --filter_labels 5 --input_shape 2 8 8 "
+        "--num_parameters 1 --save_dir out --samples 2 0 "
+    )
+    arguments = text.split()
     _, ((config, model, samples), _) = parsed(monkeypatch, arguments)
     args = config.test_data_loader.args
     assert (str(args.dataset_path), str(args.statistic_path)) == ("d.csv", "s.json")

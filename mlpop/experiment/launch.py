@@ -1,0 +1,36 @@
+"""What all steps of one launch of an experiment share."""
+
+from dataclasses import dataclass
+
+from mlpop.compute import Backend
+from mlpop.config.sbi import SbiConfig
+from mlpop.experiment.folders import OutputTree
+from mlpop.experiment.profile import Profiler
+from mlpop.experiment.supply import SimulatorPlan
+from mlpop.population.stars import StellarDatabase
+from mlpop.tracking import TrackedRun
+
+
+@dataclass(frozen=True)
+class Launch:
+    """What all steps of a launch share.
+
+    Attributes:
+        config: the experiment.
+        root_seed: every random bit comes from it.
+        backend: who simulates and trains.
+        plan: what simulates; None where all data are given.
+        stars: the stellar database; None where nothing is simulated from one.
+        tree: the documented folders.
+        profiler: times.
+        run: the experiment's run.
+    """
+
+    config: SbiConfig
+    root_seed: int
+    backend: Backend
+    plan: SimulatorPlan | None
+    stars: StellarDatabase | None
+    tree: OutputTree
+    profiler: Profiler
+    run: TrackedRun
