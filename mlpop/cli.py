@@ -116,7 +116,7 @@ def sbi(configuration: Path, assignments: tuple[str, ...], **flags: str | None) 
 
 
 @cli.command("train-nn", cls=flags.SpacedLists)
-@_configured(str(flags.PACKAGED))
+@_configured(flags.DEFAULT)
 @flags.flags(flags.TRAIN_NN)
 @click.option(
     "--convergence", type=float, show_default="0.5", help="Replace the threshold of every label."
@@ -138,10 +138,14 @@ def train_nn(
     resume: str | None,
     **given: Any,
 ) -> None:
-    """Train a network of point estimates: labels from maps."""
+    """Train a network of point estimates: labels from maps.
+
+    The configuration may also be `convolution` or `linear`, which come with the package.
+    """
     from mlpop.config.regression import RegressionConfig
     from mlpop.experiment.train_nn import resume_train_nn, train_nn
 
+    configuration = flags.file_of(configuration)
     chosen = flags.assignments(flags.TRAIN_NN, given, _values(configuration, []))
     changes = [*chosen, *assignments]
     config = RegressionConfig.parse(_values(configuration, changes), str(configuration))
@@ -156,7 +160,7 @@ def train_nn(
 
 
 @cli.command("infer-nn", cls=flags.SpacedLists)
-@_configured(str(flags.PACKAGED))
+@_configured(flags.DEFAULT)
 @flags.flags(flags.INFER_NN)
 @click.option("--trained_model", type=FILE, required=True, help="A .pth file of train-nn.")
 @click.option(
@@ -173,6 +177,7 @@ def infer_nn(
     from mlpop.config.regression import RegressionConfig
     from mlpop.experiment.infer_nn import infer_nn
 
+    configuration = flags.file_of(configuration)
     changes = [*flags.assignments(flags.INFER_NN, given), *assignments]
     values = _values(configuration, changes)
     for block in (flags.TRAIN, flags.VALID):

@@ -9,8 +9,9 @@ from typing import Any
 
 import click
 
-PACKAGED = Path(__file__).with_name("config") / "defaults" / "convolution.json"
-"""The configuration of both commands when none is given."""
+PACKAGED = Path(__file__).with_name("config") / "defaults"
+DEFAULT = "mlpop/config/defaults/convolution.json"
+"""The configuration of both commands when none is given: it comes with the package."""
 
 TRAIN, VALID, TEST = "training_data_loader", "validation_data_loader", "test_data_loader"
 
@@ -126,6 +127,15 @@ class SpacedLists(click.Command):
         return super().parse_args(ctx, joined)
 
 
+def file_of(configuration: Path) -> Path:
+    """Return the file of a configuration: `convolution`, `linear` and the default are packaged."""
+    packaged = PACKAGED / f"{configuration.stem}.json"
+    short = configuration == Path(configuration.stem) and packaged.is_file()
+    if configuration.is_file() or not (short or configuration == Path(DEFAULT)):
+        return configuration
+    return packaged
+
+
 def flags(table: Mapping[str, Flag]) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Add an option a flag; its help names the fields and their value in the packaged file."""
 
@@ -170,7 +180,7 @@ def assignments(
 
 @functools.cache
 def _packaged_values() -> dict[str, Any]:
-    return dict(json.loads(PACKAGED.read_text(encoding="utf-8")))
+    return dict(json.loads((PACKAGED / Path(DEFAULT).name).read_text(encoding="utf-8")))
 
 
 def _packaged(field: str) -> str:

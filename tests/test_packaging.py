@@ -64,7 +64,7 @@ def test_entry_point_is_one_mlpop_command_with_options_that_exist(name: str) -> 
     parameters = point.get("parameters", {})
     words = shlex.split(point["command"])
     assert words[:3] == ["python", "-m", "mlpop"]
-    assert words[3] == ("sbi" if name == "main" else name)
+    assert words[3] == ("sbi" if name == "main" else name.replace("_", "-"))
     command = cli.commands[words[3]]
     flags, values = words[4::2], words[5::2]
     known = {option for parameter in command.params for option in parameter.opts}

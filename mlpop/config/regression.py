@@ -1,7 +1,6 @@
 """The configuration of `mlpop train-nn` and `mlpop infer-nn`: neural point estimates."""
 
 import json
-from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -20,9 +19,6 @@ BUILT_IN: dict[str, tuple[str, ...]] = {
     "ModelLinear": ("input_shape", "num_parameters", "hidden"),
 }
 """Architectures of mlpop with the names of their arguments."""
-
-PACKAGED = {"convolution": "convolution.json", "linear": "linear.json"}
-"""Configurations that come with the package; the first is the default."""
 
 
 class PointArchArgs(StrictModel):
@@ -269,11 +265,6 @@ def loader_differences(
         for field, found, wanted in pairs
         if found != wanted
     ]
-
-
-def packaged(name: str) -> Path:
-    """Return the path of a configuration that comes with the package."""
-    return Path(str(files("mlpop.config").joinpath("defaults", PACKAGED[name])))
 
 
 def from_json(text: str, source: str) -> RegressionConfig:

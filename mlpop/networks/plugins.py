@@ -57,8 +57,8 @@ class Registry(Generic[Base]):
         """
         if name in self._classes:
             return self._classes[name]
-        entry_points = self._entry_points()
-        path = entry_points.get(name, name)
+        # reading the entry points of all packages takes a while
+        path = name if ":" in name else self._entry_points().get(name, name)
         module_name, separator, class_name = path.partition(":")
         if not separator:
             raise ConfigError(

@@ -9,7 +9,6 @@ from click.testing import CliRunner
 from mlpop import flags
 from mlpop.cli import cli, main
 from mlpop.config.base import read_json
-from mlpop.config.regression import packaged
 
 from .conftest import LABELS, document
 
@@ -26,11 +25,15 @@ def parsed(monkeypatch, arguments):
 
 
 def test_packaged_configuration_is_the_default_N01(monkeypatch):
-    assert packaged("convolution") == flags.PACKAGED
     result, ((config,), options) = parsed(monkeypatch, ["train-nn"])
     assert result.exit_code == 0
-    assert config.resolved() == type(config).parse(read_json(flags.PACKAGED)).resolved()
+    assert (
+        config.resolved()
+        == type(config).parse(read_json(flags.PACKAGED / "convolution.json")).resolved()
+    )
     assert options == {"convergence": None, "trained_model": None}
+    _, ((config,), _) = parsed(monkeypatch, ["train-nn", "-c", "linear"])
+    assert config.name == "Linear"
 
 
 def test_overrides_of_training_A8_N15(monkeypatch):
