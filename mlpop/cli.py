@@ -59,7 +59,7 @@ def _configured(default: str | None) -> Callable[[Command], Command]:
             type=FILE,
             default=default,
             required=default is None,
-            help="The JSON file that describes what to do.",
+            help="The JSON file that describes what to do; runs:/RUN_ID/NAME is one of a run.",
         )(command)
 
     return decorate
@@ -100,7 +100,21 @@ def _item(text: str) -> int | str:
 def _values(configuration: Path, assignments: tuple[str, ...] | list[str]) -> dict[str, Any]:
     from mlpop.config.base import apply_overrides, read_json
 
+    if str(configuration).startswith("runs:/"):
+        return apply_overrides(_artifact(str(configuration)), assignments)
     return apply_overrides(read_json(configuration), assignments)
+
+
+def _artifact(uri: str) -> dict[str, Any]:
+    """Read a configuration that is an artifact of a run, `runs:/<run id>/<name>`."""
+    from mlpop.errors import ConfigError
+    from mlpop.experiment.attempts import recorded_json
+    from mlpop.tracking import connect
+
+    run_id, _, name = uri.removeprefix("runs:/").partition("/")
+    if not run_id or not name:
+        raise ConfigError(f"{uri}: expected runs:/<run id>/<name of a JSON artifact>")
+    return recorded_json(connect(), run_id, name)
 
 
 @cli.command()
@@ -206,6 +220,33 @@ def dynamics(
 
     config = DynamicsConfig.parse(_values(configuration, assignments), str(configuration))
     build_database(config, export_csv=export_csv, import_csv=import_csv)
+
+
+@cli.command()
+@_configured("experiments/study.json")
+@click.option("--resume", metavar="RUN_ID|last", help="Continue an interrupted study.")
+@click.pass_context
+def study(
+    context: click.Context,
+    /,
+    configuration: Path,
+    assignments: tuple[str, ...],
+    resume: str | None,
+) -> None:
+    """Search embedding, density estimator and training with Optuna; writes best_config.json."""
+    from mlpop.config.study import StudyConfig
+    from mlpop.study.launch import resume_study, run_study
+
+    source = context.get_parameter_source("configuration")
+    given = source is not click.core.ParameterSource.DEFAULT or bool(assignments)
+    if resume is not None and not given:
+        resume_study(resume)
+        return
+    config = StudyConfig.parse(_values(configuration, assignments), str(configuration))
+    if resume is None:
+        run_study(config, str(configuration))
+    else:
+        resume_study(resume, config)
 
 
 @cli.command()

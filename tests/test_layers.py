@@ -29,7 +29,10 @@ HOMES = {
     "dask_jobqueue": {"compute"},
     "optuna": {"study"},
 }
-HEAVY = {"mlflow", "torch", "sbi", "dask", "distributed", "numba", "pandas", "matplotlib", "scipy"}
+HEAVY = {
+    *("mlflow", "torch", "sbi", "dask", "distributed", "numba", "pandas", "matplotlib", "scipy"),
+    "optuna",
+}
 
 
 def modules() -> list[Path]:

@@ -10,6 +10,7 @@ from mlpop.config.observe import ObserveConfig
 from mlpop.config.regression import RegressionConfig
 from mlpop.config.sbi import SbiConfig
 from mlpop.config.simulate import SimulateConfig
+from mlpop.config.study import StudyConfig
 from mlpop.errors import ConfigError
 
 KINDS: Mapping[str, type[StrictModel]] = {
@@ -18,6 +19,7 @@ KINDS: Mapping[str, type[StrictModel]] = {
     "observe": ObserveConfig,
     "sbi": SbiConfig,
     "simulate": SimulateConfig,
+    "study": StudyConfig,
     "train_nn": RegressionConfig,
 }
 

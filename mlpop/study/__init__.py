@@ -1,0 +1,1 @@
+"""Studies: Optuna searches embedding, density estimator and training of an experiment."""

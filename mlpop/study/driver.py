@@ -1,0 +1,268 @@
+"""The loop of a study: one process asks Optuna, workers train, the same process tells."""
+
+import logging
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, overload
+
+import optuna
+from optuna.trial import TrialState
+from tqdm import tqdm
+
+from mlpop.compute import Backend, Purpose, seed_sequence, torch_seed
+from mlpop.config.sbi import SbiConfig
+from mlpop.config.study import StudyConfig
+from mlpop.errors import ConfigError
+from mlpop.experiment.members import estimator_spec, training_options
+from mlpop.inference.ensemble import member_tasks
+from mlpop.inference.rng import generator_from_seed
+from mlpop.inference.training import validation_split
+from mlpop.study.data import StudyData
+from mlpop.study.mirror import TrialRuns
+from mlpop.study.space import Space, applied, base_point, suggest
+from mlpop.study.storage import (
+    REASON,
+    RESULT,
+    SLOT,
+    TrialRecord,
+    best,
+    next_slot,
+    put_in_order,
+    records,
+    sampler,
+    trial_name,
+)
+from mlpop.study.training import TrialTask, train_trial
+from mlpop.tracking import flatten
+
+logger = logging.getLogger(__name__)
+
+INIT, TRAINING, SAMPLER = range(3)
+"""What a seed of (Purpose.STUDY, slot, ...) is for."""
+
+CHECKPOINT_SECONDS = 10.0
+
+
+@dataclass
+class _Running:
+    slot: int
+    trial: optuna.Trial
+    folder: Path
+    reported: int = 0
+    seconds: float = 0.0
+    ended: bool = False
+
+
+@dataclass
+class Driver:
+    """What one launch of a study works with.
+
+    Args:
+        config: the study.
+        base: the experiment that is varied.
+        space: what is searched.
+        study: Optuna's.
+        data: what trials train on.
+        runs: of the trials in MLflow.
+        root_seed: of the study.
+        data_seed: of the validation split, as in round 0 of the base experiment.
+        folder: where trials keep their checkpoints.
+        device: torch device.
+        after_trial: called with every trial that ended.
+    """
+
+    config: StudyConfig
+    base: SbiConfig
+    space: Space
+    study: optuna.Study
+    data: StudyData
+    runs: TrialRuns
+    root_seed: int
+    data_seed: int
+    folder: Path
+    device: str
+    after_trial: Callable[[TrialRecord], None]
+    _running: dict[int, _Running] = field(default_factory=dict)
+    _deadline: float = float("inf")
+
+    def run(self, backend: Backend) -> list[TrialRecord]:
+        """Run the trials that are missing and return all that ended."""
+        self._values = self.base.resolved()
+        self._flat = flatten(self._values)
+        again = put_in_order(self.study, base_point(self.space, self._flat))
+        if again:
+            logger.info("interrupted before, run again: %s", ", ".join(map(trial_name, again)))
+        ended = records(self.study)
+        for record in ended:
+            self.runs.catch_up(record)
+        missing = max(self.config.n_trials - len(ended), 0)
+        if self.config.timeout is not None:
+            self._deadline = time.monotonic() + self.config.timeout
+        with tqdm(
+            total=self.config.n_trials,
+            initial=len(ended),
+            desc="trials",
+            unit="trial",
+            disable=None,
+        ) as bar:
+            tasks = _Asked(missing, self._ask)
+            for outcome in backend.run(train_trial, tasks, on_event=self._hear):
+                running = self._running.get(outcome.index)
+                if running is None:
+                    continue
+                if not running.ended:
+                    self._fail(running, outcome.error or "the training gave no result")
+                bar.update()
+        shutil.rmtree(self.folder, ignore_errors=True)
+        if time.monotonic() > self._deadline:
+            logger.warning("timeout: no trial was started after %g s", self.config.timeout)
+        return records(self.study)
+
+    def _ask(self, index: int) -> TrialTask:
+        """Return the next trial as a task."""
+        if time.monotonic() > self._deadline:
+            return TrialTask(None)
+        slot = next_slot(self.study)
+        seed = torch_seed(seed_sequence(self.root_seed, Purpose.STUDY, slot, SAMPLER))
+        self.study.sampler = sampler(self.config.sampler, seed)
+        trial = self.study.ask()
+        slot = int(trial.user_attrs.get(SLOT, slot))
+        point = suggest(trial, self.space, self._flat)
+        trial.set_user_attr(SLOT, slot)
+        folder = self.folder / trial_name(slot)
+        running = self._running[index] = _Running(slot, trial, folder)
+        values = applied(self._values, point)
+        trial.set_user_attr("run_id", self.runs.start(slot, trial.number, point, values))
+        _stop_file(folder).unlink(missing_ok=True)
+        try:
+            return self._task(slot, SbiConfig.parse(values, trial_name(slot)), folder)
+        except ConfigError as error:
+            self._fail(running, str(error))
+            return TrialTask(None)
+
+    def _task(self, slot: int, config: SbiConfig, folder: Path) -> TrialTask:
+        arrays = self.data.arrays
+        options = training_options(config)
+        if self.config.max_num_epochs is not None:
+            limit = min(self.config.max_num_epochs, options.max_num_epochs or 2**31)
+            options = options.model_copy(update={"max_num_epochs": limit})
+        seeds = [
+            torch_seed(seed_sequence(self.root_seed, Purpose.STUDY, slot, purpose))
+            for purpose in (INIT, TRAINING)
+        ]
+        split = torch_seed(seed_sequence(self.data_seed, Purpose.VALIDATION_SPLIT, 0))
+        (member,) = member_tasks(
+            [folder],
+            [(seeds[0], seeds[1])],
+            theta_path=arrays.theta_path,
+            x_path=arrays.x_path,
+            validation=validation_split(
+                arrays.count, self.base.trainer.validation_fraction, generator_from_seed(split)
+            ),
+            spec=estimator_spec(config, self.data.problem, arrays.x_shape),
+            options=options,
+            data_digest=arrays.digest,
+            device=self.device,
+        )
+        member = replace(member, checkpoint_seconds=CHECKPOINT_SECONDS)
+        return TrialTask(member, str(_stop_file(folder)))
+
+    def _hear(self, index: int, event: Mapping[str, Any]) -> None:
+        """Report the epochs of a running trial, prune it, or take its end."""
+        running = self._running[index]
+        if event["event"] == "end":
+            self._end(running, event)
+            return
+        for epoch in event["history"] if event["event"] == "start" else [event]:
+            self.runs.epoch(running.slot, epoch)
+            self._report(running, epoch)
+
+    def _report(self, running: _Running, epoch: Mapping[str, Any]) -> None:
+        number = epoch["epoch"]
+        # a training whose worker died tells its epochs again
+        if number <= running.reported:
+            return
+        running.reported = number
+        running.seconds += epoch["seconds"]
+        if self.config.second_objective is not None:
+            return
+        running.trial.report(epoch["val_loss"], number)
+        # the user's configuration is what all others are compared with
+        if running.slot > 0 and running.trial.should_prune():
+            running.folder.mkdir(parents=True, exist_ok=True)
+            _stop_file(running.folder).touch()
+
+    def _end(self, running: _Running, event: Mapping[str, Any]) -> None:
+        if event["state"] == "failed":
+            self._fail(running, event["reason"])
+            return
+        self._note(running, event)
+        if event["state"] == "pruned":
+            self.study.tell(running.trial, state=TrialState.PRUNED)
+        else:
+            second = self.config.second_objective
+            values = [event["best_loss"]] + ([event[second]] if second else [])
+            self.study.tell(running.trial, values)
+        self._close(running)
+
+    def _fail(self, running: _Running, reason: str) -> None:
+        self._note(running, {})
+        running.trial.set_user_attr(REASON, reason)
+        self.study.tell(running.trial, state=TrialState.FAIL)
+        self._close(running)
+
+    def _note(self, running: _Running, event: Mapping[str, Any]) -> None:
+        numbers = {"epochs": running.reported, "seconds": running.seconds}
+        known = {k: event[k] for k in ("best_epoch", "parameters") if k in event}
+        running.trial.set_user_attr(RESULT, numbers | known)
+
+    def _close(self, running: _Running) -> None:
+        running.ended = True
+        ended = records(self.study)
+        (record,) = [r for r in ended if r.slot == running.slot]
+        self.runs.end(record)
+        shutil.rmtree(running.folder, ignore_errors=True)
+        leader = best(ended)
+        shown = f"loss {record.value:.4f}" if record.values else record.reason
+        logger.info(
+            "%s: %s after %d epochs %s%s",
+            record.name,
+            record.state,
+            record.epochs,
+            shown,
+            f" (best {leader.value:.4f}, {leader.name})" if leader else "",
+        )
+        self.after_trial(record)
+
+
+class _Asked(Sequence[TrialTask]):
+    """Tasks that are asked for when a worker is free, once each."""
+
+    def __init__(self, count: int, ask: Callable[[int], TrialTask]) -> None:
+        self._count, self._ask = count, ask
+        self._known: dict[int, TrialTask] = {}
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, index: int) -> TrialTask: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[TrialTask]: ...
+
+    def __getitem__(self, index: int | slice) -> TrialTask | Sequence[TrialTask]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(self._count))]
+        if not 0 <= index < self._count:
+            raise IndexError(index)
+        if index not in self._known:
+            self._known[index] = self._ask(index)
+        return self._known[index]
+
+
+def _stop_file(folder: Path) -> Path:
+    return folder / "stop"

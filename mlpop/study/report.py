@@ -1,0 +1,212 @@
+"""What a study gave: figures, importances, tables, and the experiment file of its best trial."""
+
+import json
+import logging
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import optuna
+
+from mlpop.config.study import Choices
+from mlpop.errors import MlpopError
+from mlpop.experiment.files import write_atomically
+from mlpop.plots.study import (
+    study_coordinates,
+    study_front,
+    study_history,
+    study_importances,
+    study_slices,
+)
+from mlpop.study.space import Space
+from mlpop.study.storage import TrialRecord, best, front
+from mlpop.tracking import save_figure
+from mlpop.tracking.links import run_path
+
+logger = logging.getLogger(__name__)
+
+BEST_CONFIG = "best_config.json"
+LOSS = "validation loss (negative log-probability)"
+OBJECTIVES = {"seconds": "training time [s]", "parameters": "weights"}
+IMPORTANCE_SEED = 0
+LEAST_TRIALS = 4
+"""Complete trials that importances need."""
+SHOWN = 10
+"""Trials in the description of a study."""
+
+
+def importances(study: optuna.Study, space: Space) -> dict[str, dict[str, float]]:
+    """Return how much of the variation of the validation loss each field explains (fANOVA).
+
+    Fields that are always searched are compared over all complete trials, under `all`; fields
+    that are searched under a condition over the trials that meet it, under that condition.
+    """
+    always = [path for path, dimension in space.items() if not dimension.when]
+    groups: dict[str, list[str]] = {"all": always}
+    for path, dimension in space.items():
+        if dimension.when:
+            name = ", ".join(
+                f"{k} = {' or '.join(map(str, v))}" for k, v in dimension.conditions().items()
+            )
+            groups.setdefault(name, list(always)).append(path)
+    found = {}
+    for name, paths in groups.items():
+        complete = [
+            trial
+            for trial in study.get_trials(
+                deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,)
+            )
+            if set(paths) <= trial.params.keys()
+        ]
+        varied = [p for p in paths if len({str(t.params[p]) for t in complete}) > 1]
+        if len(complete) < LEAST_TRIALS or not varied:
+            continue
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                values = optuna.importance.get_param_importances(
+                    study,
+                    evaluator=optuna.importance.FanovaImportanceEvaluator(seed=IMPORTANCE_SEED),
+                    params=varied,
+                    target=lambda trial: trial.values[0],
+                )
+        except (RuntimeError, ValueError) as error:
+            logger.info("no importances for %s: %s", name, error)
+            continue
+        found[name] = {path: round(float(value), 4) for path, value in values.items()}
+    return found
+
+
+def write_figures(
+    folder: Path,
+    trials: Sequence[TrialRecord],
+    space: Space,
+    weights: Mapping[str, Mapping[str, float]],
+    second: str | None,
+) -> dict[str, Path]:
+    """Draw the figures of a study and return artifact name -> file."""
+    plain = [_plain(record) for record in trials]
+    log = [p for p, d in space.items() if not isinstance(d, Choices) and d.log]
+    figures = {
+        "optimization_history": study_history(plain, LOSS),
+        "slices": study_slices(plain, LOSS, log),
+        "parallel_coordinates": study_coordinates(plain, "validation loss", log),
+    }
+    for number, (name, values) in enumerate(weights.items()):
+        suffix = "" if name == "all" else f"_{number}"
+        title = "" if name == "all" else f"where {name}"
+        figures[f"importances{suffix}"] = study_importances(values, title)
+    if second is not None:
+        slots = [record.slot for record in front(list(trials))]
+        names = LOSS, OBJECTIVES[second]
+        figures["pareto_front"] = study_front(plain, slots, names, log=True)
+    files: dict[str, Path] = {}
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, figure in figures.items():
+        for path in save_figure(figure, folder / f"{name}.pdf"):
+            files[f"figures/{path.name}"] = path
+    return files
+
+
+def write_tables(
+    folder: Path,
+    trials: Sequence[TrialRecord],
+    weights: Mapping[str, Mapping[str, float]],
+    second: str | None,
+) -> dict[str, Path]:
+    """Write `trials.json`, `importances.json` and, with two objectives, `pareto.json`."""
+    tables: dict[str, Any] = {
+        "trials.json": [_plain(record) | _numbers(record) for record in trials],
+        "importances.json": weights,
+    }
+    if second is not None:
+        tables["pareto.json"] = [_plain(record) | _numbers(record) for record in front([*trials])]
+    for name, table in tables.items():
+        write_atomically(folder / name, json.dumps(table, indent=1) + "\n")
+    return {name: folder / name for name in tables}
+
+
+def study_note(
+    experiment_id: str,
+    about: str,
+    trials: Sequence[TrialRecord],
+    run_ids: Mapping[int, str],
+) -> str:
+    """Describe a study in Markdown: its result first, then its best trials with links."""
+    leader = best(list(trials))
+    complete = sorted((r for r in trials if r.state == "complete"), key=lambda r: r.value)
+    counts = {s: sum(r.state == s for r in trials) for s in ("complete", "pruned", "failed")}
+    parts = [about]
+    if leader is not None:
+        own = next((r for r in complete if r.slot == 0), None)
+        gain = f", the user's own {own.value:.4f}" if own else ""
+        parts.append(f"**Best validation loss {leader.value:.4f} ({leader.name}){gain}.**")
+        parts.append(
+            f"`{BEST_CONFIG}` is the experiment of that trial: "
+            "`mlpop sbi --configuration runs:/<id of this run>/best_config.json`."
+        )
+    parts.append(", ".join(f"{number} {state}" for state, number in counts.items()) + ".")
+    if complete:
+        lines = ["| trial | loss | epochs | seconds | |", "| --- | --- | --- | --- | --- |"]
+        for record in complete[:SHOWN]:
+            link = f"[{record.name}]({run_path(experiment_id, run_ids[record.slot])})"
+            point = ", ".join(f"{_last(k)} {_short(v)}" for k, v in record.point.items())
+            lines.append(
+                f"| {link} | {record.value:.4f} | {record.epochs} | {record.seconds:.3g} "
+                f"| {point} |"
+            )
+        parts.append("\n".join(lines))
+    failed = [r for r in trials if r.state == "failed"]
+    parts += [f"{record.name} failed: {record.reason}" for record in failed[:3]]
+    return "\n\n".join(parts) + "\n"
+
+
+def draw(
+    folder: Path,
+    study: optuna.Study,
+    trials: Sequence[TrialRecord],
+    space: Space,
+    second: str | None,
+) -> tuple[dict[str, Path], dict[str, dict[str, float]]]:
+    """Write all that a finished study shows; a figure that fails does not fail the study.
+
+    Returns:
+        Artifact name -> file, and the importances.
+    """
+    weights = importances(study, space)
+    files = write_tables(folder, trials, weights, second)
+    try:
+        files |= write_figures(folder / "figures", trials, space, weights, second)
+    except MlpopError as error:
+        logger.warning("no figures: %s", error)
+    return files, weights
+
+
+def _plain(record: TrialRecord) -> dict[str, Any]:
+    return {
+        "slot": record.slot,
+        "state": record.state,
+        "value": record.values[0] if record.values else None,
+        "values": record.values,
+        "losses": dict(record.losses),
+        "point": dict(record.point),
+    }
+
+
+def _numbers(record: TrialRecord) -> dict[str, Any]:
+    return {
+        "optuna_trial": record.number,
+        "epochs": record.epochs,
+        "seconds": record.seconds,
+        "parameters": record.result.get("parameters"),
+        "reason": record.reason,
+    }
+
+
+def _last(path: str) -> str:
+    return path if path.endswith(".type") else path.rpartition(".")[2]
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
