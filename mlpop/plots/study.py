@@ -97,19 +97,22 @@ def study_importances(importances: Mapping[str, float], title: str = "") -> Figu
     return figure
 
 
-def study_slices(trials: Trials, objective: str, log: Sequence[str] = ()) -> Figure:
+def study_slices(
+    trials: Trials, objective: str, fields: Sequence[str], log: Sequence[str] = ()
+) -> Figure:
     """Draw the objective against every field by itself, coloured by the order of the trials.
 
     Args:
         trials: of which the complete ones are drawn.
         objective: name of the value.
+        fields: to draw, in this order; those of no trial are left out.
         log: fields with a logarithmic axis.
 
     Raises:
         DataError: no trial is complete.
     """
     complete = _complete(trials)
-    fields = _fields(complete)
+    fields = _fields(complete, fields)
     rows = math.ceil(len(fields) / COLUMNS)
     low, high = _limits([t["value"] for t in complete])
     with styled():
@@ -146,18 +149,24 @@ def study_slices(trials: Trials, objective: str, log: Sequence[str] = ()) -> Fig
     return figure
 
 
-def study_coordinates(trials: Trials, objective: str, log: Sequence[str] = ()) -> Figure:
+def study_coordinates(
+    trials: Trials, objective: str, fields: Sequence[str], log: Sequence[str] = ()
+) -> Figure:
     """Draw every complete trial as a line over all fields to its value.
 
     A field that means nothing in a trial is passed below its axis, at `none`.
+
+    Args:
+        trials, objective, fields, log: as for `study_slices`.
 
     Raises:
         DataError: no trial is complete.
     """
     complete = sorted(_complete(trials), key=lambda t: -t["value"])
-    fields = _fields(complete)
-    low, high = _limits([t["value"] for t in complete])
-    colour = Normalize(min(t["value"] for t in complete), high)
+    fields = _fields(complete, fields)
+    low = min(t["value"] for t in complete)
+    _, high = _limits([t["value"] for t in complete])
+    colour = Normalize(low, high)
     with styled():
         figure = Figure(figsize=(1.55 * (len(fields) + 1) + 1.6, 4.6), layout="constrained")
         axes = figure.subplots()
@@ -258,8 +267,8 @@ def _reached(trial: Mapping[str, Any]) -> float | None:
     return min(trial["losses"].values(), default=None) if trial["state"] == "pruned" else None
 
 
-def _fields(trials: Trials) -> list[str]:
-    return list(dict.fromkeys(name for t in trials for name in t["point"]))
+def _fields(trials: Trials, fields: Sequence[str]) -> list[str]:
+    return [name for name in fields if any(name in t["point"] for t in trials)]
 
 
 def _limits(values: Sequence[float]) -> tuple[float, float]:
@@ -307,10 +316,7 @@ def _heights(trials: Trials, name: str, log: bool) -> tuple[list[float], list[tu
         ]
         parts = (0, 0.25, 0.5, 0.75, 1) if high > low else (0,)
         at = [low + part * width for part in parts]
-        ticks = [
-            (f"{10**v if log else v:.2g}" if abs(v) < 1e3 else f"{v:.0f}", part)
-            for v, part in zip(at, parts, strict=True)
-        ]
+        ticks = [(f"{10**v if log else v:.3g}", part) for v, part in zip(at, parts, strict=True)]
     return heights, [*ticks, *([("none", -0.12)] if missing else [])]
 
 

@@ -51,6 +51,7 @@ class _Running:
     slot: int
     trial: optuna.Trial
     folder: Path
+    last_epoch: int | None = None
     reported: int = 0
     seconds: float = 0.0
     ended: bool = False
@@ -138,10 +139,13 @@ class Driver:
         trial.set_user_attr("run_id", self.runs.start(slot, trial.number, point, values))
         _stop_file(folder).unlink(missing_ok=True)
         try:
-            return self._task(slot, SbiConfig.parse(values, trial_name(slot)), folder)
+            task = self._task(slot, SbiConfig.parse(values, trial_name(slot)), folder)
         except ConfigError as error:
             self._fail(running, str(error))
             return TrialTask(None)
+        assert task.member is not None
+        running.last_epoch = task.member.options.max_num_epochs
+        return task
 
     def _task(self, slot: int, config: SbiConfig, folder: Path) -> TrialTask:
         arrays = self.data.arrays
@@ -191,7 +195,8 @@ class Driver:
             return
         running.trial.report(epoch["val_loss"], number)
         # the user's configuration is what all others are compared with
-        if running.slot > 0 and running.trial.should_prune():
+        prunable = running.slot > 0 and number != running.last_epoch
+        if prunable and running.trial.should_prune():
             running.folder.mkdir(parents=True, exist_ok=True)
             _stop_file(running.folder).touch()
 
@@ -217,6 +222,7 @@ class Driver:
     def _note(self, running: _Running, event: Mapping[str, Any]) -> None:
         numbers = {"epochs": running.reported, "seconds": running.seconds}
         known = {k: event[k] for k in ("best_epoch", "parameters") if k in event}
+        self.runs.flush(running.slot)
         running.trial.set_user_attr(RESULT, numbers | known)
 
     def _close(self, running: _Running) -> None:

@@ -245,7 +245,9 @@ def _recorded(config: StudyConfig) -> dict[str, Any]:
     if config.storage is not None and without_credentials(config.storage) != config.storage:
         scheme, _, rest = without_credentials(config.storage).partition("://")
         values["storage"] = f"{scheme}://***@{rest}"
-    return values
+    # as it will be read back
+    plain: dict[str, Any] = json.loads(json.dumps(values))
+    return plain
 
 
 def _tree(config: StudyConfig, base: SbiConfig, root: Node | None) -> OutputTree:

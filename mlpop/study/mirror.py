@@ -85,6 +85,10 @@ class TrialRuns:
         }
         opened.run.curves.extend(values, step=epoch["epoch"])
 
+    def flush(self, slot: int) -> None:
+        """Send the curves: after its end in Optuna nobody would tell a trial's epochs again."""
+        self._open[slot].run.curves.flush()
+
     def end(self, record: TrialRecord) -> None:
         """Write how a trial ended and close its run: FAILED if it failed, else FINISHED."""
         opened = self._open.pop(record.slot)

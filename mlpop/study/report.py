@@ -28,6 +28,7 @@ logger = logging.getLogger(__name__)
 
 BEST_CONFIG = "best_config.json"
 LOSS = "validation loss (negative log-probability)"
+SHORT_LOSS = "validation loss"
 OBJECTIVES = {"seconds": "training time [s]", "parameters": "weights"}
 IMPORTANCE_SEED = 0
 LEAST_TRIALS = 4
@@ -90,8 +91,8 @@ def write_figures(
     log = [p for p, d in space.items() if not isinstance(d, Choices) and d.log]
     figures = {
         "optimization_history": study_history(plain, LOSS),
-        "slices": study_slices(plain, LOSS, log),
-        "parallel_coordinates": study_coordinates(plain, "validation loss", log),
+        "slices": study_slices(plain, SHORT_LOSS, list(space), log),
+        "parallel_coordinates": study_coordinates(plain, SHORT_LOSS, list(space), log),
     }
     for number, (name, values) in enumerate(weights.items()):
         suffix = "" if name == "all" else f"_{number}"

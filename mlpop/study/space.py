@@ -242,9 +242,6 @@ def _probes(dimension: Dimension) -> Iterator[Any]:
         return
     yield dimension.low
     yield dimension.high
-    if isinstance(dimension, FloatRange):
-        # between two whole numbers, where a field for whole numbers refuses
-        yield dimension.low + 0.381966 * (dimension.high - dimension.low)
 
 
 def _enabling(path: str, space: Space) -> Point:

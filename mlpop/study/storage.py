@@ -238,8 +238,9 @@ def _record(trial: FrozenTrial) -> TrialRecord | None:
 
 def _pruner(config: PrunerConfig, max_epochs: int | None) -> optuna.pruners.BasePruner:
     if config.type == "median":
+        # Optuna prunes in the step of this number, epochs count from 1
         return optuna.pruners.MedianPruner(
-            n_startup_trials=config.n_startup_trials, n_warmup_steps=config.n_warmup_steps
+            n_startup_trials=config.n_startup_trials, n_warmup_steps=config.n_warmup_steps + 1
         )
     if config.type == "hyperband":
         return optuna.pruners.HyperbandPruner(
