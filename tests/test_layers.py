@@ -14,7 +14,9 @@ LAYERS = (
     {"__main__"},
     {"cli"},
     {"flags"},
-    {"experiment", "study"},
+    # a study varies an experiment
+    {"study"},
+    {"experiment"},
     {"tracking", "compute", "inference", "regression", "plots"},
     {"simulators"},
     {"maps", "networks"},

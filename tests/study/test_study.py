@@ -210,3 +210,24 @@ def test_timeout_starts_no_further_trial(
     config = StudyConfig.parse(study_values(tmp_path, timeout=1e-3, name="short", n_trials=3))
     with pytest.raises(Exception, match="none of 0 trials was complete"):
         run_study(config)
+
+
+def test_command_takes_the_best_experiment_by_its_uri(
+    study, at_work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from click.testing import CliRunner
+
+    from mlpop.cli import cli
+
+    found = []
+    monkeypatch.setattr("mlpop.experiment.sbi.run_experiment", found.append)
+    uri = f"runs:/{study.result.run_id}/best_config.json"
+    done = CliRunner().invoke(cli, ["sbi", "-c", uri, "--set", "name=again"])
+    assert done.exception is None, done.output
+    (config,) = found
+    assert config.name == "again"
+    assert config.trainer.lr == study.result.best.point["trainer.lr"]
+    for wrong in ("runs:/", "runs:/abc", f"runs:/{study.result.run_id}/nothing.json"):
+        done = CliRunner().invoke(cli, ["sbi", "-c", wrong])
+        assert done.exception is not None
+        assert type(done.exception).__name__ in ("ConfigError", "TrackingError")
