@@ -345,7 +345,7 @@ def _finish(
         f"{config.sampler.type} over {len(space)} fields of `{base.name}`, "
         f"{config.pruning.type} pruning; the objective is the validation loss."
     )
-    run.set_note(study_note(run.experiment_id, about, trials, runs.run_ids))
+    run.set_note(study_note(run.experiment_id, run.run_id, about, trials, runs.run_ids))
     run.set_tags({"mlpop.best_trial": leader.slot})
     logger.info(
         "best: %s, validation loss %.4f%s",

@@ -10,7 +10,8 @@ from mlpop.study.storage import TrialRecord, trial_name
 from mlpop.tracking import Node, TrackedRun, member_note, open_run
 
 TRIAL_TAG = "mlpop.trial"
-OBJECTIVE = "val/best_loss"
+OBJECTIVE = "best_val_loss"
+"""As a member's; the first name in the alphabet is what MLflow's comparison shows first."""
 
 
 @dataclass
@@ -61,7 +62,7 @@ class TrialRuns:
                     "optuna.trial": number,
                     "mlpop.state": "training",
                 },
-                params=point,
+                params=short(point),
                 store=self.study.store,
                 run_id=earlier.run_id if earlier else None,
             )
@@ -103,7 +104,7 @@ class TrialRuns:
                 return
         with opened.stack:
             about = f"Trial {record.slot}: {record.state} after {record.epochs} epochs."
-            run.set_note(member_note(about, numbers | dict(record.point)))
+            run.set_note(member_note(about, numbers | short(record.point)))
             run.commit()
             if record.state == "pruned":
                 run.set_state("pruned")
@@ -114,6 +115,23 @@ class TrialRuns:
         if earlier is None or earlier.status not in ("FINISHED", "FAILED"):
             self.start(record.slot, record.number, record.point, {})
             self.end(record)
+
+
+def short(point: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of a point under names that fit MLflow's axes: `lr` for `trainer.lr`.
+
+    Names that several fields share, and `type`, keep their block; numbers have six digits.
+    """
+    names = [path.rpartition(".")[2] for path in point]
+    found = {}
+    for path, value in point.items():
+        block, _, last = path.rpartition(".")
+        if last == "type":
+            name = f"{block.rpartition('.')[2]}.type"
+        else:
+            name = path if names.count(last) > 1 else last
+        found[name] = float(f"{value:.6g}") if isinstance(value, float) else value
+    return found
 
 
 def _numbers(record: TrialRecord) -> dict[str, float]:

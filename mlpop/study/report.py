@@ -19,6 +19,7 @@ from mlpop.plots.study import (
     study_importances,
     study_slices,
 )
+from mlpop.study.mirror import short
 from mlpop.study.space import Space
 from mlpop.study.storage import TrialRecord, best, front
 from mlpop.tracking import save_figure
@@ -130,6 +131,7 @@ def write_tables(
 
 def study_note(
     experiment_id: str,
+    run_id: str,
     about: str,
     trials: Sequence[TrialRecord],
     run_ids: Mapping[int, str],
@@ -145,14 +147,14 @@ def study_note(
         parts.append(f"**Best validation loss {leader.value:.4f} ({leader.name}){gain}.**")
         parts.append(
             f"`{BEST_CONFIG}` is the experiment of that trial: "
-            "`mlpop sbi --configuration runs:/<id of this run>/best_config.json`."
+            f"`mlpop sbi --configuration runs:/{run_id}/{BEST_CONFIG}`."
         )
     parts.append(", ".join(f"{number} {state}" for state, number in counts.items()) + ".")
     if complete:
         lines = ["| trial | loss | epochs | seconds | |", "| --- | --- | --- | --- | --- |"]
         for record in complete[:SHOWN]:
             link = f"[{record.name}]({run_path(experiment_id, run_ids[record.slot])})"
-            point = ", ".join(f"{_last(k)} {_short(v)}" for k, v in record.point.items())
+            point = ", ".join(f"{k} {_text(v)}" for k, v in short(record.point).items())
             lines.append(
                 f"| {link} | {record.value:.4f} | {record.epochs} | {record.seconds:.3g} "
                 f"| {point} |"
@@ -205,9 +207,5 @@ def _numbers(record: TrialRecord) -> dict[str, Any]:
     }
 
 
-def _last(path: str) -> str:
-    return path if path.endswith(".type") else path.rpartition(".")[2]
-
-
-def _short(value: Any) -> str:
+def _text(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -94,7 +94,11 @@ def open_storage(url: str | None, journal: Path) -> BaseStorage:
 
 
 def mend_journal(path: Path) -> None:
-    """Cut off the line that a crash left half written: Optuna could never write again."""
+    """Take away what a crash left: a line half written, after which Optuna could never write.
+
+    Its lock too, for which Optuna would wait half a minute; the caller is the only writer.
+    """
+    path.with_name(f"{path.name}.lock").unlink(missing_ok=True)
     if not path.is_file():
         return
     content = path.read_bytes()

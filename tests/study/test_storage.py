@@ -1,5 +1,6 @@
 """Putting a study in order: the journal, slots, records, the front."""
 
+import time
 from pathlib import Path
 
 import optuna
@@ -90,6 +91,16 @@ def test_torn_journal_is_mended(tmp_path: Path, cut: int) -> None:
     assert {record.slot for record in records(study)} >= {0}
     running = study.get_trials(states=(TrialState.RUNNING,))
     assert running == []
+
+
+def test_lock_of_a_dead_driver_is_not_waited_for(tmp_path: Path) -> None:
+    journal = tmp_path / "j.log"
+    opened(journal)
+    (tmp_path / "j.log.lock").symlink_to(journal)
+    started = time.monotonic()
+    study = opened(journal)
+    study.tell(asked(study), 1.0)
+    assert time.monotonic() - started < 10
 
 
 def test_mending_leaves_a_whole_journal_alone(tmp_path: Path) -> None:
