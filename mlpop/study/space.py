@@ -69,7 +69,8 @@ def default_space(base: SbiConfig) -> dict[str, Dimension]:
             space["arch.type"] = Choices(type="categorical", choices=fitting)
         space["arch.args.len_output_layer"] = IntRange(type="int", low=8, high=128, log=True)
     flat = flatten(base.resolved())
-    return {path: _holding(dimension, flat[path]) for path, dimension in space.items()}
+    # a class of the user's own may not take len_output_layer
+    return {path: _holding(d, flat[path]) for path, d in space.items() if path in flat}
 
 
 def search_space(

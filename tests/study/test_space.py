@@ -176,3 +176,17 @@ def test_every_sampled_point_is_an_experiment(pulsars: SbiConfig) -> None:
         assert ("density_estimator.args.num_transforms" in point) == maf
         assert ("density_estimator.args.num_components" in point) != maf
     assert models == {"mdn", "maf"}
+
+
+def test_class_of_ones_own_keeps_its_arguments(
+    smoke: Callable[..., Values], tmp_path: Path
+) -> None:
+    arch = {"type": "my_networks:Tiny", "args": {"input_shape": [6, 32, 32], "width": 4}}
+    base = SbiConfig.parse(smoke(tmp_path, arch=arch))
+    assert not {path for path in default_space(base) if path.startswith("arch.")}
+    own = StudyConfig.parse({"base": {}, "space": {"arch.args.width": COUNT}}).space
+    space = search_space(base, own)
+    assert base_point(space, flatten(base.resolved()))["arch.args.width"] == 4
+    trial = SbiConfig.parse(applied(base.resolved(), {"arch.args.width": 7}))
+    assert trial.arch is not None
+    assert trial.arch.arguments() == {"input_shape": (6, 32, 32), "width": 7}
