@@ -11,7 +11,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from mlpop.errors import DataError
 from mlpop.plots.style import MEDIAN, MUTED, SAMPLES, SECOND, bare, styled
@@ -38,11 +38,13 @@ def study_history(trials: Trials, objective: str) -> Figure:
         figure = Figure(figsize=(6.8, 4.2), layout="constrained")
         axes = figure.subplots()
         low, high = _limits([t["value"] for t in complete])
+        # what is far above stands at the edge
+        edge = high - 0.02 * (high - low)
         for state, colour in COLOURS.items():
             shown = [t for t in trials if t["state"] == state]
             if not shown:
                 continue
-            values = [low if (v := _reached(t)) is None else min(v, high) for t in shown]
+            values = [low if (v := _reached(t)) is None else min(v, edge) for t in shown]
             axes.scatter(
                 [t["slot"] for t in shown],
                 values,
@@ -70,7 +72,7 @@ def study_history(trials: Trials, objective: str) -> Figure:
         axes.set_ylabel(objective)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(color=GRID, lw=0.7)
-        axes.legend(loc="upper right")
+        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=5, columnspacing=1.2)
         bare(axes)
     return figure
 
@@ -295,6 +297,9 @@ def _field_axis(axes: Axes, names: list[str] | None, log: bool) -> None:
         axes.set_xlim(-0.5, len(names) - 0.5)
     elif log:
         axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
 
 
 def _heights(trials: Trials, name: str, log: bool) -> tuple[list[float], list[tuple[str, float]]]:
