@@ -11,7 +11,7 @@ from mlpop.tracking import Node, TrackedRun, member_note, open_run
 
 TRIAL_TAG = "mlpop.trial"
 OBJECTIVE = "best_val_loss"
-"""As a member's; the first name in the alphabet is what MLflow's comparison shows first."""
+"""As the same number of a member is called."""
 
 
 @dataclass
