@@ -91,7 +91,9 @@ def run_experiment(config: SbiConfig) -> ExperimentResult:
             "mlpop.config_digest": config_digest(resolved),
             "mlpop.state": "starting",
         }
-        params = select(resolved, COMPARED) | {
+        without_effect = {"mdn": "num_transforms", "maf": "num_components"}
+        ignored = without_effect[config.density_estimator.type]
+        params = select(resolved, [path for path in COMPARED if not path.endswith(ignored)]) | {
             "members": config.trainer.members,
             "root_seed": root_seed,
         }
