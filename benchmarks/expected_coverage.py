@@ -1,6 +1,6 @@
 """Coverage of an ensemble: embed once and sample in batches, against sbi's own loop.
 
-    python benchmarks/expected_coverage.py [--model maf] [--members 5] [--tests 100] [--sbi-tests 5]
+    python -P benchmarks/expected_coverage.py [--model mdn] [--members 5] [--tests 100]
 
 Both rank the truth among 1000 draws of the same untrained ensemble on maps (6, 32, 32); sbi does
 so for a few tests. Costs are process time with one thread.

@@ -16,12 +16,11 @@ from mlpop.config.regression import (
     shape_problems,
 )
 from mlpop.errors import ConfigError
-from mlpop.experiment.files import write_atomically
 from mlpop.experiment.folders import create_output_tree
 from mlpop.experiment.logfile import log_to, show_on_terminal
 from mlpop.experiment.point_figures import log_figures
 from mlpop.experiment.point_setup import check_same_columns, device_for, load, network_args
-from mlpop.maps.files import sha256_of
+from mlpop.maps.files import sha256_of, write_atomically
 from mlpop.networks import build
 from mlpop.regression import (
     PointModel,

@@ -1,6 +1,5 @@
 """What a round is worth: the posterior at x_o, and whether its credible regions can be trusted."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,13 +10,13 @@ import torch
 from numpy.typing import NDArray
 
 from mlpop.compute import Purpose, seed_sequence, torch_seed
-from mlpop.experiment.files import write_atomically
 from mlpop.experiment.folders import RoundFolders
 from mlpop.experiment.observed import ObservedSample
 from mlpop.inference.coverage import LEVELS, compute_coverage, coverage_curve
 from mlpop.inference.diagnostics import Calibration, calibrate, write_coverage
 from mlpop.inference.posterior import EnsemblePosterior
 from mlpop.inference.rng import generator_from_seed
+from mlpop.maps.files import write_json
 from mlpop.maps.loading import Dataset
 from mlpop.plots import corner, coverage, intervals, ranks, ranks_cumulative
 from mlpop.tracking import Estimate, save_figure
@@ -88,25 +87,16 @@ def sample_observed(
     pdf, png = save_figure(figure, folders.corner_plot)
     summary = folders.models / "summary.json"
     scaling = None if prior.scaling is None else prior.scaling.to_dict()
-    write_atomically(
+    write_json(
         summary,
-        json.dumps(
-            {
-                "num_samples": num_samples,
-                "posterior": {
-                    e.label: {
-                        "median": e.median,
-                        "low_95": e.low,
-                        "high_95": e.high,
-                        "truth": e.truth,
-                    }
-                    for e in estimates
-                },
-                "scaling": scaling,
+        {
+            "num_samples": num_samples,
+            "posterior": {
+                e.label: {"median": e.median, "low_95": e.low, "high_95": e.high, "truth": e.truth}
+                for e in estimates
             },
-            indent=2,
-        )
-        + "\n",
+            "scaling": scaling,
+        },
     )
     return PosteriorReport(
         samples, estimates, _named(folders.samples_posterior, pdf, png, summary)

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from mlpop.experiment.files import write_atomically
+from mlpop.errors import DataError
+from mlpop.maps.files import write_atomically
 
 logger = logging.getLogger(__name__)
 
@@ -105,7 +106,7 @@ class Profiler:
             write_atomically(self._json, json.dumps(self._entries, indent=2) + "\n")
             with self._log.open("a", encoding="utf-8") as file:
                 file.write(f"{line}\n")
-        except OSError as error:
+        except (DataError, OSError) as error:
             # times are not worth a training
             logger.warning("%s: cannot be written: %s", self._json.parent, error)
 

@@ -208,15 +208,16 @@ def _numbers(
     report: PosteriorReport,
     coverage: CoverageReport | None,
 ) -> dict[str, float]:
-    numbers = {
+    # MLflow's pages offer the first one first
+    numbers = {"val/best_loss": ensemble.best_loss}
+    if coverage is not None:
+        numbers |= coverage_metrics(coverage.calibration)
+    numbers |= estimate_metrics(report.estimates)
+    numbers |= {
         "sim/count": float(training.num_simulations),
         "sim/failed_fraction": training.failed_fraction,
         "sim/seconds": training.seconds,
-        "val/best_loss": ensemble.best_loss,
     }
-    numbers |= estimate_metrics(report.estimates)
-    if coverage is not None:
-        numbers |= coverage_metrics(coverage.calibration)
     return numbers
 
 

@@ -12,7 +12,6 @@ from mlpop.compute import draw_root_seed, make_backend
 from mlpop.config.available import require_available
 from mlpop.config.sbi import SbiConfig
 from mlpop.errors import TrackingError
-from mlpop.experiment.files import write_atomically
 from mlpop.experiment.folders import OutputTree, create_output_tree
 from mlpop.experiment.launch import Launch
 from mlpop.experiment.logfile import log_to
@@ -21,6 +20,7 @@ from mlpop.experiment.preflight import check_inputs
 from mlpop.experiment.profile import Profiler
 from mlpop.experiment.round import RoundResult, run_round
 from mlpop.experiment.supply import SimulatorPlan
+from mlpop.maps.files import write_atomically
 from mlpop.population.stars import StellarDatabase
 from mlpop.tracking import (
     RoundLine,
@@ -91,7 +91,9 @@ def run_experiment(config: SbiConfig) -> ExperimentResult:
             "mlpop.config_digest": config_digest(resolved),
             "mlpop.state": "starting",
         }
-        params = select(resolved, COMPARED) | {
+        without_effect = {"mdn": "num_transforms", "maf": "num_components"}
+        ignored = without_effect[config.density_estimator.type]
+        params = select(resolved, [path for path in COMPARED if not path.endswith(ignored)]) | {
             "members": config.trainer.members,
             "root_seed": root_seed,
         }

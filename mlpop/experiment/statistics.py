@@ -1,13 +1,11 @@
 """The documented `training_statistics[_<member>].json`: the curves of one training."""
 
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from mlpop.errors import DataError
-from mlpop.experiment.files import write_atomically
+from mlpop.maps.files import write_json
 
 
 class Epoch(Protocol):
@@ -89,10 +87,7 @@ def write_training_statistics(
     values = training_statistics(
         epochs, round_index, first_step=first_step, summary_step=summary_step
     )
-    try:
-        write_atomically(path, json.dumps(values, indent=2, allow_nan=False) + "\n")
-    except OSError as error:
-        raise DataError(f"{path}: cannot be written: {error}") from error
+    write_json(path, values)
     return values
 
 

@@ -13,13 +13,13 @@ from mlpop.compute import draw_root_seed
 from mlpop.config.regression import RegressionConfig
 from mlpop.errors import ConfigError, DataError, TrainingError
 from mlpop.experiment.attempts import note_attempt, recorded_json, refuse_changes, unfinished_run
-from mlpop.experiment.files import write_atomically
 from mlpop.experiment.folders import OutputTree, create_output_tree, open_output_tree
 from mlpop.experiment.logfile import log_to, show_on_terminal
 from mlpop.experiment.point_figures import log_figures
 from mlpop.experiment.point_model import log_point_model
 from mlpop.experiment.point_setup import Problem, describe_network, label_names, pose
 from mlpop.experiment.trials import TrialResult, run_trial
+from mlpop.maps.files import write_atomically
 from mlpop.maps.statistics import label_statistics
 from mlpop.regression import PointSet, load_model, predict, summary
 from mlpop.tracking import (

@@ -16,9 +16,9 @@ from tqdm import tqdm
 
 from mlpop.errors import DataError, TrackingError
 from mlpop.experiment.board import Board
-from mlpop.experiment.files import write_atomically
 from mlpop.experiment.folders import OutputTree
 from mlpop.experiment.point_setup import Problem, results_folder
+from mlpop.maps.files import write_atomically
 from mlpop.regression import (
     Epoch,
     Records,

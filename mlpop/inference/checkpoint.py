@@ -10,7 +10,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from mlpop.errors import DataError
-from mlpop.inference.store import file_digest, save_tensors, write_json
+from mlpop.inference.store import save_tensors, write_json
+from mlpop.maps.files import sha256_of
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def save_state(folder: Path, state: TrainingState, fingerprint: str = "") -> Non
         folder / "checkpoint.json",
         {
             "file": path.name,
-            "sha256": file_digest(path),
+            "sha256": sha256_of(path),
             "fingerprint": fingerprint,
             "epoch": state.epoch,
             "best_epoch": state.best_epoch,
@@ -103,7 +104,7 @@ def load_state(folder: Path, fingerprint: str = "") -> TrainingState | None:
         if values["fingerprint"] != fingerprint:
             return None
         path = folder / values["file"]
-        if file_digest(path) != values["sha256"]:
+        if sha256_of(path) != values["sha256"]:
             raise DataError(f"{path}: damaged: its SHA-256 is not the one in {index.name}")
         tensors = load_file(path)
         best_epoch = values["best_epoch"]

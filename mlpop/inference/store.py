@@ -1,6 +1,5 @@
 """Trained estimators on disk: weights as safetensors, everything else as JSON, no pickle."""
 
-import hashlib
 import json
 import os
 import pickle
@@ -19,6 +18,7 @@ from mlpop.errors import ConfigError, DataError
 from mlpop.inference.estimators import EmbedOnce, EstimatorSpec, empty_estimator
 from mlpop.inference.posterior import EnsemblePosterior
 from mlpop.inference.prior import Prior
+from mlpop.maps.files import sha256_of, write_atomically
 
 if TYPE_CHECKING:
     from sbi.inference.posteriors import DirectPosterior
@@ -46,7 +46,7 @@ def save_estimator(
     save_tensors(weights, estimator.state_dict())
     description = {
         "spec": json.loads(spec.model_dump_json()),
-        "sha256": file_digest(weights),
+        "sha256": sha256_of(weights),
         "versions": {"sbi": sbi.__version__, "torch": str(torch.__version__)},
         "record": dict(record or {}),
     }
@@ -62,7 +62,7 @@ def load_estimator(folder: Path) -> tuple[EmbedOnce, EstimatorSpec]:
     description = read_record(folder)
     weights = folder / WEIGHTS
     try:
-        if file_digest(weights) != description["sha256"]:
+        if sha256_of(weights) != description["sha256"]:
             raise DataError(
                 f"{weights}: its SHA-256 is not the one of {DESCRIPTION}; it is damaged"
             )
@@ -200,7 +200,7 @@ def write_user_pickles(
         (model, estimator),
         (inference, TrainedInference(estimator, prior, dict(summary))),
     ):
-        _write_atomically(path, pickle.dumps(value))
+        write_atomically(path, pickle.dumps(value))
     return model, inference
 
 
@@ -208,24 +208,9 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Write `tensors` as safetensors; a reader sees the old file or the whole new one."""
     # safetensors refuses tensors that share memory
     copies = {name: value.detach().cpu().clone() for name, value in tensors.items()}
-    _write_atomically(path, save(copies))
+    write_atomically(path, save(copies))
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
     """Write `values` as JSON; a reader sees the old file or the whole new one."""
-    _write_atomically(path, (json.dumps(values, indent=2) + "\n").encode())
-
-
-def file_digest(path: Path) -> str:
-    """Return the SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _write_atomically(path: Path, content: bytes) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    write_atomically(path, json.dumps(values, indent=2) + "\n")

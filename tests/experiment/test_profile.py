@@ -98,6 +98,6 @@ def test_broken_or_unwritable_files_do_not_end_a_training(
         pass
     assert "times start from zero" in caplog.text
     assert "[A]" in json.loads((tmp_path / "profile.json").read_text())
-    with Profiler(tmp_path / "gone").section("A"):
+    with Profiler(tmp_path / "profile.json" / "below a file").section("A"):
         pass
     assert "cannot be written" in caplog.text

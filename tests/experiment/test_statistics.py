@@ -61,5 +61,6 @@ def test_no_epochs_make_no_tags() -> None:
 
 
 def test_unwritable_file_is_a_data_error(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
     with pytest.raises(DataError, match=r"a\.json: cannot be written"):
-        write_training_statistics(tmp_path / "gone" / "a.json", EPOCHS, 0)
+        write_training_statistics(tmp_path / "file" / "a.json", EPOCHS, 0)

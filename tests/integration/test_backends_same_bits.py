@@ -14,7 +14,7 @@ from mlpop.experiment.plan import simulator_plan, stars_for
 from mlpop.experiment.round_data import prior_theta
 from mlpop.experiment.sbi import run_experiment
 from mlpop.experiment.supply import simulate_set
-from mlpop.inference.store import file_digest
+from mlpop.maps.files import sha256_of
 
 BACKENDS: dict[str, dict[str, Any]] = {
     "serial": {"n_processes": 1},
@@ -82,13 +82,13 @@ def trained(
 @pytest.mark.parametrize("member", [0, 1])
 def test_trained_weights_are_the_same_bits(trained: dict[str, Path], member: int) -> None:
     weights = f"member_{member:02d}/estimator.safetensors"
-    digests = {name: file_digest(folder / weights) for name, folder in trained.items()}
+    digests = {name: sha256_of(folder / weights) for name, folder in trained.items()}
     assert digests["serial"] == digests["processes-2"]
 
 
 def test_posterior_draws_are_the_same_bits_and_members_differ(trained: dict[str, Path]) -> None:
-    draws = {file_digest(folder / "samples_posterior.pt") for folder in trained.values()}
+    draws = {sha256_of(folder / "samples_posterior.pt") for folder in trained.values()}
     assert len(draws) == 1
     serial = trained["serial"]
-    weights = {file_digest(path) for path in serial.glob("member_*/estimator.safetensors")}
+    weights = {sha256_of(path) for path in serial.glob("member_*/estimator.safetensors")}
     assert len(weights) == 2
