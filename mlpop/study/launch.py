@@ -17,11 +17,11 @@ from mlpop.config.sbi import SbiConfig
 from mlpop.config.study import StudyConfig
 from mlpop.errors import ConfigError, DataError, TrackingError, TrainingError
 from mlpop.experiment.attempts import note_attempt, recorded_json, refuse_changes, unfinished_run
-from mlpop.experiment.files import write_atomically
 from mlpop.experiment.folders import OutputTree, create_output_tree, open_output_tree
 from mlpop.experiment.logfile import log_to
 from mlpop.experiment.members import training_device
 from mlpop.experiment.preflight import check_inputs
+from mlpop.maps.files import write_atomically
 from mlpop.study.data import given_files, on_files, study_data, without_test_set
 from mlpop.study.driver import Driver
 from mlpop.study.mirror import TRIAL_TAG, TrialRuns

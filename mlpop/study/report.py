@@ -11,7 +11,7 @@ import optuna
 
 from mlpop.config.study import Choices
 from mlpop.errors import MlpopError
-from mlpop.experiment.files import write_atomically
+from mlpop.maps.files import write_atomically
 from mlpop.plots.study import (
     study_coordinates,
     study_front,
