@@ -86,16 +86,16 @@ def test_killed_study_loses_no_trial_and_runs_none_twice(
     tmp_path: Path,
 ) -> None:
     moment = random.Random(seed)
-    name, count = f"killed-{seed}-{tmp_path.name}", 9
+    name, count = f"killed-{seed}-{tmp_path.name}", 6
     values = study_values(tmp_path / "output", name=name, n_trials=count, n_workers=2)
-    values["base"]["trainer"]["max_num_epochs"] = 40
+    values["base"]["trainer"]["max_num_epochs"] = 20
     file = tmp_path / "study.json"
     file.write_text(json.dumps(values))
-    wanted = moment.randint(5, 120)
+    wanted = moment.randint(5, 60)
 
     def reached() -> bool:
         files = list((at_work / "mlruns" / "optuna").glob(f"{name}-*.log"))
-        # each line of the journal is one operation; a trial takes up to 50, the study hundreds
+        # each line of the journal is one operation; a trial takes up to 30
         return bool(files) and files[0].read_bytes().count(b"\n") > wanted
 
     with (tmp_path / "output.txt").open("w") as output:
