@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from mlpop.config.fields import dataset_root
 from mlpop.errors import ConfigError, DataError
+from mlpop.maps.layout import FULL_CSV, GENERATED
 
 STAMP_FORMAT = "%Y%m%d_%H%M%S"
-GENERATED = "generated_dataset"
-INDEX_FILE = "dataset_full.csv"
 
 
 @dataclass(frozen=True)
@@ -164,11 +164,6 @@ def open_output_tree(logs: Path, models: Path) -> OutputTree:
     return OutputTree(logs, models)
 
 
-def dataset_root(path: Path) -> Path:
-    """Return the root of a dataset path, which may or may not end in `generated_dataset`."""
-    return path.parent if path.name == GENERATED else path
-
-
 def dataset_round(root: Path, number: int) -> Path:
     """Return `<root>/generated_dataset/round_<number>`, the folder of `dataset_full.csv`."""
     return dataset_root(root) / GENERATED / f"round_{number}"
@@ -182,10 +177,10 @@ def dataset_csv(path: Path) -> Path:
     """
     folders = (path, dataset_round(path, 0))
     for folder in folders:
-        if (folder / INDEX_FILE).is_file():
-            return folder / INDEX_FILE
+        if (folder / FULL_CSV).is_file():
+            return folder / FULL_CSV
     raise ConfigError(
-        f"{path}: holds no {INDEX_FILE}; make one with `mlpop simulate`, or set "
+        f"{path}: holds no {FULL_CSV}; make one with `mlpop simulate`, or set "
         '"simulate": true in the data loader'
     )
 

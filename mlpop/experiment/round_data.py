@@ -6,12 +6,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlpop.compute import Progress, Purpose, seed_sequence
+from mlpop.config.data import TestDataConfig, TrainingDataConfig
 from mlpop.config.sbi import SbiConfig
 from mlpop.experiment.data import LearningProblem
 from mlpop.experiment.folders import dataset_csv, dataset_round
 from mlpop.experiment.launch import Launch
 from mlpop.experiment.supply import SuppliedSet, given_set, set_key, simulate_set
 from mlpop.maps.files import write_array
+from mlpop.maps.layout import FULL_CSV, FULL_STATISTICS, GENERATOR_JSON, MANIFEST_CSV
 from mlpop.maps.loading import Dataset, load_dataset
 from mlpop.tracking import TrackedRun
 
@@ -46,11 +48,8 @@ def supply(launch: Launch, round_: int, run: TrackedRun) -> tuple[SuppliedSet, S
         launch,
         run,
         round_,
-        kind="training",
-        given=config.training_data_loader.dataset_path_round_0,
-        root=config.training_data_loader.dataset_path,
-        simulate=config.training_data_loader.simulate,
-        count=config.training_data_loader.num_sim,
+        "training",
+        config.training_data_loader,
         theta_purpose=Purpose.PRIOR,
         purpose=Purpose.SIMULATION_TRAINING,
     )
@@ -60,11 +59,8 @@ def supply(launch: Launch, round_: int, run: TrackedRun) -> tuple[SuppliedSet, S
         launch,
         run,
         round_,
-        kind="test",
-        given=config.test_data_loader.dataset_path_round_0,
-        root=config.test_data_loader.dataset_path,
-        simulate=config.test_data_loader.simulate,
-        count=config.test_data_loader.num_sim,
+        "test",
+        config.test_data_loader,
         theta_purpose=Purpose.TEST_THETA,
         purpose=Purpose.SIMULATION_TEST,
     )
@@ -75,23 +71,21 @@ def _one_set(
     launch: Launch,
     run: TrackedRun,
     round_: int,
-    *,
     kind: str,
-    given: Path | None,
-    root: Path | None,
-    simulate: bool,
-    count: int,
+    loader: TrainingDataConfig | TestDataConfig,
+    *,
     theta_purpose: Purpose,
     purpose: Purpose,
 ) -> SuppliedSet:
     config = launch.config
-    if not simulate:
-        assert given is not None
-        return given_set(dataset_csv(given))
+    if not loader.simulate:
+        assert loader.dataset_path_round_0 is not None
+        return given_set(dataset_csv(loader.dataset_path_round_0))
     assert launch.plan is not None
-    theta = prior_theta(config, count, seed_sequence(launch.root_seed, theta_purpose, round_))
+    seed = seed_sequence(launch.root_seed, theta_purpose, round_)
+    theta = prior_theta(config, loader.num_sim, seed)
     key = set_key(launch.plan, theta, launch.root_seed, purpose, round_)
-    root = root or config.trainer.save_dir / "data" / f"{kind}_dataset"
+    root = loader.dataset_path or config.trainer.save_dir / "data" / f"{kind}_dataset"
     folder = dataset_round(root, round_)
     # launches that want other simulations get a folder of their own
     folder = folder.with_name(f"{folder.name}_{key[:12]}")
@@ -121,6 +115,6 @@ def _one_set(
 
 def dataset_files(kind: str, supplied: SuppliedSet) -> dict[str, Path]:
     """Return artifact name -> file of what describes a set; the maps stay where they are."""
-    names = ("dataset_full.csv", "manifest.csv", "statistics_full.json", "generator.json")
+    names = (FULL_CSV, MANIFEST_CSV, FULL_STATISTICS, GENERATOR_JSON)
     folder = supplied.csv.parent
     return {f"{kind}/{name}": folder / name for name in names if (folder / name).is_file()}
