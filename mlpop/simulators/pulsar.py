@@ -19,6 +19,7 @@ from mlpop.config.generator import (
 from mlpop.config.population import PopulationConfig
 from mlpop.errors import ConfigError, DataError, SimulationFailed
 from mlpop.maps.density import (
+    dropped_stars,
     final_population_maps,
     population_maps,
 )
@@ -153,6 +154,7 @@ class PulsarSimulator:
             "n_created_at_match": dict(population.n_created_at_match),
             "n_detected_at_match": dict(population.n_detected_at_match),
             "birth_rate_at_match": dict(population.birth_rate_at_match),
+            "dropped": dropped_stars(population.catalogues, self.generator),
         }
         return Simulation(maps, info)
 

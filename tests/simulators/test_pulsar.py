@@ -98,6 +98,8 @@ def test_limit_is_a_simulation_that_says_so(database):
     assert info["n_created"] == N_STARS
     assert info["birth_rate_at_match"]["PMPS"] is None
     assert info["birth_rate_at_match"]["SMPS"] < RATE
+    assert set(info["dropped"]) == {"PMPS", "SMPS", "HTRU"}
+    assert all(counts["not_finite"] == 0 for counts in info["dropped"].values())
 
 
 def test_exhaustion_fails_the_simulation(database):
