@@ -1,10 +1,15 @@
 """Training of the density estimator: our loop against sbi's own trainer, at equal epochs.
 
     python benchmarks/training.py [--simulations 1000] [--epochs 3] [--batch 64] [--model mdn]
+    python benchmarks/training.py --losses [--batch 64] [--atoms 10]
 
 Both train the same network on the same maps (6, 32, 32) in this one run, one thread each, turn
 by turn; costs are process time, so that other work on the machine does not count. The ensemble
 is timed by the clock: two members in two processes against sbi's trainer twice.
+
+`--losses` times one step (loss and gradients) of the losses that compare atoms, ours against
+sbi's own on the same weights and the same batch: SNPE-C for maps; NRE-B for maps and for vectors,
+which have no embedding to save.
 """
 
 import argparse
@@ -15,6 +20,7 @@ import sys
 import tempfile
 import time
 import warnings
+from collections.abc import Callable
 from contextlib import redirect_stdout
 from dataclasses import replace
 from multiprocessing.synchronize import Barrier
@@ -22,8 +28,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from sbi.inference import NPE_C
+from sbi.inference import NPE_C, NRE_B
 from sbi.neural_nets import posterior_nn
+from sbi.neural_nets.ratio_estimators import RatioEstimator
+from sbi.utils import BoxUniform
 from torch import Tensor, nn
 
 from mlpop.inference import (
@@ -36,7 +44,9 @@ from mlpop.inference import (
     train_member,
     validation_split,
 )
-from mlpop.inference.rng import one_thread
+from mlpop.inference.estimators import Estimator
+from mlpop.inference.losses import Objective, make_objective
+from mlpop.inference.rng import lend, one_thread
 from mlpop.networks import ModelConvSBI
 
 SHAPE = (6, 32, 32)
@@ -67,10 +77,11 @@ def population(count: int) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(theta.astype(np.float32)), torch.from_numpy(x)
 
 
-def make_spec(model: str) -> EstimatorSpec:
+def make_spec(model: str, kind: str = "posterior") -> EstimatorSpec:
     """Return the documented network for these maps."""
     return EstimatorSpec.parse(
         {
+            "kind": kind,
             "model": model,
             "embedding": {
                 "type": "ModelConvSBI",
@@ -161,15 +172,124 @@ def wait_for(ready: Barrier) -> None:
     ready.wait()
 
 
+def prior() -> BoxUniform:
+    """Return the prior of `population`."""
+    return BoxUniform(-torch.ones(LABELS), torch.ones(LABELS))
+
+
+def like_sbi_users(estimator: nn.Module) -> nn.Module:
+    """Return `plain_network` with the weights of our embedding of the same layers."""
+    network = plain_network()
+    ours = [value for name, value in estimator.named_parameters() if "embedding" in name]
+    with torch.no_grad():
+        for value, own in zip(network.parameters(), ours, strict=True):
+            value.copy_(own)
+    return network
+
+
+def atomic_ways(
+    theta: Tensor, x: Tensor, model: str, num_atoms: int
+) -> tuple[Callable[[], Tensor], Callable[[], Tensor]]:
+    """Return our atomic loss and sbi's, on the same weights."""
+    estimator = build_estimator(make_spec(model), theta, x, generator_from_seed(0))
+    objective = make_objective("posterior", "atomic", num_atoms)
+    trainer = NPE_C(prior(), tracker=NoTracker(), show_progress_bars=False)
+    inside = posterior_nn(
+        model,
+        z_score_x="none",
+        hidden_features=32,
+        num_components=10,
+        embedding_net=like_sbi_users(estimator),
+    )(theta, x)
+    known = estimator.head.state_dict()
+    inside.load_state_dict(
+        {name: known.get(name, value) for name, value in inside.state_dict().items()}
+    )
+    trainer._neural_net = inside
+    trainer._num_atoms, trainer._use_combined_loss = num_atoms, False
+
+    def theirs() -> Tensor:
+        return -trainer._log_prob_proposal_posterior_atomic(theta, x, torch.ones(len(x), 1)).mean()
+
+    return lambda: our_loss(objective, estimator, theta, x), theirs
+
+
+def ratio_ways(
+    theta: Tensor, x: Tensor, model: str, num_atoms: int
+) -> tuple[Callable[[], Tensor], Callable[[], Tensor]]:
+    """Return our contrastive loss and sbi's, on the same weights."""
+    spec = make_spec(model, "ratio")
+    if x.ndim == 2:
+        spec = spec.model_copy(update={"embedding": None, "x_shape": tuple(x.shape[1:])})
+    estimator = build_estimator(spec, theta, x, generator_from_seed(0))
+    objective = make_objective("ratio", "maximum_likelihood", num_atoms)
+    trainer = NRE_B(prior(), tracker=NoTracker(), show_progress_bars=False)
+    trainer._neural_net = RatioEstimator(
+        estimator.net,
+        theta.shape[1:],
+        x.shape[1:],
+        estimator.embedding_net_theta,
+        nn.Identity() if x.ndim == 2 else like_sbi_users(estimator),
+    )
+    return (
+        lambda: our_loss(objective, estimator, theta, x),
+        lambda: trainer._loss(theta, x, num_atoms),
+    )
+
+
+def our_loss(objective: Objective, estimator: Estimator, theta: Tensor, x: Tensor) -> Tensor:
+    """Return the mean loss of one batch."""
+    return objective.losses(estimator, theta[objective.candidates(len(x))], x).mean()
+
+
+def compare_losses(batch: int, num_atoms: int, repeats: int) -> str:
+    """Return the table of steps with atoms."""
+    theta, x = population(batch)
+    vectors = torch.randn(batch, 20, generator=generator_from_seed(3))
+    cases = {
+        "atomic SNPE-C, mdn, maps": atomic_ways(theta, x, "mdn", num_atoms),
+        "atomic SNPE-C, maf, maps": atomic_ways(theta, x, "maf", num_atoms),
+        "atomic SNPE-C, nsf, maps": atomic_ways(theta, x, "nsf", num_atoms),
+        "NRE-B, resnet, maps": ratio_ways(theta, x, "resnet", num_atoms),
+        "NRE-B, resnet, vectors": ratio_ways(theta, vectors, "resnet", num_atoms),
+    }
+    lines = [f"one step, batch {batch}, {num_atoms} atoms"]
+    for name, ways in cases.items():
+        costs: list[list[float]] = [[], []]
+        values = []
+        for repeat in range(repeats + 1):
+            for cost, way in zip(costs, ways, strict=True):
+                started = time.process_time()
+                with lend(generator_from_seed(5)):
+                    loss = way()
+                loss.backward()
+                values.append(float(loss.detach()))
+                # the first step pays for what torch sets up once
+                if repeat:
+                    cost.append(time.process_time() - started)
+        ours, theirs = (statistics.median(cost) for cost in costs)
+        lines.append(
+            f"{name}: {theirs / ours:.1f} times sbi ({1e3 * ours:.1f} ms against "
+            f"{1e3 * theirs:.1f} ms; loss {values[0]:.6f}, sbi's {values[1]:.6f})"
+        )
+    return "\n".join(lines) + "\n"
+
+
 def main() -> None:
     """Time both ways and compare what they reach."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--simulations", type=int, default=1000)
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--model", choices=("mdn", "maf"), default="mdn")
+    parser.add_argument("--model", choices=("mdn", "maf", "nsf"), default="mdn")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--losses", action="store_true", help="time steps of losses with atoms")
+    parser.add_argument("--atoms", type=int, default=10)
     arguments = parser.parse_args()
+    if arguments.losses:
+        with one_thread():
+            sys.stdout.write(compare_losses(arguments.batch, arguments.atoms, arguments.repeats))
+        return
     theta, x = population(arguments.simulations)
     options = TrainingOptions(
         batch_size=arguments.batch, max_num_epochs=arguments.epochs, stop_after_epochs=10_000

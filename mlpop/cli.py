@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -31,8 +31,20 @@ SBI_FLAGS: dict[str, tuple[str, ...]] = {
     "lr": ("trainer.lr",),
     "plot_proposal": ("trainer.plot_proposal",),
 }
+# Of `infer`, which trains nothing: output and loaded rounds are other fields.
+INFER_FLAGS: dict[str, tuple[str, ...]] = {
+    "load_dir": ("infer.load_dir",),
+    "save_dir": ("infer.save_dir",),
+    "dataset_training": SBI_FLAGS["dataset_training"],
+    "dataset_statistics": SBI_FLAGS["dataset_statistics"],
+    "filter_inputs": SBI_FLAGS["filter_inputs"],
+    "filter_labels": SBI_FLAGS["filter_labels"],
+    "input_shape": SBI_FLAGS["input_shape"],
+    "normalize": SBI_FLAGS["normalize"],
+    "standardize": SBI_FLAGS["standardize"],
+}
 LIST_FLAGS = {"filter_inputs", "filter_labels", "input_shape"}
-PATH_FLAGS = {"dataset_training", "dataset_statistics", "save_dir"}
+PATH_FLAGS = {"dataset_training", "dataset_statistics", "save_dir", "load_dir"}
 BOOLEAN_FLAGS = {"normalize", "standardize", "plot_proposal"}
 
 
@@ -65,17 +77,24 @@ def _configured(default: str | None) -> Callable[[Command], Command]:
     return decorate
 
 
-def _sbi_flags(command: Command) -> Command:
-    for name, fields in reversed(SBI_FLAGS.items()):
-        hint = ", a list such as 9,10,11" if name in LIST_FLAGS else ""
-        hint = ", true or false" if name in BOOLEAN_FLAGS else hint
-        command = click.option(
-            f"--{name}", default=None, help=f"Replace {' and '.join(fields)}{hint}."
-        )(command)
-    return command
+def _documented(flags: Mapping[str, tuple[str, ...]]) -> Callable[[Command], Command]:
+    """Add documented flags, each of which replaces fields."""
+
+    def decorate(command: Command) -> Command:
+        for name, fields in reversed(list(flags.items())):
+            hint = ", a list such as 9,10,11" if name in LIST_FLAGS else ""
+            hint = ", true or false" if name in BOOLEAN_FLAGS else hint
+            command = click.option(
+                f"--{name}", default=None, help=f"Replace {' and '.join(fields)}{hint}."
+            )(command)
+        return command
+
+    return decorate
 
 
-def _flag_assignments(flags: dict[str, str | None]) -> list[str]:
+def _flag_assignments(
+    flags: dict[str, str | None], fields: Mapping[str, tuple[str, ...]]
+) -> list[str]:
     assignments = []
     for name, text in flags.items():
         if text is None:
@@ -86,11 +105,17 @@ def _flag_assignments(flags: dict[str, str | None]) -> list[str]:
             text = {"1": "true", "0": "false"}.get(text, text.lower())
         elif name in PATH_FLAGS:
             text = json.dumps(text)
-        assignments += [f"{field}={text}" for field in SBI_FLAGS[name]]
+        assignments += [f"{field}={text}" for field in fields[name]]
         if name == "filter_inputs":
             # which stands for the maps of the training set, wherever they are in the file
             assignments.append("observed_sample.filter_inputs=null")
     return assignments
+
+
+def _given(context: click.Context, name: str) -> bool:
+    """Whether a parameter is on the command line, not left at its default."""
+    source = context.get_parameter_source(name)
+    return source is not click.core.ParameterSource.DEFAULT
 
 
 def _item(text: str) -> int | str:
@@ -119,14 +144,55 @@ def _artifact(uri: str) -> dict[str, Any]:
 
 @cli.command()
 @_configured("experiments/main.json")
-@_sbi_flags
-def sbi(configuration: Path, assignments: tuple[str, ...], **flags: str | None) -> None:
+@_documented(SBI_FLAGS)
+@click.option("--resume", metavar="RUN_ID|last", help="Continue an interrupted experiment.")
+@click.option(
+    "--print-job-script",
+    is_flag=True,
+    help="Print the HTCondor submit description of a job of Dask workers, and do nothing else.",
+)
+@click.pass_context
+def sbi(
+    context: click.Context,
+    /,
+    configuration: Path,
+    assignments: tuple[str, ...],
+    resume: str | None,
+    print_job_script: bool,
+    **flags: str | None,
+) -> None:
     """Infer how pulsars are born: simulate, train, and sample the posterior at x_o."""
     from mlpop.config.sbi import SbiConfig
-    from mlpop.experiment.sbi import run_experiment
 
-    values = _values(configuration, [*_flag_assignments(flags), *assignments])
-    run_experiment(SbiConfig.parse(values, str(configuration)))
+    changes = [*_flag_assignments(flags, SBI_FLAGS), *assignments]
+    if print_job_script:
+        from mlpop.compute.factory import job_script
+
+        config = SbiConfig.parse(_values(configuration, changes), str(configuration))
+        click.echo(job_script(config.compute, config.workers_dask))
+        return
+    from mlpop.experiment.sbi import resume_experiment, run_experiment
+
+    if resume is not None and not (_given(context, "configuration") or changes):
+        resume_experiment(resume)
+        return
+    config = SbiConfig.parse(_values(configuration, changes), str(configuration))
+    if resume is None:
+        run_experiment(config)
+    else:
+        resume_experiment(resume, config)
+
+
+@cli.command()
+@_configured("experiments/main.json")
+@_documented(INFER_FLAGS)
+def infer(configuration: Path, assignments: tuple[str, ...], **flags: str | None) -> None:
+    """Sample and test the posteriors of trained rounds, with the configuration they came from."""
+    from mlpop.config.sbi import SbiConfig
+    from mlpop.experiment.infer import infer
+
+    values = _values(configuration, [*_flag_assignments(flags, INFER_FLAGS), *assignments])
+    infer(SbiConfig.parse(values, str(configuration)))
 
 
 @cli.command("train-nn", cls=flags.SpacedLists)
@@ -168,8 +234,7 @@ def train_nn(
         return
     if trained_model is not None:
         raise click.UsageError("--trained_model cannot be given together with --resume")
-    source = context.get_parameter_source("configuration")
-    asked = source is not click.core.ParameterSource.DEFAULT or changes or convergence is not None
+    asked = _given(context, "configuration") or changes or convergence is not None
     resume_train_nn(resume, config if asked else None, convergence=convergence)
 
 
@@ -237,9 +302,7 @@ def study(
     from mlpop.config.study import StudyConfig
     from mlpop.study.launch import resume_study, run_study
 
-    source = context.get_parameter_source("configuration")
-    given = source is not click.core.ParameterSource.DEFAULT or bool(assignments)
-    if resume is not None and not given:
+    if resume is not None and not (_given(context, "configuration") or assignments):
         resume_study(resume)
         return
     config = StudyConfig.parse(_values(configuration, assignments), str(configuration))

@@ -2,13 +2,22 @@
 
 import copy
 import json
+import logging
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from mlpop.cli import main
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from object_store import ObjectStoreServer
 
 REPOSITORY = Path(__file__).parents[1]
 MLFLOW_VARIABLES = ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME")
@@ -25,6 +34,12 @@ def changed(document: Mapping[str, Any], changes: Changes) -> dict[str, Any]:
             block = block.setdefault(name, {})
         block[last] = value
     return result
+
+
+@pytest.fixture(scope="session", name="changed")
+def _changed() -> Callable[[Mapping[str, Any], Changes], dict[str, Any]]:
+    """Give `changed` to tests."""
+    return changed
 
 
 @pytest.fixture(scope="session")
@@ -119,3 +134,79 @@ def vectors() -> Callable[..., dict[str, Any]]:
         return changed(document, {"trainer.save_dir": str(save_dir)} | dotted)
 
     return make
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def mlpop(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., Ended]]:
+    """Run a command in this process."""
+    logger = logging.getLogger("mlpop")
+    before = logger.level, logger.propagate, list(logger.handlers)
+
+    def start(*arguments: object) -> Ended:
+        monkeypatch.setattr(sys, "argv", ["mlpop", *map(str, arguments)])
+        capsys.readouterr()
+        code = 0
+        try:
+            main()
+        except SystemExit as ended:
+            code = ended.code if isinstance(ended.code, int) else 1
+        return Ended(code, *capsys.readouterr())
+
+    yield start
+    logger.setLevel(before[0])
+    logger.propagate, logger.handlers = before[1], before[2]
+
+
+def tree_of(folder: Path) -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+
+
+@pytest.fixture
+def refused(
+    mlpop: Callable[..., Ended], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., str]:
+    """Run a command that must be refused in one line, with nothing written; return the line."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+    monkeypatch.setenv("MLPOP_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+
+    def start(*arguments: object) -> str:
+        before = tree_of(tmp_path)
+        ended = mlpop(*arguments)
+        assert tree_of(tmp_path).keys() == before.keys()
+        assert (ended.code, ended.out) == (2, ""), ended.err
+        (line,) = ended.err.splitlines()
+        assert line.startswith("Error: ")
+        return line
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def object_store_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStoreServer]:
+    """A whole S3 server, started once."""
+    server = ObjectStoreServer(tmp_path_factory.mktemp("object_store"))
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def object_store(
+    object_store_server: ObjectStoreServer, monkeypatch: pytest.MonkeyPatch
+) -> ObjectStoreServer:
+    """The S3 server, its address and keys in the environment of the test."""
+    for name, value in object_store_server.environment.items():
+        monkeypatch.setenv(name, value)
+    return object_store_server

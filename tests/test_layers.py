@@ -21,6 +21,7 @@ LAYERS = (
     {"simulators"},
     {"maps", "networks"},
     {"population"},
+    {"storage"},
 )
 RANK = {name: len(LAYERS) - depth for depth, names in enumerate(LAYERS) for name in names}
 # what each third-party package is allowed in; everything else must not know of it
@@ -30,10 +31,14 @@ HOMES = {
     "distributed": {"compute"},
     "dask_jobqueue": {"compute"},
     "optuna": {"study"},
+    "boto3": {"storage"},
+    "botocore": {"storage"},
+    "s3transfer": {"storage"},
 }
 HEAVY = {
     *("mlflow", "torch", "sbi", "dask", "distributed", "numba", "pandas", "matplotlib", "scipy"),
     "optuna",
+    "boto3",
 }
 
 

@@ -2,12 +2,14 @@
 
 A campaign is cut into tasks of a fixed number of simulations, whatever the number of workers.
 Each worker writes its shards itself; a shard that is there is never made again, so an
-interrupted campaign goes on where it was.
+interrupted campaign goes on where it was. With a dataset in an object store, workers send their
+shards there too, so that they need no disk in common, and a campaign goes on anywhere.
 """
 
 import hashlib
 import json
 import shutil
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,12 +23,23 @@ from numpy.typing import NDArray
 from mlpop.compute.base import MAX_ATTEMPTS, Backend, Event, Outcome
 from mlpop.compute.journal import journal_path, note_timeout, read_journal
 from mlpop.compute.seeds import Purpose, seed_sequence
-from mlpop.compute.shard_task import ShardJob, ShardTask, failed_row, simulate_shard
+from mlpop.compute.shard_task import (
+    CAMPAIGN_FILE,
+    ShardJob,
+    ShardTask,
+    failed_row,
+    simulate_shard,
+)
 from mlpop.errors import ComputeError, DataError
-from mlpop.maps.files import read_json_object, write_json
-from mlpop.maps.shards import SHARDS_FOLDER, ShardRecord, finished_shards, write_shard
-
-CAMPAIGN_FILE = "campaign.json"
+from mlpop.maps.files import read_json_object, sha256_of, write_json
+from mlpop.maps.remote_dataset import RemoteDataset
+from mlpop.maps.shards import (
+    RECORD_FILE,
+    SHARDS_FOLDER,
+    ShardRecord,
+    finished_shards,
+    write_shard,
+)
 
 # What a worker may take to build its simulator before a task counts as stuck [s].
 BUILD_SECONDS = 900.0
@@ -66,6 +79,7 @@ def run_campaign(
     max_in_flight: int | None = None,
     identity: str | None = None,
     on_progress: Callable[[Progress], None] | None = None,
+    remote: RemoteDataset | None = None,
 ) -> list[ShardRecord]:
     """Simulate every row of `theta` that has no shard yet; return the records of all shards.
 
@@ -76,7 +90,7 @@ def run_campaign(
         root_seed: root seed; simulation k draws from (root_seed, purpose, round_index, k).
         purpose: SIMULATION_TRAINING, SIMULATION_TEST, ...
         round_index: round of the experiment.
-        folder: of the dataset; on a disk that all workers share.
+        folder: of the dataset; on a disk that all workers share, unless `remote` is given.
         backend: who simulates.
         simulations_per_task: simulations in one task and one shard.
         time_limit: seconds one simulation may run [s]; then its row says `timeout`.
@@ -87,12 +101,15 @@ def run_campaign(
         identity: digest of what is simulated, which must agree with what is in the folder; by
             default that of `simulator_spec`. Give one that leaves paths out if the folder may
             move to another machine.
-        on_progress: told after every simulation and every shard.
+        on_progress: told after every simulation and every shard; a shard is then in `folder`.
+        remote: where the dataset is kept in an object store too. Workers put their shards
+            there, and `folder` gets those that it lacks.
 
     Raises:
         DataError: theta is not (N, D) and finite, or the folder holds another campaign.
         ComputeError: the simulator cannot be built, a shard cannot be written, or the backend is
             lost; finished shards are kept.
+        TrackingError: the object store cannot be used; finished shards are kept.
     """
     theta = _check_theta(theta, labels)
     if simulations_per_task < 1:
@@ -111,15 +128,26 @@ def run_campaign(
         time_limit=time_limit,
         grace=grace,
         max_attempts=max_attempts,
+        remote=remote,
+        claim=_claim(
+            folder,
+            theta,
+            tuple(labels),
+            (root_seed, purpose, round_index),
+            simulations_per_task,
+            identity or _digest(specification.encode()),
+            remote,
+        ),
     )
     tasks = [
         ShardTask(number, first, theta[first : first + simulations_per_task])
         for number, first in enumerate(range(0, len(theta), simulations_per_task))
     ]
-    _claim(job, theta, simulations_per_task, identity or _digest(specification.encode()))
     tally = _Tally(len(theta), on_progress)
     campaign = _Campaign(job, tasks, tally)
     campaign.adopt_finished()
+    if remote is not None:
+        campaign.exchange_finished(remote)
     limit = None
     if time_limit is not None:
         limit = simulations_per_task * (time_limit + grace) + BUILD_SECONDS
@@ -182,14 +210,37 @@ class _Campaign:
                     f"{self._shards / record.name}: shard {number} is not one of the "
                     f"{len(self._tasks)} of this campaign; use another folder"
                 )
-            expected = [(i, self._job.seed_text(i)) for i in self._tasks[number].indices]
-            if [(row.index, row.seed) for row in record.rows] != expected:
+            if not self._tasks[number].made(self._job, record):
                 raise DataError(
                     f"{self._shards / record.name}: holds other simulations or other seeds than "
                     "this campaign; use another folder"
                 )
             self._records[number] = record
             self._tally.add(record)
+
+    def exchange_finished(self, remote: RemoteDataset) -> None:
+        """Store the finished shards that `remote` lacks, and fetch those that it alone has."""
+        stored = remote.shard_numbers()
+        if stored and max(stored) >= len(self._tasks):
+            raise DataError(
+                f"{remote.shard_uri(max(stored))}: is not one of the {len(self._tasks)} shards of "
+                "this campaign; use another place"
+            )
+        remote.push_shards(
+            {
+                self._shards / record.name: record
+                for number, record in self._records.items()
+                if number not in stored
+            }
+        )
+        tasks = {task.number: task for task in self._tasks}
+        found = remote.pull_shards(
+            stored - self._records.keys(),
+            self._job.folder,
+            lambda record: tasks[record.number].made(self._job, record),
+        )
+        for record in found.values():
+            self._add(record)
 
     def waiting(self) -> list[ShardTask]:
         return [task for task in self._tasks if task.number not in self._records]
@@ -200,7 +251,7 @@ class _Campaign:
     def take(self, task: ShardTask, outcome: Outcome) -> None:
         """Record an outcome; a task that died waits for another run, or fails for good."""
         if outcome.status == "ok":
-            self._add(outcome.value)
+            self._add(self._brought(task, outcome.value))
             return
         if outcome.status == "failed" and not outcome.lost:
             raise ComputeError(
@@ -218,8 +269,24 @@ class _Campaign:
             failed_row(self._job, index, outcome.error, outcome.attempts, outcome.status)
             for index in task.indices
         ]
-        self._add(write_shard(self._job.folder, task.number, rows))
+        record = write_shard(self._job.folder, task.number, rows)
+        if self._job.remote is not None:
+            self._job.remote.push_shard(self._shards / record.name, record)
+        self._add(record)
         journal.unlink(missing_ok=True)
+
+    def _brought(self, task: ShardTask, record: ShardRecord) -> ShardRecord:
+        """Fetch a shard that its worker could write to the object store only."""
+        remote = self._job.remote
+        if remote is None or (self._shards / record.name / RECORD_FILE).is_file():
+            return record
+        job = self._job
+        found = remote.pull_shard(task.number, job.folder, lambda there: task.made(job, there))
+        if found is None:
+            raise ComputeError(
+                f"{remote.shard_uri(task.number)}: was stored by a worker, and cannot be read back"
+            )
+        return found
 
     def _add(self, record: ShardRecord) -> None:
         self._records[record.number] = record
@@ -237,33 +304,51 @@ def _check_theta(theta: NDArray[np.float64], labels: Sequence[str]) -> NDArray[n
 
 
 def _claim(
-    job: ShardJob, theta: NDArray[np.float64], simulations_per_task: int, identity: str
-) -> None:
-    """Write down what the folder is for, or compare with what it says.
+    folder: Path,
+    theta: NDArray[np.float64],
+    labels: tuple[str, ...],
+    seeds: tuple[int, Purpose, int],
+    simulations_per_task: int,
+    identity: str,
+    remote: RemoteDataset | None,
+) -> str:
+    """Write down what the folder is for, or compare with what it says; return its digest.
 
     Raises:
-        DataError: the folder holds another campaign.
+        DataError: the folder, or the place in the object store, holds another campaign.
     """
+    root_seed, purpose, round_index = seeds
     claim = {
-        "labels": list(job.labels),
+        "labels": list(labels),
         "simulations": len(theta),
         "theta": _digest(theta.tobytes()),
-        "root_seed": job.root_seed,
-        "purpose": job.purpose.name,
-        "round": job.round_index,
+        "root_seed": root_seed,
+        "purpose": purpose.name,
+        "round": round_index,
         "simulations_per_task": simulations_per_task,
         "simulator": identity,
     }
-    path = job.folder / CAMPAIGN_FILE
-    if not path.exists():
+    path = folder / CAMPAIGN_FILE
+    if path.exists():
+        _compare(read_json_object(path), claim, str(path))
+    else:
         write_json(path, claim)
-        return
-    found = read_json_object(path)
+    if remote is not None:
+        with tempfile.TemporaryDirectory(prefix="mlpop-") as scratch:
+            if remote.pull_file(CAMPAIGN_FILE, Path(scratch)):
+                there = read_json_object(Path(scratch, CAMPAIGN_FILE))
+                _compare(there, claim, str(remote.uri / CAMPAIGN_FILE))
+            else:
+                remote.push_file(path)
+    return sha256_of(path)
+
+
+def _compare(found: Mapping[str, Any], claim: Mapping[str, Any], place: str) -> None:
     different = [name for name, value in claim.items() if found.get(name) != value]
     if different:
         changes = "; ".join(f"{k}: {found.get(k)} there, {claim[k]} now" for k in different)
         raise DataError(
-            f"{path}: the folder holds the simulations of another campaign ({changes}); use "
+            f"{place}: the folder holds the simulations of another campaign ({changes}); use "
             "another folder, or remove this one"
         )
 

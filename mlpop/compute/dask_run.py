@@ -6,7 +6,7 @@ import queue
 import signal
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -15,6 +15,7 @@ from typing import Any
 from uuid import uuid4
 
 import cloudpickle
+from dask._task_spec import Task
 from distributed import Client, Future, KilledWorker, get_worker
 from distributed.utils import sync
 
@@ -23,7 +24,7 @@ from mlpop.compute.execution import dump, execute, lost_outcome, timeout_outcome
 from mlpop.compute.workers import prepare_worker
 from mlpop.errors import ComputeError
 
-# A worker that dies before its task starts (it was queued behind another) costs no attempt.
+# A worker that dies before its task starts, or that retires, costs no attempt.
 FREE_RESTARTS = 10
 POLL_SECONDS = 1.0
 # A result that went with its worker would be made again, and be waited for, by Dask.
@@ -37,6 +38,7 @@ class _Attempt:
     future: Future
     since: float | None = None
     where: tuple[str, int] = ("", 0)
+    starts: int = 0
 
     def seconds(self) -> float:
         return 0.0 if self.since is None else time.monotonic() - self.since
@@ -47,24 +49,29 @@ class DaskRun:
 
     Args:
         client: of the cluster.
-        own_cluster: whether its workers are processes of this machine that may be killed.
         program: the pickled function.
         tasks: one object a task.
         on_event: told what tasks emit.
+        own_scheduler: whether it tells of every worker that is lost, so that what it starts
+            again without a word has lost a worker that retired.
+        own_processes: whether workers are processes of this machine that may be killed.
         patience: how long the cluster may be without any worker [s].
     """
 
     def __init__(
         self,
         client: Client,
-        own_cluster: bool,
         program: bytes,
         tasks: Sequence[Any],
         on_event: OnEvent | None,
+        *,
+        own_scheduler: bool,
+        own_processes: bool,
         patience: float,
     ) -> None:
         self._client = client
-        self._own = own_cluster
+        self._own_scheduler = own_scheduler
+        self._own_processes = own_processes
         self._program = program
         self._tasks = tasks
         self._on_event = on_event
@@ -75,17 +82,18 @@ class DaskRun:
         self._flying: dict[int, _Attempt] = {}
         self._submitted = [0] * len(tasks)
         self._started = [0] * len(tasks)
+        self._retired = [0] * len(tasks)
 
     def outcomes(
-        self, in_flight: int, limit: float | None, max_attempts: int
+        self, in_flight: Callable[[], int], limit: float | None, max_attempts: int
     ) -> Iterator[Outcome]:
-        """Yield outcomes; at most `in_flight` tasks are with the scheduler at a time."""
+        """Yield outcomes; at most `in_flight()` tasks are with the scheduler at a time."""
         pending = deque(range(len(self._tasks)))
         finished: deque[Outcome] = deque()
         self._client.subscribe_topic(self._topic, self._hear)
         try:
             while pending or finished or self._flying:
-                while pending and len(self._flying) < in_flight:
+                while pending and len(self._flying) < in_flight():
                     self._submit(pending.popleft())
                 while finished:
                     yield finished.popleft()
@@ -108,7 +116,9 @@ class DaskRun:
 
     def _submit(self, index: int) -> None:
         number = self._submitted[index] = self._submitted[index] + 1
-        future = self._client.submit(
+        key = f"{self._topic}-{index}-{number}"
+        task = Task(
+            key,
             _run_in_worker,
             self._program,
             dump(self._tasks[index], f"task {index}"),
@@ -116,9 +126,11 @@ class DaskRun:
             index,
             number,
             self._on_event is not None,
-            key=f"{self._topic}-{index}-{number}",
-            pure=False,
+            # Such a task waits at the scheduler for an idle worker: behind another task of a
+            # worker it would go down with that.
+            _data_producer=True,
         )
+        future = self._client.get({key: task}, key, sync=False)
         self._flying[index] = _Attempt(future)
         future.add_done_callback(lambda _, i=index, n=number: self._news.put(("end", i, n, None)))
 
@@ -142,16 +154,18 @@ class DaskRun:
             return []
         if kind == "start":
             self._note_start(index, attempt, payload)
-        elif kind == "event" and self._on_event is not None:
+            return self._stop_restarted(index, attempt)
+        if kind == "event" and self._on_event is not None:
             self._on_event(index, pickle.loads(payload))
-        elif kind == "end":
-            return [self._take(index, attempt)]
-        return []
+        return [self._take(index, attempt)] if kind == "end" else []
 
     def _note_start(self, index: int, attempt: _Attempt, payload: bytes) -> None:
         attempt.since = time.monotonic()
         attempt.where = pickle.loads(payload)
+        attempt.starts += 1
         self._started[index] += 1
+        if self._own_scheduler and attempt.starts > 1:
+            self._retired[index] += 1
 
     def _take(self, index: int, attempt: _Attempt) -> Outcome:
         """Fetch the outcome of an attempt that has ended."""
@@ -164,6 +178,8 @@ class DaskRun:
             reason = "its result went with its worker"
             return Outcome(index, None, "failed", reason, count, attempt.seconds(), lost=True)
         except KilledWorker as error:
+            if self._was_retiring(error.last_worker.address):
+                self._retired[index] += 1
             reason = f"last on {error.last_worker.address}, perhaps out of memory"
             return Outcome(index, None, "failed", reason, count, attempt.seconds(), lost=True)
         except CancelledError:
@@ -177,8 +193,27 @@ class DaskRun:
             attempt.future.release()
 
     def _may_retry(self, index: int, max_attempts: int) -> bool:
-        idle_losses = self._submitted[index] - self._started[index]
-        return self._started[index] < max_attempts and idle_losses <= FREE_RESTARTS
+        attempts = self._started[index] - self._retired[index]
+        idle_losses = self._submitted[index] - attempts
+        return attempts < max_attempts and idle_losses <= FREE_RESTARTS
+
+    def _was_retiring(self, address: str) -> bool:
+        """Whether a lost worker had said that it would go."""
+        if not self._own_scheduler:
+            return False
+        events = self._client.get_events(address)
+        said = [message.get("action") for _, message in events if isinstance(message, dict)]
+        return "retired" in said or "could-not-retire" in said
+
+    def _stop_restarted(self, index: int, attempt: _Attempt) -> list[Outcome]:
+        """Give up a task that workers never live long enough for."""
+        if self._retired[index] <= FREE_RESTARTS:
+            return []
+        del self._flying[index]
+        attempt.future.cancel()
+        self._end_worker(attempt)
+        error = f"{FREE_RESTARTS} workers retired while running it; give them a longer lifetime"
+        return [Outcome(index, None, "failed", error, self._started[index])]
 
     def _stop_overdue(self, limit: float | None) -> Iterator[Outcome]:
         if limit is None:
@@ -202,11 +237,13 @@ class DaskRun:
     def _end_worker(self, attempt: _Attempt) -> None:
         """End the worker that runs `attempt`; its nanny starts a new one."""
         address, process = attempt.where
-        if self._own:
+        if self._own_processes:
             with suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)
         else:
-            self._client.restart_workers([address], raise_for_error=False)
+            # A worker that is gone already makes Dask stumble.
+            with suppress(KeyError, OSError, TimeoutError):
+                self._client.restart_workers([address], raise_for_error=False)
 
     def _check_cluster(self) -> None:
         """Find out whether anybody is left who could send news."""
@@ -236,7 +273,7 @@ class DaskRun:
             return
         for attempt in flying:
             attempt.future.cancel()
-            if self._own and attempt.since is not None:
+            if self._own_processes and attempt.since is not None:
                 self._end_worker(attempt)
         with suppress(ValueError):
             self._client.unsubscribe_topic(self._topic)

@@ -1,9 +1,17 @@
 """Which backend an experiment file asks for."""
 
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 from mlpop.compute.base import Backend
 from mlpop.compute.processes import ProcessesBackend
 from mlpop.compute.serial import SerialBackend
 from mlpop.config.compute import ComputeConfig
+
+if TYPE_CHECKING:
+    from mlpop.compute.clusters import Cluster
+    from mlpop.compute.htcondor import HTCondorWorkers
 
 
 def make_backend(
@@ -12,6 +20,7 @@ def make_backend(
     enable_dask: bool = False,
     workers_dask: int = 1,
     compute: ComputeConfig | None = None,
+    logs: Path | None = None,
 ) -> Backend:
     """Return the backend, to be entered with `with`.
 
@@ -20,18 +29,73 @@ def make_backend(
         enable_dask: use Dask instead.
         workers_dask: workers of an own Dask cluster, if no scheduler address is given.
         compute: the `compute` block.
+        logs: folder of the run's logs, for what batch jobs say.
+
+    Raises:
+        ComputeError: a number of workers is not positive.
     """
     block = compute or ComputeConfig()
     if enable_dask:
         from mlpop.compute.dask_backend import DaskBackend
 
-        return DaskBackend(
-            workers_dask,
-            address=block.scheduler_address,
-            scheduler_file=block.scheduler_file,
-            worker_memory=block.worker_memory,
-            connect_timeout=block.connect_timeout,
-        )
+        return DaskBackend(_cluster(block, workers_dask, logs))
     if n_processes == 1:
         return SerialBackend()
     return ProcessesBackend(n_processes)
+
+
+def job_script(compute: ComputeConfig, workers_dask: int, logs: Path | None = None) -> str:
+    """Return the HTCondor submit description of one job; needs neither condor nor a scheduler.
+
+    Args:
+        compute: the `compute` block.
+        workers_dask: number of Dask workers.
+        logs: folder of the run's logs; by default the current folder.
+
+    Raises:
+        ComputeError: dask-jobqueue is not installed.
+    """
+    return _htcondor(compute, workers_dask, logs).job_script()
+
+
+def _htcondor(block: ComputeConfig, workers: int, logs: Path | None) -> "HTCondorWorkers":
+    from mlpop.compute.htcondor import HTCondorWorkers
+
+    return HTCondorWorkers(
+        workers,
+        block.htcondor,
+        lifetime=block.worker_lifetime,
+        lifetime_stagger=block.worker_lifetime_stagger,
+        adaptive=block.adaptive,
+        tls=block.tls,
+        dashboard_address=block.dashboard_address,
+        logs=logs,
+    )
+
+
+def _cluster(block: ComputeConfig, workers: int, logs: Path | None) -> "Cluster":
+    if block.cluster == "htcondor":
+        return _htcondor(block, workers, logs)
+    from mlpop.compute.clusters import LocalWorkers, RunningScheduler
+
+    address = block.scheduler_address
+    if address is None and block.scheduler_file is None:
+        address = os.environ.get("DASK_SCHEDULER_ADDRESS") or None
+    if address is not None or block.scheduler_file is not None:
+        return RunningScheduler(
+            address,
+            scheduler_file=block.scheduler_file,
+            tls=block.tls,
+            insecure=block.insecure_scheduler,
+            timeout=block.connect_timeout,
+        )
+    return LocalWorkers(
+        workers,
+        memory=block.worker_memory,
+        lifetime=block.worker_lifetime,
+        lifetime_stagger=block.worker_lifetime_stagger,
+        adaptive=block.adaptive,
+        tls=block.tls,
+        dashboard_address=block.dashboard_address,
+        timeout=block.connect_timeout,
+    )

@@ -60,6 +60,8 @@ class Purpose(IntEnum):
     """predictive checks and misspecification tests (round, check)"""
     TEST_THETA = 17
     """theta of a test set (round or 0)"""
+    COMPRESSOR = 18
+    """network of a compressor that is fitted (0: its weights, 1: its training)"""
 
 
 def seed_sequence(root: int, purpose: Purpose, *place: SupportsIndex) -> SeedSequence:

@@ -1,7 +1,11 @@
 """One task of a campaign, in a worker: simulate a group of parameter sets, write their shard."""
 
+import hashlib
 import json
+import os
+import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,8 +28,20 @@ from mlpop.compute.journal import (
 from mlpop.compute.limits import TimeLimitReached, call_within, exit_after
 from mlpop.compute.seeds import Purpose, seed_sequence
 from mlpop.compute.workers import is_worker
-from mlpop.errors import ConfigError, SimulationFailed
-from mlpop.maps.shards import SHARDS_FOLDER, ShardRecord, SimulationRow, by_channel, write_shard
+from mlpop.errors import ConfigError, DataError, SimulationFailed
+from mlpop.maps.files import sha256_of
+from mlpop.maps.remote_dataset import RemoteDataset
+from mlpop.maps.shards import (
+    SHARDS_FOLDER,
+    ShardRecord,
+    SimulationRow,
+    by_channel,
+    read_shard,
+    shard_name,
+    write_shard,
+)
+
+CAMPAIGN_FILE = "campaign.json"
 
 logger = getLogger(__name__)
 
@@ -45,6 +61,8 @@ class ShardJob:
         grace: how long interrupted Python code may take to clean up before its process is
             ended [s].
         max_attempts: a simulation that killed so many workers is given up.
+        remote: where the dataset is kept in an object store too; None: on disk only.
+        claim: SHA-256 of the folder's campaign file.
     """
 
     simulator: str
@@ -56,6 +74,8 @@ class ShardJob:
     time_limit: float | None
     grace: float
     max_attempts: int
+    remote: RemoteDataset | None = None
+    claim: str = ""
 
     def seed_text(self, index: int) -> str:
         """How to make the seed of simulation `index` again."""
@@ -82,21 +102,50 @@ class ShardTask:
         """Indices of the simulations."""
         return range(self.first, self.first + len(self.theta))
 
+    def made(self, job: ShardJob, record: ShardRecord) -> bool:
+        """Whether a shard holds the simulations of this task, from the seeds of `job`."""
+        expected = [(index, job.seed_text(index)) for index in self.indices]
+        return [(row.index, row.seed) for row in record.rows] == expected
+
 
 def simulate_shard(job: ShardJob, task: ShardTask, emit: Emit) -> ShardRecord:
     """Simulate the rows of `task` and write their shard.
 
-    Emits `{"index", "status"}` after each simulation.
+    Emits `{"index", "status"}` after each simulation. Where the dataset is in an object store
+    the shard is put there too; one that is there already is not made again.
 
     Raises:
-        MlpopError: the simulator cannot be built, or the shard cannot be written. What goes
-            wrong in a simulation is a row instead.
+        MlpopError: the simulator cannot be built, or the shard cannot be written or stored. What
+            goes wrong in a simulation is a row instead.
     """
-    shards = job.folder / SHARDS_FOLDER
-    shards.mkdir(parents=True, exist_ok=True)
+    if job.remote is None:
+        return _make_shard(job, task, job.folder, emit)
+    folder = _workplace(job)
+    shard = folder / SHARDS_FOLDER / shard_name(task.number)
+    record = _kept(job, task, shard)
+    if record is None:
+        record = job.remote.pull_shard(task.number, folder, lambda there: task.made(job, there))
+    if record is None:
+        record = _make_shard(job, task, folder, emit)
+    else:
+        for row in record.rows:
+            emit({"index": row.index, "status": row.status})
+    job.remote.push_shard(shard, record)
+    if folder != job.folder:
+        shutil.rmtree(shard, ignore_errors=True)
+    return record
+
+
+def _make_shard(job: ShardJob, task: ShardTask, folder: Path, emit: Emit) -> ShardRecord:
+    shards = folder / SHARDS_FOLDER
     path = journal_path(shards, task.number)
-    deaths = read_journal(path)
-    with path.open("a", encoding="utf-8") as journal:
+    try:
+        shards.mkdir(parents=True, exist_ok=True)
+        deaths = read_journal(path)
+        opened = path.open("a", encoding="utf-8")
+    except OSError as error:
+        raise DataError(f"{shards}: cannot be written: {error.strerror or error}") from error
+    with opened as journal:
         try:
             note_attempt(journal)
             simulator = build_simulator(job.simulator)
@@ -114,13 +163,43 @@ def simulate_shard(job: ShardJob, task: ShardTask, emit: Emit) -> ShardRecord:
                     row = _simulate(job, simulator, theta, index, attempts, journal)
                 rows.append(row)
                 emit({"index": index, "status": row.status})
-            record = write_shard(job.folder, task.number, rows)
+            record = write_shard(folder, task.number, rows)
         except Exception:
             # Only a death may leave a journal behind.
             path.unlink(missing_ok=True)
             raise
     path.unlink(missing_ok=True)
     return record
+
+
+def _workplace(job: ShardJob) -> Path:
+    """The dataset's folder where this machine has it, else a folder of this worker's machine."""
+    campaign = job.folder / CAMPAIGN_FILE
+    if campaign.is_file() and sha256_of(campaign) == job.claim:
+        return job.folder
+    assert job.remote is not None
+    key = hashlib.sha256(f"{job.remote.uri}\n{job.claim}".encode()).hexdigest()[:16]
+    scratch = Path(tempfile.gettempdir(), f"mlpop-{os.getuid()}-{key}")
+    try:
+        scratch.mkdir(mode=0o700, exist_ok=True)
+        foreign = scratch.is_symlink() or scratch.stat().st_uid != os.getuid()
+    except OSError as error:
+        raise DataError(f"{scratch}: cannot be made: {error.strerror or error}") from error
+    if foreign:
+        raise DataError(f"{scratch}: belongs to somebody else; set TMPDIR to a folder of your own")
+    return scratch
+
+
+def _kept(job: ShardJob, task: ShardTask, shard: Path) -> ShardRecord | None:
+    """The shard of an earlier attempt that was written here, and perhaps not yet stored."""
+    if not shard.is_dir():
+        return None
+    try:
+        record = read_shard(shard)
+    except DataError as error:
+        logger.warning("%s; the shard will be made again", error)
+        return None
+    return record if task.made(job, record) else None
 
 
 @lru_cache(maxsize=2)

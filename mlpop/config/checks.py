@@ -67,9 +67,18 @@ class ExperimentFacts:
         return tuple(name for name in SURVEY_CHANNELS if name.startswith(kept))
 
     @property
+    def selects_unseen(self) -> bool:
+        """Whether `filter_inputs` gives positions in a CSV that is given, and not read here."""
+        loader = self.config.training_data_loader
+        entries = loader.filter_inputs
+        return not loader.simulate and (entries is None or isinstance(entries[0], int))
+
+    @property
     def selected(self) -> tuple[str, ...]:
-        """The maps that `filter_inputs` selects, those that exist."""
+        """The maps that `filter_inputs` selects, those that exist; none if that is unknown."""
         entries = self.config.training_data_loader.filter_inputs
+        if self.selects_unseen:
+            return ()
         if entries is None:
             return self.channels
         names = [
@@ -97,7 +106,7 @@ class ExperimentFacts:
             self.makes_maps
             and self.config.arch is not None
             and "resolution_ppdot" not in self.config.generator.model_fields_set
-            and any(name.endswith(PPDOT_MAPS) for name in self.selected)
+            and (self.selects_unseen or any(n.endswith(PPDOT_MAPS) for n in self.selected))
         )
 
 
@@ -141,7 +150,7 @@ def _filters(config: SbiConfig) -> Iterator[Problem]:
 
 def _maps(config: SbiConfig) -> Iterator[Problem]:
     facts = ExperimentFacts(config)
-    if not facts.makes_maps or config.arch is None:
+    if not facts.makes_maps or config.arch is None or facts.selects_unseen:
         return
     path = "training_data_loader.filter_inputs"
     known = facts.channels
@@ -236,7 +245,7 @@ def _training_data(config: SbiConfig) -> Iterator[Problem]:
             f"{block}.statistic_path",
             "must be null when simulate is true: statistics are those of the simulated set",
         )
-    if data.simulate and data.num_sim < 2:
+    if (data.simulate or config.trainer.num_rounds > 1) and data.num_sim < 2:
         yield f"{block}.num_sim", "must be at least 2: one to train on, one to validate, found 1"
 
 
@@ -316,11 +325,26 @@ def _census(config: SbiConfig) -> Iterator[Problem]:
 
 
 def _methods(config: SbiConfig) -> Iterator[Problem]:
-    kind = config.trainer.type
-    if kind != "snpe" and config.arch is not None and not config.compression_input.use_compression:
+    kind, trainer = config.trainer.type, config.trainer
+    compression = config.compression_input
+    if kind != "snpe" and config.arch is not None and not compression.use_compression:
         yield (
             "compression_input.use_compression",
             f"must be true when trainer.type is '{kind}' and x is a map: it needs vectors",
+        )
+    fits_cnn = compression.use_compression and compression.compression_type == "cnn"
+    if fits_cnn and compression.fit and config.arch is None:
+        yield (
+            "compression_input.compression_type",
+            "must be 'pca' with fit when arch is null: there is no network to train as compressor",
+        )
+    proposes = kind == "snpe" and trainer.num_rounds > 1 and not trainer.truncated_prior
+    if (kind == "snre" or proposes) and trainer.batch_size < 2:
+        why = "trainer.type is 'snre'" if kind == "snre" else "the posterior proposes theta"
+        yield (
+            "trainer.batch_size",
+            f"must be at least 2 when {why}: the loss compares the simulations of a batch, found "
+            f"{trainer.batch_size}",
         )
 
 

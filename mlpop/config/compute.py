@@ -1,32 +1,152 @@
 """The `compute` block of an experiment file: how simulations and trainings are spread."""
 
-from pydantic import Field
+import re
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, Field, model_validator
 
 from mlpop.config.base import StrictModel
+from mlpop.config.fields import Count, LaxPath, Name, Natural, OptionalPath, Positive
+from mlpop.config.messages import Refused, show
+
+ClusterKind = Literal["local", "htcondor"]
+
+_BYTES = re.compile(r"\d+(\.\d+)? ?([kKMGT]i?)?B")
+
+
+def _is_amount(value: str) -> str:
+    if not _BYTES.fullmatch(value):
+        raise Refused(("", f"must be a number with a unit such as '2GB', found {show(value)}"))
+    return value
+
+
+Bytes = Annotated[str, AfterValidator(_is_amount)]
+"""An amount of memory such as `2GB` or `512 MiB`."""
+
+
+class AdaptiveConfig(StrictModel):
+    """Let the number of Dask workers follow the work that waits."""
+
+    minimum: Natural = 1
+    """Workers that are kept while there is no work."""
+    maximum: Count | None = None
+    """Workers at the most; null: `workers_dask`."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.maximum is not None and self.maximum < self.minimum:
+            problem = f"must be at least minimum ({self.minimum}), found {self.maximum}"
+            raise Refused(("maximum", problem))
+        return self
+
+
+class TlsConfig(StrictModel):
+    """Files of the TLS identity with which driver, scheduler and workers know each other."""
+
+    ca_file: LaxPath
+    """Certificate of the authority that signed `cert` [PEM]."""
+    cert: LaxPath
+    """Certificate [PEM]."""
+    key: LaxPath
+    """Its private key [PEM]."""
+
+
+class HTCondorConfig(StrictModel):
+    """What is asked of HTCondor for every job of Dask workers."""
+
+    cores: Count = 1
+    """Cores of a job; it runs as many workers, of one thread each."""
+    memory: Bytes = "2GB"
+    """Memory of a job."""
+    disk: Bytes = "2GB"
+    """Disk of a job."""
+    flavour: Name | None = "long"
+    """Value of the directive `+flavour`, the kind of queue; null: no such directive."""
+    export_environment: bool = True
+    """Give jobs the environment of the submitting process (`getenv = true`)."""
+    death_timeout: Positive = 60.0
+    """A worker without a scheduler ends after this time [s]."""
+    queue_timeout: Positive = 86400.0
+    """How long the first worker may wait in the queue [s]; also the longest time without any."""
+    log_directory: OptionalPath = None
+    """Gets the folder `htcondor_output`, on a disk that all nodes share; null: the run's logs."""
+    python: Name | None = None
+    """Interpreter on the nodes; null: the path of this one."""
+    host: Name | None = None
+    """Name or address by which nodes reach the scheduler; null: that of this machine."""
+    port: Annotated[int, Field(ge=0, le=65535)] = 0
+    """Port of the scheduler; 0: any free one."""
+    local_directory: OptionalPath = None
+    """Folder on the node for Dask's temporary files; null: the job's own folder."""
+    job_script_prologue: tuple[Name, ...] = ()
+    """Shell commands that a job runs before its worker."""
+    job_extra_directives: dict[Name, str | bool | int | float] = {}
+    """Further lines of the submit description, such as `{"+MaxRuntime": 86400}`."""
+    worker_extra_args: tuple[Name, ...] = ()
+    """Further arguments of `dask worker`."""
+    submit_command_extra: tuple[Name, ...] = ()
+    """Further arguments of `condor_submit`."""
+    cancel_command_extra: tuple[Name, ...] = ()
+    """Further arguments of `condor_rm`."""
 
 
 class ComputeConfig(StrictModel):
-    """How work is cut and where it runs; none of it changes a single bit of the results.
+    """How work is cut and where it runs; none of it changes a single bit of the results."""
 
-    Attributes:
-        simulations_per_task: simulations in one task, which writes one shard; 0.5-5 s of work.
-        time_limit: seconds one simulation may run before it is recorded as `timeout` [s];
-            null: no limit.
-        max_attempts: how often a task is started whose worker dies.
-        max_in_flight: tasks handed to the workers at a time; null: as many as keep them busy.
-        scheduler_address: of a running Dask scheduler, e.g. `tls://host:8786`; null: the
-            environment variable DASK_SCHEDULER_ADDRESS, else an own cluster on this machine.
-        scheduler_file: the JSON file that `dask scheduler --scheduler-file` writes.
-        worker_memory: memory of one Dask worker of an own cluster, e.g. `2GB`; null: a fair
-            share of this machine's.
-        connect_timeout: seconds to wait for a scheduler and its first worker [s].
-    """
+    simulations_per_task: Count = 16
+    """Simulations in one task, which writes one shard; 0.5-5 s of work."""
+    time_limit: Positive | None = 600.0
+    """Seconds one simulation may run before it is recorded as `timeout` [s]; null: no limit."""
+    max_attempts: Count = 3
+    """How often a task is started whose worker dies."""
+    max_in_flight: Count | None = None
+    """Tasks handed to the workers at a time; null: as many as keep them busy."""
+    cluster: ClusterKind = "local"
+    """With `enable_dask`: workers on this machine, or jobs of HTCondor."""
+    scheduler_address: Name | None = None
+    """Of a running Dask scheduler, e.g. `tls://host:8786`; null: the environment variable
+    DASK_SCHEDULER_ADDRESS, else an own cluster."""
+    scheduler_file: Name | None = None
+    """The JSON file that `dask scheduler --scheduler-file` writes."""
+    insecure_scheduler: bool = False
+    """Accept a running scheduler on another machine without TLS: whoever reaches it can run
+    code as you."""
+    tls: TlsConfig | None = None
+    """TLS identity; null: a temporary one for own clusters, Dask's configuration for others."""
+    worker_memory: Bytes | None = None
+    """Memory of one Dask worker on this machine; null: a fair share."""
+    worker_lifetime: Positive | None = None
+    """Dask workers of own clusters retire after this time, and are replaced [s]; null: never."""
+    worker_lifetime_stagger: Annotated[float, Field(ge=0)] = 0.0
+    """Lifetimes differ by up to this time, so that not all workers retire at once [s]."""
+    adaptive: AdaptiveConfig | None = None
+    """Let the number of workers of an own Dask cluster follow the work; null: it stays."""
+    dashboard_address: Name = "127.0.0.1:0"
+    """Where the dashboard of an own cluster listens: it has no password; port 0: any free one."""
+    connect_timeout: Positive = 60.0
+    """How long to wait for a scheduler, and for workers on this machine [s]."""
+    htcondor: HTCondorConfig = HTCondorConfig()
 
-    simulations_per_task: int = Field(default=16, ge=1)
-    time_limit: float | None = Field(default=600.0, gt=0)
-    max_attempts: int = Field(default=3, ge=1)
-    max_in_flight: int | None = Field(default=None, ge=1)
-    scheduler_address: str | None = None
-    scheduler_file: str | None = None
-    worker_memory: str | None = None
-    connect_timeout: float = Field(default=60.0, gt=0)
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        problems = []
+        running = [name for name in ("scheduler_address", "scheduler_file") if getattr(self, name)]
+        if len(running) == 2:
+            problems.append(("scheduler_file", "must be null if scheduler_address is given"))
+        for name in running:
+            for own in ("worker_lifetime", "adaptive"):
+                if getattr(self, own) is not None:
+                    problems.append((own, f"must be null if {name} is given: it is not yours"))
+            if self.cluster == "htcondor":
+                problems.append((name, "must be null for cluster 'htcondor', which has its own"))
+        if self.worker_lifetime_stagger >= (self.worker_lifetime or float("inf")):
+            problems.append(
+                (
+                    "worker_lifetime_stagger",
+                    f"must be below worker_lifetime ({self.worker_lifetime:g}), "
+                    f"found {self.worker_lifetime_stagger:g}",
+                )
+            )
+        if problems:
+            raise Refused(*problems)
+        return self

@@ -7,7 +7,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from mlpop.config.base import StrictModel
 from mlpop.config.dynamics import DynamicsConfig
-from mlpop.config.fields import Columns, Count, Name, OptionalPath, bare_names
+from mlpop.config.fields import Columns, Count, Name, OptionalLocation, S3Uri, bare_names
 from mlpop.config.messages import Refused, show
 
 InputColumns = Annotated[Columns, AfterValidator(bare_names)]
@@ -53,11 +53,11 @@ class PriorConfig(StrictModel):
 class TrainingDataConfig(StrictModel):
     """What networks are trained on."""
 
-    dataset_path_round_0: OptionalPath = None
+    dataset_path_round_0: OptionalLocation = None
     """Folder of the round-0 set, `dataset_full.csv`; null when `simulate` makes it."""
-    dataset_path: OptionalPath = None
+    dataset_path: OptionalLocation = None
     """Root of the data of simulated rounds; null: under `trainer.save_dir`."""
-    statistic_path: OptionalPath = None
+    statistic_path: OptionalLocation = None
     """Statistics of the training labels (JSON); computed when `simulate` makes the data."""
     filter_inputs: InputColumns | None = None
     """Channels, in order: positions in the CSV header, or names; null: all (vectors only)."""
@@ -93,9 +93,9 @@ class TestDataConfig(StrictModel):
 
     testing: bool = False
     """Measure coverage after each round."""
-    dataset_path_round_0: OptionalPath = None
+    dataset_path_round_0: OptionalLocation = None
     """Folder of the round-0 test set, `dataset_full.csv`; null when `simulate` makes it."""
-    dataset_path: OptionalPath = None
+    dataset_path: OptionalLocation = None
     """Root of the test data of simulated rounds; null: under `trainer.save_dir`."""
     num_sim: Count = 10
     """Test simulations of a round that is simulated."""
@@ -103,7 +103,7 @@ class TestDataConfig(StrictModel):
     """Simulate the round-0 test set from the prior instead of reading it."""
 
 
-def _array_file(path: Path | None) -> Path | None:
+def _array_file(path: Path | S3Uri | None) -> Path | S3Uri | None:
     if path is not None and path.suffix != ".npy":
         raise Refused(("", f"must be a .npy file, found '{path}'"))
     return path
@@ -119,11 +119,11 @@ class SyntheticConfig(StrictModel):
 class ObservedConfig(StrictModel):
     """x_o: exactly one of a catalogue folder, an array file, or a synthetic population."""
 
-    dataset_path: OptionalPath = None
+    dataset_path: OptionalLocation = None
     """Folder with `dataset_atnf.csv`."""
     filter_inputs: InputColumns | None = None
     """As in training, which null stands for."""
-    path: Annotated[OptionalPath, AfterValidator(_array_file)] = None
+    path: Annotated[OptionalLocation, AfterValidator(_array_file)] = None
     """A .npy file with one x, channels first."""
     synthetic: SyntheticConfig | None = None
 
@@ -152,7 +152,7 @@ class ObservedConfig(StrictModel):
 class DynamicalDataConfig(StrictModel):
     """The stellar database that simulated populations draw from: imported, or built."""
 
-    dataset_path: OptionalPath = None
+    dataset_path: OptionalLocation = None
     """Folder with `final_pop_dyn.csv`."""
     database: DynamicsConfig | None = None
     """Build this database, or find it in the cache."""

@@ -1,9 +1,11 @@
 """Field types that several blocks share."""
 
+import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, GetCoreSchemaHandler
+from pydantic_core import CoreSchema, core_schema
 
 from mlpop.config.messages import Refused, show
 
@@ -16,6 +18,61 @@ Name = Annotated[str, Field(min_length=1)]
 INPUT_PREFIX = "input:"
 """What the CSV header puts before the name of a map."""
 
+_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|s3:")
+_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,61}[A-Za-z0-9]")
+
+
+class S3Uri(str):
+    """`s3://bucket/key`: an object, or the folder of all objects whose keys begin with `key/`.
+
+    Args:
+        text: the URI; a slash at its end is left out.
+
+    Raises:
+        ValueError: it has no bucket, or its key has an empty part, `.` or `..`.
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, text: str) -> Self:
+        bucket, _, key = text.removeprefix("s3://").partition("/")
+        key = key.removesuffix("/")
+        if not text.startswith("s3://") or not _BUCKET.fullmatch(bucket):
+            raise ValueError(f"must be s3://bucket/folder, found '{text}'")
+        if key and any(part in ("", ".", "..") for part in key.split("/")):
+            raise ValueError(
+                f"must not have an empty part, '.' or '..' in its key, found '{text}'"
+            )
+        return super().__new__(cls, f"s3://{bucket}/{key}".removesuffix("/"))
+
+    @property
+    def bucket(self) -> str:
+        """Name of the bucket."""
+        return self.removeprefix("s3://").partition("/")[0]
+
+    @property
+    def key(self) -> str:
+        """What follows the bucket, without slashes around it; empty for the bucket itself."""
+        return self.removeprefix("s3://").partition("/")[2]
+
+    @property
+    def name(self) -> str:
+        """Last part of the key."""
+        return self.key.rpartition("/")[2]
+
+    @property
+    def suffix(self) -> str:
+        """Suffix of the last part, with its dot."""
+        return Path(self.name).suffix
+
+    @property
+    def parent(self) -> "S3Uri":
+        """The folder that this lies in."""
+        return S3Uri(f"s3://{self.bucket}/{self.key.rpartition('/')[0]}")
+
+    def __truediv__(self, name: str) -> "S3Uri":
+        return S3Uri(f"{self}/{name}")
+
 
 def _given(value: Any) -> Any:
     if value == "":
@@ -25,6 +82,30 @@ def _given(value: Any) -> Any:
 
 def _blank_is_null(value: Any) -> Any:
     return None if value == "" else value
+
+
+class _LocationField:
+    """Makes pydantic read a path or, where the text has a scheme, an `S3Uri`."""
+
+    def __get_pydantic_core_schema__(self, _: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_wrap_validator_function(
+            _location,
+            handler.generate_schema(LaxPath),
+            serialization=core_schema.to_string_ser_schema(when_used="json"),
+        )
+
+
+def _location(value: Any, as_path: Any) -> Any:
+    if isinstance(value, S3Uri):
+        return value
+    if not isinstance(value, str) or not _URI.match(value):
+        return as_path(value)
+    if not value.startswith("s3://"):
+        raise Refused(("", f"must be a path or s3://bucket/folder, found {show(value)}"))
+    try:
+        return S3Uri(value)
+    except ValueError as error:
+        raise Refused(("", str(error))) from None
 
 
 def _one_kind(columns: tuple[int | str, ...]) -> tuple[int | str, ...]:
@@ -44,6 +125,14 @@ Folder = Annotated[LaxPath, BeforeValidator(_given)]
 
 OptionalPath = Annotated[LaxPath | None, BeforeValidator(_blank_is_null)]
 """A path, or null; the documented files write "" for null."""
+
+Location = Annotated[Path | S3Uri, _LocationField(), BeforeValidator(_given)]
+"""A path, or `s3://bucket/folder`, that must be given."""
+
+OptionalLocation = Annotated[
+    Annotated[Path | S3Uri, _LocationField()] | None, BeforeValidator(_blank_is_null)
+]
+"""A path or `s3://bucket/folder`, or null; "" is null."""
 
 Columns = Annotated[tuple[Natural | Name, ...], Field(min_length=1), AfterValidator(_one_kind)]
 """Columns of the index CSV: 0-based positions over all of them, or names."""

@@ -1,13 +1,15 @@
 """Blocks about networks: embedding, initializer, density estimator, sampler, compression."""
 
 import re
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, ConfigDict, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from mlpop.config.base import StrictModel
 from mlpop.config.fields import Count, OptionalPath
-from mlpop.config.messages import Refused, one_of, unknown
+from mlpop.config.messages import Refused, one_of, show, unknown
 
 BLOCKS = {
     "ModelConvSBI": {"documented": 3, "reference": 2},
@@ -105,23 +107,50 @@ class DensityArgs(StrictModel):
     hidden_features: Count = 32
     """Units of a hidden layer."""
     num_components: Count = 10
-    """Gaussians of the mixture (mdn only)."""
+    """Gaussians of the mixture (mdn), components of a zuko_gf flow."""
     num_transforms: Count = 5
-    """Autoregressive transforms of the flow (maf only)."""
+    """Transforms of a flow."""
+    num_bins: Annotated[int, Field(ge=2)] = 10
+    """Bins of a spline (nsf, zuko_nsf)."""
     z_score_theta: ZScore = "independent"
     """How theta is standardized inside the network."""
     z_score_x: ZScore | None = None
     """How x is; null: `none` for maps, which are scaled already, `independent` for vectors."""
 
 
+DensityType = Literal[
+    "mdn", "maf", "nsf", "zuko_nice", "zuko_maf", "zuko_nsf", "zuko_gf", "zuko_bpf"
+]
+
+OWN_ARGS: Mapping[str, tuple[str, ...]] = {
+    "num_components": ("mdn", "zuko_gf"),
+    "num_transforms": (
+        "maf",
+        "nsf",
+        "zuko_nice",
+        "zuko_maf",
+        "zuko_nsf",
+        "zuko_gf",
+        "zuko_bpf",
+    ),
+    "num_bins": ("nsf", "zuko_nsf"),
+}
+"""Argument -> the estimators that have it; the others ignore it."""
+
+
 class DensityConfig(StrictModel):
     """The network that models posterior (snpe), likelihood (snle) or ratio (snre)."""
 
-    type: Literal["mdn", "maf"] = "mdn"
-    """Mixture density network, or masked autoregressive flow."""
+    type: DensityType = "mdn"
+    """Mixture density network (mdn), or a flow: maf, nsf, and those of zuko."""
     args: DensityArgs = DensityArgs()
     classifier_nre: Literal["linear", "mlp", "resnet"] = "resnet"
     """The classifier (snre only)."""
+
+    @property
+    def unused(self) -> tuple[str, ...]:
+        """Arguments that this type ignores."""
+        return tuple(name for name, types in OWN_ARGS.items() if self.type not in types)
 
 
 def _thinning(value: int) -> int:
@@ -133,29 +162,69 @@ def _thinning(value: int) -> int:
 class McmcConfig(StrictModel):
     """The sampler of snle and snre; snpe ignores it."""
 
-    type: Literal["nuts", "slice", "hmc", "slice_np_vectorized"] = "slice_np_vectorized"
+    type: Literal["nuts", "slice", "hmc", "slice_np", "slice_np_vectorized"] = (
+        "slice_np_vectorized"
+    )
     num_chains: Count = 20
     thin: Annotated[int, AfterValidator(_thinning)] = 5
     """Keep every n-th draw, 1 to 10; -1 keeps all."""
 
 
+def _components(value: int | float) -> int | float:
+    if not (value >= 1 if isinstance(value, int) else 0 < value < 1):
+        raise Refused(
+            ("", f"must be an integer of at least 1, or a fraction between 0 and 1, found {value}")
+        )
+    return value
+
+
+def _digest(value: str) -> str:
+    if not re.fullmatch("[0-9a-fA-F]{64}", value):
+        raise Refused(("", f"must be 64 hexadecimal digits, found {show(value)}"))
+    return value.lower()
+
+
 class CompressionConfig(StrictModel):
-    """Maps to vectors by a trained compressor before inference; snle and snre need it."""
+    """Maps to vectors by a frozen compressor before inference; snle and snre need it."""
 
     use_compression: bool = False
     compression_type: Literal["cnn", "pca"] = "cnn"
+    """`cnn`: the embedding network of a trained snpe network; `pca`: principal components."""
     cnn_model_path: OptionalPath = None
+    """A `member_<j>` folder, a compressor's folder, weights as `.pt`, or a pickled network."""
     pca_model_path: OptionalPath = None
+    """An `.npz`, a compressor's folder, or a pickled PCA of scikit-learn."""
+    fit: bool = False
+    """Make the compressor of the training set of round 0 instead of reading one."""
+    num_components: Annotated[int | float, AfterValidator(_components)] = 0.95
+    """Of a PCA that is fitted: how many, or the fraction of the variance that they explain."""
     rescale: Literal["component", "sample", "none"] = "component"
     """Scale each component over the training set, or each vector over itself (reference)."""
     allow_pickle: bool = False
-    """Unpickle a compressor in the documented pickle format: runs the code it holds."""
+    """Unpickle a compressor in the documented pickle format, which runs the code it holds."""
+    sha256: Annotated[str, AfterValidator(_digest)] | None = None
+    """What the file must have; a pickle needs it."""
+
+    @property
+    def model_path(self) -> Path | None:
+        """The file or folder to read the compressor from; None with `fit`."""
+        return self.cnn_model_path if self.compression_type == "cnn" else self.pca_model_path
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        if not self.use_compression:
+            return self
         field = f"{self.compression_type}_model_path"
-        if self.use_compression and getattr(self, field) is None:
+        if self.fit and self.model_path is not None:
+            raise Refused((field, "must be null with fit, which makes a compressor of its own"))
+        if self.fit and self.sha256 is not None:
+            raise Refused(("sha256", "must be null with fit, which reads no file"))
+        if not self.fit and self.model_path is None:
             raise Refused(
-                (field, f"is required when compression_type is '{self.compression_type}'")
+                (
+                    field,
+                    f"is required when compression_type is '{self.compression_type}', or set fit "
+                    "to true",
+                )
             )
         return self

@@ -8,7 +8,16 @@ from pydantic import AliasChoices, ConfigDict, Field, model_validator
 
 from mlpop.config.base import StrictModel
 from mlpop.config.data import InputColumns
-from mlpop.config.fields import Columns, Count, Folder, Name, Natural, OptionalPath
+from mlpop.config.fields import (
+    Columns,
+    Count,
+    Folder,
+    Location,
+    Name,
+    Natural,
+    OptionalLocation,
+    OptionalPath,
+)
 from mlpop.config.messages import Refused, show, unknown
 from mlpop.config.sbi import FileName
 
@@ -69,9 +78,9 @@ class PointInitializerConfig(StrictModel):
 class LoaderArgs(StrictModel):
     """Which data, and how they are served."""
 
-    dataset_path: Folder = Field(validation_alias=AliasChoices("dataset_path", "data_path"))
+    dataset_path: Location = Field(validation_alias=AliasChoices("dataset_path", "data_path"))
     """Index CSV file; `data_path` is accepted too."""
-    statistic_path: OptionalPath = None
+    statistic_path: OptionalLocation = None
     """Statistics of the training labels (JSON); needed to normalize or standardize."""
     batch_size: Count = 8
     num_workers: Natural = 1

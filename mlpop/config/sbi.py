@@ -130,7 +130,9 @@ class SbiConfig(StrictModel):
 
     def resolved(self) -> dict[str, Any]:
         """Return every field as JSON values, defaults written out; parses to the same launch."""
-        values = self.model_dump(mode="json") | {"generator": self.map_generator.model_dump()}
+        values = self.model_dump(mode="json") | {
+            "generator": self.map_generator.model_dump(mode="json")
+        }
         if self.arch is not None and self.arch.is_custom:
             # a class of the user's own takes the arguments that are given, and no others
             values["arch"]["args"] = self.arch.args.model_dump(mode="json", exclude_unset=True)

@@ -12,7 +12,7 @@ from mlpop.config.messages import Refused, describe
 from mlpop.config.network import IMPORTABLE
 from mlpop.config.population import PopulationConfig
 
-Sampler = Literal["sir", "rejection", "box"]
+Sampler = Literal["auto", "sir", "rejection", "box"]
 
 
 class TrainerConfig(StrictModel):
@@ -35,6 +35,8 @@ class TrainerConfig(StrictModel):
     """Epochs without a better validation loss after which a training stops."""
     clip_max_norm: Positive | None = 5.0
     """Largest gradient norm; null: no clipping."""
+    checkpoint_seconds: Annotated[float, Field(ge=0)] = 60.0
+    """Seconds from one checkpoint of a training to the next."""
     ensemble: bool = False
     size_ensemble: Count = 5
     """Networks of the ensemble; one network is trained when `ensemble` is false."""
@@ -45,9 +47,11 @@ class TrainerConfig(StrictModel):
     sir: bool = True
     """Sample the truncated prior by importance resampling (true) or rejection (false)."""
     truncation_sampler: Sampler | None = None
-    """Overrides `sir`; `box` is exact and the best choice for uniform priors."""
+    """Overrides `sir`; `auto` lets a pilot choose among all exact methods, as `sir` does."""
     sir_candidates: Annotated[int, Field(ge=2)] = 1024
     """Candidates of which importance resampling picks one."""
+    num_atoms: Annotated[int, Field(ge=2)] = 10
+    """Parameter sets that are told apart (snre, and snpe with posterior proposals)."""
     append_simulations: bool = False
     """Train and test on the rounds so far (true) or on the current round alone."""
     plot_proposal: bool = False
@@ -118,7 +122,10 @@ class InferConfig(StrictModel):
     """Simulate the test sets of rounds after the first instead of reading them."""
     compute_coverage: bool = True
     load_dir: OptionalPath = None
-    """A launch's folder below `models/`."""
+    """A launch's folder below `models/`, `models/<name>` for its newest launch, or
+    `runs:/<run id>`; null: `<trainer.save_dir>/models/<name>`."""
+    num_posterior_samples: Count = 5000
+    """Draws from the posterior of every round at the observed sample."""
     save_dir: OptionalPath = None
     """Root of the output tree; null: `trainer.save_dir`."""
 

@@ -14,7 +14,14 @@ from mlpop.tracking.store import translated
 LAST = "last"
 
 
-def unfinished_run(store: Store, kind: str, which: str, name: str | None = None) -> Node:
+def unfinished_run(
+    store: Store,
+    kind: str,
+    which: str,
+    name: str | None = None,
+    *,
+    complete_too: bool = False,
+) -> Node:
     """Return the tree of the run to resume.
 
     Args:
@@ -22,6 +29,7 @@ def unfinished_run(store: Store, kind: str, which: str, name: str | None = None)
         kind: of the run at the top.
         which: a run id, or `last` for the newest that is neither complete nor alive.
         name: only runs of this name, for `last`.
+        complete_too: whether a complete run will do, because it may be extended.
 
     Raises:
         TrackingError: there is none, it is complete, it is of another kind, or a living process
@@ -33,7 +41,7 @@ def unfinished_run(store: Store, kind: str, which: str, name: str | None = None)
         raise TrackingError(
             f"--resume {which}: is a run of kind '{node.kind or 'unknown'}', not '{kind}'"
         )
-    if node.status == "FINISHED":
+    if node.status == "FINISHED" and not complete_too:
         raise TrackingError(f"--resume {which}: run '{node.name}' is complete")
     if node.life == "alive":
         raise TrackingError(
@@ -61,6 +69,9 @@ def refuse_changes(
     now: Mapping[str, Any],
     free: Sequence[str],
     growing: Sequence[str] = (),
+    *,
+    free_blocks: Sequence[str] = (),
+    fixed: Sequence[str] = (),
 ) -> None:
     """Refuse to resume with a configuration that would give other results.
 
@@ -69,6 +80,8 @@ def refuse_changes(
         now: that of this launch.
         free: last parts of fields, or whole paths, that may differ: they do not change results.
         growing: fields that may have become larger.
+        free_blocks: blocks at the top in which anything may differ.
+        fixed: fields of those blocks that may not.
 
     Raises:
         ConfigError: naming every field that differs, and both values.
@@ -78,6 +91,8 @@ def refuse_changes(
     for field in sorted({*before, *after}):
         old, new = before.get(field), after.get(field)
         if old == new or field in free or field.rpartition(".")[2] in free:
+            continue
+        if field.partition(".")[0] in free_blocks and field not in fixed:
             continue
         if field in growing and isinstance(old, int) and isinstance(new, int) and new > old:
             continue

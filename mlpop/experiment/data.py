@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mlpop.config.sbi import SbiConfig
 from mlpop.errors import ConfigError, DataError
+from mlpop.inference.preprocessing import Preprocessing
 from mlpop.inference.prior import Prior, make_prior
 from mlpop.maps.loading import Dataset, load_dataset
-from mlpop.maps.scaling import LabelScaling, Mode, scale_inputs
+from mlpop.maps.scaling import LabelScaling, Mode
 from mlpop.maps.statistics import read_statistics
 
 
@@ -24,16 +24,12 @@ class LearningProblem:
     Attributes:
         prior: over the labels, with their scaling.
         channels: names of x's channels.
-        input_mode: how every map is scaled.
+        preprocessing: of x, before the networks see it.
     """
 
     prior: Prior
     channels: tuple[str, ...]
-    input_mode: Mode
-
-    def scale_x(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return maps (N, C, H, W) as the networks see them."""
-        return scale_inputs(x, self.input_mode)
+    preprocessing: Preprocessing
 
 
 @dataclass(frozen=True)
@@ -78,7 +74,7 @@ def learning_problem(config: SbiConfig, data: Dataset, statistics: Path) -> Lear
     prior = make_prior(
         {"labels": ranges.labels, "low": ranges.low, "high": ranges.high}, data.labels, scaling
     )
-    return LearningProblem(prior, data.channels, scaling.mode)
+    return LearningProblem(prior, data.channels, Preprocessing(scaling.mode))
 
 
 def label_scaling(
@@ -130,7 +126,7 @@ def write_training_arrays(folder: Path, problem: LearningProblem, data: Dataset)
         DataError: the files cannot be written.
     """
     theta = problem.prior.to_scaled(data.theta).numpy()
-    x = problem.scale_x(data.x)
+    x = problem.preprocessing(data.x).numpy()
     paths = folder / "theta.npy", folder / "x.npy"
     digest = hashlib.sha256()
     try:

@@ -12,6 +12,7 @@ from mlpop.config.data import DynamicalDataConfig
 from mlpop.config.dynamics import SCHEMA_VERSION, DynamicsConfig
 from mlpop.errors import DataError
 from mlpop.maps.files import sha256_of
+from mlpop.maps.remote import localized
 from mlpop.population.cache import cache_folder
 from mlpop.population.stars import StellarDatabase, find_or_build
 from mlpop.population.stars_build import coverage_digest
@@ -34,7 +35,7 @@ def stellar_database(config: DynamicalDataConfig) -> StellarDatabase:
         DataError: the folder holds neither, or is broken.
     """
     if config.dataset_path is not None:
-        return _given(config.dataset_path)
+        return _given(localized(config.dataset_path))
     return found_or_built(config.stars)
 
 

@@ -18,6 +18,7 @@ from mlpop.errors import ConfigError, DataError
 from mlpop.maps.layout import FULL_CSV, GENERATED
 
 STAMP_FORMAT = "%Y%m%d_%H%M%S"
+CONFIG_FILE = "config_sbi.json"
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class OutputTree:
     @property
     def config_file(self) -> Path:
         """`config_sbi.json`: beside the models, or beside the log for inference."""
-        return (self.models or self.logs) / "config_sbi.json"
+        return (self.models or self.logs) / CONFIG_FILE
 
     def round(self, number: int) -> "RoundFolders":
         """Make and return the folders of a round."""
@@ -81,6 +82,10 @@ class RoundFolders:
     def inference(self, member: int | None = None) -> Path:
         """`inference[_ensemble_<member>].pickle`."""
         return self.models / f"inference{_suffix('_ensemble_', member)}.pickle"
+
+    def member(self, number: int) -> Path:
+        """Folder of a member's network: `member_<number>`, two digits."""
+        return self.models / f"member_{number:02d}"
 
     @property
     def samples_posterior(self) -> Path:

@@ -1,5 +1,6 @@
 """What a round is worth: the posterior at x_o, and whether its credible regions can be trusted."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,21 +9,25 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Generator
 
 from mlpop.compute import Purpose, seed_sequence, torch_seed
 from mlpop.experiment.folders import RoundFolders
 from mlpop.experiment.observed import ObservedSample
+from mlpop.inference.conditioned import Posterior
 from mlpop.inference.coverage import LEVELS, compute_coverage, coverage_curve
 from mlpop.inference.diagnostics import Calibration, calibrate, write_coverage
-from mlpop.inference.posterior import EnsemblePosterior
+from mlpop.inference.mcmc_posterior import McmcPosterior
+from mlpop.inference.mcmc_report import McmcReport
+from mlpop.inference.prior import Prior
+from mlpop.inference.proposal import ProposalDraw
 from mlpop.inference.rng import generator_from_seed
 from mlpop.maps.files import write_json
 from mlpop.maps.loading import Dataset
 from mlpop.plots import corner, coverage, intervals, ranks, ranks_cumulative
 from mlpop.tracking import Estimate, save_figure
 
-NUM_COVERAGE_SAMPLES = 10_000
-"""Posterior draws for each test simulation, as documented."""
+logger = logging.getLogger(__name__)
 
 Files = dict[str, Path]
 
@@ -35,11 +40,13 @@ class PosteriorReport:
         samples: (S, D) physical units.
         estimates: median and 95 % interval of every label.
         files: artifact name -> file.
+        chains: `mcmc/<statistic>` numbers of Markov chains; empty where there are none.
     """
 
     samples: NDArray[np.float64]
     estimates: Sequence[Estimate]
     files: Files
+    chains: Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -51,7 +58,7 @@ class CoverageReport:
 
 
 def sample_observed(
-    posterior: EnsemblePosterior,
+    posterior: Posterior,
     observed: ObservedSample,
     folders: RoundFolders,
     *,
@@ -68,7 +75,7 @@ def sample_observed(
         SamplingError: the posterior has next to no mass inside the prior.
     """
     seed = torch_seed(seed_sequence(root_seed, Purpose.POSTERIOR_SAMPLES, round_))
-    samples = posterior.sample(num_samples, observed.x, generator_from_seed(seed))
+    samples, chains = _samples(posterior, observed, num_samples, generator_from_seed(seed))
     prior = posterior.prior
     torch.save(prior.to_scaled(samples), folders.samples_posterior)
     truth = observed.truth
@@ -98,21 +105,54 @@ def sample_observed(
             "scaling": scaling,
         },
     )
-    return PosteriorReport(
-        samples, estimates, _named(folders.samples_posterior, pdf, png, summary)
+    files = _named(folders.samples_posterior, pdf, png, summary)
+    return PosteriorReport(samples, estimates, files, chains)
+
+
+def _samples(
+    posterior: Posterior, observed: ObservedSample, num_samples: int, generator: Generator
+) -> tuple[NDArray[np.float64], dict[str, float]]:
+    """Draw at x_o; for Markov chains also return how they went, and warn if they went badly."""
+    if not isinstance(posterior, McmcPosterior):
+        return posterior.sample(num_samples, observed.x, generator), {}
+    samples, report = posterior.sample_with_report(num_samples, observed.x, generator)
+    for problem in report.problems():
+        logger.warning("posterior at the observed sample: %s", problem)
+    return samples, chain_metrics(report)
+
+
+def plot_next_proposal(
+    draw: ProposalDraw, prior: Prior, folders: RoundFolders, next_round: int
+) -> Files:
+    """Save and plot draws of the proposal of the next round, as documented.
+
+    `samples_prior_<round>.pt` holds scaled theta, like `samples_posterior.pt`.
+    """
+    torch.save(draw.theta, folders.samples_prior(next_round))
+    figure = corner(
+        prior.to_physical(draw.theta),
+        prior.labels,
+        bounds=list(zip(prior.low, prior.high, strict=True)),
+    )
+    return _named(
+        folders.samples_prior(next_round),
+        *save_figure(figure, folders.corner_plot_prior(next_round)),
     )
 
 
 def measure_coverage(
-    posterior: EnsemblePosterior,
+    posterior: Posterior,
     test_set: Dataset,
     folders: RoundFolders,
     *,
     root_seed: int,
     round_: int,
-    num_samples: int = NUM_COVERAGE_SAMPLES,
+    num_samples: int | None = None,
 ) -> CoverageReport:
-    """Measure coverage on the test set and write the documented files and plots."""
+    """Measure coverage on the test set and write the documented files and plots.
+
+    `num_samples` draws for each test, by default those of `compute_coverage`.
+    """
     seed = torch_seed(seed_sequence(root_seed, Purpose.COVERAGE, round_))
     result = compute_coverage(
         posterior, test_set.theta, test_set.x, generator_from_seed(seed), num_samples=num_samples
@@ -142,6 +182,16 @@ def estimate_metrics(estimates: Sequence[Estimate]) -> dict[str, float]:
         metrics[f"posterior/{estimate.label}/low_95"] = estimate.low
         metrics[f"posterior/{estimate.label}/high_95"] = estimate.high
     return metrics
+
+
+def chain_metrics(report: McmcReport) -> dict[str, float]:
+    """Return `mcmc/<statistic>` numbers for MLflow: of the worst label and member."""
+    numbers = {
+        "mcmc/r_hat": max((v for v in report.r_hat.values() if v is not None), default=None),
+        "mcmc/ess": min((v for v in report.ess.values() if v is not None), default=None),
+        "mcmc/evidence_ess": min(report.evidence_ess, default=None),
+    }
+    return {name: float(value) for name, value in numbers.items() if value is not None}
 
 
 def coverage_metrics(calibration: Calibration) -> dict[str, float]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from mlpop.compute import Backend
 from mlpop.config.sbi import SbiConfig
 from mlpop.experiment.folders import OutputTree
+from mlpop.experiment.lineage import Lineage
 from mlpop.experiment.profile import Profiler
 from mlpop.experiment.supply import SimulatorPlan
 from mlpop.population.stars import StellarDatabase
@@ -24,6 +25,7 @@ class Launch:
         tree: the documented folders.
         profiler: times.
         run: the experiment's run.
+        lineage: what earlier launches of the experiment have done.
     """
 
     config: SbiConfig
@@ -34,3 +36,4 @@ class Launch:
     tree: OutputTree
     profiler: Profiler
     run: TrackedRun
+    lineage: Lineage

@@ -3,9 +3,9 @@
 import logging
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,16 +15,21 @@ from mlpop.config.sbi import SbiConfig
 from mlpop.errors import TrainingError
 from mlpop.experiment.data import LearningProblem, TrainingArrays
 from mlpop.experiment.folders import RoundFolders
+from mlpop.experiment.lineage import Lineage, member_of
+from mlpop.experiment.member_state import CheckpointSender, restore_checkpoint, restore_member
 from mlpop.experiment.statistics import write_training_statistics
-from mlpop.inference.ensemble import MemberResult, member_tasks, train_member
-from mlpop.inference.estimators import EmbeddingSpec, EmbedOnce, EstimatorSpec
+from mlpop.inference.ensemble import MemberResult, MemberTask, member_tasks, train_member
+from mlpop.inference.estimators import Estimator
 from mlpop.inference.rng import generator_from_seed
+from mlpop.inference.spec import EmbeddingSpec, EstimatorSpec, Kind
 from mlpop.inference.store import DESCRIPTION, WEIGHTS, load_ensemble, write_user_pickles
 from mlpop.inference.training import TrainingOptions, validation_split
 from mlpop.plots import training_curves
-from mlpop.tracking import TrackedRun, member_note, open_run, save_figure
+from mlpop.tracking import Node, TrackedRun, member_note, open_run, save_figure
 
 logger = logging.getLogger(__name__)
+
+Loss = Literal["maximum_likelihood", "atomic"]
 
 
 @dataclass(frozen=True)
@@ -34,11 +39,13 @@ class Ensemble:
     Attributes:
         estimators: in the order of the members.
         results: how each training went.
+        folders: of each network.
         run_ids: name -> MLflow run of each member.
     """
 
-    estimators: Sequence[EmbedOnce]
+    estimators: Sequence[Estimator]
     results: Sequence[MemberResult]
+    folders: tuple[Path, ...]
     run_ids: Mapping[str, str]
 
     @property
@@ -53,18 +60,23 @@ def estimator_spec(
     """Return what every member is: embedding and density estimator."""
     arguments = config.density_estimator.args
     embedding = None
-    if config.arch is not None:
+    if config.arch is not None and not config.compression_input.use_compression:
         embedding = EmbeddingSpec(
             type=config.arch.type,
             args=config.arch.arguments(),
             initializer=config.weights_initializer.type,
             include_conv=config.weights_initializer.args.include_conv,
         )
+    kinds: dict[str, Kind] = {"snpe": "posterior", "snle": "likelihood", "snre": "ratio"}
+    kind = kinds[config.trainer.type]
+    density = config.density_estimator
     return EstimatorSpec(
-        model=config.density_estimator.type,
+        kind=kind,
+        model=density.classifier_nre if kind == "ratio" else density.type,
         hidden_features=arguments.hidden_features,
         num_components=arguments.num_components,
         num_transforms=arguments.num_transforms,
+        num_bins=arguments.num_bins,
         z_score_theta=arguments.z_score_theta,
         z_score_x=config.z_score_x,
         embedding=embedding,
@@ -72,6 +84,17 @@ def estimator_spec(
         low=tuple(problem.prior.scaled_low.tolist()),
         high=tuple(problem.prior.scaled_high.tolist()),
     )
+
+
+def training_loss(config: SbiConfig, round_: int) -> Loss:
+    """Return what the networks of a round minimise.
+
+    Where theta come from the posterior, the density of theta must be corrected for; draws from
+    the prior, cut or not, need no correction inside the cut, and likelihoods and ratios none.
+    """
+    trainer = config.trainer
+    proposed = trainer.type == "snpe" and round_ > 0 and not trainer.truncated_prior
+    return "atomic" if proposed else "maximum_likelihood"
 
 
 def training_options(config: SbiConfig) -> TrainingOptions:
@@ -94,10 +117,29 @@ def training_device(n_gpu: int) -> str:
     return "cuda:0" if min(n_gpu, there) >= 1 else "cpu"
 
 
+@dataclass(frozen=True)
+class Start:
+    """Where the networks of a round begin, and what they minimise.
+
+    Attributes:
+        validation: rows of the training set that early stopping watches.
+        loss: `maximum_likelihood`, or `atomic` where theta come from a posterior.
+        members: folders of the networks to go on from; None for new weights.
+        earlier: an unfinished run of this round: its complete members are kept, the others
+            go on from their checkpoints.
+    """
+
+    validation: Tensor
+    loss: Loss = "maximum_likelihood"
+    members: Sequence[Path] | None = None
+    earlier: Node | None = None
+
+
 def train_ensemble(
     config: SbiConfig,
     problem: LearningProblem,
     arrays: TrainingArrays,
+    start: Start,
     *,
     root_seed: int,
     round_: int,
@@ -111,8 +153,9 @@ def train_ensemble(
         TrainingError: a member could not be trained; the message says which and why.
     """
     number = config.trainer.members
+    member_folders = [folders.member(j) for j in range(number)]
     tasks = member_tasks(
-        [folders.models / f"member_{j:02d}" for j in range(number)],
+        member_folders,
         [
             (
                 torch_seed(seed_sequence(root_seed, Purpose.NETWORK_INIT, round_, j)),
@@ -122,48 +165,52 @@ def train_ensemble(
         ],
         theta_path=arrays.theta_path,
         x_path=arrays.x_path,
-        validation=_validation_rows(config, arrays.count, root_seed, round_),
+        validation=start.validation,
         spec=estimator_spec(config, problem, arrays.x_shape),
         options=training_options(config),
         data_digest=arrays.digest,
+        start_from=start.members,
         device=training_device(config.n_gpu),
+        loss=start.loss,
+        num_atoms=config.trainer.num_atoms,
     )
-    names = [f"member_{j:02d}" for j in range(number)]
+    tasks = [replace(task, checkpoint_seconds=config.trainer.checkpoint_seconds) for task in tasks]
+    lineage = Lineage(round_run.store)
     results: dict[int, MemberResult] = {}
-    told = [0] * number
+    run_ids: dict[int, str] = {}
+    waiting = []
+    for j in range(number):
+        node = member_of(start.earlier, j)
+        member = j if config.trainer.ensemble else None
+        if node is not None and lineage.is_complete(node):
+            results[j] = restore_member(lineage, node, folders, j, member)
+            run_ids[j] = node.run_id
+            logger.info("%s of round %d is complete already", node.name, round_)
+        else:
+            if node is not None:
+                restore_checkpoint(lineage, node, member_folders[j])
+            waiting.append((j, node))
     with ExitStack() as all_members:
-        stacks, runs = [], []
-        for j, name in enumerate(names):
-            stack = all_members.enter_context(ExitStack())
-            runs.append(
-                stack.enter_context(
-                    open_run(
-                        "member",
-                        name,
-                        round_run.run_id,
-                        tags={
-                            "mlpop.round": round_,
-                            "mlpop.member": j,
-                            "mlpop.state": "training",
-                        },
-                        params={
-                            "init_seed": tasks[j].init_seed,
-                            "training_seed": tasks[j].training_seed,
-                        },
-                        store=round_run.store,
-                    )
-                )
-            )
-            stacks.append(stack)
+        opened = [
+            _open_member(all_members, j, node, tasks[j], round_, round_run) for j, node in waiting
+        ]
+        checkpoints = [
+            CheckpointSender(opened[i].run, member_folders[j]) for i, (j, _) in enumerate(waiting)
+        ]
+        told = [0] * len(opened)
 
         def hear(index: int, event: Mapping[str, Any]) -> None:
+            run = opened[index].run
+            if event["event"] == "checkpoint":
+                checkpoints[index]()
+                return
             epochs = event["history"] if event["event"] == "start" else [event]
             for epoch in epochs:
                 # a training whose worker died tells its epochs again
                 if epoch["epoch"] <= told[index]:
                     continue
                 told[index] = epoch["epoch"]
-                runs[index].curves.extend(
+                run.curves.extend(
                     {
                         "train/loss": epoch["train_loss"],
                         "val/loss": epoch["val_loss"],
@@ -172,25 +219,79 @@ def train_ensemble(
                     step=epoch["epoch"],
                 )
 
-        for outcome in backend.run(train_member, tasks, on_event=hear):
-            j = outcome.index
+        outcomes = backend.run(train_member, [tasks[j] for j, _ in waiting], on_event=hear)
+        for outcome in outcomes:
+            j, _ = waiting[outcome.index]
+            run, stack = opened[outcome.index]
             if outcome.status != "ok":
-                raise TrainingError(f"{names[j]} of round {round_}: {outcome.error}")
+                raise TrainingError(f"{run.name} of round {round_}: {outcome.error}")
             results[j] = outcome.value
+            run_ids[j] = run.run_id
             member = j if config.trainer.ensemble else None
-            _finish(member, results[j], runs[j], problem, folders, round_)
-            stacks[j].close()
+            _finish(member, results[j], run, problem, folders, round_)
+            stack.close()
     members = [results[j] for j in range(number)]
     return Ensemble(
-        estimators=load_ensemble([Path(member.folder) for member in members]),
+        estimators=load_ensemble(member_folders),
         results=members,
-        run_ids={name: run.run_id for name, run in zip(names, runs, strict=True)},
+        folders=tuple(member_folders),
+        run_ids={f"member_{j:02d}": run_ids[j] for j in range(number)},
     )
 
 
-def _validation_rows(config: SbiConfig, count: int, root_seed: int, round_: int) -> Tensor:
-    seed = torch_seed(seed_sequence(root_seed, Purpose.VALIDATION_SPLIT, round_))
-    return validation_split(count, config.trainer.validation_fraction, generator_from_seed(seed))
+class _Opened(NamedTuple):
+    run: TrackedRun
+    stack: ExitStack
+
+
+def _open_member(
+    all_members: ExitStack,
+    member: int,
+    node: Node | None,
+    task: MemberTask,
+    round_: int,
+    round_run: TrackedRun,
+) -> _Opened:
+    """Open the run of a member, or the one that an earlier launch left unfinished."""
+    stack = all_members.enter_context(ExitStack())
+    run = stack.enter_context(
+        open_run(
+            "member",
+            f"member_{member:02d}",
+            round_run.run_id,
+            tags={"mlpop.round": round_, "mlpop.member": member, "mlpop.state": "training"},
+            params={
+                "init_seed": task.init_seed,
+                "training_seed": task.training_seed,
+                "loss": task.loss,
+            },
+            store=round_run.store,
+            run_id=None if node is None else node.run_id,
+        )
+    )
+    return _Opened(run, stack)
+
+
+def validation_rows(config: SbiConfig, counts: Mapping[int, int], root_seed: int) -> Tensor:
+    """Choose the validation rows of a training set that is made of the sets of some rounds.
+
+    The choice among the simulations of a round is the same in every later round, so that a
+    network that goes on training never meets its validation rows again as training rows.
+
+    Args:
+        config: the experiment.
+        counts: round -> number of its simulations, in the order of the rows.
+        root_seed: of the experiment.
+    """
+    rows, first = [], 0
+    for round_, count in counts.items():
+        seed = torch_seed(seed_sequence(root_seed, Purpose.VALIDATION_SPLIT, round_))
+        split = validation_split(
+            count, config.trainer.validation_fraction, generator_from_seed(seed)
+        )
+        rows.append(split + first)
+        first += count
+    return torch.cat(rows)
 
 
 def _finish(

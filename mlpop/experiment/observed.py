@@ -16,7 +16,7 @@ from mlpop.config.sbi import SbiConfig
 from mlpop.errors import DataError
 from mlpop.experiment.data import LearningProblem, check_shape
 from mlpop.experiment.supply import SimulatorPlan
-from mlpop.maps.files import read_json_object
+from mlpop.maps.files import read_json_object, write_array, write_json
 from mlpop.maps.layout import OBSERVED_CSV, TRUTH_JSON
 from mlpop.maps.loading import load_observed
 from mlpop.maps.observed import (
@@ -25,10 +25,14 @@ from mlpop.maps.observed import (
     check_same_maps,
     write_synthetic_observed,
 )
+from mlpop.maps.remote import localized
 from mlpop.maps.shards import by_channel
 from mlpop.simulators import load
 
 logger = logging.getLogger(__name__)
+
+X_O = "x_o.npy"
+X_O_JSON = "x_o.json"
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,7 @@ def observed_sample(
     config: SbiConfig,
     problem: LearningProblem,
     x_shape: tuple[int, ...],
-    training_csv: Path,
+    training_csv: Path | None,
     *,
     plan: SimulatorPlan | None,
     root_seed: int,
@@ -69,7 +73,7 @@ def observed_sample(
         config: the experiment.
         problem: labels and channels of the training set.
         x_shape: shape of one x of the training set.
-        training_csv: the training set, with which the maps must agree.
+        training_csv: the training set, with which the maps must agree; None if that was checked.
         plan: what simulates; needed for a synthetic sample only.
         root_seed: root seed of the experiment.
         folder: where a synthetic sample is written.
@@ -80,18 +84,54 @@ def observed_sample(
     """
     observed = config.observed_sample
     if observed.path is not None:
-        x = _read_array(config, observed.path, x_shape)
-        return ObservedSample(x, problem.channels, None, observed.path)
+        path = localized(observed.path)
+        x = _read_array(config, path, x_shape)
+        return ObservedSample(x, problem.channels, None, path)
     if observed.synthetic is not None:
         assert plan is not None
         truth = {label: observed.synthetic.theta[label] for label in problem.prior.labels}
         csv = _simulate(plan, truth, root_seed, folder)
     else:
         assert observed.dataset_path is not None
-        csv = observed.dataset_path / OBSERVED_CSV
+        csv = localized(observed.dataset_path) / OBSERVED_CSV
     x = _read_index(config, csv, problem.channels, x_shape)
-    check_same_maps(csv, training_csv)
+    if training_csv is not None:
+        check_same_maps(csv, training_csv)
     return ObservedSample(x, problem.channels, _truth(csv.parent, problem.prior.labels), csv)
+
+
+def copy_observed(observed: ObservedSample, folder: Path) -> list[Path]:
+    """Write x_o as the rounds of an experiment use it: `x_o.npy` and `x_o.json`.
+
+    A resume takes it from there, whatever has become of the file it was read from.
+    """
+    array, about = folder / X_O, folder / X_O_JSON
+    write_array(array, observed.x)
+    write_json(
+        about,
+        {
+            "channels": list(observed.channels),
+            "truth": None if observed.truth is None else dict(observed.truth),
+            "source": str(observed.source),
+        },
+    )
+    return [array, about]
+
+
+def load_observed_copy(folder: Path) -> ObservedSample:
+    """Read what `copy_observed` wrote.
+
+    Raises:
+        DataError: a file is missing or broken.
+    """
+    try:
+        x = np.load(folder / X_O, allow_pickle=False)
+        about = read_json_object(folder / X_O_JSON)
+        return ObservedSample(
+            x, tuple(about["channels"]), about["truth"], Path(str(about["source"]))
+        )
+    except (OSError, ValueError, EOFError, KeyError, TypeError) as error:
+        raise DataError(f"{folder}: the observed sample cannot be read: {error!r}") from None
 
 
 def check_observed(
@@ -115,9 +155,9 @@ def check_observed(
     """
     observed = config.observed_sample
     if observed.path is not None:
-        _read_array(config, observed.path, x_shape)
+        _read_array(config, localized(observed.path), x_shape)
     elif observed.dataset_path is not None:
-        csv = observed.dataset_path / OBSERVED_CSV
+        csv = localized(observed.dataset_path) / OBSERVED_CSV
         _read_index(config, csv, channels, x_shape)
         if training_csv is not None:
             check_same_maps(csv, training_csv)

@@ -13,6 +13,7 @@ from mlpop.config.training import SimulatorConfig
 from mlpop.errors import ConfigError
 from mlpop.experiment.database import opened, stellar_database
 from mlpop.experiment.supply import SimulatorPlan
+from mlpop.maps.remote import localized
 from mlpop.population.stars import StellarDatabase
 from mlpop.simulators import load
 
@@ -84,7 +85,7 @@ def check_plan(
     if simulator.type == "pulsar" and given.dataset_path is None:
         stars = given.stars
     elif simulator.type == "pulsar" and given.dataset_path is not None:
-        stars = opened(given.dataset_path)
+        stars = opened(localized(given.dataset_path))
         if stars is None:
             # how many stars the CSV holds is known only when it has been imported
             stars = given.stars.model_copy(update={"NS_number": 2**62})

@@ -13,6 +13,7 @@ from torch import nn
 from mlpop.compute import Purpose, seed_sequence, torch_seed
 from mlpop.config.regression import LoaderConfig, RegressionConfig
 from mlpop.errors import ConfigError, DataError
+from mlpop.maps.remote import localized
 from mlpop.maps.scaling import LabelScaling, Mode
 from mlpop.maps.statistics import read_statistics
 from mlpop.networks import build, check_initializer, find, initialize, output_width
@@ -225,7 +226,7 @@ def scaling_for(loader: LoaderConfig, mode: Mode) -> LabelScalingFor:
     if mode == "none":
         return LabelScalingFor(mode, None)
     assert loader.args.statistic_path is not None
-    return LabelScalingFor(mode, read_statistics(loader.args.statistic_path))
+    return LabelScalingFor(mode, read_statistics(localized(loader.args.statistic_path)))
 
 
 def load(loader: LoaderConfig, mode: Mode, scaling: LabelScaling | None = None) -> PointSet:
@@ -240,7 +241,7 @@ def load(loader: LoaderConfig, mode: Mode, scaling: LabelScaling | None = None) 
         DataError: the dataset is missing or broken.
     """
     return load_set(
-        loader.args.dataset_path,
+        localized(loader.args.dataset_path),
         selection(loader),
         scaling or scaling_for(loader, mode),
         cache_mb=loader.args.cache_mb,
@@ -269,7 +270,7 @@ def label_names(config: RegressionConfig) -> tuple[str, ...]:
     loader = config.training_data_loader
     if loader is None:
         raise ConfigError("training_data_loader: is required by train-nn")
-    index = read_index(loader.args.dataset_path, KINDS[loader.type])
+    index = read_index(localized(loader.args.dataset_path), KINDS[loader.type])
     return index.select_labels(_columns(loader.filter_labels))
 
 

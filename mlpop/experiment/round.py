@@ -1,13 +1,13 @@
 """One round: simulations, training, posterior at x_o, tests; each step told to its MLflow run."""
 
 import logging
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from mlpop.config.sbi import SbiConfig
+from mlpop.experiment.compressor import compressor_files, compressor_for
 from mlpop.experiment.data import (
     LearningProblem,
+    TrainingArrays,
     learning_problem,
     load_training_set,
     write_training_arrays,
@@ -15,123 +15,128 @@ from mlpop.experiment.data import (
 from mlpop.experiment.folders import RoundFolders
 from mlpop.experiment.judgement import (
     CoverageReport,
-    PosteriorReport,
-    coverage_metrics,
-    estimate_metrics,
     measure_coverage,
+    plot_next_proposal,
     sample_observed,
 )
 from mlpop.experiment.launch import Launch
-from mlpop.experiment.members import Ensemble, train_ensemble
-from mlpop.experiment.observed import ObservedSample, observed_sample
-from mlpop.experiment.round_data import dataset_files, load_test_set, supply
+from mlpop.experiment.members import (
+    Ensemble,
+    Start,
+    train_ensemble,
+    training_loss,
+    validation_rows,
+)
+from mlpop.experiment.observed import ObservedSample, copy_observed, observed_sample
+from mlpop.experiment.posteriors import make_posterior
+from mlpop.experiment.problem import PROBLEM, save_problem
+from mlpop.experiment.proposals import proposed
+from mlpop.experiment.restored import write_completion
+from mlpop.experiment.result import RoundResult
+from mlpop.experiment.round_data import (
+    dataset_files,
+    joined,
+    load_round_set,
+    supply,
+)
+from mlpop.experiment.round_report import (
+    describe_round,
+    log_inputs,
+    observed_figure,
+    round_numbers,
+)
 from mlpop.experiment.supply import SuppliedSet
-from mlpop.inference.posterior import EnsemblePosterior
+from mlpop.inference.conditioned import Posterior
+from mlpop.inference.store import POSTERIOR_FILE, save_posterior
 from mlpop.maps.loading import Dataset
-from mlpop.plots import population
-from mlpop.population.stars import StellarDatabase
-from mlpop.tracking import TrackedRun, open_run, round_note, save_figure
+from mlpop.maps.remote import localized
+from mlpop.tracking import Node, TrackedRun, open_run
 
 logger = logging.getLogger(__name__)
 
-HEADLINE = (
-    "sim/failed_fraction",
-    "sim/seconds",
-    "val/best_loss",
-    "coverage/ece",
-    "coverage/ks",
-    "coverage/gain_nat",
-)
+NUM_PROPOSAL_SAMPLES = 5_000
+"""Draws of the next proposal that are saved and plotted, as documented."""
 
 
-@dataclass(frozen=True)
-class RoundResult:
-    """What a round gave.
-
-    Attributes:
-        run_id: its MLflow run.
-        posterior: the ensemble's.
-        observed: x_o.
-        report: the posterior at x_o.
-        coverage: calibration on the test set; None without testing.
-        numbers: main numbers, by the name they have in MLflow.
-        member_runs: name -> run id.
-    """
-
-    run_id: str
-    posterior: EnsemblePosterior
-    observed: ObservedSample
-    report: PosteriorReport
-    coverage: CoverageReport | None
-    numbers: Mapping[str, float]
-    member_runs: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def headline(self) -> dict[str, float]:
-        """The few numbers by which experiments are compared."""
-        return {
-            name: value
-            for name, value in self.numbers.items()
-            if name in HEADLINE or name.endswith("/median")
-        }
-
-
-def run_round(launch: Launch, round_: int) -> RoundResult:
+def run_round(
+    launch: Launch, round_: int, earlier: Sequence[RoundResult], begun: Node | None = None
+) -> RoundResult:
     """Run one round and complete its MLflow run.
+
+    Args:
+        launch: of the experiment.
+        round_: number of the round.
+        earlier: results of all rounds before it.
+        begun: a run of this round that an earlier launch left unfinished: it is opened again,
+            and its theta, shards, members and checkpoints are taken over.
 
     Raises:
         MlpopError: a step failed; the runs say which and why.
     """
-    folders = launch.tree.round(round_)
-    tags = {"mlpop.round": round_, "mlpop.state": "simulating"}
+    config, folders = launch.config, launch.tree.round(round_)
+    previous = earlier[-1] if earlier else None
+    tags = {
+        "mlpop.round": round_,
+        "mlpop.state": "simulating",
+        "mlpop.stage": "simulating",
+    }
     with (
         launch.profiler.section(f"TotalRound{round_}"),
         open_run(
-            "round", f"round_{round_:02d}", launch.run.run_id, tags=tags, store=launch.run.store
+            "round",
+            f"round_{round_:02d}",
+            launch.run.run_id,
+            tags=tags,
+            store=launch.run.store,
+            run_id=None if begun is None else begun.run_id,
         ) as run,
     ):
-        training, test = supply(launch, round_, run)
-        data = load_training_set(launch.config, training.csv)
-        problem = learning_problem(launch.config, data, _statistics(launch.config, training))
-        observed = observed_sample(
-            launch.config,
-            problem,
-            data.x.shape[1:],
-            training.csv,
-            plan=launch.plan,
-            root_seed=launch.root_seed,
-            folder=folders.models / "observed_sample",
-        )
+        sets = supply(launch, round_, run, previous, begun)
+        data = _training_data(launch, round_, earlier, sets.training)
+        if previous is None:
+            problem, observed = _pose(launch, data[round_], sets.training, run, folders, begun)
+        else:
+            problem, observed = previous.problem, previous.observed
+        count = sum(len(part) for part in data.values())
         for logged in (launch.run, run):
-            _log_inputs(logged, training, test, observed, launch.stars, len(data))
+            log_inputs(logged, sets, observed, launch.stars, len(data[round_]))
 
         run.set_state("training")
         with launch.profiler.section(f"TrainingRound{round_}"):
-            ensemble = _train(launch, round_, problem, data, run, folders)
+            ensemble = _train(launch, round_, problem, data, run, folders, previous, begun)
 
         run.set_state("testing")
-        posterior = EnsemblePosterior(
-            ensemble.estimators, problem.prior, input_scaling=problem.input_mode
-        )
+        posterior = make_posterior(config, ensemble.estimators, problem)
+        save_posterior(folders.models / POSTERIOR_FILE, posterior, ensemble.folders)
         report = sample_observed(
             posterior,
             observed,
             folders,
-            num_samples=launch.config.trainer.num_posterior_samples,
+            num_samples=config.trainer.num_posterior_samples,
             root_seed=launch.root_seed,
             round_=round_,
         )
-        coverage = None
-        if test is not None:
-            with launch.profiler.section(f"TestingRound{round_}"):
-                coverage = measure_coverage(
-                    posterior,
-                    load_test_set(test.csv, problem),
-                    folders,
-                    root_seed=launch.root_seed,
-                    round_=round_,
-                )
-        numbers = _numbers(training, ensemble, report, coverage)
+        coverage = _test(launch, round_, earlier, sets.test, posterior, problem, folders)
+        numbers = round_numbers(sets, ensemble, report, coverage, count)
+        result = RoundResult(
+            number=round_,
+            run_id=run.run_id,
+            problem=problem,
+            observed=observed,
+            posterior=posterior,
+            members=ensemble.folders,
+            training=sets.training,
+            test=sets.test,
+            estimates=report.estimates,
+            verdict=coverage.calibration.verdict if coverage else "",
+            num_tests=coverage.calibration.num_tests if coverage else 0,
+            numbers=numbers,
+            member_runs=ensemble.run_ids,
+        )
+        next_proposal: Mapping[str, Path] = {}
+        if config.trainer.plot_proposal:
+            draw = proposed(launch, result, round_ + 1, "plot", NUM_PROPOSAL_SAMPLES)
+            next_proposal = plot_next_proposal(draw, problem.prior, folders, round_ + 1)
         run.log_metrics(numbers, step=round_)
         for logged in (launch.run, run):
             logged.send_table(
@@ -139,37 +144,98 @@ def run_round(launch: Launch, round_: int) -> RoundResult:
                 ("parameter", "median", "low_95", "high_95", "truth"),
                 [(e.label, e.median, e.low, e.high, e.truth) for e in report.estimates],
             )
-        _describe(run, launch, training, report, coverage, ensemble)
-        run.commit(
-            report.files
-            | (coverage.files if coverage else {})
-            | _observed_figure(observed, folders, launch.config)
-            | dataset_files("training", training)
-            | (dataset_files("test", test) if test else {})
-        )
-        return RoundResult(
-            run.run_id, posterior, observed, report, coverage, numbers, ensemble.run_ids
-        )
+        describe_round(run, launch, result, sets, ensemble, coverage, count)
+        files = {
+            POSTERIOR_FILE: folders.models / POSTERIOR_FILE,
+            **report.files,
+            **(coverage.files if coverage else {}),
+            **next_proposal,
+            **compressor_files(folders, problem.preprocessing.compressor),
+            **observed_figure(observed, folders, config),
+            **dataset_files("training", sets.training),
+            **(dataset_files("test", sets.test) if sets.test else {}),
+        }
+        write_completion(folders, run.commit(files))
+        return result
 
 
-def _statistics(config: SbiConfig, training: SuppliedSet) -> Path:
-    return config.training_data_loader.statistic_path or training.statistics
+def _training_data(
+    launch: Launch, round_: int, earlier: Sequence[RoundResult], training: SuppliedSet
+) -> dict[int, Dataset]:
+    """Return round -> simulations, of all rounds that this one learns from."""
+    config = launch.config
+    data = {}
+    if config.trainer.append_simulations:
+        for past in earlier:
+            assert past.training is not None
+            data[past.number] = load_round_set(past.training.csv, past.problem)
+    if earlier:
+        data[round_] = load_round_set(training.csv, earlier[-1].problem)
+    else:
+        data[round_] = load_training_set(config, training.csv)
+    return data
+
+
+def _pose(
+    launch: Launch,
+    data: Dataset,
+    training: SuppliedSet,
+    run: TrackedRun,
+    folders: RoundFolders,
+    begun: Node | None,
+) -> tuple[LearningProblem, ObservedSample]:
+    """Return what all rounds share, and keep it in the run of round 0."""
+    config = launch.config
+    given = config.training_data_loader.statistic_path
+    statistics = training.statistics if given is None else localized(given)
+    problem = learning_problem(config, data, statistics)
+    observed = observed_sample(
+        config,
+        problem,
+        data.x.shape[1:],
+        training.csv,
+        plan=launch.plan,
+        root_seed=launch.root_seed,
+        folder=folders.models / "observed_sample",
+    )
+    problem = compressor_for(launch, problem, data, run, folders, begun)
+    save_problem(folders.models / PROBLEM, problem)
+    run.send(folders.models / PROBLEM)
+    for path in copy_observed(observed, folders.models):
+        run.send(path)
+    return problem, observed
 
 
 def _train(
     launch: Launch,
     round_: int,
     problem: LearningProblem,
-    data: Dataset,
+    data: Mapping[int, Dataset],
     run: TrackedRun,
     folders: RoundFolders,
+    previous: RoundResult | None,
+    begun: Node | None,
 ) -> Ensemble:
-    arrays = write_training_arrays(folders.models / "training_arrays", problem, data)
+    config = launch.config
+    arrays: TrainingArrays = write_training_arrays(
+        folders.models / "training_arrays", problem, joined(list(data.values()))
+    )
+    warm = previous is not None and not config.trainer.retrain_from_scratch
+    start = Start(
+        validation=validation_rows(
+            config, {number: len(part) for number, part in data.items()}, launch.root_seed
+        ),
+        loss=training_loss(config, round_),
+        members=previous.members if previous is not None and warm else None,
+        earlier=begun,
+    )
+    run.set_tags({"mlpop.loss": start.loss})
     try:
         ensemble = train_ensemble(
-            launch.config,
+            config,
             problem,
             arrays,
+            start,
             root_seed=launch.root_seed,
             round_=round_,
             backend=launch.backend,
@@ -178,79 +244,31 @@ def _train(
         )
     finally:
         arrays.remove()
-    if launch.config.trainer.ensemble:
+    if config.trainer.ensemble:
         for member, result in enumerate(ensemble.results):
             launch.profiler.record(f"TrainingRound{round_}Ensemble{member}", result.seconds)
     return ensemble
 
 
-def _log_inputs(
-    run: TrackedRun,
-    training: SuppliedSet,
-    test: SuppliedSet | None,
-    observed: ObservedSample,
-    stars: StellarDatabase | None,
-    rows: int,
-) -> None:
-    run.log_dataset("training", training.digest, str(training.csv), "training", {"num_rows": rows})
-    if test is not None:
-        profile = {"num_rows": test.num_simulations}
-        run.log_dataset("test", test.digest, str(test.csv), "testing", profile)
-    run.log_dataset("observed", observed.digest, str(observed.source), "observed")
-    if stars is not None:
-        profile = {"num_rows": len(stars)}
-        run.log_dataset("stars", stars.digest, str(stars.folder), "stellar database", profile)
-
-
-def _numbers(
-    training: SuppliedSet,
-    ensemble: Ensemble,
-    report: PosteriorReport,
-    coverage: CoverageReport | None,
-) -> dict[str, float]:
-    # MLflow's pages offer the first one first
-    numbers = {"val/best_loss": ensemble.best_loss}
-    if coverage is not None:
-        numbers |= coverage_metrics(coverage.calibration)
-    numbers |= estimate_metrics(report.estimates)
-    numbers |= {
-        "sim/count": float(training.num_simulations),
-        "sim/failed_fraction": training.failed_fraction,
-        "sim/seconds": training.seconds,
-    }
-    return numbers
-
-
-def _describe(
-    run: TrackedRun,
+def _test(
     launch: Launch,
-    training: SuppliedSet,
-    report: PosteriorReport,
-    coverage: CoverageReport | None,
-    ensemble: Ensemble,
-) -> None:
-    shown: dict[str, float | str | int | None] = {
-        "training simulations": training.num_simulations,
-        "failed": training.failed_fraction,
-        "best validation loss": ensemble.best_loss,
-    }
-    if coverage is not None:
-        shown["calibration"] = coverage.calibration.verdict
-        shown["coverage error"] = coverage.calibration.expected_calibration_error
-        run.set_tags({"mlpop.calibration": coverage.calibration.verdict})
-    source = "simulated from the prior" if training.simulated else f"of `{training.csv}`"
-    about = f"Trained on {training.num_simulations} simulations {source}."
-    note = round_note(run.experiment_id, about, shown, report.estimates, ensemble.run_ids)
-    run.set_note(note)
-
-
-def _observed_figure(
-    observed: ObservedSample, folders: RoundFolders, config: SbiConfig
-) -> dict[str, Path]:
-    if config.simulator.type != "pulsar" or observed.x.ndim != 3:
-        return {}
-    maps = dict(zip(observed.channels, observed.x, strict=True))
-    figure = population(
-        maps, config.generator.p_limits, config.generator.pdot_limits, title="observed sample"
-    )
-    return {p.name: p for p in save_figure(figure, folders.models / "observed_sample.pdf")}
+    round_: int,
+    earlier: Sequence[RoundResult],
+    test: SuppliedSet | None,
+    posterior: Posterior,
+    problem: LearningProblem,
+    folders: RoundFolders,
+) -> CoverageReport | None:
+    if test is None:
+        return None
+    sets = [test]
+    if launch.config.trainer.append_simulations:
+        sets = [past.test for past in earlier if past.test is not None] + sets
+    with launch.profiler.section(f"TestingRound{round_}"):
+        return measure_coverage(
+            posterior,
+            joined([load_round_set(one.csv, problem) for one in sets]),
+            folders,
+            root_seed=launch.root_seed,
+            round_=round_,
+        )

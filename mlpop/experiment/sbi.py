@@ -3,27 +3,40 @@
 import hashlib
 import json
 import logging
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mlpop.compute import draw_root_seed, make_backend
-from mlpop.config.available import require_available
+from mlpop.config.checks import ExperimentFacts
 from mlpop.config.sbi import SbiConfig
 from mlpop.errors import TrackingError
-from mlpop.experiment.folders import OutputTree, create_output_tree
+from mlpop.experiment.attempts import note_attempt
+from mlpop.experiment.beginning import (
+    Beginning,
+    output_tree,
+    recorded_launch,
+    unfinished_launch,
+)
+from mlpop.experiment.folders import OutputTree
 from mlpop.experiment.launch import Launch
+from mlpop.experiment.lineage import Lineage
 from mlpop.experiment.logfile import log_to
 from mlpop.experiment.plan import simulator_plan, stars_for
 from mlpop.experiment.preflight import check_inputs
 from mlpop.experiment.profile import Profiler
-from mlpop.experiment.round import RoundResult, run_round
+from mlpop.experiment.restored import restore_round
+from mlpop.experiment.result import RoundResult
+from mlpop.experiment.round import run_round
 from mlpop.experiment.supply import SimulatorPlan
 from mlpop.maps.files import write_atomically
 from mlpop.population.stars import StellarDatabase
 from mlpop.tracking import (
+    Node,
     RoundLine,
+    Store,
     TrackedRun,
     check_artifacts,
     connect,
@@ -44,6 +57,7 @@ COMPARED = (
     "trainer.batch_size",
     "trainer.lr",
     "density_estimator.type",
+    "density_estimator.classifier_nre",
     "density_estimator.args.hidden_features",
     "density_estimator.args.num_components",
     "density_estimator.args.num_transforms",
@@ -71,6 +85,8 @@ class ExperimentResult:
 def run_experiment(config: SbiConfig) -> ExperimentResult:
     """Run an experiment from its configuration to its posterior.
 
+    With `resume_training.resume` it goes on with the launch whose folders that block names.
+
     Args:
         config: what to do.
 
@@ -79,58 +95,100 @@ def run_experiment(config: SbiConfig) -> ExperimentResult:
             the data. Nothing is written if that can be seen from the files that are given.
         MlpopError: a step failed; the MLflow run ends FAILED and says why.
     """
-    require_available(config)
+    if config.resume_training.resume:
+        return _continue(lambda store: recorded_launch(store, config))
     check_inputs(config)
     root_seed = config.root_seed if config.root_seed is not None else draw_root_seed()
     with graceful_signals():
         store = connect()
         replay(store.client, store.spill_folder)
-        resolved = config.resolved()
-        tags = {
-            "mlpop.root_seed": root_seed,
-            "mlpop.config_digest": config_digest(resolved),
-            "mlpop.state": "starting",
-        }
-        without_effect = {"mdn": "num_transforms", "maf": "num_components"}
-        ignored = without_effect[config.density_estimator.type]
-        params = select(resolved, [path for path in COMPARED if not path.endswith(ignored)]) | {
-            "members": config.trainer.members,
-            "root_seed": root_seed,
-        }
-        with open_run("experiment", config.name, tags=tags, params=params, store=store) as run:
-            check_artifacts(store, run.experiment_id)
-            tree = create_output_tree(config.trainer.save_dir, config.name)
-            profiler = Profiler(
-                tree.logs,
-                json_name=config.profile_json,
-                log_name=config.profile_log,
-                show=config.show_profiling,
-            )
-            with log_to(tree.log_file), profiler.section("TotalTraining"):
-                logger.info("root seed %d", root_seed)
-                logger.info("%s", where_to_look(store, run.experiment_id, run.run_id))
-                run.set_tags({"mlpop.save_dir": tree.models, "mlpop.log_dir": tree.logs})
-                write_atomically(tree.config_file, json.dumps(resolved, indent=2) + "\n")
-                run.send(tree.config_file)
-                record_provenance(run)
-                run.set_state("running")
-                try:
-                    rounds = _run_rounds(config, root_seed, run, tree, profiler)
-                except BaseException:
-                    # what went before helps to see why; the error itself must not be hidden
-                    with suppress(TrackingError):
-                        run.send(tree.log_file)
-                    raise
-            _finish(config, run, rounds)
-            run.commit(
-                {
-                    "log.txt": tree.log_file,
-                    config.profile_json: tree.logs / config.profile_json,
-                    config.profile_log: tree.logs / config.profile_log,
-                }
-            )
-            _say(run, rounds, tree.models or tree.logs)
-            return ExperimentResult(run.run_id, tuple(rounds))
+        return _launch(Beginning(config, root_seed, Lineage(store)), store)
+
+
+def resume_experiment(which: str, config: SbiConfig | None = None) -> ExperimentResult:
+    """Continue an interrupted experiment from its run tree: what is complete there is kept.
+
+    The result is the same, bit for bit, as if the experiment had never been interrupted.
+
+    Args:
+        which: a run id, or `last` for the newest that is neither complete nor alive.
+        config: must give the same results as that of the run, apart from more rounds; by default
+            it is that of the run.
+
+    Raises:
+        ConfigError: the configuration has changed; every field that differs is named.
+        TrackingError: there is no such run, it is complete, or a living process works on it.
+        MlpopError: a step failed; the MLflow run ends FAILED and says why.
+    """
+    return _continue(lambda store: unfinished_launch(store, which, config))
+
+
+def _continue(find: Callable[[Store], Beginning]) -> ExperimentResult:
+    with graceful_signals():
+        store = connect()
+        beginning = find(store)
+        if beginning.lineage.round(0) is None:
+            check_inputs(beginning.config)
+        replay(store.client, store.spill_folder)
+        if beginning.run is not None:
+            note_attempt(store, beginning.run)
+        return _launch(beginning, store)
+
+
+def _launch(beginning: Beginning, store: Store) -> ExperimentResult:
+    config, root_seed, root = beginning.config, beginning.root_seed, beginning.run
+    resolved = config.resolved()
+    tags = {
+        **beginning.tags,
+        "mlpop.root_seed": root_seed,
+        "mlpop.config_digest": config_digest(resolved),
+        "mlpop.state": "starting",
+    }
+    params = select(resolved, compared(config)) | {
+        "members": config.trainer.members,
+        "root_seed": root_seed,
+    }
+    with open_run(
+        "experiment",
+        config.name,
+        tags=tags,
+        params=params,
+        store=store,
+        run_id=None if root is None else root.run_id,
+    ) as run:
+        check_artifacts(store, run.experiment_id)
+        tree = output_tree(config, root)
+        profiler = Profiler(
+            tree.logs,
+            json_name=config.profile_json,
+            log_name=config.profile_log,
+            show=config.show_profiling,
+        )
+        with log_to(tree.log_file), profiler.section("TotalTraining"):
+            logger.info("root seed %d", root_seed)
+            logger.info("%s", where_to_look(store, run.experiment_id, run.run_id))
+            run.set_tags({"mlpop.save_dir": tree.models, "mlpop.log_dir": tree.logs})
+            write_atomically(tree.config_file, json.dumps(resolved, indent=2) + "\n")
+            run.send(tree.config_file)
+            record_provenance(run)
+            run.set_state("running")
+            try:
+                rounds = _run_rounds(beginning, run, tree, profiler)
+            except BaseException:
+                # what went before helps to see why; the error itself must not be hidden
+                with suppress(TrackingError):
+                    run.send(tree.log_file)
+                raise
+        _tell(config, run, rounds)
+        run.commit(
+            {
+                "log.txt": tree.log_file,
+                config.profile_json: tree.logs / config.profile_json,
+                config.profile_log: tree.logs / config.profile_log,
+            }
+        )
+        _say(run, rounds, tree.models or tree.logs)
+        return ExperimentResult(run.run_id, tuple(rounds))
 
 
 def config_digest(resolved: dict[str, Any]) -> str:
@@ -138,39 +196,66 @@ def config_digest(resolved: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(resolved, sort_keys=True).encode()).hexdigest()
 
 
+def compared(config: SbiConfig) -> list[str]:
+    """Return the fields by which this experiment is compared, without those it ignores."""
+    ignored = {f"density_estimator.args.{name}" for name in config.density_estimator.unused}
+    if config.trainer.type == "snre":
+        ignored |= {"density_estimator.type"}
+    else:
+        ignored |= {"density_estimator.classifier_nre"}
+    return [path for path in COMPARED if path not in ignored]
+
+
 def _run_rounds(
-    config: SbiConfig, root_seed: int, run: TrackedRun, tree: OutputTree, profiler: Profiler
+    beginning: Beginning, run: TrackedRun, tree: OutputTree, profiler: Profiler
 ) -> list[RoundResult]:
+    config, lineage = beginning.config, beginning.lineage
+    number = config.trainer.num_rounds
+    complete: list[Node] = []
+    for round_ in range(number):
+        node = lineage.round(round_)
+        if node is None or not lineage.is_complete(node):
+            break
+        complete.append(node)
+    more = len(complete) < number
     with ExitStack() as stack:
         with profiler.section("Initialization"):
-            plan, stars = _plan(config)
+            plan, stars = _plan(config) if more else (None, None)
         starting = "InitializingDask" if config.enable_dask else "InitializingWorkers"
         with profiler.section(starting):
             backend = stack.enter_context(
                 make_backend(
-                    n_processes=config.n_processes,
-                    enable_dask=config.enable_dask,
+                    n_processes=config.n_processes if more else 1,
+                    enable_dask=config.enable_dask and more,
                     workers_dask=config.workers_dask,
                     compute=config.compute,
                 )
             )
-        run.set_tags({"mlpop.backend": backend.name, "mlpop.workers": backend.workers})
-        launch = Launch(config, root_seed, backend, plan, stars, tree, profiler, run)
-        rounds = []
-        for round_ in range(config.trainer.num_rounds):
-            result = run_round(launch, round_)
+        run.set_tags(
+            {
+                "mlpop.backend": backend.name,
+                "mlpop.workers": backend.workers,
+                "mlpop.dask_dashboard": getattr(backend, "dashboard_link", None),
+            }
+        )
+        launch = Launch(
+            config, beginning.root_seed, backend, plan, stars, tree, profiler, run, lineage
+        )
+        rounds: list[RoundResult] = []
+        for round_ in range(number):
+            if round_ < len(complete):
+                previous = rounds[-1] if rounds else None
+                rounds.append(restore_round(launch, complete[round_], previous, with_sets=more))
+                continue
+            result = run_round(launch, round_, rounds, lineage.round(round_))
             run.log_metrics(result.headline, step=round_)
             rounds.append(result)
+            _tell(config, run, rounds)
         return rounds
 
 
 def _plan(config: SbiConfig) -> tuple[SimulatorPlan | None, StellarDatabase | None]:
-    simulates = (
-        config.training_data_loader.simulate
-        or (config.test_data_loader.testing and config.test_data_loader.simulate)
-        or config.observed_sample.synthetic is not None
-    )
-    if not simulates:
+    if not ExperimentFacts(config).simulates:
         return None, None
     labels = config.prior_ranges.labels
     stars = stars_for(config.simulator, labels, config.dyn_data_loader)
@@ -178,33 +263,33 @@ def _plan(config: SbiConfig) -> tuple[SimulatorPlan | None, StellarDatabase | No
     return plan, stars if isinstance(stars, StellarDatabase) else None
 
 
-def _finish(config: SbiConfig, run: TrackedRun, rounds: list[RoundResult]) -> None:
+def _tell(config: SbiConfig, run: TrackedRun, rounds: list[RoundResult]) -> None:
     """Write the description of the experiment: its result, and links to its rounds."""
     last = rounds[-1]
-    shown = ("sim/count", "val/best_loss", "coverage/ece")
+    shown = ("sim/trained_on", "proposal/acceptance", "val/best_loss", "coverage/ece")
     lines = [
         RoundLine(
-            number,
+            result.number,
             result.run_id,
             "complete",
             {name: result.numbers[name] for name in shown if name in result.numbers},
         )
-        for number, result in enumerate(rounds)
+        for result in rounds
     ]
-    verdict = last.coverage.calibration.verdict if last.coverage else ""
     about = (
-        f"{config.trainer.type} with {config.trainer.members} network(s) on "
-        f"{config.training_data_loader.num_sim} simulations of `{config.simulator.type}`."
+        f"{config.trainer.type} with {config.trainer.members} network(s), "
+        f"{config.trainer.num_rounds} round(s) of {config.training_data_loader.num_sim} "
+        f"simulations of `{config.simulator.type}`."
     )
-    run.set_note(experiment_note(run.experiment_id, about, lines, last.report.estimates, verdict))
-    if verdict:
-        run.set_tags({"mlpop.calibration": verdict})
+    run.set_note(experiment_note(run.experiment_id, about, lines, last.estimates, last.verdict))
+    if last.verdict:
+        run.set_tags({"mlpop.calibration": last.verdict})
 
 
 def _say(run: TrackedRun, rounds: list[RoundResult], folder: Path) -> None:
     """Print the result and where to look."""
     last = rounds[-1]
-    for estimate in last.report.estimates:
+    for estimate in last.estimates:
         truth = "" if estimate.truth is None else f"   truth {estimate.truth:g}"
         logger.info(
             "%-28s %9.4f  95 %% [%.4f, %.4f]%s",
@@ -214,9 +299,8 @@ def _say(run: TrackedRun, rounds: list[RoundResult], folder: Path) -> None:
             estimate.high,
             truth,
         )
-    if last.coverage:
-        calibration = last.coverage.calibration
-        logger.info("calibration: %s (%d tests)", calibration.verdict, calibration.num_tests)
+    if last.verdict:
+        logger.info("calibration: %s (%d tests)", last.verdict, last.num_tests)
     logger.info("files: %s", folder)
     members = list(last.member_runs.values())
     logger.info("%s", where_to_look(run.store, run.experiment_id, run.run_id, members))

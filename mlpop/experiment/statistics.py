@@ -1,7 +1,7 @@
 """The documented `training_statistics[_<member>].json`: the curves of one training."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -89,6 +89,18 @@ def write_training_statistics(
     )
     write_json(path, values)
     return values
+
+
+def epochs_of(
+    statistics: Mapping[str, Mapping[str, Any]],
+) -> list[tuple[int, float, float, float, float]]:
+    """Return what `training_statistics` was made of: epoch, losses, duration [s], end [s]."""
+    train, val, seconds = (
+        [math.nan if value is None else float(value) for value in statistics[tag]["value"]]
+        for tag in ("training_loss", "validation_loss", "epoch_durations_sec")
+    )
+    ends = [float(end) for end in statistics["training_loss"]["wall_time"]]
+    return list(zip(range(1, len(ends) + 1), train, val, seconds, ends, strict=True))
 
 
 def _tag(

@@ -17,16 +17,20 @@ from tqdm import tqdm
 
 from mlpop.compute import Backend, Progress, Purpose, run_campaign
 from mlpop.config.compute import ComputeConfig
+from mlpop.config.fields import Location, S3Uri
 from mlpop.config.generator import GeneratorConfig
 from mlpop.errors import DataError
+from mlpop.experiment.folders import dataset_round
 from mlpop.maps.dataset import assemble, dataset_digest
 from mlpop.maps.index import DatasetIndex
-from mlpop.maps.layout import FULL_STATISTICS
-from mlpop.maps.shards import USABLE
+from mlpop.maps.layout import FULL_STATISTICS, GENERATED
+from mlpop.maps.remote_dataset import RemoteDataset
+from mlpop.maps.shards import USABLE, ShardRecord
 
 logger = logging.getLogger(__name__)
 
 ReportProgress = Callable[[Progress, float], None]
+OnShard = Callable[[ShardRecord], None]
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,37 @@ class SuppliedSet:
         return 1 - usable / self.num_simulations if self.simulated else 0.0
 
 
+@dataclass(frozen=True)
+class SetPlace:
+    """Where a simulated set is kept.
+
+    Attributes:
+        folder: on this machine.
+        remote: in an object store too; None: only here.
+    """
+
+    folder: Path
+    remote: S3Uri | None
+
+
+def place_of_set(root: Location | None, fallback: Path, round_: int, key: str) -> SetPlace:
+    """Return `<root>/generated_dataset/round_<r>_<key>`, the place of a simulated set.
+
+    Args:
+        root: `dataset_path` of the loader; where it is in an object store, `fallback` has the
+            local mirror.
+        fallback: used without a root.
+        round_: of the experiment.
+        key: of the set; launches that want other simulations get a folder of their own.
+    """
+    local = dataset_round(root if isinstance(root, Path) else fallback, round_)
+    folder = local.with_name(f"{local.name}_{key[:12]}")
+    if not isinstance(root, S3Uri):
+        return SetPlace(folder, None)
+    above = root if root.name == GENERATED else root / GENERATED
+    return SetPlace(folder, above / folder.name)
+
+
 def set_key(
     plan: SimulatorPlan, theta: NDArray[np.float64], root_seed: int, purpose: Purpose, round_: int
 ) -> str:
@@ -105,6 +140,8 @@ def simulate_set(
     min_success_fraction: float,
     title: str,
     on_progress: ReportProgress | None = None,
+    on_shard: OnShard | None = None,
+    remote: S3Uri | None = None,
 ) -> SuppliedSet:
     """Simulate every row of `theta` into a dataset; finished shards of the folder are kept.
 
@@ -122,19 +159,28 @@ def simulate_set(
         min_success_fraction: smallest accepted fraction of usable simulations.
         title: of the progress bar.
         on_progress: told what was done and in how many seconds.
+        on_shard: told once of every finished shard, those of earlier launches too, when it is in
+            the folder.
+        remote: where the dataset is kept in an object store too: finished shards are taken from
+            there, workers put theirs there, and in the end so are the files that describe it.
 
     Raises:
-        DataError: too few simulations are usable, or the folder holds another campaign.
+        DataError: too few simulations are usable, the folder or `remote` holds another campaign,
+            or the disk refuses.
         ComputeError: the simulations cannot be run.
+        TrackingError: the object store cannot be used.
     """
     started = time.monotonic()
+    place = None if remote is None else RemoteDataset(remote)
     with (
-        _alone_in(folder),
+        alone_in(folder),
         tqdm(total=len(theta), desc=title, unit="sim", disable=None) as bar,
     ):
 
         def tell(progress: Progress) -> None:
             bar.update(progress.done - bar.n)
+            if on_shard is not None and progress.shard is not None:
+                on_shard(progress.shard)
             _give_up_early(progress, min_success_fraction, folder)
             if on_progress is not None:
                 on_progress(progress, time.monotonic() - started)
@@ -154,16 +200,19 @@ def simulate_set(
             max_in_flight=compute.max_in_flight,
             identity=plan.identity,
             on_progress=tell,
+            remote=place,
         )
-    made = assemble(
-        folder,
-        plan.labels,
-        theta,
-        plan.channels,
-        shards,
-        min_success_fraction=min_success_fraction,
-        generator=plan.generator,
-    )
+        made = assemble(
+            folder,
+            plan.labels,
+            theta,
+            plan.channels,
+            shards,
+            min_success_fraction=min_success_fraction,
+            generator=plan.generator,
+        )
+        if place is not None:
+            place.push_files(folder)
     seconds = time.monotonic() - started
     counts = {status: number for status, number in made.counts.items() if number}
     logger.info("%s: %s in %.1f s (%s)", title, counts, seconds, made.csv)
@@ -196,15 +245,22 @@ def _give_up_early(progress: Progress, min_success_fraction: float, folder: Path
 
 
 @contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
-    """Keep other launches from clearing away what this one is writing."""
-    folder.mkdir(parents=True, exist_ok=True)
+def alone_in(folder: Path) -> Iterator[None]:
+    """Keep other launches from clearing away what this one is writing.
+
+    Raises:
+        DataError: the folder cannot be made or written.
+    """
     lock = FileLock(folder / ".lock")
     try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        logger.info("%s: another launch is simulating this dataset; waiting for it", folder)
-        lock.acquire()
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            logger.info("%s: another launch is simulating this dataset; waiting for it", folder)
+            lock.acquire()
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be written: {error.strerror or error}") from error
     try:
         yield
     finally:

@@ -1,11 +1,24 @@
 """From simulations to a calibrated posterior: estimators, training, ensembles, coverage."""
 
 from mlpop.inference.checkpoint import EpochRecord, TrainingState, load_state, save_state
+from mlpop.inference.conditioned import ConditionedPosterior, Posterior
 from mlpop.inference.coverage import CoverageResult, compute_coverage, coverage_curve
 from mlpop.inference.diagnostics import Calibration, calibrate, write_coverage
 from mlpop.inference.ensemble import MemberResult, MemberTask, member_tasks, train_member
-from mlpop.inference.estimators import EmbeddingSpec, EmbedOnce, EstimatorSpec, build_estimator
+from mlpop.inference.estimators import (
+    EmbeddingSpec,
+    EmbedOnce,
+    Estimator,
+    EstimatorSpec,
+    LikelihoodEstimator,
+    RatioClassifier,
+    build_estimator,
+)
+from mlpop.inference.mcmc import McmcOptions
+from mlpop.inference.mcmc_posterior import McmcPosterior
+from mlpop.inference.mcmc_report import McmcReport
 from mlpop.inference.posterior import EnsemblePosterior, SamplingError
+from mlpop.inference.preprocessing import Preprocessing
 from mlpop.inference.prior import Prior, make_prior
 from mlpop.inference.rng import generator_from_seed
 from mlpop.inference.store import (
@@ -20,15 +33,24 @@ from mlpop.inference.training import TrainingOptions, TrainingReport, fit, valid
 
 __all__ = [
     "Calibration",
+    "ConditionedPosterior",
     "CoverageResult",
     "EmbedOnce",
     "EmbeddingSpec",
     "EnsemblePosterior",
     "EpochRecord",
+    "Estimator",
     "EstimatorSpec",
+    "LikelihoodEstimator",
+    "McmcOptions",
+    "McmcPosterior",
+    "McmcReport",
     "MemberResult",
     "MemberTask",
+    "Posterior",
+    "Preprocessing",
     "Prior",
+    "RatioClassifier",
     "SamplingError",
     "TrainingOptions",
     "TrainingReport",

@@ -11,7 +11,7 @@ References:
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -21,7 +21,7 @@ from scipy import stats
 from torch import Generator, Tensor
 
 from mlpop.errors import DataError
-from mlpop.inference.posterior import EnsemblePosterior
+from mlpop.inference.conditioned import Posterior
 
 Rule = Literal["mlpop", "reference"]
 
@@ -32,7 +32,6 @@ MAX_STORED = 200_000_000
 """Most numbers of posterior samples that are kept; beyond, every k-th draw is."""
 
 _DRAWS_AT_ONCE = 2**21
-_MAX_FACTOR = 300
 
 
 @dataclass(frozen=True)
@@ -53,6 +52,8 @@ class CoverageResult:
         num_samples: s, draws for each test.
         thinning: which draws are kept in `samples`: every `thinning`-th.
         log_prior: log density of the prior, scaled units.
+        r_hat: (n,) worst of a test's Markov chains, NaN in failed rows; None without chains.
+        ess: (n,) least effective number of draws of all labels; None without chains.
     """
 
     labels: tuple[str, ...]
@@ -68,6 +69,8 @@ class CoverageResult:
     num_samples: int
     thinning: int
     log_prior: float
+    r_hat: NDArray[np.float64] | None = None
+    ess: NDArray[np.float64] | None = None
 
     @property
     def num_ok(self) -> int:
@@ -76,12 +79,12 @@ class CoverageResult:
 
 
 def compute_coverage(
-    posterior: EnsemblePosterior,
+    posterior: Posterior,
     theta: ArrayLike,
     x: NDArray[np.float32],
     generator: Generator,
     *,
-    num_samples: int = 10_000,
+    num_samples: int | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> CoverageResult:
     """Draw from the posterior of every test simulation and rank its truth.
@@ -91,7 +94,7 @@ def compute_coverage(
         theta: (n, d) true theta, physical units.
         x: (n, *x_shape) data as `posterior` takes them; may be memory-mapped.
         generator: source of all draws.
-        num_samples: draws for each test.
+        num_samples: draws for each test; by default 10 000, or 1000 by Markov chains.
         on_progress: called with the number of tests done and n.
 
     Raises:
@@ -105,6 +108,7 @@ def compute_coverage(
             f"{physical.shape} and {len(x)} x"
         )
     count, dimension = physical.shape
+    num_samples = posterior.coverage_draws if num_samples is None else num_samples
     low, high = np.array(prior.low), np.array(prior.high)
     inside = np.all((physical >= low) & (physical <= high), axis=1)
     truth = prior.to_scaled(physical)
@@ -126,22 +130,20 @@ def compute_coverage(
         log_prior=prior.log_density,
     )
     lot = max(1, _DRAWS_AT_ONCE // num_samples)
+    chains: list[tuple[NDArray[np.float64], NDArray[np.float64]]] = []
     for start in range(0, count, lot):
         rows = slice(start, min(start + lot, count))
-        embeddings = posterior.embed(x[rows])
-        draws, mass = posterior.sample_scaled(
-            num_samples, embeddings, generator, max_factor=_MAX_FACTOR
-        )
-        ok = ~draws.isnan().any(-1).any(0)
+        scored = posterior.score(num_samples, x[rows], truth[rows], generator)
+        ok = ~scored.samples.isnan().any(-1).any(0)
         reference = torch.rand(len(ok), dimension, generator=generator)
         result.success[rows] = ok.numpy()
-        result.mass[rows] = mass.T.numpy()
+        result.mass[rows] = scored.mass.numpy()
+        if scored.r_hat is not None and scored.ess is not None:
+            chains.append((scored.r_hat.double().numpy(), scored.ess.double().numpy()))
         if bool(ok.any()):
             chosen = np.arange(rows.start, rows.stop)[ok.numpy()]
-            draws, true = draws[:, ok], truth[rows][ok]
-            kept = [embedding[ok] for embedding in embeddings]
-            log_draws = posterior.log_prob_scaled(draws, kept, mass[:, ok])
-            log_true = posterior.log_prob_scaled(true[None], kept, mass[:, ok])[0]
+            draws, true = scored.samples[:, ok], truth[rows][ok]
+            log_draws, log_true = scored.log_prob[:, ok], scored.log_truth[ok]
             log_true[~torch.from_numpy(inside[chosen])] = -torch.inf
             unit_reference = prior.scaled_low + reference[ok] * box_width
             result.samples[chosen] = draws[::thinning].transpose(0, 1).numpy()
@@ -153,6 +155,9 @@ def compute_coverage(
             result.width[chosen] = spread.numpy()
         if on_progress is not None:
             on_progress(rows.stop, count)
+    if chains:
+        worst, least = (np.concatenate(values) for values in zip(*chains, strict=True))
+        return replace(result, r_hat=worst, ess=least)
     return result
 
 

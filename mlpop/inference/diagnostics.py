@@ -18,6 +18,7 @@ from mlpop.inference.coverage import (
     coverage_curve,
     uniform_ks,
 )
+from mlpop.inference.mcmc_report import MAX_R_HAT, least_ess
 from mlpop.inference.prior import Prior
 from mlpop.inference.store import write_json
 
@@ -50,6 +51,8 @@ class Calibration:
         gain: mean log density of the truth over the prior's [nat]; 0 says nothing was learnt.
         width: (label) mean standard deviation of the posterior over that of the prior.
         mass_inside: smallest mean mass of a member inside the prior.
+        poor_chains: fraction of the tests whose Markov chains did not mix, by the same limits as
+            `McmcReport.problems`; None without chains. Their ranks cannot be trusted.
     """
 
     verdict: Verdict
@@ -66,6 +69,7 @@ class Calibration:
     gain: float | None
     width: dict[str, float]
     mass_inside: float | None
+    poor_chains: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
@@ -115,6 +119,7 @@ def calibrate(result: CoverageResult, *, alpha: float = 0.05) -> Calibration:
         gain=-nltp - result.log_prior if finite else None,
         width=_named(result.labels, result.width[ok].mean(0)),
         mass_inside=float(result.mass[ok].mean(0).min()),
+        poor_chains=_poor_chains(result),
     )
 
 
@@ -136,6 +141,14 @@ def coverage_summary(result: CoverageResult, *, rule: Rule = "mlpop") -> dict[st
     for percent in (68, 95):
         low, high = binomial_band(LEVELS, number, percent / 100)
         summary[f"band_{percent}"] = {"low": low.tolist(), "high": high.tolist()}
+    if result.r_hat is not None and result.ess is not None:
+        summary["mcmc"] = {
+            "r_hat_median": float(np.median(result.r_hat[result.success])),
+            "r_hat_max": float(result.r_hat[result.success].max()),
+            "ess_median": float(np.median(result.ess[result.success])),
+            "ess_min": float(result.ess[result.success].min()),
+            "poor_fraction": _poor_chains(result),
+        }
     low, high = binomial_band(REPORTED_LEVELS, number, 0.95)
     ranks = result.rank[result.success]
     summary["levels"] = {
@@ -202,6 +215,14 @@ def _verdict(
     dispersion = (hpd_shift, *spread)
     strongest = max(dispersion, key=abs)
     return "overconfident" if strongest > 0 else "underconfident"
+
+
+def _poor_chains(result: CoverageResult) -> float | None:
+    if result.r_hat is None or result.ess is None:
+        return None
+    ok = result.success
+    fine = (result.r_hat[ok] <= MAX_R_HAT) & (result.ess[ok] >= least_ess(result.num_samples))
+    return float(1 - fine.mean())
 
 
 def _standard_errors(deviations: NDArray[np.float64], variance: float) -> NDArray[np.float64]:

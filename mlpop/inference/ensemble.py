@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from mlpop.errors import DataError
-from mlpop.inference.checkpoint import EpochRecord, load_state, save_state
+from mlpop.inference.checkpoint import EpochRecord, TrainingState, load_state, save_state
 from mlpop.inference.estimators import EstimatorSpec, build_estimator
+from mlpop.inference.losses import Loss, make_objective
 from mlpop.inference.rng import generator_from_seed, one_thread
-from mlpop.inference.store import load_estimator, save_estimator
+from mlpop.inference.store import load_estimator, read_record, save_estimator
 from mlpop.inference.training import TrainingOptions, fit
 
 Emit = Callable[[dict[str, Any]], None]
@@ -38,6 +39,7 @@ class MemberTask:
         start_from: folder of a trained estimator to go on from, instead of new weights.
         checkpoint_seconds: at least so long from one checkpoint to the next.
         device: torch device to train on.
+        loss, num_atoms: what to minimise; see `fit`.
     """
 
     folder: str
@@ -52,17 +54,29 @@ class MemberTask:
     start_from: str | None = None
     checkpoint_seconds: float = 60.0
     device: str = "cpu"
+    loss: Loss = "maximum_likelihood"
+    num_atoms: int = 10
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of everything that the trained weights depend on but the length of training."""
+        """SHA-256 of everything that the trained weights depend on but the length of training.
+
+        The weights to start from count by their digest, wherever they lie.
+
+        Raises:
+            DataError: the estimator to start from cannot be read, or the loss does not suit.
+        """
+        objective = make_objective(self.spec.kind, self.loss, self.num_atoms)
+        start = self.start_from and read_record(Path(self.start_from)).get("sha256")
         values = {
             "spec": self.spec.model_dump(mode="json"),
             "options": self.options.model_dump(mode="json", exclude={"max_num_epochs"}),
             "validation": self.validation,
             "seeds": (self.init_seed, self.training_seed),
             "data": self.data_digest,
-            "start_from": self.start_from,
+            "start_from": start,
+            "loss": objective.name,
+            "num_atoms": objective.num_atoms if objective.compares else None,
         }
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
@@ -89,10 +103,12 @@ def train_member(task: MemberTask, emit: Emit | None = None) -> MemberResult:
         task: what to train.
         emit: receives `{"event": "start", "resumed_from": k, "history": [...]}` and then, for
             every epoch, `{"event": "epoch", "epoch": .., "train_loss": .., "val_loss": ..,
-            "seconds": .., "wall_time": ..}`.
+            "seconds": .., "wall_time": ..}`; `{"event": "checkpoint", "epoch": ..}` when one is
+            on disk.
 
     Raises:
-        DataError: the data or the estimator to start from cannot be read or do not fit.
+        DataError: the data or the estimator to start from cannot be read or do not fit, or the
+            loss does not suit the kind of estimator.
         TrainingError: the training failed.
     """
     folder = Path(task.folder)
@@ -107,7 +123,8 @@ def train_member(task: MemberTask, emit: Emit | None = None) -> MemberResult:
                     f"{task.start_from}: holds an estimator of another specification than the "
                     "one to train"
                 )
-        state = load_state(folder / "checkpoint", task.fingerprint)
+        fingerprint = task.fingerprint
+        state = load_state(folder / "checkpoint", fingerprint)
         history = state.history if state else []
         if emit is not None:
             emit(
@@ -122,6 +139,11 @@ def train_member(task: MemberTask, emit: Emit | None = None) -> MemberResult:
             if emit is not None:
                 emit({"event": "epoch", **asdict(record)})
 
+        def on_checkpoint(state: TrainingState) -> None:
+            save_state(folder / "checkpoint", state, fingerprint)
+            if emit is not None:
+                emit({"event": "checkpoint", "epoch": state.epoch})
+
         _, report = fit(
             estimator.to(task.device),
             theta,
@@ -129,9 +151,11 @@ def train_member(task: MemberTask, emit: Emit | None = None) -> MemberResult:
             validation=torch.tensor(task.validation),
             generator=generator_from_seed(task.training_seed),
             options=task.options,
+            loss=task.loss,
+            num_atoms=task.num_atoms,
             state=state,
             on_epoch=on_epoch,
-            on_checkpoint=lambda state: save_state(folder / "checkpoint", state, task.fingerprint),
+            on_checkpoint=on_checkpoint,
             checkpoint_seconds=task.checkpoint_seconds,
         )
         record = {
@@ -141,7 +165,8 @@ def train_member(task: MemberTask, emit: Emit | None = None) -> MemberResult:
             "stopped": report.stopped,
             "init_seed": task.init_seed,
             "training_seed": task.training_seed,
-            "fingerprint": task.fingerprint,
+            "fingerprint": fingerprint,
+            "loss": make_objective(task.spec.kind, task.loss, task.num_atoms).name,
         }
         save_estimator(folder, estimator.to("cpu"), task.spec, record)
     return MemberResult(
@@ -167,6 +192,8 @@ def member_tasks(
     data_digest: str = "",
     start_from: Sequence[Path] | None = None,
     device: str = "cpu",
+    loss: Loss = "maximum_likelihood",
+    num_atoms: int = 10,
 ) -> list[MemberTask]:
     """Return the tasks of an ensemble: same data, split and architecture, own seeds.
 
@@ -175,6 +202,7 @@ def member_tasks(
         seeds: of every member, of its initial weights and of its training.
         theta_path, x_path, validation, spec, options, data_digest: see `MemberTask`.
         start_from: estimators to go on from, one a member; None for new weights.
+        device, loss, num_atoms: see `MemberTask`.
 
     Raises:
         DataError: seeds repeat, or the numbers of folders, seeds and starts differ.
@@ -200,6 +228,8 @@ def member_tasks(
             data_digest,
             None if start is None else str(start),
             device=device,
+            loss=loss,
+            num_atoms=num_atoms,
         )
         for folder, pair, start in zip(folders, seeds, starts, strict=True)
     ]

@@ -1,88 +1,33 @@
-"""Neural density estimators of theta given x: what one is (a spec) and how to build it."""
+"""Neural estimators of posterior, likelihood or ratio: how to build one from its spec."""
 
-import json
-import warnings
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from nflows.transforms.permutations import RandomPermutation
-from pydantic import Field, field_validator, model_validator
-from sbi.neural_nets import posterior_nn
 from sbi.neural_nets.estimators import ConditionalDensityEstimator, MixtureDensityEstimator
 from torch import Generator, Tensor, nn
 
-from mlpop.config.base import StrictModel
 from mlpop.errors import DataError
+from mlpop.inference.densities import build_density
+from mlpop.inference.likelihood import LikelihoodEstimator, build_likelihood
 from mlpop.inference.mixture import mixture_log_prob
+from mlpop.inference.ratio import RatioClassifier, build_ratio
 from mlpop.inference.rng import generator_from_seed, lend
+from mlpop.inference.spec import EmbeddingSpec, EstimatorSpec, Kind
+from mlpop.inference.standardize import Standardize, standardize
 from mlpop.networks import build, initialize, output_width
 
-Standardization = Literal["none", "independent", "structured"]
-
-
-class EmbeddingSpec(StrictModel):
-    """The network that compresses x, by name, and how its weights start."""
-
-    type: str
-    args: dict[str, Any] = Field(default_factory=dict)
-    initializer: str | None = None
-    include_conv: bool = False
-
-    @field_validator("args")
-    @classmethod
-    def _plain(cls, args: dict[str, Any]) -> dict[str, Any]:
-        # as they will be read back, so that a spec equals its copy from disk
-        plain: dict[str, Any] = json.loads(json.dumps(args))
-        return plain
-
-
-class EstimatorSpec(StrictModel):
-    """Everything that is needed to rebuild an estimator, apart from its weights.
-
-    `low` and `high` are the edges of the prior where the network sees theta. `z_score_x` is done
-    for every component of a vector, for every channel of maps (`independent`), or once for all
-    (`structured`); maps that are already scaled want `none`.
-    """
-
-    schema_version: Literal[1] = 1
-    model: Literal["mdn", "maf"] = "mdn"
-    hidden_features: int = Field(default=32, ge=1)
-    num_components: int = Field(default=10, ge=1)
-    num_transforms: int = Field(default=5, ge=1)
-    z_score_theta: Standardization = "independent"
-    z_score_x: Standardization = "none"
-    embedding: EmbeddingSpec | None = None
-    x_shape: tuple[int, ...] = Field(min_length=1)
-    low: tuple[float, ...] = Field(min_length=1)
-    high: tuple[float, ...] = Field(min_length=1)
-
-    @model_validator(mode="after")
-    def _check(self) -> "EstimatorSpec":
-        if len(self.low) != len(self.high):
-            raise ValueError(f"{len(self.low)} lower edges but {len(self.high)} upper edges")
-        if any(low >= high for low, high in zip(self.low, self.high, strict=True)):
-            raise ValueError(f"low {self.low} must be below high {self.high}")
-        if min(self.x_shape) < 1:
-            raise ValueError(f"x_shape {self.x_shape} must be positive")
-        if self.model == "maf" and self.num_transforms < 2 and len(self.low) > 1:
-            raise ValueError("maf needs num_transforms of at least 2, or one label ignores x")
-        return self
-
-
-class Standardize(nn.Module):
-    """Subtract `shift` and divide by `scale`; both broadcast against one x."""
-
-    shift: Tensor
-    scale: Tensor
-
-    def __init__(self, shift: Tensor, scale: Tensor) -> None:
-        super().__init__()
-        self.register_buffer("shift", shift)
-        self.register_buffer("scale", scale)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the standardized `x` (n, ...)."""
-        return (x - self.shift) / self.scale
+__all__ = [
+    "EmbedOnce",
+    "EmbeddingSpec",
+    "Estimator",
+    "EstimatorSpec",
+    "Kind",
+    "LikelihoodEstimator",
+    "RatioClassifier",
+    "Standardize",
+    "build_estimator",
+    "empty_estimator",
+]
 
 
 class EmbedOnce(ConditionalDensityEstimator):
@@ -99,6 +44,7 @@ class EmbedOnce(ConditionalDensityEstimator):
         x_shape: shape of one x.
     """
 
+    kind: Kind = "posterior"
     net: ConditionalDensityEstimator
 
     def __init__(
@@ -110,6 +56,16 @@ class EmbedOnce(ConditionalDensityEstimator):
     ) -> None:
         super().__init__(net=head, input_shape=theta_shape, condition_shape=x_shape)
         self.embedding = embedding
+
+    @property
+    def theta_shape(self) -> torch.Size:
+        """Shape (d,) of one theta."""
+        return self.input_shape
+
+    @property
+    def x_shape(self) -> torch.Size:
+        """Shape of one x."""
+        return self.condition_shape
 
     @property
     def head(self) -> ConditionalDensityEstimator:
@@ -134,6 +90,13 @@ class EmbedOnce(ConditionalDensityEstimator):
             return mixture_log_prob(self.net, theta, embedding)
         return self.net.log_prob(theta, embedding)
 
+    def log_potential(self, theta: Tensor, x: Tensor) -> Tensor:
+        """Return log p(theta | x) (s, b) of `theta` (s, b, d) and `x` (b, *x_shape).
+
+        Under the uniform prior that is log p(x | theta) up to a function of x.
+        """
+        return self.log_prob_embedded(theta, self.embed(x))
+
     def log_prob(self, input: Tensor, condition: Tensor, **kwargs: Any) -> Tensor:
         """Return log densities (s, b) of theta (s, b, d) given x (b, *x_shape)."""
         return self.net.log_prob(input, self.embed(condition), **kwargs)
@@ -147,9 +110,16 @@ class EmbedOnce(ConditionalDensityEstimator):
         return self.net.sample(sample_shape, self.embed(condition), **kwargs)
 
 
+Estimator = EmbedOnce | LikelihoodEstimator | RatioClassifier
+"""A posterior, a likelihood or a ratio.
+
+All have `theta_shape`, `x_shape`, `embed(x) -> (b, e)` and `log_potential(theta, x) -> (s, b)`.
+"""
+
+
 def build_estimator(
     spec: EstimatorSpec, theta: Tensor, x: Tensor, generator: Generator
-) -> EmbedOnce:
+) -> Estimator:
     """Build an untrained estimator; every call makes its own new networks.
 
     Args:
@@ -159,81 +129,51 @@ def build_estimator(
         generator: source of the initial weights.
 
     Raises:
-        DataError: shapes contradict the spec, or there are fewer than two rows.
+        DataError: shapes contradict the spec, there are fewer than two rows, or a likelihood's x
+            has a component that never varies.
         ConfigError: the embedding network cannot be built or cannot take this x.
     """
-    dimension = len(spec.low)
-    if theta.shape[1:] != (dimension,) or x.shape[1:] != spec.x_shape or len(theta) != len(x):
+    if theta.shape[1:] != (spec.dimension,) or x.shape[1:] != spec.x_shape or len(theta) != len(x):
         raise DataError(
-            f"training data must be theta (n, {dimension}) and x (n, "
+            f"training data must be theta (n, {spec.dimension}) and x (n, "
             f"{', '.join(map(str, spec.x_shape))}), but got {tuple(theta.shape)} and "
             f"{tuple(x.shape)}"
         )
     if len(theta) < 2:
         raise DataError(f"an estimator needs at least 2 simulations, but got {len(theta)}")
-    layers: list[nn.Module] = []
-    if spec.z_score_x != "none":
-        layers.append(_standardize(x, spec.z_score_x))
-    if spec.embedding is None:
-        layers.append(nn.Flatten())
-    else:
+    if spec.kind == "likelihood":
         with lend(generator):
-            network = build(spec.embedding.type, spec.embedding.args)
-        if spec.embedding.initializer is not None:
-            initialize(
-                network,
-                spec.embedding.initializer,
-                generator,
-                include_conv=spec.embedding.include_conv,
-            )
-        layers.append(network)
-    embedding = nn.Sequential(*layers)
+            return build_likelihood(spec, theta, x)
+    embedding = _build_embedding(spec, x, generator)
     width = output_width(embedding, spec.x_shape)
-    pooled_one = dimension == 1 and spec.z_score_theta == "structured"
-    with lend(generator), warnings.catch_warnings():
-        # sbi warns that flows in one dimension are Gaussian: the user chose the model
-        warnings.simplefilter("ignore", UserWarning)
-        head = posterior_nn(
-            spec.model,
-            # sbi cannot pool the scale of one label, and it is the same thing
-            z_score_theta="independent" if pooled_one else spec.z_score_theta,
-            z_score_x="none",
-            hidden_features=spec.hidden_features,
-            num_transforms=spec.num_transforms,
-            num_components=spec.num_components,
-        )(theta, torch.zeros(len(theta), width))
-        if spec.model == "maf":
-            _change_first_label(head)
+    with lend(generator):
+        if spec.kind == "ratio":
+            return build_ratio(spec, theta, embedding, width)
+        head = build_density(spec, theta, width, spec.z_score_theta)
     return EmbedOnce(head, embedding, theta.shape[1:], x.shape[1:])
 
 
-def empty_estimator(spec: EstimatorSpec) -> EmbedOnce:
+def empty_estimator(spec: EstimatorSpec) -> Estimator:
     """Build an estimator whose weights mean nothing, to load a state into."""
     theta = torch.tensor([spec.low, spec.high])
     x = torch.stack([torch.zeros(spec.x_shape), torch.ones(spec.x_shape)])
     return build_estimator(spec, theta, x, generator_from_seed(0))
 
 
-def _change_first_label(flow: nn.Module) -> None:
-    """Redraw the permutations of a flow until each puts another label in front.
-
-    The first label of an nflows autoregressive transform does not see the context. sbi's random
-    permutations leave the same label in front of all transforms with a chance of 1/16 for two
-    labels and five transforms; its posterior would then be the prior, whatever x is.
-    """
-    for module in flow.modules():
-        if isinstance(module, RandomPermutation):
-            order: Tensor = module.get_buffer("_permutation")
-            while len(order) > 1 and order[0] == 0:
-                order.copy_(torch.randperm(len(order)))
-
-
-def _standardize(x: Tensor, mode: Standardization) -> Standardize:
-    keep = [] if mode == "structured" else [1]
-    over = [axis for axis in range(x.ndim) if axis not in keep]
-    values = x.double()
-    shift = values.mean(dim=over, keepdim=True)[0]
-    scale = values.std(dim=over, keepdim=True, correction=0)[0]
-    # a constant component carries nothing; dividing by a tiny number would make it explode
-    scale = torch.where(scale > 1e-7 * (1 + shift.abs()), scale, torch.ones_like(scale))
-    return Standardize(shift.float(), scale.float())
+def _build_embedding(spec: EstimatorSpec, x: Tensor, generator: Generator) -> nn.Module:
+    layers: list[nn.Module] = []
+    if spec.z_score_x != "none":
+        layers.append(standardize(x, spec.z_score_x))
+    if spec.embedding is None:
+        layers.append(nn.Flatten())
+        return nn.Sequential(*layers)
+    with lend(generator):
+        network = build(spec.embedding.type, spec.embedding.args)
+    if spec.embedding.initializer is not None:
+        initialize(
+            network,
+            spec.embedding.initializer,
+            generator,
+            include_conv=spec.embedding.include_conv,
+        )
+    return nn.Sequential(*layers, network)

@@ -8,8 +8,19 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Generator, Tensor
 
-from mlpop.errors import DataError, MlpopError
+from mlpop.errors import DataError
+from mlpop.inference.checks import (
+    SamplingError,
+    check_drawn,
+    checked_theta,
+    checked_x,
+    member_probabilities,
+    one_x,
+)
+from mlpop.inference.climb import climb
+from mlpop.inference.conditioned import ScoredDraws
 from mlpop.inference.estimators import EmbedOnce
+from mlpop.inference.preprocessing import Preprocessing
 from mlpop.inference.prior import Prior
 from mlpop.inference.rng import generator_from_seed
 from mlpop.inference.sampling import (
@@ -18,12 +29,13 @@ from mlpop.inference.sampling import (
     log_prob_mixture,
     mass_inside,
     sample_mixture,
+    to_physical_density,
 )
-from mlpop.maps.scaling import Mode, scale_inputs
 
+__all__ = ["ConditionedEnsemble", "EnsemblePosterior", "SamplingError"]
 
-class SamplingError(MlpopError):
-    """A posterior puts next to no mass inside the prior, so that it cannot be drawn from."""
+_MAX_FACTOR = 300
+"""Coverage gives up on an observation after this many draws for one that is wanted."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,37 +50,29 @@ class EnsemblePosterior:
         members: trained estimators of scaled theta given scaled x.
         prior: labels, ranges and scaling of theta.
         weights: of the members; equal by default.
-        input_scaling: how every map of x is scaled before the networks see it.
+        preprocessing: of x, before the networks see it.
 
     Raises:
-        DataError: no members, or weights that do not fit them.
+        DataError: no members, or weights or a compressor that do not fit them.
     """
 
     members: Sequence[EmbedOnce]
     prior: Prior
     weights: Sequence[float] | None = None
-    input_scaling: Mode = "none"
+    preprocessing: Preprocessing = field(default_factory=Preprocessing)
     probabilities: Tensor = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        if not self.members:
-            raise DataError("a posterior needs at least one trained member")
-        weights = torch.tensor(
-            [1.0] * len(self.members) if self.weights is None else list(self.weights)
-        ).double()
-        if len(weights) != len(self.members) or not bool((weights > 0).all()):
-            raise DataError(
-                f"{len(self.members)} members need as many weights above 0, but got "
-                f"{weights.tolist()}"
-            )
+        probabilities = member_probabilities(len(self.members), self.weights)
         for member in self.members:
             if member.input_shape != (self.prior.dimension,):
                 raise DataError(
                     f"the prior has {self.prior.dimension} labels but a member was trained for "
                     f"theta of shape {tuple(member.input_shape)}"
                 )
+            self.preprocessing.stored_shape(tuple(member.condition_shape))
             member.eval()
-        object.__setattr__(self, "probabilities", (weights / weights.sum()).float())
+        object.__setattr__(self, "probabilities", probabilities)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -77,8 +81,13 @@ class EnsemblePosterior:
 
     @property
     def x_shape(self) -> tuple[int, ...]:
-        """Shape of one x."""
-        return tuple(self.members[0].condition_shape)
+        """Shape of one x as stored, before any preprocessing."""
+        return self.preprocessing.stored_shape(tuple(self.members[0].condition_shape))
+
+    @property
+    def coverage_draws(self) -> int:
+        """Draws for every test of its coverage, unless told."""
+        return 10_000
 
     def sample(self, num_samples: int, x: ArrayLike, generator: Generator) -> NDArray[np.float64]:
         """Draw theta (num_samples, d) in physical units given one `x`, of shape (*x_shape).
@@ -87,7 +96,7 @@ class EnsemblePosterior:
             DataError: `x` has the wrong shape or holds NaN.
             SamplingError: hardly any of the posterior's mass is inside the prior.
         """
-        return self.sample_batched(num_samples, self._one(x), generator)[:, 0]
+        return self.sample_batched(num_samples, one_x(x, self.x_shape), generator)[:, 0]
 
     def sample_batched(
         self, num_samples: int, x: ArrayLike, generator: Generator
@@ -99,13 +108,7 @@ class EnsemblePosterior:
             SamplingError: for some x, hardly any of the posterior's mass is inside the prior.
         """
         samples, _ = self.sample_scaled(num_samples, self.embed(x), generator)
-        failed = samples.isnan().any(-1).any(0).nonzero()[:, 0].tolist()
-        if failed:
-            raise SamplingError(
-                f"the posterior of observation {failed[0]} ({len(failed)} such of "
-                f"{samples.shape[1]}) has next to no mass inside the prior; the observation is "
-                "unlike the training data, the prior is too narrow, or the training failed"
-            )
+        check_drawn(samples)
         return self.prior.to_physical(samples)
 
     def log_prob(
@@ -132,7 +135,7 @@ class EnsemblePosterior:
         points = np.asarray(theta, dtype=np.float64)
         batched = points[:, None, :] if points.ndim == 2 else points
         return self.log_prob_batched(
-            batched, self._one(x), generator=generator, mass_draws=mass_draws
+            batched, one_x(x, self.x_shape), generator=generator, mass_draws=mass_draws
         )[:, 0]
 
     def log_prob_batched(
@@ -147,21 +150,12 @@ class EnsemblePosterior:
 
         Arguments and errors are those of `log_prob`.
         """
-        points = np.asarray(theta, dtype=np.float64)
         embeddings = self.embed(x)
-        expected = (len(embeddings[0]), self.prior.dimension)
-        if points.ndim != 3 or points.shape[1:] != expected or not np.isfinite(points).all():
-            raise DataError(
-                f"theta must be finite and of shape (s, {expected[0]}, {expected[1]}), but got "
-                f"shape {points.shape}"
-            )
+        points = checked_theta(theta, len(embeddings[0]), self.prior)
         generator = generator or generator_from_seed(0)
         masses = mass_inside(self.members, embeddings, self.prior, generator, mass_draws)
         values = self.log_prob_scaled(self.prior.to_scaled(points), embeddings, masses)
-        result = values.double().numpy() + self.prior.log_volume_ratio
-        low, high = np.array(self.prior.low), np.array(self.prior.high)
-        inside = ((points >= low) & (points <= high)).all(-1)
-        return np.where(inside, result, -np.inf)
+        return to_physical_density(values, points, self.prior)
 
     def map(
         self, x: ArrayLike, generator: Generator, *, num_samples: int = 2000, num_steps: int = 200
@@ -174,35 +168,50 @@ class EnsemblePosterior:
             DataError: `x` has the wrong shape or holds NaN.
             SamplingError: hardly any of the posterior's mass is inside the prior.
         """
-        start = self.prior.to_scaled(self.sample(num_samples, x, generator))
-        embeddings = self.embed(self._one(x))
+        conditioned = self.at(x, generator)
+        start = conditioned.sample(num_samples, generator)
+        return self.prior.to_physical(climb(conditioned.density, start, self.prior, num_steps))
+
+    def at(self, x: ArrayLike, generator: Generator) -> "ConditionedEnsemble":
+        """Return the posterior at one `x` (*x_shape), in scaled units.
+
+        Args:
+            x: the observation; embedded once.
+            generator: for the masses of the members inside the prior.
+
+        Raises:
+            DataError: `x` has the wrong shape or holds NaN.
+        """
+        embeddings = self.embed(one_x(x, self.x_shape))
         masses = mass_inside(self.members, embeddings, self.prior, generator)
-        density = self.log_prob_scaled(start[:, None], embeddings, masses)[:, 0]
-        low, high = self.prior.scaled_low, self.prior.scaled_high
-        unit = (start[density.topk(min(10, num_samples)).indices] - low) / (high - low)
-        place = unit.clamp(1e-4, 1 - 1e-4).logit().requires_grad_()
-        optimizer = torch.optim.Adam([place], lr=0.02)
-        best, best_density = start[density.argmax()], density.max()
-        offset = (self.probabilities.log() - masses[:, 0].log())[:, None]
-        for _ in range(num_steps):
-            theta = low + (high - low) * place.sigmoid()
-            values = torch.logsumexp(
-                torch.stack(
-                    [
-                        member.log_prob_embedded(theta[:, None], embedding)[:, 0]
-                        for member, embedding in zip(self.members, embeddings, strict=True)
-                    ]
-                )
-                + offset,
-                dim=0,
-            )
-            if bool(values.max() > best_density):
-                best, best_density = theta[values.argmax()].detach(), values.max().detach()
-            optimizer.zero_grad()
-            (gradient,) = torch.autograd.grad(-values.sum(), place)
-            place.grad = gradient
-            optimizer.step()
-        return self.prior.to_physical(best)
+        return ConditionedEnsemble(self, tuple(embeddings), masses)
+
+    def score(
+        self, num_samples: int, x: ArrayLike, truth: Tensor, generator: Generator
+    ) -> ScoredDraws:
+        """Draw given each of `x`, and rank draws and truths by density; see `ScoredDraws`.
+
+        Args:
+            num_samples: draws for every x.
+            x: (b, *x_shape).
+            truth: (b, d) scaled theta.
+            generator: source of the draws.
+
+        Raises:
+            DataError: `x` has the wrong shape or holds NaN.
+        """
+        embeddings = self.embed(x)
+        samples, masses = self.sample_scaled(
+            num_samples, embeddings, generator, max_factor=_MAX_FACTOR
+        )
+        ok = ~samples.isnan().any(-1).any(0)
+        log_prob = torch.full(samples.shape[:2], torch.nan)
+        log_truth = torch.full((len(ok),), torch.nan)
+        if bool(ok.any()):
+            kept = [embedding[ok] for embedding in embeddings]
+            log_prob[:, ok] = self.log_prob_scaled(samples[:, ok], kept, masses[:, ok])
+            log_truth[ok] = self.log_prob_scaled(truth[ok][None], kept, masses[:, ok])[0]
+        return ScoredDraws(samples, log_prob, log_truth, masses.T)
 
     def embed(self, x: ArrayLike) -> list[Tensor]:
         """Return the embedding (b, e) of `x` (b, *x_shape) by every member.
@@ -210,16 +219,8 @@ class EnsemblePosterior:
         Raises:
             DataError: `x` has the wrong shape or holds NaN.
         """
-        values = np.asarray(x, dtype=np.float32)
-        if values.shape[1:] != self.x_shape or values.ndim != len(self.x_shape) + 1:
-            raise DataError(
-                f"x must have the shape (b, {', '.join(map(str, self.x_shape))}), but got "
-                f"{values.shape}"
-            )
-        if not np.isfinite(values).all():
-            row = int(np.argmin(np.isfinite(values.reshape(len(values), -1)).all(1)))
-            raise DataError(f"x holds NaN or infinity, first in observation {row}")
-        return embed(self.members, torch.tensor(scale_inputs(values, self.input_scaling)))
+        values = checked_x(x, self.x_shape)
+        return embed(self.members, self.preprocessing(values))
 
     def sample_scaled(
         self,
@@ -248,10 +249,57 @@ class EnsemblePosterior:
             log_prob_members(self.members, embeddings, theta), masses, self.probabilities
         )
 
-    def _one(self, x: ArrayLike) -> NDArray[np.float32]:
-        values = np.asarray(x, dtype=np.float32)
-        if values.shape == (1, *self.x_shape):
-            return values
-        if values.shape != self.x_shape:
-            raise DataError(f"one x must have the shape {self.x_shape}, but got {values.shape}")
-        return values[None]
+
+@dataclass(frozen=True, eq=False)
+class ConditionedEnsemble:
+    """An `EnsemblePosterior` at one observation; a `ConditionedPosterior`.
+
+    Args:
+        posterior: at any x.
+        embeddings: (1, e) of the observation, by every member.
+        masses: (m, 1) of every member inside the prior.
+    """
+
+    posterior: EnsemblePosterior
+    embeddings: tuple[Tensor, ...]
+    masses: Tensor
+
+    @property
+    def prior(self) -> Prior:
+        """Labels, ranges and scaling of theta."""
+        return self.posterior.prior
+
+    @property
+    def normalized(self) -> bool:
+        """`log_prob` is that of a density."""
+        return True
+
+    @property
+    def cheap(self) -> bool:
+        """Draws cost microseconds."""
+        return True
+
+    def sample(self, num_samples: int, generator: Generator) -> Tensor:
+        """Draw scaled theta (num_samples, d), all inside the prior.
+
+        Raises:
+            SamplingError: hardly any of the posterior's mass is inside the prior.
+        """
+        samples, _ = self.posterior.sample_scaled(num_samples, self.embeddings, generator)
+        check_drawn(samples)
+        return samples[:, 0]
+
+    @torch.no_grad()
+    def log_prob(self, theta: Tensor) -> Tensor:
+        """Return log densities (n,) of scaled theta (n, d), -inf outside the prior."""
+        return torch.where(self.prior.contains(theta), self.density(theta), -torch.inf)
+
+    def density(self, theta: Tensor) -> Tensor:
+        """Return log densities (n,) of scaled theta (n, d), not cut to the prior."""
+        parts = [
+            member.log_prob_embedded(theta[:, None], embedding)
+            for member, embedding in zip(self.posterior.members, self.embeddings, strict=True)
+        ]
+        return log_prob_mixture(torch.stack(parts), self.masses, self.posterior.probabilities)[
+            :, 0
+        ]

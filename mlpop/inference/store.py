@@ -15,21 +15,31 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from mlpop.errors import ConfigError, DataError
-from mlpop.inference.estimators import EmbedOnce, EstimatorSpec, empty_estimator
+from mlpop.inference.estimators import (
+    EmbedOnce,
+    Estimator,
+    EstimatorSpec,
+    LikelihoodEstimator,
+    empty_estimator,
+)
+from mlpop.inference.mcmc import McmcOptions
+from mlpop.inference.mcmc_posterior import McmcPosterior
 from mlpop.inference.posterior import EnsemblePosterior
+from mlpop.inference.preprocessing import Preprocessing
 from mlpop.inference.prior import Prior
 from mlpop.maps.files import sha256_of, write_atomically
 
 if TYPE_CHECKING:
-    from sbi.inference.posteriors import DirectPosterior
+    from sbi.inference.posteriors import DirectPosterior, MCMCPosterior
 
 WEIGHTS = "estimator.safetensors"
 DESCRIPTION = "estimator.json"
+POSTERIOR_FILE = "posterior.json"
 
 
 def save_estimator(
     folder: Path,
-    estimator: EmbedOnce,
+    estimator: Estimator,
     spec: EstimatorSpec,
     record: Mapping[str, Any] | None = None,
 ) -> None:
@@ -53,7 +63,7 @@ def save_estimator(
     write_json(folder / DESCRIPTION, description)
 
 
-def load_estimator(folder: Path) -> tuple[EmbedOnce, EstimatorSpec]:
+def load_estimator(folder: Path) -> tuple[Estimator, EstimatorSpec]:
     """Rebuild the estimator of `folder` with its weights, in evaluation mode.
 
     Raises:
@@ -94,24 +104,28 @@ def read_record(folder: Path) -> dict[str, Any]:
     return description
 
 
-def load_ensemble(folders: Sequence[Path]) -> list[EmbedOnce]:
+def load_ensemble(folders: Sequence[Path]) -> list[Estimator]:
     """Load the trained estimators of `folders`.
 
     Raises:
-        DataError: one cannot be read, or they are not about the same theta and x.
+        DataError: one cannot be read, or they are not of one kind, about the same theta and x.
     """
     loaded = [load_estimator(folder) for folder in folders]
-    kinds = {(spec.x_shape, spec.low, spec.high) for _, spec in loaded}
+    kinds = {(spec.kind, spec.x_shape, spec.low, spec.high) for _, spec in loaded}
     if len(kinds) != 1:
         raise DataError(
-            f"the {len(loaded)} members do not belong together: they differ in the shape of x or "
-            "in the prior"
+            f"the {len(loaded)} members do not belong together: they differ in kind, in the "
+            "shape of x or in the prior"
         )
     return [estimator for estimator, _ in loaded]
 
 
-def save_posterior(path: Path, posterior: EnsemblePosterior, folders: Sequence[Path]) -> None:
+def save_posterior(
+    path: Path, posterior: EnsemblePosterior | McmcPosterior, folders: Sequence[Path]
+) -> None:
     """Write what `load_posterior` needs besides the members' own files.
+
+    A compressor goes into the folder `compressor` beside `path`.
 
     Args:
         path: the JSON file to write.
@@ -126,54 +140,92 @@ def save_posterior(path: Path, posterior: EnsemblePosterior, folders: Sequence[P
             f"{path}: the posterior has {len(posterior.members)} members, but got "
             f"{len(folders)} folders"
         )
+    options = posterior.options.to_dict() if isinstance(posterior, McmcPosterior) else None
     write_json(
         path,
         {
+            "kind": "direct" if options is None else "mcmc",
             "members": [os.path.relpath(folder, path.parent) for folder in folders],
             "weights": posterior.probabilities.double().tolist(),
             "prior": posterior.prior.to_dict(),
-            "input_scaling": posterior.input_scaling,
+            "preprocessing": posterior.preprocessing.save(path.parent),
+            "mcmc": options,
         },
     )
 
 
-def load_posterior(path: Path) -> EnsemblePosterior:
+def load_posterior(path: Path) -> EnsemblePosterior | McmcPosterior:
     """Load the posterior that `save_posterior` wrote.
 
     Raises:
-        DataError: a file is missing or damaged.
+        DataError: a file is missing or damaged, or the members are not of the posterior's kind.
     """
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-        return EnsemblePosterior(
-            load_ensemble([path.parent / folder for folder in values["members"]]),
-            Prior.from_dict(values["prior"]),
-            values["weights"],
-            values["input_scaling"],
-        )
-    except (OSError, json.JSONDecodeError, KeyError, TypeError) as error:
+        kind, prior, weights = values["kind"], Prior.from_dict(values["prior"]), values["weights"]
+        members = load_ensemble([path.parent / folder for folder in values["members"]])
+        preprocessing = Preprocessing.load(path.parent, values["preprocessing"])
+        direct = [member for member in members if isinstance(member, EmbedOnce)]
+        others = [member for member in members if not isinstance(member, EmbedOnce)]
+        if kind == "direct" and not others:
+            return EnsemblePosterior(direct, prior, weights, preprocessing)
+        if kind == "mcmc" and not direct:
+            options = McmcOptions.from_dict(values["mcmc"])
+            return McmcPosterior(others, prior, weights, preprocessing, options)
+    except (OSError, ConfigError, json.JSONDecodeError, KeyError, TypeError) as error:
         raise DataError(f"{path}: the posterior cannot be read: {error!r}") from None
+    raise DataError(
+        f"{path}: the posterior is of the kind {kind!r}, which its members are not: 'direct' "
+        "draws from densities of theta, 'mcmc' from likelihoods and ratios"
+    )
 
 
 @dataclass
 class TrainedInference:
     """What `inference.pickle` holds for users: enough for `inference.build_posterior()`."""
 
-    estimator: EmbedOnce
+    estimator: Estimator
     prior: Prior
     summary: dict[str, Any]
 
-    def build_posterior(self, density_estimator: EmbedOnce | None = None) -> "DirectPosterior":
-        """Return sbi's posterior over scaled theta, of this or of the given estimator."""
-        # sbi.inference takes seconds to import, and only notebooks come here
-        from sbi.inference.posteriors import DirectPosterior
+    def build_posterior(
+        self, density_estimator: Estimator | None = None
+    ) -> "DirectPosterior | MCMCPosterior":
+        """Return sbi's posterior over scaled theta, of this or of the given estimator.
 
-        return DirectPosterior(density_estimator or self.estimator, self.prior.box)
+        That of a likelihood or a ratio draws by Markov chains (vectorised slice sampling).
+        """
+        # sbi.inference takes seconds to import, and only notebooks come here
+        from sbi.inference import (
+            DirectPosterior,
+            MCMCPosterior,
+            likelihood_estimator_based_potential,
+            ratio_estimator_based_potential,
+        )
+
+        estimator = density_estimator or self.estimator
+        box = self.prior.box
+        if isinstance(estimator, EmbedOnce):
+            return DirectPosterior(estimator, box)
+        if isinstance(estimator, LikelihoodEstimator):
+            potential, transform = likelihood_estimator_based_potential(
+                estimator.density, box, x_o=None
+            )
+        else:
+            potential, transform = ratio_estimator_based_potential(estimator, box, x_o=None)
+        return MCMCPosterior(
+            potential,
+            proposal=box,
+            theta_transform=transform,
+            method="slice_np_vectorized",
+            num_chains=20,
+            thin=5,
+        )
 
 
 def write_user_pickles(
     folder: Path,
-    estimator: EmbedOnce,
+    estimator: Estimator,
     prior: Prior,
     summary: Mapping[str, Any],
     *,

@@ -22,10 +22,9 @@ from mlpop.inference.checkpoint import (
     load_optimizer_tensors,
     optimizer_tensors,
 )
-from mlpop.inference.estimators import EmbedOnce
+from mlpop.inference.estimators import Estimator
+from mlpop.inference.losses import Loss, Objective, check_num_atoms, make_objective
 from mlpop.inference.rng import lend
-
-Loss = Callable[[Tensor, Tensor], Tensor]
 
 _VALIDATION_CHUNK = 512
 
@@ -78,18 +77,19 @@ def validation_split(num_simulations: int, fraction: float, generator: Generator
 
 
 def fit(
-    estimator: EmbedOnce,
+    estimator: Estimator,
     theta: Tensor,
     x: Tensor,
     *,
     validation: Tensor,
     generator: Generator,
     options: TrainingOptions | None = None,
+    loss: Loss = "maximum_likelihood",
+    num_atoms: int = 10,
     state: TrainingState | None = None,
     on_epoch: Callable[[EpochRecord], None] | None = None,
     on_checkpoint: Callable[[TrainingState], None] | None = None,
     checkpoint_seconds: float = 60.0,
-    loss: Loss | None = None,
 ) -> tuple[TrainingState, TrainingReport]:
     """Train `estimator` in place; it ends with the weights of its best epoch, in evaluation mode.
 
@@ -100,23 +100,32 @@ def fit(
         validation: row numbers of the validation set; all other rows train.
         generator: source of the order of batches (and of dropout, where a network has it).
         options: how to optimise.
+        loss: for a posterior; `atomic` corrects for theta that were not drawn from the prior. A
+            likelihood is always trained on its likelihood, a ratio on its contrastive loss.
+        num_atoms: theta that an x meets in the atomic and the contrastive loss, at most the rows
+            of a batch.
         state: where to go on from; estimator and generator are set to it.
         on_epoch: called after every epoch. What it raises ends the training.
         on_checkpoint: called with the state after an epoch, when `checkpoint_seconds` have
             passed since the last call, and once at the end.
         checkpoint_seconds: 0 to be called after every epoch.
-        loss: (b,) losses of theta (b, d) and x (b, ...); the negative log density by default.
 
     Returns:
         The state after the last epoch and the report.
 
     Raises:
-        DataError: the data hold NaN or infinity, or the validation rows make no sense.
+        DataError: the data hold NaN or infinity, the validation rows make no sense, or the loss
+            does not suit the estimator or needs more rows to compare.
         TrainingError: the loss became NaN or was never finite.
     """
     options = options or TrainingOptions()
     _check_data(theta, x, validation)
     training_rows = _all_but(len(theta), validation)
+    objective = make_objective(estimator.kind, loss, num_atoms)
+    if objective.compares:
+        batch = min(options.batch_size, len(training_rows))
+        check_num_atoms(num_atoms, batch, len(validation))
+    held_out = objective.fixed_candidates(len(validation))
     parameters = [value for value in estimator.parameters() if value.requires_grad]
     device = parameters[0].device
     optimizer = torch.optim.Adam(parameters, lr=options.learning_rate, fused=True)
@@ -128,7 +137,6 @@ def fit(
         generator.set_state(state.generator)
     epoch, best_epoch, best_loss = state.epoch, state.best_epoch, state.best_loss
     best_weights, history = state.best_weights, list(state.history)
-    loss = loss or estimator.loss
     saved_at = time.monotonic()
 
     def current() -> TrainingState:
@@ -149,12 +157,12 @@ def fit(
         try:
             with lend(generator):
                 train_loss = _train_epoch(
-                    estimator, theta, x, training_rows, loss, optimizer, parameters, options
+                    estimator, theta, x, training_rows, objective, optimizer, parameters, options
                 )
-            val_loss = _validate(estimator, theta, x, validation, device)
+            val_loss = _validate(estimator, theta, x, validation, held_out, objective, device)
         except ValueError as error:
-            # sbi's mixture refuses parameters that are NaN with a ValueError
-            if "NaN" not in str(error):
+            # sbi's mixture and torch's distributions refuse NaN with a ValueError
+            if "nan" not in str(error).lower():
                 raise
             train_loss = val_loss = float("nan")
         _check_losses(epoch, train_loss, val_loss, options)
@@ -184,11 +192,11 @@ def fit(
 
 
 def _train_epoch(
-    estimator: EmbedOnce,
+    estimator: Estimator,
     theta: Tensor,
     x: Tensor,
     rows: Tensor,
-    loss: Loss,
+    objective: Objective,
     optimizer: torch.optim.Optimizer,
     parameters: list[Tensor],
     options: TrainingOptions,
@@ -201,7 +209,8 @@ def _train_epoch(
     total = torch.zeros((), device=device)
     for batch in order.split(size):
         optimizer.zero_grad(set_to_none=True)
-        value = loss(theta[batch].to(device), x[batch].to(device)).mean()
+        candidates = theta[batch[objective.candidates(size)]].to(device)
+        value = objective.losses(estimator, candidates, x[batch].to(device)).mean()
         value.backward()
         if options.clip_max_norm is not None:
             clip_grad_norm_(parameters, options.clip_max_norm, foreach=True)
@@ -212,12 +221,18 @@ def _train_epoch(
 
 @torch.no_grad()
 def _validate(
-    estimator: EmbedOnce, theta: Tensor, x: Tensor, rows: Tensor, device: torch.device
+    estimator: Estimator,
+    theta: Tensor,
+    x: Tensor,
+    rows: Tensor,
+    candidates: Tensor,
+    objective: Objective,
+    device: torch.device,
 ) -> float:
     estimator.eval()
     losses = [
-        estimator.loss(theta[chunk].to(device), x[chunk].to(device))
-        for chunk in rows.split(_VALIDATION_CHUNK)
+        objective.losses(estimator, theta[rows[chunk]].to(device), x[rows[chunk[0]]].to(device))
+        for chunk in candidates.split(_VALIDATION_CHUNK, dim=1)
     ]
     return float(torch.cat(losses).double().mean())
 
@@ -248,6 +263,9 @@ def _check_data(theta: Tensor, x: Tensor, validation: Tensor) -> None:
     if len(theta) != len(x):
         raise DataError(f"theta has {len(theta)} rows but x has {len(x)}")
     for name, values in (("theta", theta), ("x", x)):
+        # one pass over the data is much faster than to look at every row
+        if bool(torch.isfinite(values.sum())):
+            continue
         finite = torch.isfinite(values.flatten(1)).all(1)
         if not bool(finite.all()):
             rows = (~finite).nonzero()[:, 0].tolist()

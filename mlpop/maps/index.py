@@ -110,6 +110,15 @@ class DatasetIndex:
                 values[number, d] = value
         return values
 
+    def kinds(self, channels: Sequence[str]) -> set[str]:
+        """Return what the maps of these channels are by their names: `array`, `image` or both."""
+        columns = [self.header.index(INPUT_PREFIX + channel) for channel in channels]
+        return {
+            "image" if row[column].lower().endswith(".png") else "array"
+            for row in self.rows
+            for column in columns
+        }
+
     def cells(self, channel: str) -> list[Cell]:
         """Where the maps of a channel lie, one a row.
 

@@ -128,12 +128,12 @@ def check_same_maps(observed_csv: Path, training_csv: Path) -> None:
 
 
 def check_made_alike(observed_csv: Path, generator: GeneratorConfig, owner: str) -> None:
-    """Refuse an observed sample made with other settings that shape a map, if it says which.
+    """Refuse a set made with other settings that shape a map, if it says which.
 
     Args:
         observed_csv: its index file.
-        generator: how the maps of the training set are made.
-        owner: what the error calls the training set.
+        generator: how the maps are made that it must agree with.
+        owner: what the error calls those.
 
     Raises:
         DataError: names the setting that differs.
@@ -145,8 +145,8 @@ def check_made_alike(observed_csv: Path, generator: GeneratorConfig, owner: str)
         here, there = getattr(observed, name), getattr(generator, name)
         if here != there:
             raise DataError(
-                f"{observed_csv}: generator.{name} is {here}, {owner} has {there}; make the "
-                "observed maps again with the training set's setting"
+                f"{observed_csv}: generator.{name} is {here}, {owner} has {there}; make one of "
+                "them again with the setting of the other"
             )
 
 

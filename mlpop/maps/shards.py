@@ -94,6 +94,11 @@ class ShardRecord:
         return f"{SHARDS_FOLDER}/{self.name}/{channel}.npy#{self.position[index]}"
 
 
+def shard_name(number: int) -> str:
+    """Return the name of the folder of shard `number`: `shard-00012`."""
+    return f"shard-{number:05d}"
+
+
 def write_shard(folder: Path, shard_index: int, rows: Sequence[SimulationRow]) -> ShardRecord:
     """Write the shard number `shard_index` of the dataset in `folder`.
 
@@ -105,7 +110,7 @@ def write_shard(folder: Path, shard_index: int, rows: Sequence[SimulationRow]) -
             there with another content, or the disk refuses.
     """
     rows = sorted((_judge(row) for row in rows), key=lambda row: row.index)
-    name = f"shard-{shard_index:05d}"
+    name = shard_name(shard_index)
     target = folder / SHARDS_FOLDER / name
     packed = _pack(rows, name)
     try:
@@ -116,7 +121,7 @@ def write_shard(folder: Path, shard_index: int, rows: Sequence[SimulationRow]) -
     try:
         temporary.chmod(0o755)
         record = _write_files(temporary, name, shard_index, rows, packed)
-        _publish(temporary, target, record)
+        publish_shard(temporary, target, record)
     except OSError as error:
         raise DataError(f"{target}: cannot be written: {error.strerror or error}") from error
     finally:
@@ -124,12 +129,13 @@ def write_shard(folder: Path, shard_index: int, rows: Sequence[SimulationRow]) -
     return record
 
 
-def read_shard(shard: Path, *, verify: bool = True) -> ShardRecord:
+def read_shard(shard: Path, *, verify: bool = True, name: str | None = None) -> ShardRecord:
     """Read the record of a finished shard and check its files.
 
     Args:
         shard: the shard's folder.
         verify: compare digests too, not only sizes.
+        name: of the folder once it is in its place; by default its name now.
 
     Raises:
         DataError: the record is missing or broken, or an array is missing, truncated or altered.
@@ -143,7 +149,7 @@ def read_shard(shard: Path, *, verify: bool = True) -> ShardRecord:
     try:
         stored = values["rows"]
         record = ShardRecord(
-            name=shard.name,
+            name=name or shard.name,
             number=int(values["number"]),
             channels=tuple(values["channels"]),
             rows=tuple(
@@ -311,25 +317,45 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"a simulator's info must hold JSON values, found {type(value).__name__}")
 
 
-def _publish(temporary: Path, target: Path, record: ShardRecord) -> None:
+def publish_shard(
+    temporary: Path, target: Path, record: ShardRecord, *, replace: bool = False
+) -> None:
+    """Rename a shard's temporary folder to its place; a damaged shard there gives way.
+
+    Args:
+        temporary: the folder.
+        target: its place.
+        record: what it holds.
+        replace: whether a whole shard with another content gives way too.
+
+    Raises:
+        DataError: a shard with another content is there.
+        OSError: the disk refuses.
+    """
     try:
         temporary.rename(target)
     except OSError:
         if not target.is_dir():
             raise
-        try:
-            present = read_shard(target)
-        except DataError as error:
-            logger.warning("%s; replaced", error)
-            doomed = Path(tempfile.mkdtemp(prefix=f".{record.name}.old.", dir=target.parent))
-            target.rename(doomed / "damaged")
-            temporary.rename(target)
-            shutil.rmtree(doomed, ignore_errors=True)
-        else:
-            if present.digest != record.digest:
-                raise DataError(
-                    f"{target}: is there with another content (digest {present.digest[:12]}, "
-                    f"now {record.digest[:12]}): same simulations must give the same maps; "
-                    "remove the folder if theta, seed or code changed on purpose"
-                ) from None
+        _take_the_place(temporary, target, record, replace)
     sync_folder(target.parent)
+
+
+def _take_the_place(temporary: Path, target: Path, record: ShardRecord, replace: bool) -> None:
+    try:
+        present = read_shard(target)
+    except DataError as error:
+        logger.warning("%s; replaced", error)
+    else:
+        if present.digest == record.digest:
+            return
+        if not replace:
+            raise DataError(
+                f"{target}: is there with another content (digest {present.digest[:12]}, "
+                f"now {record.digest[:12]}): same simulations must give the same maps; "
+                "remove the folder if theta, seed or code changed on purpose"
+            )
+    doomed = Path(tempfile.mkdtemp(prefix=f".{record.name}.old.", dir=target.parent))
+    target.rename(doomed / "replaced")
+    temporary.rename(target)
+    shutil.rmtree(doomed, ignore_errors=True)

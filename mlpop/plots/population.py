@@ -58,6 +58,15 @@ def kind_of(name: str) -> Kind:
     raise DataError(f"no survey map is called '{name}'")
 
 
+def is_survey_map(name: str) -> bool:
+    """Whether there is a way to draw the map called `name`."""
+    try:
+        kind_of(name)
+    except DataError:
+        return False
+    return True
+
+
 def map_title(name: str) -> str:
     """Return a short title: the survey, and `fluxes` for a flux map."""
     survey = name.removeprefix("survey_").split("_")[0]

@@ -21,11 +21,13 @@ from mlpop.experiment.data import (
 )
 from mlpop.experiment.folders import OutputTree, dataset_csv
 from mlpop.experiment.launch import Launch
+from mlpop.experiment.lineage import Lineage
 from mlpop.experiment.plan import simulator_plan, stars_for
 from mlpop.experiment.profile import Profiler
 from mlpop.experiment.round_data import supply
 from mlpop.experiment.supply import SuppliedSet, given_set
 from mlpop.maps.loading import Dataset
+from mlpop.maps.remote import localized
 from mlpop.population.stars import StellarDatabase
 from mlpop.tracking import Store, TrackedRun, tree
 from mlpop.tracking.store import translated
@@ -115,7 +117,8 @@ def study_data(
     if not supplied:
         supplied = [_base_set(config, data_seed, backend, folders, run)]
     data = _joined([(s.csv, load_training_set(config, s.csv)) for s in supplied])
-    statistics = config.training_data_loader.statistic_path or supplied[0].statistics
+    given = config.training_data_loader.statistic_path
+    statistics = supplied[0].statistics if given is None else localized(given)
     problem = learning_problem(config, data, statistics)
     assert folders.models is not None
     arrays = write_training_arrays(folders.models / "training_arrays", problem, data)
@@ -137,8 +140,9 @@ def _base_set(
         plan = simulator_plan(config.simulator, labels, config.map_generator, stars)
     profiler = Profiler(folders.logs, show=False)
     known = stars if isinstance(stars, StellarDatabase) else None
-    launch = Launch(config, data_seed, backend, plan, known, folders, profiler, run)
-    return supply(launch, 0, run)[0]
+    lineage = Lineage(run.store)
+    launch = Launch(config, data_seed, backend, plan, known, folders, profiler, run, lineage)
+    return supply(launch, 0, run).training
 
 
 def _joined(sets: Sequence[tuple[Path, Dataset]]) -> Dataset:

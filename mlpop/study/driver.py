@@ -180,6 +180,8 @@ class Driver:
         if event["event"] == "end":
             self._end(running, event)
             return
+        if event["event"] == "checkpoint":
+            return
         for epoch in event["history"] if event["event"] == "start" else [event]:
             self.runs.epoch(running.slot, epoch)
             self._report(running, epoch)

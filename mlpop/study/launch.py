@@ -11,8 +11,8 @@ from typing import Any
 import optuna
 
 from mlpop.compute import draw_root_seed, make_backend
-from mlpop.config.available import require_available
 from mlpop.config.base import read_json
+from mlpop.config.messages import show
 from mlpop.config.sbi import SbiConfig
 from mlpop.config.study import StudyConfig
 from mlpop.errors import ConfigError, DataError, TrackingError, TrainingError
@@ -126,9 +126,29 @@ def base_experiment(config: StudyConfig) -> SbiConfig:
     return SbiConfig.parse(config.base, "base")
 
 
+def _require_searchable(base: SbiConfig) -> None:
+    """Refuse what a study cannot search: it trains snpe networks on the set of round 0.
+
+    Raises:
+        ConfigError: one line a field.
+    """
+    wrong = {
+        "trainer.type": (base.trainer.type, "snpe"),
+        "compression_input.use_compression": (base.compression_input.use_compression, False),
+        "resume_training.resume": (base.resume_training.resume, False),
+    }
+    lines = [
+        f"base: {field}: must be {show(wanted)} in a study, found {show(found)}"
+        for field, (found, wanted) in wrong.items()
+        if found != wanted
+    ]
+    if lines:
+        raise ConfigError("\n".join(lines))
+
+
 def _study(config: StudyConfig, source: str, store: Store, root: Node | None) -> StudyResult:
     base = base_experiment(config)
-    require_available(base)
+    _require_searchable(base)
     space = search_space(base, config.space, use_default=config.use_default_space, source=source)
     files = given_files(config.dataset, store)
     trained = without_test_set(on_files(base, files))

@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from mlpop.errors import TrackingError
+from mlpop.tracking.outages import patiently
 from mlpop.tracking.store import translated
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def file_record(path: Path) -> Record:
 
 
 def send(client: "MlflowClient", run_id: str, path: Path, name: str | None = None) -> Record:
-    """Store one file as an artifact.
+    """Store one file as an artifact; wait for a store that is away.
 
     Args:
         client: MLflow client.
@@ -64,6 +65,12 @@ def send(client: "MlflowClient", run_id: str, path: Path, name: str | None = Non
     Raises:
         TrackingError: the file is missing or cannot be stored.
     """
+    what = f"artifact {name or path.name} of run {run_id}"
+    return patiently(lambda: send_once(client, run_id, path, name), what)
+
+
+def send_once(client: "MlflowClient", run_id: str, path: Path, name: str | None = None) -> Record:
+    """Store one file as an artifact, in one attempt; see `send`."""
     target = PurePosixPath(name or path.name)
     if not path.is_file():
         raise TrackingError(f"{path}: no such file, to be stored as artifact {target}")
@@ -129,9 +136,8 @@ def read_manifest(client: "MlflowClient", run_id: str) -> dict[str, Any] | None:
         BrokenManifest: it is not a manifest, was cut off, or was changed.
         TrackingError: the store cannot be read.
     """
-    with translated(f"artifacts of run {run_id}"):
-        if not any(item.path == MANIFEST for item in client.list_artifacts(run_id)):
-            return None
+    if MANIFEST not in listed(client, run_id):
+        return None
     with fetched(client, run_id, MANIFEST) as path:
         try:
             manifest = json.loads(path.read_text(encoding="utf-8"))
@@ -193,18 +199,89 @@ def fetched(client: "MlflowClient", run_id: str, name: str) -> Iterator[Path]:
     Raises:
         TrackingError: it is missing or cannot be read.
     """
-    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
     from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 
-    with tempfile.TemporaryDirectory() as folder:
-        with translated(f"artifact {name} of run {run_id}"):
-            uri = client.get_run(run_id).info.artifact_uri
-            repository = get_artifact_repository(uri, tracking_uri=client.tracking_uri)
-            if isinstance(repository, LocalArtifactRepository):
-                path = Path(repository.get_local_path(name))
-            else:
-                path = Path(repository.download_artifacts(name, folder))
+    with tempfile.TemporaryDirectory(prefix="mlpop-") as folder:
+        repository = _repository(client, run_id)
+        if isinstance(repository, LocalArtifactRepository):
+            with translated(f"artifact {name} of run {run_id}"):
+                path = Path(repository.get_local_path(require_safe(name)))
+        else:
+            path = Path(folder, PurePosixPath(name).name)
+            download(client, run_id, name, path)
         yield path
+
+
+def download(client: "MlflowClient", run_id: str, name: str, path: Path) -> None:
+    """Copy an artifact to exactly this file, whatever the store says of its name.
+
+    Args:
+        client: MLflow client.
+        run_id: the run.
+        name: of the artifact, with `/`.
+        path: a file that does not matter yet: it may be left half-written by an error.
+
+    Raises:
+        TrackingError: it is missing, cannot be read, or its name leaves the artifacts.
+    """
+    what = f"artifact {require_safe(name)} of run {run_id}"
+    repository = _repository(client, run_id)
+
+    def attempt() -> None:
+        with translated(what):
+            # MLflow's public way follows the store's own listing to local paths
+            repository._download_file(name, str(path))
+
+    patiently(attempt, what)
+
+
+def listed(client: "MlflowClient", run_id: str, folder: str | None = None) -> dict[str, int]:
+    """Return name -> size of the artifacts directly in a folder of a run.
+
+    Raises:
+        TrackingError: the store cannot be read, or lists a name that is not in that folder.
+    """
+    what = f"artifacts of run {run_id}"
+
+    def attempt() -> dict[str, int]:
+        with translated(what):
+            items = client.list_artifacts(run_id, folder)
+        return {item.path: int(item.file_size or 0) for item in items if not item.is_dir}
+
+    sizes = patiently(attempt, what)
+    for name in sizes:
+        if str(PurePosixPath(require_safe(name)).parent) != (folder or "."):
+            raise TrackingError(f"{what}: the store lists {name!r}, which is not in {folder!r}")
+    return sizes
+
+
+def require_safe(name: str) -> str:
+    """Return the name of an artifact, if it stays within its folder.
+
+    Raises:
+        TrackingError: it is absolute, has `..`, or a character that no name has.
+    """
+    path = PurePosixPath(name)
+    odd = "\\" in name or "\0" in name or str(path) != name
+    if not name or odd or path.is_absolute() or ".." in path.parts:
+        raise TrackingError(
+            f"artifact {name!r}: its name would leave the folder it belongs to; nothing is "
+            "read or written"
+        )
+    return name
+
+
+def _repository(client: "MlflowClient", run_id: str) -> Any:
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    what = f"artifacts of run {run_id}"
+
+    def attempt() -> Any:
+        with translated(what):
+            uri = client.get_run(run_id).info.artifact_uri
+            return get_artifact_repository(uri, tracking_uri=client.tracking_uri)
+
+    return patiently(attempt, what)
 
 
 def log_dataset(
@@ -274,11 +351,8 @@ def _stored_sizes(
     client: "MlflowClient", run_id: str, names: Mapping[str, Record]
 ) -> dict[str, int]:
     sizes: dict[str, int] = {}
-    with translated(f"artifacts of run {run_id}"):
-        for folder in sorted({str(PurePosixPath(name).parent) for name in names}):
-            for item in client.list_artifacts(run_id, None if folder == "." else folder):
-                if not item.is_dir:
-                    sizes[item.path] = int(item.file_size or 0)
+    for folder in sorted({str(PurePosixPath(name).parent) for name in names}):
+        sizes |= listed(client, run_id, None if folder == "." else folder)
     return sizes
 
 

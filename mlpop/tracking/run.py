@@ -1,6 +1,7 @@
 """One open MLflow run, and all that can be written to it."""
 
 import json
+import logging
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -8,11 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mlpop.errors import TrackingError
 from mlpop.tracking import artifacts
 from mlpop.tracking.artifacts import Record
 from mlpop.tracking.curves import CurveBuffer
 from mlpop.tracking.params import logged_value
-from mlpop.tracking.store import Store, translated
+from mlpop.tracking.store import Store, few_retries, translated
+
+logger = logging.getLogger(__name__)
 
 NOTE_TAG = "mlflow.note.content"
 PARENT_TAG = "mlflow.parentRunId"
@@ -64,8 +68,12 @@ class TrackedRun:
             self.store.client.log_batch(self.run_id, tags=items)
 
     def set_state(self, state: str) -> None:
-        """Say what the run is at: the tag `mlpop.state`."""
-        self.set_tags({"mlpop.state": state})
+        """Say what the run is at: the tag `mlpop.state`, and `mlpop.stage` until it is complete.
+
+        A run that is stopped loses its state, but not its stage.
+        """
+        stage = {} if state == "complete" else {"mlpop.stage": state}
+        self.set_tags({"mlpop.state": state} | stage)
 
     def set_note(self, markdown: str) -> None:
         """Set the description that MLflow shows on the page of the run."""
@@ -115,6 +123,27 @@ class TrackedRun:
         record = artifacts.send(self.store.client, self.run_id, path, name)
         self.records[name or path.name] = record
         return record
+
+    def spare(self, path: Path, name: str) -> bool:
+        """Store a file that no manifest lists, such as a checkpoint; never raises.
+
+        Returns:
+            Whether it is stored. A store that is away is a warning: the work goes on.
+        """
+        try:
+            with few_retries():
+                artifacts.send(self.store.client, self.run_id, path, name)
+        except TrackingError as error:
+            logger.warning("%s: not stored: %s", name, error)
+            return False
+        return True
+
+    def spare_text(self, text: str, name: str) -> bool:
+        """Store a text that no manifest lists, see `spare`."""
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, "text")
+            path.write_text(text, encoding="utf-8")
+            return self.spare(path, name)
 
     def send_json(self, name: str, value: Any) -> Record:
         """Store a value as a JSON artifact."""

@@ -7,12 +7,16 @@ ensemble can be open at the same time and threads cannot write into each other's
 import logging
 import os
 import re
+import tempfile
 import threading
 import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock
 
 from mlpop.errors import MlpopError, TrackingError
 from mlpop.tracking.curves import CLOSE_SECONDS, CurveBuffer
@@ -29,6 +33,8 @@ logger = logging.getLogger(__name__)
 LINEAGE_SCHEMA = "1"
 INHERITED_TAGS = ("mlflow.user", "mlflow.source.name", "mlflow.source.type")
 CLOSE_SECONDS_STOPPING = 3.0
+CLAIM_SECONDS = 3.0
+CLAIM_TIMEOUT = 60.0
 _MLFLOW_GIVEN_NAME = re.compile(r"[a-z]+-[a-z]+-\d+")
 
 _open_runs: dict[str, TrackedRun] = {}
@@ -195,16 +201,33 @@ def _adopt(store: Store, run_id: str, name: str) -> "Run":
 
 
 def _reopen(store: Store, run_id: str) -> "Run":
-    run = store.client.get_run(run_id)
-    tags = run.data.tags
-    mine = Owner.from_tag(tags.get(OWNER_TAG)) == Owner.current()
-    if run.info.status == "RUNNING" and not mine and is_alive(tags):
-        raise TrackingError(
-            f"run {run_id} is being worked on by process {tags.get('mlpop.pid', '?')} on "
-            f"{tags.get('mlpop.host', '?')}; end it first"
-        )
-    store.client.update_run(run_id, status="RUNNING")
+    """Take over a run that ended or died; of processes that want it at once, one gets it.
+
+    Processes of one machine take turns at a lock. MLflow has nothing of the kind for several
+    machines: each writes itself down as the owner, waits, and only goes on if it still is.
+    """
+    with FileLock(Path(tempfile.gettempdir(), f"mlpop-{run_id}.lock"), timeout=CLAIM_TIMEOUT):
+        run = store.client.get_run(run_id)
+        mine = Owner.from_tag(run.data.tags.get(OWNER_TAG)) == Owner.current()
+        if run.info.status == "RUNNING" and not mine and is_alive(run.data.tags):
+            raise _owned(run)
+        for key, value in _owner_tags().items():
+            store.client.set_tag(run_id, key, value)
+        store.client.update_run(run_id, status="RUNNING")
+    if not mine and store.database is None and PARENT_TAG not in run.data.tags:
+        time.sleep(CLAIM_SECONDS)
+        now = store.client.get_run(run_id)
+        if Owner.from_tag(now.data.tags.get(OWNER_TAG)) != Owner.current():
+            raise _owned(now)
     return run
+
+
+def _owned(run: "Run") -> TrackingError:
+    tags = run.data.tags
+    return TrackingError(
+        f"run {run.info.run_id} is being worked on by process {tags.get('mlpop.pid', '?')} on "
+        f"{tags.get('mlpop.host', '?')}; end it first"
+    )
 
 
 def _owner_tags() -> dict[str, str]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from mlpop.errors import SimulationFailed
 from mlpop.simulators.base import Simulation
 
-OK, FAILED, ERROR, NAN, SLEEP, KILL, HANG, LIMIT, SHAPE, KILL_ONCE, SPIN = range(11)
+OK, FAILED, ERROR, NAN, SLEEP, KILL, HANG, LIMIT, SHAPE, KILL_ONCE, SPIN, PAUSE = range(12)
 
 
 class FakeSimulator:
@@ -41,6 +41,10 @@ class FakeSimulator:
             maps[1, 0, 0] = np.nan
         if mode == SLEEP:
             time.sleep(60)
+        if mode == PAUSE:
+            with (self.calls / "pids").open("a") as pids:
+                pids.write(f"{os.getpid()}\n")
+            time.sleep(0.2)
         if mode == SPIN:
             try:
                 _spin(60)

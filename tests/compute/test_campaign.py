@@ -1,15 +1,27 @@
 """A campaign gives the same dataset on every backend, and survives what can be survived."""
 
 import json
+import os
+import signal
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import cloudpickle
 import fake_simulator as fake
 import numpy as np
 import pytest
+from campaigns import (
+    GOLDEN_DIGEST,
+    MIXED,
+    PAUSED,
+    PAUSED_DIGEST,
+    ROOT,
+    Campaign,
+    digest_of,
+    rows_of,
+    theta_of,
+)
 
 from mlpop.compute import shard_task
 from mlpop.compute.base import Backend
@@ -18,42 +30,8 @@ from mlpop.compute.processes import ProcessesBackend
 from mlpop.compute.seeds import Purpose, seed_sequence
 from mlpop.compute.serial import SerialBackend
 from mlpop.errors import ComputeError, DataError
-from mlpop.maps.dataset import assemble, dataset_digest
-from mlpop.maps.shards import ShardRecord, SimulationRow
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
-
-LABELS = fake.FakeSimulator.labels
-ROOT = 20261122
-
-
-def theta_of(*modes: int) -> np.ndarray:
-    return np.array([(mode, 100 + k) for k, mode in enumerate(modes)], dtype=np.float64)
-
-
-class Campaign:
-    """Runs campaigns of the fake simulator in a folder; knows how often it was called."""
-
-    def __init__(self, root: Path) -> None:
-        self.folder = root / "dataset"
-        self.calls = root / "calls"
-        self.calls.mkdir()
-        self.spec = {
-            "type": "fake_simulator:FakeSimulator",
-            "args": {"calls": str(self.calls)},
-        }
-
-    def run(self, backend: Backend, theta: np.ndarray, **options: Any) -> list[ShardRecord]:
-        options = {"simulations_per_task": 4, "identity": "fake", **options}
-        seeds = (options.pop("root", ROOT), Purpose.SIMULATION_TRAINING, options.pop("round", 1))
-        return run_campaign(self.spec, theta, LABELS, *seeds, self.folder, backend, **options)
-
-    def count(self, index: int) -> int:
-        path = self.calls / str(100 + index)
-        return len(path.read_text()) if path.exists() else 0
-
-    def left_behind(self) -> list[str]:
-        return sorted(path.name for path in (self.folder / "shards").glob(".*"))
 
 
 @pytest.fixture
@@ -61,19 +39,9 @@ def campaign(tmp_path: Path) -> Campaign:
     return Campaign(tmp_path)
 
 
-def rows_of(records: list[ShardRecord]) -> list[SimulationRow]:
-    return [row for record in records for row in record.rows]
-
-
-MIXED = theta_of(*[fake.OK] * 5, fake.FAILED, fake.NAN, *[fake.OK] * 4, fake.LIMIT, fake.ERROR)
-# Made once with the serial backend: a change means that recorded seeds give other simulations.
-GOLDEN_DIGEST = "04e5008c4a7ca70c6c4d64b685a8c617c09fc739dc8a9c761498ed7f52d401a9"
-
-
 def test_same_dataset_on_every_backend(backend: Backend, campaign: Campaign) -> None:
     records = campaign.run(backend, MIXED)
-    assemble(campaign.folder, LABELS, MIXED, fake.FakeSimulator.channels, records)
-    assert dataset_digest(campaign.folder) == GOLDEN_DIGEST
+    assert digest_of(campaign, MIXED, records) == GOLDEN_DIGEST
     assert campaign.left_behind() == []
     assert all(campaign.count(k) == 1 for k in range(len(MIXED)))
 
@@ -82,8 +50,7 @@ def test_same_dataset_on_every_backend(backend: Backend, campaign: Campaign) -> 
 def test_same_dataset_however_it_is_cut(campaign: Campaign, simulations_per_task: int) -> None:
     records = campaign.run(SerialBackend(), MIXED, simulations_per_task=simulations_per_task)
     assert len(records) == -(-len(MIXED) // simulations_per_task)
-    assemble(campaign.folder, LABELS, MIXED, fake.FakeSimulator.channels, records)
-    assert dataset_digest(campaign.folder) == GOLDEN_DIGEST
+    assert digest_of(campaign, MIXED, records) == GOLDEN_DIGEST
 
 
 def test_a_row_a_simulation(campaign: Campaign) -> None:
@@ -121,8 +88,7 @@ def test_resume_makes_only_what_is_missing(campaign: Campaign) -> None:
     records = campaign.run(SerialBackend(), MIXED, on_progress=seen.append)
     assert [campaign.count(k) for k in range(13)] == [1] * 13
     assert seen[1].done == 8
-    assemble(campaign.folder, LABELS, MIXED, fake.FakeSimulator.channels, records)
-    assert dataset_digest(campaign.folder) == GOLDEN_DIGEST
+    assert digest_of(campaign, MIXED, records) == GOLDEN_DIGEST
     campaign.run(SerialBackend(), MIXED)
     assert [campaign.count(k) for k in range(13)] == [1] * 13
 
@@ -136,8 +102,7 @@ def test_a_damaged_shard_is_made_again(
     records = campaign.run(SerialBackend(), MIXED)
     assert "shard-00001" in caplog.text
     assert [campaign.count(k) for k in range(13)] == [1] * 4 + [2] * 4 + [1] * 5
-    assemble(campaign.folder, LABELS, MIXED, fake.FakeSimulator.channels, records)
-    assert dataset_digest(campaign.folder) == GOLDEN_DIGEST
+    assert digest_of(campaign, MIXED, records) == GOLDEN_DIGEST
 
 
 def test_progress_counts_every_simulation_once(backend: Backend, campaign: Campaign) -> None:
@@ -291,3 +256,22 @@ def test_worker_processes_stay_light(campaign: Campaign) -> None:
 
 def _loaded(names: tuple[str, ...]) -> list[str]:
     return [name for name in names if name in sys.modules]
+
+
+def test_five_workers_killed_in_a_round_change_no_bit(mortal: Backend, campaign: Campaign) -> None:
+    killed: set[int] = set()
+
+    def kill(progress: Progress) -> None:
+        # The process that has just begun a simulation; one that is dead already writes no more.
+        pid = int((campaign.calls / "pids").read_text().split()[-1])
+        # Apart from each other: whoever loses three workers in one simulation is to blame itself.
+        if len(killed) < 5 and progress.done > 4 * len(killed) and pid not in killed:
+            killed.add(pid)
+            os.kill(pid, signal.SIGKILL)
+
+    records = campaign.run(mortal, PAUSED, simulations_per_task=2, on_progress=kill)
+    assert len(killed) == 5
+    assert [row.status for row in rows_of(records)] == ["ok"] * 24
+    assert max(campaign.count(index) for index in range(24)) > 1
+    assert digest_of(campaign, PAUSED, records) == PAUSED_DIGEST
+    assert campaign.left_behind() == []

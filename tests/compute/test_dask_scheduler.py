@@ -6,13 +6,18 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import cloudpickle
 import pytest
+from campaigns import PAUSED, PAUSED_DIGEST, Campaign, digest_of
 from distributed import LocalCluster
 
+from mlpop.compute import Progress, make_backend
 from mlpop.compute.base import Event
+from mlpop.compute.clusters import RunningScheduler
 from mlpop.compute.dask_backend import DaskBackend
+from mlpop.compute.serial import SerialBackend
 from mlpop.errors import ComputeError
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
@@ -43,7 +48,7 @@ def test_values_deaths_and_limits(cluster: LocalCluster, monkeypatch: pytest.Mon
     monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", cluster.scheduler_address)
     heard: list[tuple[int, str]] = []
     tasks = ["a", "die", "b", "sleep", "c"]
-    with DaskBackend() as backend:
+    with make_backend(enable_dask=True) as backend:
         assert backend.workers == 2
         outcomes = {
             outcome.index: outcome
@@ -64,7 +69,7 @@ def test_values_deaths_and_limits(cluster: LocalCluster, monkeypatch: pytest.Mon
 
 
 def test_a_scheduler_that_goes_away_is_told(cluster: LocalCluster) -> None:
-    with DaskBackend(address=cluster.scheduler_address, connect_timeout=2.0) as backend:
+    with DaskBackend(RunningScheduler(cluster.scheduler_address, timeout=2.0)) as backend:
         outcomes = backend.run(time.sleep, [0.01, 60.0])
         assert next(outcomes).status == "ok"
         cluster.close()
@@ -74,9 +79,32 @@ def test_a_scheduler_that_goes_away_is_told(cluster: LocalCluster) -> None:
 
 @pytest.mark.parametrize("cluster", [1], indirect=True)
 def test_a_cluster_without_workers_is_told(cluster: LocalCluster) -> None:
-    with DaskBackend(address=cluster.scheduler_address, connect_timeout=1.5) as backend:
+    with DaskBackend(RunningScheduler(cluster.scheduler_address, timeout=1.5)) as backend:
         outcomes = backend.run(time.sleep, [0.01, 60.0])
         assert next(outcomes).status == "ok"
         cluster.scale(0)
         with pytest.raises(ComputeError, match=r"no worker for 1\.5 s"):
             next(outcomes)
+
+
+def test_a_campaign_goes_on_after_its_scheduler_went_away(
+    cluster: LocalCluster, tmp_path: Path
+) -> None:
+    campaign = Campaign(tmp_path)
+
+    def leave(progress: Progress) -> None:
+        if progress.shard is not None and len(campaign.finished()) >= 2:
+            cluster.close()
+
+    with (
+        DaskBackend(RunningScheduler(cluster.scheduler_address, timeout=2.0)) as backend,
+        pytest.raises(ComputeError, match="finished work is kept"),
+    ):
+        campaign.run(backend, PAUSED, simulations_per_task=2, on_progress=leave)
+    finished = campaign.finished()
+    assert 2 <= len(finished) < len(PAUSED) // 2
+    simulations = [2 * number + k for number in finished for k in (0, 1)]
+    before = {index: campaign.count(index) for index in simulations}
+    records = campaign.run(SerialBackend(), PAUSED, simulations_per_task=2)
+    assert {index: campaign.count(index) for index in simulations} == before
+    assert digest_of(campaign, PAUSED, records) == PAUSED_DIGEST

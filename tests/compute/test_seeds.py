@@ -23,6 +23,7 @@ PURPOSES = {
     "REGRESSION": 15,
     "DIAGNOSTICS": 16,
     "TEST_THETA": 17,
+    "COMPRESSOR": 18,
 }
 
 GOLDEN = [

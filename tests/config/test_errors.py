@@ -60,9 +60,9 @@ CHOICES = [
         ["one of 'InitializerKaiming', ", "did you mean 'InitializerKaiming'?"],
     ),
     (
-        {"density_estimator.type": "nsf"},
+        {"density_estimator.type": "naf"},
         "density_estimator.type",
-        ["must be one of 'mdn', 'maf', found 'nsf'"],
+        ["must be one of 'mdn', 'maf', 'nsf', ", "found 'naf'", "did you mean 'nsf'?"],
     ),
     (
         {"density_estimator.args.z_score_x": "indep"},
@@ -299,6 +299,117 @@ CONTRADICTIONS = [
     ),
 ]
 
+SNLE = {
+    "trainer.type": "snle",
+    "compression_input": {"use_compression": True, "compression_type": "pca", "fit": True},
+}
+
+METHODS = [
+    ({"trainer.type": "nle"}, "trainer.type", ["'snpe', 'snle', 'snre', found 'nle'"]),
+    (
+        {"density_estimator.classifier_nre": "resnt"},
+        "density_estimator.classifier_nre",
+        ["'linear', 'mlp', 'resnet'", "did you mean 'resnet'?"],
+    ),
+    (
+        {"density_estimator.args.num_bins": 1},
+        "density_estimator.args.num_bins",
+        ["must be at least 2, found 1"],
+    ),
+    ({"trainer.num_atoms": 1}, "trainer.num_atoms", ["must be at least 2, found 1"]),
+    ({"mcmc_sampler.type": "slice_np_vectorised"}, "mcmc_sampler.type", ["'slice_np_vect"]),
+    ({"mcmc_sampler.num_chains": 0}, "mcmc_sampler.num_chains", ["at least 1, found 0"]),
+    (
+        SNLE | {"trainer.type": "snre", "trainer.batch_size": 1},
+        "trainer.batch_size",
+        ["must be at least 2 when trainer.type is 'snre'", "found 1"],
+    ),
+    (
+        {"trainer.batch_size": 1, "trainer.num_rounds": 2, "dyn_data_loader.dataset_path": "d"},
+        "trainer.batch_size",
+        ["must be at least 2 when the posterior proposes theta", "found 1"],
+    ),
+    (
+        {
+            "trainer.num_rounds": 2,
+            "trainer.truncated_prior": True,
+            "training_data_loader.num_sim": 1,
+            "dyn_data_loader.dataset_path": "d",
+        },
+        "training_data_loader.num_sim",
+        ["must be at least 2", "found 1"],
+    ),
+    (
+        {"compression_input": {"use_compression": True, "fit": True, "cnn_model_path": "a.pt"}},
+        "compression_input.cnn_model_path",
+        ["must be null with fit"],
+    ),
+    (
+        {"compression_input": {"use_compression": True, "fit": True, "sha256": "0" * 64}},
+        "compression_input.sha256",
+        ["must be null with fit"],
+    ),
+    (
+        {"compression_input": {"sha256": "0" * 63}},
+        "compression_input.sha256",
+        ["64 hexadecimal digits", "found '000"],
+    ),
+    (
+        {"compression_input": {"num_components": 1.5}},
+        "compression_input.num_components",
+        ["an integer of at least 1, or a fraction between 0 and 1, found 1.5"],
+    ),
+    (
+        {"compression_input": {"num_components": 0}},
+        "compression_input.num_components",
+        ["at least 1", "found 0"],
+    ),
+    (
+        {"compression_input": {"compression_type": "autoencoder"}},
+        "compression_input.compression_type",
+        ["must be one of 'cnn', 'pca', found 'autoencoder'"],
+    ),
+    (
+        {
+            "arch": None,
+            "training_data_loader.filter_inputs": None,
+            "compression_input": {"use_compression": True, "fit": True},
+        },
+        "compression_input.compression_type",
+        ["must be 'pca' with fit when arch is null"],
+    ),
+    ({"infer.num_posterior_samples": 0}, "infer.num_posterior_samples", ["at least 1, found 0"]),
+    (
+        {"infer.load_folder": "a"},
+        "infer.load_folder",
+        ["unknown field", "did you mean 'load_dir'"],
+    ),
+    ({"infer.compute_coverage": "no"}, "infer.compute_coverage", ["true or false, found 'no'"]),
+    ({"trainer.checkpoint_seconds": -1}, "trainer.checkpoint_seconds", ["at least 0, found -1"]),
+    (
+        {"training_data_loader.dataset_path": "s3:/bucket"},
+        "training_data_loader.dataset_path",
+        ["s3://"],
+    ),
+    (
+        {"training_data_loader.dataset_path": "s3://"},
+        "training_data_loader.dataset_path",
+        ["must be s3://bucket/folder, found 's3://'"],
+    ),
+    (
+        {"compute.scheduler_address": "a", "compute.scheduler_file": "b"},
+        "compute.scheduler_file",
+        ["must be null if scheduler_address is given"],
+    ),
+    ({"compute.worker_memory": "2"}, "compute.worker_memory", ["such as '2GB', found '2'"]),
+    (
+        {"compute.adaptive": {"minimum": 3, "maximum": 2}},
+        "compute.adaptive.maximum",
+        ["must be at least minimum (3), found 2"],
+    ),
+    ({"compute.cluster": "slurm"}, "compute.cluster", ["'local', 'htcondor', found 'slurm'"]),
+]
+
 SIMULATION = [
     ({"dyn_data_loader": {}}, "dyn_data_loader", ["must have dataset_path or database"]),
     (
@@ -431,7 +542,7 @@ SIMULATION = [
 CASES = [
     (document, *case)
     for document, cases in (
-        (GIVEN, UNKNOWN + CHOICES + TYPES + RANGES + CONTRADICTIONS),
+        (GIVEN, UNKNOWN + CHOICES + TYPES + RANGES + CONTRADICTIONS + METHODS),
         (SIMULATED, SIMULATION),
     )
     for case in cases
@@ -458,7 +569,7 @@ def test_one_mistake_is_one_line_with_its_path(
 
 
 def test_there_are_enough_wrong_configurations() -> None:
-    assert len(CASES) >= 45
+    assert len(CASES) >= 140
 
 
 def test_every_mistake_is_reported_at_once() -> None:

@@ -14,6 +14,7 @@ from mlpop.errors import TrainingError
 from mlpop.experiment.data import LearningProblem, write_training_arrays
 from mlpop.experiment.folders import RoundFolders
 from mlpop.experiment.members import Ensemble, train_ensemble
+from mlpop.inference.preprocessing import Preprocessing
 from mlpop.inference.prior import Prior
 from mlpop.maps.loading import Dataset
 from mlpop.tracking import connect, open_run, tree
@@ -66,7 +67,7 @@ def train(
     rng = np.random.default_rng(0)
     theta = rng.uniform(-1, 1, (60, 2))
     x = (theta + 0.2 * rng.standard_normal((60, 2))).astype(np.float32)
-    problem = LearningProblem(Prior(LABELS, (-1, -1), (1, 1)), ("x_1", "x_2"), "none")
+    problem = LearningProblem(Prior(LABELS, (-1, -1), (1, 1)), ("x_1", "x_2"), Preprocessing())
     folders = RoundFolders(tmp_path / "logs", tmp_path / "models")
     folders.logs.mkdir()
     folders.models.mkdir()

@@ -8,6 +8,7 @@ from torch import nn
 
 from mlpop.inference import EmbedOnce, EstimatorSpec, Prior, build_estimator
 from mlpop.inference.rng import generator_from_seed, one_thread
+from mlpop.inference.spec import CLASSIFIERS
 
 
 class GaussianHead(ConditionalDensityEstimator):
@@ -64,10 +65,12 @@ def small_estimator():
 
     def make(model="mdn", seed=0, **changes):
         values = {
+            "kind": "ratio" if model in CLASSIFIERS else "posterior",
             "model": model,
             "hidden_features": 8,
             "num_components": 3,
             "num_transforms": 2,
+            "num_bins": 4,
             "x_shape": (3,),
             "low": (-1.0, -2.0),
             "high": (1.0, 2.0),
@@ -81,3 +84,69 @@ def small_estimator():
         return build_estimator(spec, theta, x, generator), spec, theta, x
 
     return make
+
+
+class SilentTracker:
+    """Keeps sbi from writing TensorBoard files."""
+
+    log_dir = None
+
+    def log_metric(self, *arguments, **options):
+        pass
+
+    log_metrics = log_params = add_figure = flush = log_metric
+
+
+@pytest.fixture
+def silent_tracker():
+    """A tracker for sbi's trainers that forgets everything."""
+    return SilentTracker()
+
+
+class MixtureAt:
+    """A `ConditionedPosterior` in closed form: Gaussians cut to a box; counts what is asked."""
+
+    def __init__(self, means, covariances, weights=None, *, edge=1.0, normalized=True, cheap=True):
+        self.means = torch.as_tensor(np.array(means), dtype=torch.float64)
+        size = self.means.shape[1]
+        weights = torch.ones(len(self.means)) if weights is None else torch.tensor(weights)
+        self.weights = weights.double() / weights.sum()
+        self.parts = [
+            torch.distributions.MultivariateNormal(
+                mean, torch.as_tensor(np.array(covariance), dtype=torch.float64)
+            )
+            for mean, covariance in zip(self.means, covariances, strict=True)
+        ]
+        self.prior = Prior(tuple(f"t{k}" for k in range(size)), (-edge,) * size, (edge,) * size)
+        self.normalized = normalized
+        self.cheap = cheap
+        self.densities_asked = 0
+        self.draws_made = 0
+
+    def sample(self, num_samples, generator):
+        parts, kept = [], 0
+        while kept < num_samples:
+            lot = num_samples - kept + 8
+            which = torch.multinomial(self.weights, lot, replacement=True, generator=generator)
+            normal = torch.randn(
+                lot, self.means.shape[1], generator=generator, dtype=torch.float64
+            )
+            factors = torch.stack([part.scale_tril for part in self.parts])[which]
+            theta = (self.means[which] + (factors @ normal[..., None])[..., 0]).float()
+            parts.append(theta[self.prior.contains(theta)])
+            kept += len(parts[-1])
+        self.draws_made += num_samples
+        return torch.cat(parts)[:num_samples]
+
+    def log_prob(self, theta):
+        self.densities_asked += len(theta)
+        values = torch.stack([part.log_prob(theta.double()) for part in self.parts])
+        mixed = torch.logsumexp(values + self.weights.log()[:, None], 0).float()
+        offset = 0.0 if self.normalized else 123.0
+        return torch.where(self.prior.contains(theta), mixed + offset, -torch.inf)
+
+
+@pytest.fixture(scope="session")
+def mixture_at():
+    """Factory of a conditioned posterior whose density is known."""
+    return MixtureAt

@@ -8,6 +8,8 @@ from scipy import stats
 from mlpop.errors import DataError
 from mlpop.inference import (
     EnsemblePosterior,
+    McmcOptions,
+    McmcPosterior,
     Prior,
     calibrate,
     compute_coverage,
@@ -17,6 +19,8 @@ from mlpop.inference import (
 from mlpop.inference import coverage as coverage_module
 from mlpop.inference.coverage import LEVELS, binomial_band, density_rank, uniform_ks
 from mlpop.inference.rng import generator_from_seed
+
+from .analytic import Analytic, gaussian
 
 NOISE = 0.3
 PRIOR = Prior(("a", "b"), (-1.0, -1.0), (1.0, 1.0))
@@ -254,3 +258,106 @@ def test_shapes_are_checked(gaussian_member):
         compute_coverage(
             posterior, np.zeros((3, 2)), np.zeros((4, 2), np.float32), generator_from_seed(0)
         )
+
+
+def _chains(members, sampler="slice_np_vectorized", weights=None):
+    options = McmcOptions(sampler, num_chains=10, thin=1, warmup=12, num_candidates=200)
+    return McmcPosterior(members, PRIOR, weights, options=options)
+
+
+@pytest.mark.parametrize(
+    "sampler", ["slice_np_vectorized", pytest.param("hmc", marks=pytest.mark.slow)]
+)
+def test_markov_chains_of_the_exact_likelihood_lie_inside_the_band_B11(sampler):
+    theta, x = _tests(500, seed=1)
+    posterior = _chains([gaussian(2, NOISE)], sampler)
+    result = compute_coverage(posterior, theta, x, generator_from_seed(2), num_samples=250)
+    assert result.num_ok == 500
+    low, high = binomial_band(LEVELS, 500, 0.95)
+    curve = coverage_curve(result.rank)
+    assert ((curve >= low) & (curve <= high)).all()
+    calibration = calibrate(result)
+    assert calibration.verdict == "calibrated"
+    assert calibration.poor_chains < 0.05  # 250 draws of ten chains scatter
+    # the density of the truth is normalized, each test with its own evidence
+    centre = x.astype(np.float64)
+    exact = stats.truncnorm(
+        (-1 - centre) / NOISE, (1 - centre) / NOISE, loc=centre, scale=NOISE
+    ).logpdf(theta)
+    np.testing.assert_allclose(result.log_prob, exact.sum(1), atol=0.15)
+
+
+@pytest.mark.parametrize(("spread", "verdict"), [(0.6, "overconfident"), (1.7, "underconfident")])
+def test_markov_chains_of_a_wrong_likelihood_are_found_out(spread, verdict):
+    theta, x = _tests(150, seed=1)
+    posterior = _chains([gaussian(2, spread * NOISE)])
+    result = compute_coverage(posterior, theta, x, generator_from_seed(2), num_samples=150)
+    assert calibrate(result).verdict == verdict
+
+
+def test_ensemble_of_likelihoods_is_the_mixture_of_posteriors_B11():
+    """Potentials that differ by functions of x: ranks are uniform only without them."""
+    members = [gaussian(2, 0.35, 0.4, slope=30.0), gaussian(2, 0.8, -0.2, slope=-50.0)]
+    posterior = _chains(members, weights=(0.3, 0.7))
+    x = np.random.default_rng(3).uniform(-0.9, 0.9, (500, 2)).astype(np.float32)
+    direct = [truncated_draws(member, x, seed) for seed, member in enumerate(members)]
+    first = np.random.default_rng(4).random(500)[:, None] < 0.3
+    result = compute_coverage(
+        posterior,
+        np.where(first, *direct),
+        x,
+        generator_from_seed(9),
+        num_samples=250,
+    )
+    low, high = binomial_band(LEVELS, 500, 0.95)
+    curve = coverage_curve(result.rank)
+    assert ((curve >= low) & (curve <= high)).all()
+    assert calibrate(result).verdict == "calibrated"
+
+
+def truncated_draws(member, x, seed):
+    """Draw one exact theta for every x, independently of the code under test."""
+    line = np.linspace(-1, 1, 2001)
+    rng = np.random.default_rng(seed)
+    theta = np.empty(x.shape)
+    for label in range(x.shape[1]):
+        grid = torch.from_numpy(line).float()[:, None, None].expand(-1, len(x), 2).clone()
+        grid[..., 1 - label] = 0.0
+        potential = member.function(grid, torch.from_numpy(x)).double().numpy()
+        weights = np.exp(potential - potential.max(0)).cumsum(0)
+        unit = rng.random(len(x)) * weights[-1]
+        theta[:, label] = [
+            np.interp(level, column, line) for level, column in zip(unit, weights.T, strict=True)
+        ]
+    return theta
+
+
+def test_posteriors_without_chains_have_no_convergence(exact, tmp_path):
+    assert exact.r_hat is None
+    assert calibrate(exact).poor_chains is None
+    assert "mcmc" not in json.loads(write_coverage(tmp_path, exact, PRIOR)[3].read_text())
+
+
+def test_failed_chains_are_left_out(tmp_path):
+    def only_positive(theta, x):
+        inside = -0.5 * ((theta - x) / 0.3).square().sum(-1)
+        return torch.where(x[..., 0] > 0, inside, torch.nan)
+
+    posterior = _chains([Analytic(only_positive, 2)])
+    x = np.array([[0.1, 0.2], [-0.1, 0.2], [0.5, -0.9]], dtype=np.float32)
+    result = compute_coverage(posterior, x, x, generator_from_seed(0), num_samples=30)
+    assert result.success.tolist() == [True, False, True]
+    assert np.isnan(result.r_hat).tolist() == [False, True, False]
+    assert calibrate(result).num_failed == 1
+    summary = json.loads(write_coverage(tmp_path, result, PRIOR)[3].read_text())
+    assert summary["mcmc"]["ess_min"] > 5
+    assert summary["num_samples"] == 30
+
+
+def test_draws_a_test_by_default(gaussian_member):
+    assert EnsemblePosterior([gaussian_member(2, NOISE)], PRIOR).coverage_draws == 10_000
+    posterior = _chains([gaussian(2, NOISE)])
+    assert posterior.coverage_draws == 1000
+    x = np.zeros((1, 2), dtype=np.float32)
+    result = compute_coverage(posterior, x, x, generator_from_seed(0))
+    assert result.num_samples == 1000

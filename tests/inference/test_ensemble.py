@@ -1,5 +1,8 @@
+import json
 import multiprocessing
 import pickle
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,12 +12,14 @@ from mlpop.errors import DataError
 from mlpop.inference import (
     EstimatorSpec,
     TrainingOptions,
+    load_ensemble,
     load_estimator,
     member_tasks,
     train_member,
     validation_split,
 )
 from mlpop.inference.rng import generator_from_seed
+from mlpop.inference.store import read_record
 
 SPEC = EstimatorSpec.parse(
     {
@@ -54,7 +59,7 @@ def tasks(tmp_path):
 
 
 def _weights(folder):
-    estimator, _ = load_estimator(folder)
+    estimator, _ = load_estimator(Path(folder))
     return estimator.state_dict()
 
 
@@ -66,8 +71,10 @@ def test_members_train_save_and_report(tasks, tmp_path):
     events = []
     result = train_member(tasks[0], events.append)
     assert result.folder == str(tmp_path / "member_0")
+    assert events[0] == {"event": "start", "resumed_from": 0, "history": []}
+    assert events[-1] == {"event": "checkpoint", "epoch": 3}
+    events = [event for event in events if event["event"] != "checkpoint"]
     assert [event["event"] for event in events] == ["start", "epoch", "epoch", "epoch"]
-    assert events[0]["resumed_from"] == 0
     assert [event["epoch"] for event in events[1:]] == [1, 2, 3]
     assert [event["val_loss"] for event in events[1:]] == [r.val_loss for r in result.history]
     assert result.best_loss == min(record.val_loss for record in result.history)
@@ -100,7 +107,7 @@ def test_killed_member_goes_on_bit_identically(tasks, tmp_path):
         if event["event"] == "epoch" and event["epoch"] == 3:
             raise Killed
 
-    task = type(tasks[0])(**{**vars(tasks[0]), "checkpoint_seconds": 0.0})
+    task = replace(tasks[0], checkpoint_seconds=0.0)
     with pytest.raises(Killed):
         train_member(task, kill)
     assert not (tmp_path / "member_0" / "estimator.json").exists()
@@ -108,14 +115,14 @@ def test_killed_member_goes_on_bit_identically(tasks, tmp_path):
     result = train_member(task, events.append)
     assert result.resumed_from == 2
     assert [record["epoch"] for record in events[0]["history"]] == [1, 2]
-    assert [event["epoch"] for event in events[1:]] == [3]
+    assert [event["epoch"] for event in events if event["event"] == "epoch"] == [3]
     assert [r.val_loss for r in result.history] == [r.val_loss for r in whole.history]
     assert _same(_weights(tmp_path / "member_0"), expected)
 
 
 def test_checkpoint_of_other_data_is_not_continued(tasks):
     train_member(tasks[0])
-    changed = type(tasks[0])(**{**vars(tasks[0]), "data_digest": "other"})
+    changed = replace(tasks[0], data_digest="other")
     assert train_member(changed).resumed_from == 0
     assert train_member(changed).resumed_from == 3
 
@@ -123,21 +130,109 @@ def test_checkpoint_of_other_data_is_not_continued(tasks):
 def test_longer_training_goes_on(tasks):
     train_member(tasks[0])
     longer = OPTIONS.model_copy(update={"max_num_epochs": 5})
-    result = train_member(type(tasks[0])(**{**vars(tasks[0]), "options": longer}))
+    result = train_member(replace(tasks[0], options=longer))
     assert result.resumed_from == 3
     assert len(result.history) == 5
 
 
+def test_checkpoint_events_come_when_it_is_on_disk(tasks, tmp_path):
+    """What hears them can send the checkpoint away at once."""
+    seen = []
+
+    def hear(event):
+        if event["event"] == "checkpoint":
+            index = tmp_path / "member_0" / "checkpoint" / "checkpoint.json"
+            seen.append((event["epoch"], json.loads(index.read_text())["epoch"]))
+
+    train_member(replace(tasks[0], checkpoint_seconds=0.0), hear)
+    assert seen == [(1, 1), (2, 2), (3, 3), (3, 3)]
+
+
 def test_start_from_trained_weights(tasks, tmp_path):
     first = train_member(tasks[0])
-    second = type(tasks[0])(
-        **{**vars(tasks[0]), "folder": str(tmp_path / "next"), "start_from": first.folder}
-    )
+    second = replace(tasks[0], folder=str(tmp_path / "next"), start_from=first.folder)
     result = train_member(second)
     assert result.history[0].train_loss < first.history[0].train_loss
     other = SPEC.model_copy(update={"hidden_features": 9})
     with pytest.raises(DataError, match="another specification"):
-        train_member(type(second)(**{**vars(second), "spec": other, "data_digest": "x"}))
+        train_member(replace(second, spec=other, data_digest="x"))
+
+
+def test_start_from_keeps_the_standardization_of_its_own_round(tasks, tmp_path):
+    """Later rounds have narrower theta; the networks go on seeing what they know."""
+    first = train_member(tasks[0])
+    np.save(tmp_path / "narrow.npy", 0.1 * np.load(tmp_path / "theta.npy"))
+    narrow = replace(
+        tasks[0], folder=str(tmp_path / "next"), theta_path=str(tmp_path / "narrow.npy")
+    )
+    train_member(replace(narrow, start_from=first.folder))
+    train_member(replace(narrow, folder=str(tmp_path / "new")))
+    kept, (name,) = _weights(tmp_path / "next"), ["net._transform_scale"]
+    assert torch.equal(kept[name], _weights(first.folder)[name])
+    torch.testing.assert_close(_weights(tmp_path / "new")[name], 0.1 * kept[name])
+
+
+@pytest.mark.parametrize("loss", ["maximum_likelihood", "atomic"])
+def test_warm_start_killed_goes_on_bit_identically(tasks, tmp_path, loss):
+    start = train_member(tasks[0]).folder
+    task = replace(tasks[0], start_from=start, loss=loss, num_atoms=4, checkpoint_seconds=0.0)
+    whole = train_member(replace(task, folder=str(tmp_path / "whole")))
+
+    def kill(event):
+        if event["event"] == "epoch" and event["epoch"] == 2:
+            raise KeyboardInterrupt
+
+    task = replace(task, folder=str(tmp_path / "killed"))
+    with pytest.raises(KeyboardInterrupt):
+        train_member(task, kill)
+    result = train_member(task)
+    assert result.resumed_from == 1
+    assert [r.val_loss for r in result.history] == [r.val_loss for r in whole.history]
+    assert _same(_weights(tmp_path / "killed"), _weights(tmp_path / "whole"))
+    assert read_record(tmp_path / "killed")["record"]["loss"] == loss
+
+
+def test_fingerprint_covers_loss_atoms_and_the_weights_to_start_from(tasks, tmp_path):
+    task = tasks[0]
+    atomic = replace(task, loss="atomic")
+    assert replace(task, num_atoms=5).fingerprint == task.fingerprint
+    assert len({t.fingerprint for t in (task, atomic, replace(atomic, num_atoms=5))}) == 3
+    first, second = (Path(train_member(each).folder) for each in tasks)
+    starts = [replace(task, start_from=str(folder)).fingerprint for folder in (first, second)]
+    assert len({task.fingerprint, *starts}) == 3
+    first.rename(tmp_path / "elsewhere")
+    moved = replace(task, start_from=str(tmp_path / "elsewhere"))
+    assert moved.fingerprint == starts[0]
+
+
+@pytest.mark.parametrize(
+    ("kind", "model", "ran"),
+    [("likelihood", "maf", "maximum_likelihood"), ("ratio", "resnet", "contrastive")],
+)
+def test_members_of_every_kind_S01(tmp_path, kind, model, ran):
+    rng = np.random.default_rng(0)
+    theta = rng.uniform(-1, 1, (60, 2)).astype(np.float32)
+    np.save(tmp_path / "theta.npy", theta)
+    np.save(tmp_path / "x.npy", theta + 0.1 * rng.standard_normal(theta.shape))
+    spec = EstimatorSpec(
+        kind=kind, model=model, hidden_features=8, x_shape=(2,), low=(-1.0,) * 2, high=(1.0,) * 2
+    )
+    (task,) = member_tasks(
+        [tmp_path / "member"],
+        [(1, 2)],
+        theta_path=tmp_path / "theta.npy",
+        x_path=tmp_path / "x.npy",
+        validation=validation_split(60, 0.2, generator_from_seed(0)),
+        spec=spec,
+        options=OPTIONS,
+        num_atoms=5,
+    )
+    result = train_member(task)
+    (loaded,) = load_ensemble([Path(result.folder)])
+    assert loaded.kind == kind
+    assert read_record(Path(result.folder))["record"]["loss"] == ran
+    with pytest.raises(DataError, match=f"a {kind} needs no correction"):
+        train_member(replace(task, loss="atomic"))
 
 
 def test_copies_are_refused(tasks, tmp_path):

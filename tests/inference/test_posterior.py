@@ -14,6 +14,7 @@ from mlpop.inference import (
     fit,
     validation_split,
 )
+from mlpop.inference.preprocessing import Preprocessing
 from mlpop.inference.rng import generator_from_seed
 from mlpop.inference.sampling import sample_truncated
 from mlpop.maps.scaling import LabelScaling
@@ -206,7 +207,7 @@ def test_maps_are_scaled_before_the_networks_see_them(small_estimator):
     x = torch.rand(20, 1, 8, 8, generator=generator)
     estimator = build_estimator(spec, torch.rand(20, 1, generator=generator), x, generator)
     prior = Prior(("a",), (-1.0,), (1.0,))
-    posterior = EnsemblePosterior([estimator], prior, input_scaling="standardize")
+    posterior = EnsemblePosterior([estimator], prior, preprocessing=Preprocessing("standardize"))
     maps = x.numpy()
     torch.testing.assert_close(
         posterior.embed(maps)[0], posterior.embed(7 * maps + 3)[0], rtol=1e-4, atol=1e-5

@@ -17,13 +17,31 @@ from mlpop.inference import (
     write_user_pickles,
 )
 from mlpop.inference.rng import generator_from_seed, lend
+from mlpop.inference.spec import CLASSIFIERS, DENSITIES
 from mlpop.inference.store import read_record
 from mlpop.maps.scaling import LabelScaling
 
 PRIOR = Prior(("a", "b"), (-1.0, -2.0), (1.0, 2.0))
 
 
-@pytest.mark.parametrize("model", ["mdn", "maf"])
+@pytest.mark.parametrize(
+    ("kind", "model"),
+    [("likelihood", model) for model in DENSITIES] + [("ratio", model) for model in CLASSIFIERS],
+)
+def test_loaded_likelihood_or_ratio_gives_identical_numbers(
+    small_estimator, tmp_path, model, kind
+):
+    estimator, spec, theta, x = small_estimator(model, kind=kind, z_score_x="independent")
+    save_estimator(tmp_path, estimator.eval(), spec)
+    loaded, loaded_spec = load_estimator(tmp_path)
+    assert loaded_spec == spec
+    assert not loaded.training
+    assert (tuple(loaded.theta_shape), tuple(loaded.x_shape)) == ((2,), (3,))
+    points = theta[:, None].expand(-1, 40, -1)
+    assert torch.equal(loaded.log_potential(points, x), estimator.log_potential(points, x))
+
+
+@pytest.mark.parametrize("model", DENSITIES)
 def test_loaded_estimator_gives_identical_numbers(small_estimator, tmp_path, model):
     estimator, spec, theta, x = small_estimator(model, z_score_x="independent")
     estimator.eval()
@@ -70,6 +88,10 @@ def test_members_must_belong_together(small_estimator, tmp_path):
     assert len(load_ensemble([tmp_path / "one", tmp_path / "one"])) == 2
     with pytest.raises(DataError, match="do not belong together"):
         load_ensemble([tmp_path / "one", tmp_path / "two"])
+    estimator, spec, _, _ = small_estimator(kind="likelihood")
+    save_estimator(tmp_path / "three", estimator, spec)
+    with pytest.raises(DataError, match="they differ in kind"):
+        load_ensemble([tmp_path / "one", tmp_path / "three"])
 
 
 def test_posterior_there_and_back_and_can_be_moved(small_estimator, tmp_path):
@@ -99,7 +121,7 @@ def test_posterior_there_and_back_and_can_be_moved(small_estimator, tmp_path):
         load_posterior(tmp_path / "missing.json")
 
 
-@pytest.mark.parametrize("model", ["mdn", "maf"])
+@pytest.mark.parametrize("model", ["mdn", "maf", "nsf", "zuko_nsf"])
 def test_documented_pickles_serve_a_notebook(small_estimator, tmp_path, monkeypatch, model):
     monkeypatch.chdir(tmp_path)
     estimator, _, _, x = small_estimator(model)
@@ -115,3 +137,37 @@ def test_documented_pickles_serve_a_notebook(small_estimator, tmp_path, monkeypa
     assert bool(PRIOR.contains(samples).all())
     assert inference.summary == {"epochs": 3}
     assert {path.name for path in tmp_path.iterdir()} == set(names)  # no sbi-logs folder
+
+
+@pytest.mark.parametrize(
+    ("kind", "model"),
+    [("likelihood", "mdn"), ("likelihood", "maf"), ("ratio", "linear"), ("ratio", "resnet")],
+)
+def test_documented_pickles_of_likelihood_and_ratio_S01(
+    small_estimator, tmp_path, monkeypatch, kind, model
+):
+    """sbi's own Markov chains on them, and the same potential as ours."""
+    from sbi.inference.posteriors import MCMCPosterior
+
+    monkeypatch.chdir(tmp_path)
+    estimator, _, theta, x = small_estimator(model, kind=kind)
+    paths = write_user_pickles(tmp_path, estimator.eval(), PRIOR, {})
+    model, inference = (pickle.loads(path.read_bytes()) for path in paths)
+    for posterior in (inference.build_posterior(), inference.build_posterior(model)):
+        assert isinstance(posterior, MCMCPosterior)
+        theirs = posterior.potential(theta, x=x[:1])
+        ours = estimator.log_potential(theta[:, None], x[:1])[:, 0] + PRIOR.log_density
+        torch.testing.assert_close(theirs, ours.detach(), rtol=1e-5, atol=1e-5)
+    with lend(generator_from_seed(0)):
+        samples = posterior.sample(
+            (4,),
+            x=x[:1],
+            num_chains=2,
+            warmup_steps=1,
+            thin=1,
+            init_strategy="proposal",
+            show_progress_bars=False,
+        )
+    assert samples.shape == (4, 2)
+    assert bool(PRIOR.contains(samples).all())
+    assert {path.name for path in tmp_path.iterdir()} == {path.name for path in paths}

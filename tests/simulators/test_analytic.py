@@ -101,3 +101,20 @@ def test_two_moons_has_two_equal_crescents():
 def test_impossible_observation():
     with pytest.raises(SimulationFailed, match="cannot come from any theta"):
         TwoMoons().sample_posterior(10, (50.0, 0.0), **BOX, rng=default_rng(0))
+
+
+def test_the_defaults_are_the_tasks_of_sbibm():
+    """Ten dimensions and variance 0.1; a crescent of radius 0.1 +- 0.01 centred on (0.25, 0)."""
+    gaussian = GaussianLinear()
+    assert gaussian.dimension == 10
+    assert gaussian.noise**2 == pytest.approx(0.1)
+    mean, std = gaussian.posterior_moments(np.zeros(10), [-10.0] * 10, [10.0] * 10)
+    np.testing.assert_allclose(mean, 0.0, atol=1e-12)
+    np.testing.assert_allclose(std, np.sqrt(0.1))
+    points = np.stack([TwoMoons()((0.0, 0.0), seed).x for seed in SeedSequence(1).spawn(2000)])
+    radius = np.hypot(*(points - [0.25, 0.0]).T)
+    assert radius.mean() == pytest.approx(0.1, abs=1e-3)
+    assert radius.std() == pytest.approx(0.01, rel=0.1)
+    assert points[:, 0].min() > 0.249
+    moved = TwoMoons()((0.3, -0.7), SeedSequence(2)).x - TwoMoons()((0, 0), SeedSequence(2)).x
+    np.testing.assert_allclose(moved, [-0.4 / np.sqrt(2), -1.0 / np.sqrt(2)], rtol=1e-5)

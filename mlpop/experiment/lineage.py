@@ -1,0 +1,126 @@
+"""What an interrupted experiment has done already, read from its tree of MLflow runs."""
+
+import json
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mlpop.errors import TrackingError
+from mlpop.maps.files import write_atomically
+from mlpop.tracking import Node, Store, verify
+from mlpop.tracking.artifacts import fetched, file_record, manifest_records, read_manifest
+from mlpop.tracking.store import translated
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """The runs of earlier launches of an experiment.
+
+    Attributes:
+        store: where they are kept.
+        root: the experiment's run with all that is nested in it; None for a new experiment.
+        origin: what this experiment is a branch of, if it is one.
+        last_round: the last round that is taken from there.
+    """
+
+    store: Store
+    root: Node | None = None
+    origin: "Lineage | None" = None
+    last_round: int = -1
+
+    def round(self, number: int) -> Node | None:
+        """Return the newest run of a round, None if it was never begun."""
+        if self.origin is not None and number <= self.last_round:
+            return self.origin.round(number)
+        return _newest(self.root, "round", number)
+
+    def is_complete(self, node: Node) -> bool:
+        """Whether a run ended well and every artifact is as its manifest says."""
+        if node.status != "FINISHED":
+            return False
+        wrong = verify(self.store.client, node.run_id)
+        if wrong:
+            logger.warning("run %s is done again: %s", node.name, "; ".join(wrong))
+        return not wrong
+
+    def has(self, node: Node, name: str) -> bool:
+        """Whether a run has an artifact of this name."""
+        folder = str(Path(name).parent)
+        with translated(f"artifacts of run {node.run_id}"):
+            listed = self.store.client.list_artifacts(
+                node.run_id, None if folder == "." else folder
+            )
+        return any(item.path == name and not item.is_dir for item in listed)
+
+    def fetch(self, node: Node, name: str, target: Path) -> Path:
+        """Copy an artifact of a run to `target`, unless the same file is there already.
+
+        Raises:
+            TrackingError: it is missing, or not what the manifest of the run says.
+            DataError: the disk refuses.
+        """
+        manifest = read_manifest(self.store.client, node.run_id)
+        record = manifest_records(manifest).get(name) if manifest else None
+        if record is not None and target.is_file() and file_record(target) == record:
+            return target
+        with fetched(self.store.client, node.run_id, name) as path:
+            found = file_record(path)
+            if record is not None and found != record:
+                raise TrackingError(
+                    f"artifact {name} of run {node.run_id}: SHA-256 {found.sha256[:12]}…, its "
+                    f"manifest says {record.sha256[:12]}…"
+                )
+            write_atomically(target, path.read_bytes())
+        return target
+
+    def fetch_all(self, node: Node, names: Iterable[str], folder: Path) -> list[Path]:
+        """Copy artifacts of a run into `folder`; see `fetch`."""
+        return [self.fetch(node, name, folder / name) for name in names]
+
+    def names(self, node: Node) -> list[str]:
+        """Return the artifacts that the manifest of a complete run lists."""
+        manifest = read_manifest(self.store.client, node.run_id)
+        return [] if manifest is None else list(manifest_records(manifest))
+
+    def metrics(self, node: Node) -> dict[str, float]:
+        """Return the last value of every metric of a run."""
+        with translated(f"metrics of run {node.run_id}"):
+            return dict(self.store.client.get_run(node.run_id).data.metrics)
+
+    def steps(self, node: Node, curve: str) -> int:
+        """Return the last step of a curve of a run, 0 if it has none."""
+        with translated(f"metrics of run {node.run_id}"):
+            history = self.store.client.get_metric_history(node.run_id, curve)
+        return max((int(point.step) for point in history), default=0)
+
+    def json(self, node: Node, name: str) -> Any:
+        """Return a JSON artifact of a run.
+
+        Raises:
+            TrackingError: it is missing or broken.
+        """
+        with fetched(self.store.client, node.run_id, name) as path:
+            try:
+                return json.loads(path.read_text(encoding="utf-8"))
+            except (OSError, ValueError) as error:
+                raise TrackingError(f"artifact {name} of run {node.run_id}: {error}") from None
+
+
+def member_of(round_node: Node | None, number: int) -> Node | None:
+    """Return the newest run of an ensemble member of a round, None if it was never begun."""
+    return _newest(round_node, "member", number)
+
+
+def _newest(parent: Node | None, kind: str, number: int) -> Node | None:
+    if parent is None:
+        return None
+    nodes = [
+        node
+        for node in parent.children
+        if node.kind == kind and (node.round if kind == "round" else node.member) == number
+    ]
+    return nodes[-1] if nodes else None

@@ -1,0 +1,91 @@
+"""Refusals that all posteriors share: of members, observations, points and failed draws."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from mlpop.errors import DataError, MlpopError
+from mlpop.inference.prior import Prior
+
+
+class SamplingError(MlpopError):
+    """A posterior puts next to no mass inside the prior, so that it cannot be drawn from."""
+
+
+def member_probabilities(count: int, weights: Sequence[float] | None) -> Tensor:
+    """Return the probabilities (count,) of an ensemble's members; equal without `weights`.
+
+    Raises:
+        DataError: there are no members, or the weights do not fit them.
+    """
+    if not count:
+        raise DataError("a posterior needs at least one trained member")
+    values = torch.tensor([1.0] * count if weights is None else list(weights)).double()
+    if len(values) != count or not bool((values > 0).all()):
+        raise DataError(f"{count} members need as many weights above 0, but got {values.tolist()}")
+    return (values / values.sum()).float()
+
+
+def checked_x(x: ArrayLike, x_shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Return `x` as an array (b, *x_shape) of finite numbers.
+
+    Raises:
+        DataError: it is not one.
+    """
+    values = np.asarray(x, dtype=np.float32)
+    if values.shape[1:] != x_shape or values.ndim != len(x_shape) + 1:
+        raise DataError(
+            f"x must have the shape (b, {', '.join(map(str, x_shape))}), but got {values.shape}"
+        )
+    if not np.isfinite(values).all():
+        row = int(np.argmin(np.isfinite(values.reshape(len(values), -1)).all(1)))
+        raise DataError(f"x holds NaN or infinity, first in observation {row}")
+    return values
+
+
+def one_x(x: ArrayLike, x_shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Return one `x`, of shape (*x_shape) or (1, *x_shape), as a batch (1, *x_shape).
+
+    Raises:
+        DataError: it has another shape.
+    """
+    values = np.asarray(x, dtype=np.float32)
+    if values.shape == (1, *x_shape):
+        return values
+    if values.shape != x_shape:
+        raise DataError(f"one x must have the shape {x_shape}, but got {values.shape}")
+    return values[None]
+
+
+def checked_theta(theta: ArrayLike, count: int, prior: Prior) -> NDArray[np.float64]:
+    """Return `theta` as an array (s, count, d) of finite numbers.
+
+    Raises:
+        DataError: it is not one.
+    """
+    points = np.asarray(theta, dtype=np.float64)
+    expected = count, prior.dimension
+    if points.ndim != 3 or points.shape[1:] != expected or not np.isfinite(points).all():
+        raise DataError(
+            f"theta must be finite and of shape (s, {expected[0]}, {expected[1]}), but got "
+            f"shape {points.shape}"
+        )
+    return points
+
+
+def check_drawn(samples: Tensor) -> None:
+    """Refuse samples (s, b, d) of observations that could not be drawn for: they are NaN.
+
+    Raises:
+        SamplingError: there are such.
+    """
+    failed = samples.isnan().any(-1).any(0).nonzero()[:, 0].tolist()
+    if failed:
+        raise SamplingError(
+            f"the posterior of observation {failed[0]} ({len(failed)} such of "
+            f"{samples.shape[1]}) has next to no mass inside the prior; the observation is "
+            "unlike the training data, the prior is too narrow, or the training failed"
+        )

@@ -1,0 +1,159 @@
+"""The density that Markov chains walk on: a potential, moved to unconstrained coordinates."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+from mlpop.inference.prior import Prior
+
+_ROWS = 20_000
+"""Potentials that are computed at once; bounds the memory."""
+
+Potential = Callable[[Tensor, Tensor], Tensor]
+"""From scaled theta (s, b, d) and x (b, ...) to (s, b) log densities, each up to a constant."""
+
+
+class PotentialEstimator(Protocol):
+    """A trained likelihood or ratio: what a Markov chain needs of it."""
+
+    @property
+    def theta_shape(self) -> torch.Size:
+        """Shape (d,) of one theta."""
+
+    @property
+    def x_shape(self) -> torch.Size:
+        """Shape of one x."""
+
+    def eval(self) -> Any:
+        """Stop dropout and the like."""
+
+    def embed(self, x: Tensor) -> Tensor:
+        """Return what `log_potential_embedded` needs of `x` (b, *x_shape): (b, ...)."""
+
+    def log_potential_embedded(self, theta: Tensor, embedding: Tensor) -> Tensor:
+        """Return log p(x | theta) up to a function of x: (s, b) from (s, b, d) and (b, ...)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """Posteriors of b observations under one potential and a uniform prior, as functions of y.
+
+    theta = low + (high - low) sigmoid(z) with z = centre + factor y: y is free of edges, and with
+    the right centre and factor has mean 0 and unit covariance. Densities are over y, with the
+    Jacobian, in double precision. Rows of y belong to observations by their number `owner`.
+
+    Args:
+        potential: of the estimator.
+        x: (b, ...) observations.
+        low: (d,) lower edges of the prior's scaled box, inclusive, float32.
+        high: (d,) upper edges, exclusive, float32.
+        centre: (b, d) double.
+        factor: (b, d, d) double.
+    """
+
+    potential: Potential
+    x: Tensor
+    low: Tensor
+    high: Tensor
+    centre: Tensor
+    factor: Tensor
+
+    @property
+    def dimension(self) -> int:
+        """The number d of parameters."""
+        return len(self.low)
+
+    @cached_property
+    def log_scale(self) -> Tensor:
+        """(b,) log volume of the prior's scaled box, plus log |det factor|."""
+        log_volume = (self.high.double() - self.low.double()).log().sum()
+        return torch.linalg.slogdet(self.factor).logabsdet + log_volume
+
+    def whitened(self, centre: Tensor, factor: Tensor) -> "Target":
+        """Return the same density over another y: z = centre + factor y, (b, d) and (b, d, d)."""
+        return replace(self, centre=centre, factor=factor)
+
+    def select(self, observations: Tensor) -> "Target":
+        """Return the target of some of the observations, in the order of their numbers."""
+        return replace(
+            self,
+            x=self.x[observations],
+            centre=self.centre[observations],
+            factor=self.factor[observations],
+        )
+
+    def to_free(self, y: Tensor, owner: Tensor) -> Tensor:
+        """Return z (n, d) of y (n, d)."""
+        return self.centre[owner] + (self.factor[owner] @ y[:, :, None])[:, :, 0]
+
+    def to_theta(self, y: Tensor, owner: Tensor) -> Tensor:
+        """Return scaled theta (n, d), float32, inside the box, of y (n, d)."""
+        return self._theta(self.to_free(y, owner))
+
+    def log_jacobian(self, y: Tensor, owner: Tensor) -> Tensor:
+        """Return log |d theta / d y| (n,) at y (n, d)."""
+        return self._log_jacobian(self.to_free(y, owner), owner)
+
+    @torch.no_grad()
+    def potentials(self, y: Tensor, owner: Tensor) -> Tensor:
+        """Return the potential (n,) at y (n, d), double; -inf where it is not finite."""
+        return self._potentials(self.to_free(y, owner), owner)
+
+    @torch.no_grad()
+    def log_density(self, y: Tensor, owner: Tensor) -> Tensor:
+        """Return the log density (n,) at y (n, d); its integral is that of exp(potential)."""
+        z = self.to_free(y, owner)
+        return self._potentials(z, owner) + self._log_jacobian(z, owner)
+
+    def log_density_and_gradient(self, y: Tensor, owner: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the log density (n,) at y (n, d) and its gradient (n, d).
+
+        Where one is not finite, the density is -inf and the gradient 0.
+        """
+        values, gradients = [], []
+        for part, number in zip(y.split(_ROWS), owner.split(_ROWS), strict=True):
+            with torch.enable_grad():
+                place = part.detach().requires_grad_()
+                z = self.to_free(place, number)
+                potential = self.potential(self._theta(z)[None], self.x[number])[0].double()
+                value = potential + self._log_jacobian(z, number)
+                (gradient,) = torch.autograd.grad(value.sum(), place)
+            fine = value.isfinite() & gradient.isfinite().all(-1)
+            values.append(torch.where(fine, value.detach(), -torch.inf))
+            gradients.append(torch.where(fine[:, None], gradient, 0.0))
+        return torch.cat(values), torch.cat(gradients)
+
+    def _theta(self, z: Tensor) -> Tensor:
+        low, high = self.low.double(), self.high.double()
+        theta = (low + (high - low) * z.sigmoid()).float()
+        below = torch.nextafter(self.high, self.low)
+        return theta.maximum(self.low).minimum(below)
+
+    def _log_jacobian(self, z: Tensor, owner: Tensor) -> Tensor:
+        return (logsigmoid(z) + logsigmoid(-z)).sum(-1) + self.log_scale[owner]
+
+    def _potentials(self, z: Tensor, owner: Tensor) -> Tensor:
+        values = [
+            self.potential(self._theta(part)[None], self.x[number])[0]
+            for part, number in zip(z.split(_ROWS), owner.split(_ROWS), strict=True)
+        ]
+        result = torch.cat(values).double()
+        return torch.where(result.isfinite(), result, -torch.inf)
+
+
+def make_target(potential: Potential, x: Tensor, prior: Prior) -> Target:
+    """Return the posteriors given `x` (b, ...) in the plain unconstrained coordinates."""
+    count, dimension = len(x), prior.dimension
+    return Target(
+        potential,
+        x,
+        prior.scaled_low,
+        prior.scaled_high,
+        torch.zeros(count, dimension, dtype=torch.float64),
+        torch.eye(dimension, dtype=torch.float64).expand(count, -1, -1).clone(),
+    )

@@ -1,0 +1,210 @@
+"""SIGKILL at any moment, then a resume: the same bits as if nothing had happened.
+
+A reference experiment of two rounds and two members runs undisturbed. Then it is started again
+in another place, killed at a seeded random moment of its course, and resumed; what it leaves is
+compared with the reference by digest.
+"""
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mlpop.tracking import Node, Store, connect, find, tree, verify
+from mlpop.tracking.artifacts import manifest_records, read_manifest
+
+KILLS, KILLS_IN_CI = 20, 4
+ROUND_FILES = (
+    "training/theta.npy",
+    "test/theta.npy",
+    "samples_posterior.pt",
+    "samples_prior_1.pt",
+    "samples_prior_2.pt",
+    "coverage_probability.npy",
+    "ranks.npy",
+    "summary.json",
+    "calibration.json",
+    "proposal.json",
+    "x_o.npy",
+)
+MEMBER_FILES = ("estimator.safetensors",)
+CURVES = ("train/loss", "val/loss", "train/epoch_seconds")
+
+
+@pytest.fixture
+def values(vectors: Callable[..., dict[str, Any]]) -> Callable[[Path, str], dict[str, Any]]:
+    """An experiment whose stages take about as long as each other."""
+
+    def make(save_dir: Path, name: str) -> dict[str, Any]:
+        return vectors(
+            save_dir,
+            name=name,
+            n_processes=2,
+            training_data_loader__num_sim=80,
+            simulator={"type": "slow_simulator:SlowGaussian", "args": {"seconds": 0.03}},
+            trainer__num_rounds=2,
+            trainer__truncated_prior=True,
+            trainer__append_simulations=True,
+            trainer__plot_proposal=True,
+            trainer__ensemble=True,
+            trainer__size_ensemble=2,
+            trainer__max_num_epochs=60,
+            trainer__stop_after_epochs=60,
+            trainer__checkpoint_seconds=0.2,
+            compute__simulations_per_task=8,
+        )
+
+    return make
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The undisturbed experiment: digests of its results, and how long it took [s]."""
+
+    digests: Mapping[str, str]
+    seconds: float
+
+
+def only_root(store: Store, name: str) -> Node:
+    (root,) = find(store, {"mlpop.kind": "experiment", "mlpop.name": name})
+    return tree(store, root.info.run_id)
+
+
+def digests(store: Store, root: Node) -> dict[str, str]:
+    """Return what must not depend on interruptions: place -> SHA-256."""
+    found: dict[str, str] = {}
+    for round_ in root.children:
+        if round_.kind != "round":
+            continue
+        manifest = read_manifest(store.client, round_.run_id)
+        assert manifest is not None, round_.name
+        records = manifest_records(manifest)
+        found |= {f"{round_.name}/{n}": records[n].sha256 for n in ROUND_FILES if n in records}
+        # the maps, and how many shards hold them
+        shards = [name for name in records if "/shards/" in name]
+        found[f"{round_.name}/shards"] = f"{len(shards)}"
+        inputs = store.client.get_run(round_.run_id).inputs
+        for item in inputs.dataset_inputs if inputs else ():
+            found[f"{round_.name}/{item.dataset.name}"] = json.loads(item.dataset.source)["digest"]
+        for member in round_.children:
+            members = manifest_records(read_manifest(store.client, member.run_id) or {})
+            for name in MEMBER_FILES:
+                found[f"{round_.name}/{member.name}/{name}"] = members[name].sha256
+    return found
+
+
+def check_tree(store: Store, root: Node) -> None:
+    """Exactly one complete run for each round and member, with curves of one point an epoch."""
+    names = [(depth, node.name) for depth, node in root.walk() if node.kind != "attempt"]
+    members = [(2, "member_00"), (2, "member_01")]
+    assert names == [(0, root.name), (1, "round_00"), *members, (1, "round_01"), *members]
+    for _, node in root.walk():
+        assert (node.status, node.state) == ("FINISHED", "complete"), node
+        assert verify(store.client, node.run_id) == [], node.name
+        if node.kind == "member":
+            for curve in CURVES:
+                history = store.client.get_metric_history(node.run_id, curve)
+                steps = sorted(point.step for point in history)
+                assert steps == list(range(1, len(steps) + 1)), (node.name, curve)
+                assert len(steps) > 0
+
+
+@pytest.fixture
+def play(
+    launch: Callable[..., Any],
+    values: Callable[[Path, str], dict[str, Any]],
+    tmp_path: Path,
+    at_work: Path,
+) -> Iterator["Play"]:
+    """Start, kill and resume experiments."""
+    yield Play(launch, values, tmp_path)
+
+
+class Play:
+    """Experiments as processes of their own."""
+
+    def __init__(self, launch: Any, values: Any, folder: Path) -> None:
+        self._launch, self._values, self._folder = launch, values, folder
+
+    def start(self, name: str) -> Any:
+        """Start an experiment; return when its run is open."""
+        file = self._folder / f"{name}.json"
+        file.write_text(json.dumps(self._values(self._folder / name, name)))
+        process = self._launch("sbi", "--configuration", str(file))
+        logs = self._folder / name / "logs" / name
+        process.wait_for(lambda: logs.is_dir() and any(logs.iterdir()), "the beginning")
+        return process
+
+    def wait(self, process: Any) -> None:
+        code = process.process.wait(timeout=300)
+        assert code == 0, process.log.read_text()
+
+    def reference(self) -> Reference:
+        started = self.start("reference")
+        begin = time.monotonic()
+        self.wait(started)
+        seconds = time.monotonic() - begin
+        store = connect()
+        root = only_root(store, "reference")
+        check_tree(store, root)
+        return Reference(digests(store, root), seconds)
+
+    def killed(self, name: str, moment: float, *, group: bool) -> str:
+        """Kill an experiment `moment` seconds after its run was opened; return its stage then."""
+        process = self.start(name)
+        time.sleep(moment)
+        if process.process.poll() is not None:
+            return "complete"
+        if group:
+            os.killpg(process.process.pid, signal.SIGKILL)
+        else:
+            os.kill(process.process.pid, signal.SIGKILL)
+        process.process.wait()
+        root = only_root(connect(), name)
+        running = [node for _, node in root.walk() if node.status == "RUNNING"]
+        assert all(node.life == "dead" for node in running)
+        return " ".join(f"{node.name}:{node.tags.get('mlpop.stage', '')}" for node in running)
+
+    def resume(self, name: str) -> None:
+        root = only_root(connect(), name)
+        if root.status == "FINISHED":
+            return
+        self.wait(self._launch("sbi", "--resume", root.run_id))
+
+
+def run_harness(play: Play, kills: int) -> None:
+    expected = play.reference()
+    assert len(expected.digests) > 20
+    rng = np.random.default_rng(2026)
+    failures, stages = [], []
+    for number in range(kills):
+        name = f"killed-{number:02d}"
+        # one moment in each of as many parts of the course, so that no stage is left out
+        moment = (number + rng.random()) / kills * expected.seconds
+        stages.append(play.killed(name, moment, group=bool(number % 2)))
+        play.resume(name)
+        store = connect()
+        root = only_root(store, name)
+        check_tree(store, root)
+        found = digests(store, root)
+        wrong = {key for key in expected.digests if found.get(key) != expected.digests[key]}
+        if wrong or found.keys() != expected.digests.keys():
+            failures.append((name, round(moment, 2), stages[-1], sorted(wrong)))
+    assert not failures, failures
+    assert sum("round" in stage for stage in stages) >= kills // 2, stages
+
+
+def test_killed_and_resumed_gives_the_same_bits(play: Play) -> None:
+    run_harness(play, KILLS_IN_CI)
+
+
+@pytest.mark.slow
+def test_killed_at_twenty_moments_and_resumed_gives_the_same_bits(play: Play) -> None:
+    run_harness(play, KILLS)
