@@ -16,7 +16,7 @@ LAYERS = (
     {"flags"},
     # a study varies an experiment
     {"study"},
-    {"experiment"},
+    {"experiment", "testing"},
     {"tracking", "compute", "inference", "regression", "plots"},
     {"simulators"},
     {"maps", "networks"},

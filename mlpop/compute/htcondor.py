@@ -1,17 +1,16 @@
 """Dask workers as jobs of HTCondor, submitted through dask-jobqueue.
 
-The scheduler runs in the driver, and the nodes must reach it; it talks TLS. The worker's half of
-its temporary identity lies in files of the log folder that only their owner may read.
+The scheduler runs in the driver, and the nodes must reach it; it talks TLS. A temporary identity
+lies in files beside what jobs print, which only their owner may read.
 """
 
 import logging
 import shlex
 import shutil
 import socket
-import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +18,6 @@ from typing import Any
 
 import dask.config
 from distributed import Client, Security
-from distributed.core import Status
-from tornado.ioloop import PeriodicCallback
 
 from mlpop.compute.base import describe
 from mlpop.compute.clusters import (
@@ -32,6 +29,13 @@ from mlpop.compute.clusters import (
     security_in_files,
     security_of,
 )
+from mlpop.compute.htcondor_jobs import (
+    COMMAND_SECONDS,
+    HELD,
+    Refill,
+    cluster_class,
+    queue_states,
+)
 from mlpop.compute.workers import DRIVER_VARIABLES, THREAD_VARIABLES
 from mlpop.config.compute import AdaptiveConfig, HTCondorConfig, TlsConfig
 from mlpop.errors import ComputeError
@@ -40,15 +44,8 @@ logger = logging.getLogger(__name__)
 
 CLUSTER_NAME = "mlpop"
 OUTPUT_FOLDER = "htcondor_output"
-# Jobs that have lost their worker are replaced so often [s].
-REFILL_SECONDS = 5.0
-# How long a worker may be out of touch before its job is replaced [s].
-LOST_WORKER_SECONDS = 15
 # `condor_q` is asked so often while no worker has come [s].
 QUEUE_SECONDS = 10.0
-# What `condor_q` may take; a busy queue is slow [s].
-COMMAND_SECONDS = 60.0
-HELD = "5"
 
 
 @dataclass(frozen=True)
@@ -117,7 +114,7 @@ class HTCondorWorkers:
         identity = self.tls or resources.enter_context(temporary_identity(self.output))
         security = security_of(identity)
         problems: list[str] = []
-        cluster = _cluster_class(problems)(
+        cluster = cluster_class(problems)(
             name=CLUSTER_NAME,
             security=security,
             protocol="tls://",
@@ -138,7 +135,7 @@ class HTCondorWorkers:
         else:
             cluster.scale(jobs=1)
             adapt(cluster, self.adaptive, self.count)
-        _Refill(cluster).start(resources)
+        Refill(cluster).start(resources)
         logger.info(
             "submitted %d HTCondor job(s); what they print is in %s",
             jobs if self.adaptive is None else 1,
@@ -292,29 +289,6 @@ def require_dask_jobqueue() -> None:
         ) from None
 
 
-def queue_states(jobs: Sequence[str]) -> Mapping[str, tuple[str, str]] | None:
-    """Ask `condor_q` about jobs.
-
-    Args:
-        jobs: their ids, `cluster.process`.
-
-    Returns:
-        (JobStatus, HoldReason) of those that are in the queue; None: it cannot be asked.
-    """
-    if shutil.which("condor_q") is None:
-        return None
-    command = ["condor_q", *jobs, "-af:j", "JobStatus", "HoldReason"]
-    try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=COMMAND_SECONDS, check=True
-        )
-    except (OSError, subprocess.SubprocessError) as error:
-        logger.debug("condor_q: %s", describe(error))
-        return None
-    lines = [line.split(maxsplit=2) for line in done.stdout.splitlines() if line.strip()]
-    return {line[0]: (line[1], line[2] if len(line) > 2 else "") for line in lines}
-
-
 def _environment() -> list[str]:
     """Return the shell commands that set what every worker needs, on any node."""
     ours = {
@@ -325,70 +299,6 @@ def _environment() -> list[str]:
     values = dict.fromkeys(THREAD_VARIABLES, "1") | ours
     exports = " ".join(f"{name}={shlex.quote(str(value))}" for name, value in values.items())
     return [f"unset {' '.join(DRIVER_VARIABLES)}", f"export {exports}"]
-
-
-def _cluster_class(problems: list[str]) -> type:
-    """Return dask-jobqueue's cluster, whose jobs add to `problems` why they were refused."""
-    from dask_jobqueue.htcondor import HTCondorCluster, HTCondorJob
-
-    class Job(HTCondorJob):
-        refused = False
-
-        async def start(self) -> None:
-            # An error here would be told by Dask's log alone, and spoil the end of the cluster.
-            try:
-                await super().start()
-            except Exception as error:
-                problem = describe(error)
-                if problem not in problems:
-                    problems.append(problem)
-                    logger.warning("HTCondor refuses a job: %s", problem)
-                self.refused = True
-                self.status = Status.running
-
-        async def close(self) -> None:
-            await super().close()
-            self.status = Status.closed
-
-    class Cluster(HTCondorCluster):
-        job_cls = Job
-
-    return Cluster
-
-
-class _Refill:
-    """Replaces jobs that were refused, or whose workers have gone.
-
-    Dask forgets a lost worker, but not the job of several workers, and asks for no other.
-    """
-
-    def __init__(self, cluster: Any) -> None:
-        self._cluster = cluster
-        self._last_seen: dict[Any, float] = {}
-        self._callback = PeriodicCallback(self._refill, 1e3 * REFILL_SECONDS)
-
-    def start(self, resources: ExitStack) -> None:
-        """Look after the cluster until `resources` are closed."""
-        loop = self._cluster.loop
-        loop.add_callback(self._callback.start)
-        resources.callback(loop.add_callback, self._callback.stop)
-
-    async def _refill(self) -> None:
-        cluster = self._cluster
-        if cluster.status != Status.running:
-            return
-        there = {worker.name for worker in cluster.scheduler.workers.values()}
-        now = time.monotonic()
-        for name, job in list(cluster.workers.items()):
-            suffixes = cluster.worker_spec.get(name, {}).get("group", [""])
-            if there & {f"{name}{suffix}" for suffix in suffixes}:
-                self._last_seen[name] = now
-            elif job.refused or now - self._last_seen.get(name, now) > LOST_WORKER_SECONDS:
-                self._last_seen.pop(name, None)
-                del cluster.workers[name]
-                await job.close()
-        if set(cluster.worker_spec) - set(cluster.workers):
-            cluster.scale(jobs=len(cluster.worker_spec))
 
 
 def _close(cluster: Any) -> None:

@@ -166,6 +166,7 @@ class McmcConfig(StrictModel):
         "slice_np_vectorized"
     )
     num_chains: Count = 20
+    """For every test observation; at x_o at least 400, which cost little more."""
     thin: Annotated[int, AfterValidator(_thinning)] = 5
     """Keep every n-th draw, 1 to 10; -1 keeps all."""
 

@@ -1,7 +1,8 @@
 """Where a launch of an experiment begins: anew, from an unfinished run, or as a branch of one."""
 
+import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mlpop.config.sbi import SbiConfig
@@ -11,10 +12,13 @@ from mlpop.experiment.folders import OutputTree, create_output_tree, open_output
 from mlpop.experiment.lineage import Lineage
 from mlpop.tracking import Node, Store, find, tree
 
+logger = logging.getLogger(__name__)
+
 KIND = "experiment"
 CONFIG = "config_sbi.json"
 BRANCH_OF = "mlpop.branch_of"
 BRANCH_ROUND = "mlpop.branch_round"
+SIMULATOR = "mlpop.simulator"
 
 FREE = (
     "n_gpu",
@@ -62,6 +66,10 @@ BRANCH_FREE = (
 )
 """What a branch may do differently: nothing that the rounds it keeps have fixed."""
 
+SPLITTING = "trainer.validation_fraction"
+"""With the seed, it says which simulations of the kept rounds are for validation. Networks that
+go on from those of a kept round must not meet them again as training data."""
+
 
 @dataclass(frozen=True)
 class Beginning:
@@ -80,6 +88,31 @@ class Beginning:
     lineage: Lineage
     run: Node | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
+
+    def claimed(self) -> "Beginning":
+        """Return it with what is done now: call it when the run is this process's own.
+
+        Another launch may have gone on with the run since its tree was read.
+        """
+        return replace(self, lineage=self.lineage.reread())
+
+    def check_simulator(self, identity: str) -> None:
+        """Refuse a simulator, or a stellar database, that is not the one of the run so far.
+
+        Args:
+            identity: of what this launch would simulate.
+
+        Raises:
+            ConfigError: it is another one.
+        """
+        recorded = self.lineage.tag(SIMULATOR)
+        if recorded not in (None, identity):
+            raise ConfigError(
+                "--resume: the simulator, its arguments or its stellar database are not those of "
+                f"the run (SHA-256 {identity[:12]}… now, {recorded[:12]}… in the run): its "
+                "simulations cannot be joined with new ones; give the same "
+                "dyn_data_loader.dataset_path, or begin a new experiment"
+            )
 
 
 def unfinished_launch(store: Store, which: str, config: SbiConfig | None) -> Beginning:
@@ -100,12 +133,13 @@ def unfinished_launch(store: Store, which: str, config: SbiConfig | None) -> Beg
     if config is None:
         config = SbiConfig.parse(recorded, f"{CONFIG} of run {root.run_id}")
     _refuse(recorded, config, FREE, GROWING)
-    if root.status == "FINISHED" and config.trainer.num_rounds == _rounds(recorded):
+    lineage = lineage_of(store, root)
+    if root.status == "FINISHED" and lineage.complete_rounds(config) == config.trainer.num_rounds:
         raise TrackingError(
             f"--resume {which}: run '{root.name}' is complete; a larger trainer.num_rounds adds "
             "rounds to it"
         )
-    return Beginning(config, _root_seed(root), lineage_of(store, root), root)
+    return Beginning(config, _recorded_seed(root, config), lineage, root)
 
 
 def recorded_launch(store: Store, config: SbiConfig) -> Beginning:
@@ -125,9 +159,7 @@ def recorded_launch(store: Store, config: SbiConfig) -> Beginning:
     assert block.last_round is not None
     root = _with_folders(store, block.save_dir, block.log_dir)
     lineage = lineage_of(store, root)
-    complete = 0
-    while (node := lineage.round(complete)) is not None and lineage.is_complete(node):
-        complete += 1
+    complete = lineage.complete_rounds(config)
     if block.last_round >= complete:
         there = f"rounds 0 to {complete - 1} are" if complete else "no round is"
         raise ConfigError(
@@ -139,9 +171,16 @@ def recorded_launch(store: Store, config: SbiConfig) -> Beginning:
         if root.status == "RUNNING" and root.life == "alive":
             unfinished_run(store, KIND, root.run_id)
         _refuse(recorded, config, FREE, GROWING)
-        return Beginning(config, _root_seed(root), lineage, root)
-    _refuse(recorded, config, (*FREE, *BRANCH_FREE), ())
-    seed = config.root_seed if config.root_seed is not None else _root_seed(root)
+        if complete == config.trainer.num_rounds:
+            logger.warning(
+                "round %d is the last of trainer.num_rounds: nothing to train; with a larger "
+                "trainer.num_rounds, run %s goes on with further rounds",
+                complete - 1,
+                root.run_id,
+            )
+        return Beginning(config, _recorded_seed(root, config), lineage, root)
+    _refuse(recorded, config, (*FREE, *_branch_free(config)), ())
+    seed = _branch_seed(root, config)
     tags = {BRANCH_OF: root.run_id, BRANCH_ROUND: str(block.last_round)}
     return Beginning(config, seed, Lineage(store, None, lineage, block.last_round), None, tags)
 
@@ -174,10 +213,31 @@ def _refuse(
     )
 
 
-def _rounds(recorded: Mapping[str, object]) -> int:
-    trainer = recorded["trainer"]
-    assert isinstance(trainer, Mapping)
-    return int(trainer["num_rounds"])
+def _branch_free(config: SbiConfig) -> tuple[str, ...]:
+    if config.trainer.retrain_from_scratch:
+        return BRANCH_FREE
+    return tuple(name for name in BRANCH_FREE if name != SPLITTING)
+
+
+def _branch_seed(root: Node, config: SbiConfig) -> int:
+    recorded = _root_seed(root)
+    seed = recorded if config.root_seed is None else config.root_seed
+    if seed != recorded and not config.trainer.retrain_from_scratch:
+        raise ConfigError(
+            f"manual_seed: {recorded} in the run, {seed} now: networks that go on from those of a "
+            "kept round would be validated on what they were trained on; keep the seed, or set "
+            "trainer.retrain_from_scratch"
+        )
+    return seed
+
+
+def _recorded_seed(root: Node, config: SbiConfig) -> int:
+    recorded = _root_seed(root)
+    if config.root_seed not in (None, recorded):
+        logger.warning(
+            "manual_seed: is %d; the run goes on with its own, %d", config.root_seed, recorded
+        )
+    return recorded
 
 
 def _root_seed(root: Node) -> int:

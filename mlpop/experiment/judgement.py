@@ -24,7 +24,7 @@ from mlpop.inference.proposal import ProposalDraw
 from mlpop.inference.rng import generator_from_seed
 from mlpop.maps.files import write_json
 from mlpop.maps.loading import Dataset
-from mlpop.plots import corner, coverage, intervals, ranks, ranks_cumulative
+from mlpop.plots import corner, coverage, intervals, proposal_corner, ranks, ranks_cumulative
 from mlpop.tracking import Estimate, save_figure
 
 logger = logging.getLogger(__name__)
@@ -129,11 +129,7 @@ def plot_next_proposal(
     `samples_prior_<round>.pt` holds scaled theta, like `samples_posterior.pt`.
     """
     torch.save(draw.theta, folders.samples_prior(next_round))
-    figure = corner(
-        prior.to_physical(draw.theta),
-        prior.labels,
-        bounds=list(zip(prior.low, prior.high, strict=True)),
-    )
+    figure = proposal_corner(prior.to_physical(draw.theta), prior.labels, prior.low, prior.high)
     return _named(
         folders.samples_prior(next_round),
         *save_figure(figure, folders.corner_plot_prior(next_round)),

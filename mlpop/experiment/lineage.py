@@ -3,14 +3,22 @@
 import json
 import logging
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from mlpop.config.sbi import SbiConfig
 from mlpop.errors import TrackingError
 from mlpop.maps.files import write_atomically
-from mlpop.tracking import Node, Store, verify
-from mlpop.tracking.artifacts import fetched, file_record, manifest_records, read_manifest
+from mlpop.tracking import Node, Store, tree, verify
+from mlpop.tracking.artifacts import (
+    MANIFEST,
+    fetched,
+    file_record,
+    listed,
+    manifest_records,
+    read_manifest,
+)
 from mlpop.tracking.store import translated
 
 logger = logging.getLogger(__name__)
@@ -32,6 +40,18 @@ class Lineage:
     origin: "Lineage | None" = None
     last_round: int = -1
 
+    def reread(self) -> "Lineage":
+        """Return the lineage as the store has it now."""
+        if self.root is None:
+            return self
+        return replace(self, root=tree(self.store, self.root.run_id))
+
+    def tag(self, key: str) -> str | None:
+        """Return a tag of the experiment's run, or of what it is a branch of."""
+        if self.root is not None and key in self.root.tags:
+            return self.root.tags[key]
+        return None if self.origin is None else self.origin.tag(key)
+
     def round(self, number: int) -> Node | None:
         """Return the newest run of a round, None if it was never begun."""
         if self.origin is not None and number <= self.last_round:
@@ -44,17 +64,35 @@ class Lineage:
             return False
         wrong = verify(self.store.client, node.run_id)
         if wrong:
-            logger.warning("run %s is done again: %s", node.name, "; ".join(wrong))
+            logger.warning("%s is done again: %s", _called(node), "; ".join(wrong))
         return not wrong
+
+    def is_complete_round(self, node: Node, members: int) -> bool:
+        """Whether a round and all members of its ensemble are complete."""
+        return self.is_complete(node) and all(
+            member is not None and self.is_complete(member)
+            for member in (member_of(node, number) for number in range(members))
+        )
+
+    def complete_rounds(self, config: SbiConfig) -> int:
+        """Return how many rounds of an experiment are complete, counted from its first one."""
+        count = 0
+        while (
+            count < config.trainer.num_rounds
+            and (node := self.round(count)) is not None
+            and self.is_complete_round(node, config.trainer.members)
+        ):
+            count += 1
+        return count
+
+    def seems_complete(self, node: Node) -> bool:
+        """Whether a run ended well and has a manifest; nothing that it lists is read."""
+        return node.status == "FINISHED" and self.has(node, MANIFEST)
 
     def has(self, node: Node, name: str) -> bool:
         """Whether a run has an artifact of this name."""
         folder = str(Path(name).parent)
-        with translated(f"artifacts of run {node.run_id}"):
-            listed = self.store.client.list_artifacts(
-                node.run_id, None if folder == "." else folder
-            )
-        return any(item.path == name and not item.is_dir for item in listed)
+        return name in listed(self.store.client, node.run_id, None if folder == "." else folder)
 
     def fetch(self, node: Node, name: str, target: Path) -> Path:
         """Copy an artifact of a run to `target`, unless the same file is there already.
@@ -113,6 +151,11 @@ class Lineage:
 def member_of(round_node: Node | None, number: int) -> Node | None:
     """Return the newest run of an ensemble member of a round, None if it was never begun."""
     return _newest(round_node, "member", number)
+
+
+def _called(node: Node) -> str:
+    """Return the name of a run as a message needs it: which member of which round."""
+    return f"{node.name} of round {node.round}" if node.kind == "member" else node.name
 
 
 def _newest(parent: Node | None, kind: str, number: int) -> Node | None:

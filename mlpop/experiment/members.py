@@ -16,7 +16,12 @@ from mlpop.errors import TrainingError
 from mlpop.experiment.data import LearningProblem, TrainingArrays
 from mlpop.experiment.folders import RoundFolders
 from mlpop.experiment.lineage import Lineage, member_of
-from mlpop.experiment.member_state import CheckpointSender, restore_checkpoint, restore_member
+from mlpop.experiment.member_state import (
+    CheckpointSender,
+    is_of,
+    restore_checkpoint,
+    restore_member,
+)
 from mlpop.experiment.statistics import write_training_statistics
 from mlpop.inference.ensemble import MemberResult, MemberTask, member_tasks, train_member
 from mlpop.inference.estimators import Estimator
@@ -182,7 +187,8 @@ def train_ensemble(
     for j in range(number):
         node = member_of(start.earlier, j)
         member = j if config.trainer.ensemble else None
-        if node is not None and lineage.is_complete(node):
+        kept = node is not None and lineage.is_complete(node)
+        if node is not None and kept and is_of(lineage, node, tasks[j]):
             results[j] = restore_member(lineage, node, folders, j, member)
             run_ids[j] = node.run_id
             logger.info("%s of round %d is complete already", node.name, round_)

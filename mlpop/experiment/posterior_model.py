@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mlpop.errors import MlpopError, TrackingError
+from mlpop.errors import DataError, MlpopError, TrackingError
 from mlpop.experiment.result import RoundResult
 from mlpop.inference.diagnostics import MIN_TESTS
+from mlpop.inference.mcmc_posterior import McmcPosterior
 from mlpop.inference.packed import pack_posterior
+from mlpop.inference.posterior import EnsemblePosterior
 from mlpop.maps.files import read_json_object
 from mlpop.tracking import TrackedRun
 from mlpop.tracking.models import (
@@ -37,6 +39,9 @@ PARTS = ("config", "inference", "maps", "networks")
 REQUIREMENTS = (
     *("mlflow", "nflows", "numpy", "pandas", "pydantic", "safetensors", "sbi", "scipy", "torch"),
 )
+OBSERVATION = "observation"
+PARAMS = {"num_samples": 1000, "seed": 0}
+"""What a request that does not say gets."""
 
 
 def log_posterior_model(
@@ -60,7 +65,9 @@ def log_posterior_model(
     try:
         with tempfile.TemporaryDirectory(prefix="mlpop-posterior-") as scratch:
             packed = Path(scratch, MODEL_NAME)
-            digest = pack_posterior(packed, result.posterior, result.members)
+            posterior = result.posterior
+            assert isinstance(posterior, EnsemblePosterior | McmcPosterior)
+            digest = pack_posterior(packed, posterior, result.members)
             tags = {
                 DIGEST_TAG: digest,
                 "mlpop.round": str(result.number),
@@ -123,7 +130,7 @@ def _served(packed: Path, digest: str, result: RoundResult) -> ServedModel:
         parts=PARTS,
         requirements=REQUIREMENTS,
         signature=_signature(result),
-        example=(x, {"num_samples": 1000, "seed": 0}),
+        example=(x, dict(PARAMS)),
         config={"digest": digest},
     )
 
@@ -132,14 +139,14 @@ def _signature(result: RoundResult) -> "ModelSignature":
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema, TensorSpec
 
-    labels = [ColSpec(DataType.double, label) for label in result.posterior.labels]
+    names = result.posterior.labels
+    if OBSERVATION in names:
+        raise DataError(f"a label '{OBSERVATION}' is the column that tells observations apart")
+    labels = [ColSpec(DataType.double, label) for label in names]
     return ModelSignature(
         inputs=Schema([TensorSpec(np.dtype(np.float32), (-1, *result.posterior.x_shape))]),
-        outputs=Schema([ColSpec(DataType.long, "observation"), *labels]),
+        outputs=Schema([ColSpec(DataType.long, OBSERVATION), *labels]),
         params=ParamSchema(
-            [
-                ParamSpec("num_samples", DataType.long, 1000),
-                ParamSpec("seed", DataType.long, 0),
-            ]
+            [ParamSpec(name, DataType.long, value) for name, value in PARAMS.items()]
         ),
     )

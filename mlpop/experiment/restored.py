@@ -1,5 +1,6 @@
 """A round that an earlier launch completed: put back in its folders, ready for the next one."""
 
+import json
 import logging
 from typing import Any
 
@@ -23,11 +24,12 @@ from mlpop.maps.layout import FULL_CSV
 from mlpop.maps.remote import localized
 from mlpop.maps.shards import SHARDS_FOLDER
 from mlpop.tracking import Estimate, Node
-from mlpop.tracking.artifacts import fetched
+from mlpop.tracking.artifacts import MANIFEST, fetched
+from mlpop.tracking.store import translated
 
 logger = logging.getLogger(__name__)
 
-COMPLETION = "COMPLETE.json"
+COMPLETION = MANIFEST
 DATASETS = (f"{TRAINING.use}/", f"{TEST.use}/")
 
 
@@ -57,7 +59,7 @@ def restore_round(
     round_ = 0 if previous is None else previous.number + 1
     folders = launch.tree.round(round_)
     names = [name for name in lineage.names(node) if not name.startswith(DATASETS)]
-    restore_files(lineage.store, node.run_id, names, folders.models)
+    restore_files(lineage.store, node.run_id, [*names, MANIFEST], folders.models)
     if previous is None:
         problem = load_problem(folders.models / PROBLEM)
         observed = load_observed_copy(folders.models)
@@ -66,7 +68,7 @@ def restore_round(
     members, member_runs = [], {}
     for j in range(config.trainer.members):
         run = member_of(node, j)
-        if run is None or not lineage.is_complete(run):
+        if run is None:
             raise DataError(f"round {round_} is complete, but its member {j} is not")
         restore_member(lineage, run, folders, j, j if config.trainer.ensemble else None)
         members.append(folders.member(j))
@@ -104,7 +106,8 @@ def _set(launch: Launch, node: Node, kind: SetKind, round_: int) -> SuppliedSet:
     loader = kind.loader(launch.config)
     if round_ == 0 and not loader.simulate:
         assert loader.dataset_path_round_0 is not None
-        return given_set(dataset_csv(localized(loader.dataset_path_round_0)))
+        given = given_set(dataset_csv(localized(loader.dataset_path_round_0)))
+        return _same_as_recorded(launch, node, kind, given)
     lineage = launch.lineage
     with fetched(lineage.store.client, node.run_id, f"{kind.use}/{THETA}") as path:
         theta = np.load(path, allow_pickle=False)
@@ -117,4 +120,28 @@ def _set(launch: Launch, node: Node, kind: SetKind, round_: int) -> SuppliedSet:
     }
     restore_files(lineage.store, node.run_id, names, folder)
     restore_shards(lineage.store, node.run_id, kind.use, folder)
-    return given_set(folder / FULL_CSV)
+    return _same_as_recorded(launch, node, kind, given_set(folder / FULL_CSV))
+
+
+def _same_as_recorded(
+    launch: Launch, node: Node, kind: SetKind, found: SuppliedSet
+) -> SuppliedSet:
+    """Return a set, if it is what the round learned from.
+
+    Raises:
+        DataError: it is not; a given set was changed, or another path is given.
+    """
+    with translated(f"inputs of run {node.run_id}"):
+        inputs = launch.lineage.store.client.get_run(node.run_id).inputs
+    recorded = {
+        json.loads(item.dataset.source)["digest"]
+        for item in (inputs.dataset_inputs if inputs else ())
+        if item.dataset.name == kind.use
+    }
+    if recorded and found.digest not in recorded:
+        raise DataError(
+            f"{found.csv}: SHA-256 {found.digest[:12]}…, {node.name} of the run learned from "
+            f"{' or '.join(sorted(digest[:12] + '…' for digest in recorded))}; give the same "
+            f"{kind.use} set, or begin a new experiment"
+        )
+    return found

@@ -169,9 +169,12 @@ class _Source:
             store = launch.lineage.store
             run.records.update(restore_shards(store, self._earlier.run_id, kind.use, folder))
 
+        curve = f"sim/{kind.use}_done"
+        before = 0 if self._earlier is None else launch.lineage.steps(self._earlier, curve)
+
         def tell(progress: Progress, seconds: float) -> None:
             if progress.shard is not None:
-                run.curves.append(f"sim/{kind.use}_done", progress.done, step=round(seconds))
+                run.curves.append(curve, progress.done, step=before + round(seconds))
 
         with (
             launch.profiler.section(f"SimulatingRound{round_}{kind.use.capitalize()}"),

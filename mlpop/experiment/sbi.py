@@ -15,6 +15,7 @@ from mlpop.config.sbi import SbiConfig
 from mlpop.errors import TrackingError
 from mlpop.experiment.attempts import note_attempt
 from mlpop.experiment.beginning import (
+    SIMULATOR,
     Beginning,
     output_tree,
     recorded_launch,
@@ -25,6 +26,7 @@ from mlpop.experiment.launch import Launch
 from mlpop.experiment.lineage import Lineage
 from mlpop.experiment.logfile import log_to
 from mlpop.experiment.plan import simulator_plan, stars_for
+from mlpop.experiment.posterior_model import log_posterior_model
 from mlpop.experiment.preflight import check_inputs
 from mlpop.experiment.profile import Profiler
 from mlpop.experiment.restored import restore_round
@@ -34,7 +36,6 @@ from mlpop.experiment.supply import SimulatorPlan
 from mlpop.maps.files import write_atomically
 from mlpop.population.stars import StellarDatabase
 from mlpop.tracking import (
-    Node,
     RoundLine,
     Store,
     TrackedRun,
@@ -157,6 +158,7 @@ def _launch(beginning: Beginning, store: Store) -> ExperimentResult:
         run_id=None if root is None else root.run_id,
     ) as run:
         check_artifacts(store, run.experiment_id)
+        beginning = beginning.claimed()
         tree = output_tree(config, root)
         profiler = Profiler(
             tree.logs,
@@ -180,6 +182,8 @@ def _launch(beginning: Beginning, store: Store) -> ExperimentResult:
                     run.send(tree.log_file)
                 raise
         _tell(config, run, rounds)
+        last = rounds[-1]
+        log_posterior_model(run, config.name, last, tree.round(last.number).models)
         run.commit(
             {
                 "log.txt": tree.log_file,
@@ -211,16 +215,14 @@ def _run_rounds(
 ) -> list[RoundResult]:
     config, lineage = beginning.config, beginning.lineage
     number = config.trainer.num_rounds
-    complete: list[Node] = []
-    for round_ in range(number):
-        node = lineage.round(round_)
-        if node is None or not lineage.is_complete(node):
-            break
-        complete.append(node)
-    more = len(complete) < number
+    kept = lineage.complete_rounds(config)
+    more = kept < number
     with ExitStack() as stack:
         with profiler.section("Initialization"):
             plan, stars = _plan(config) if more else (None, None)
+            if plan is not None:
+                beginning.check_simulator(plan.identity)
+                run.set_tags({SIMULATOR: plan.identity})
         starting = "InitializingDask" if config.enable_dask else "InitializingWorkers"
         with profiler.section(starting):
             backend = stack.enter_context(
@@ -229,6 +231,7 @@ def _run_rounds(
                     enable_dask=config.enable_dask and more,
                     workers_dask=config.workers_dask,
                     compute=config.compute,
+                    logs=tree.logs,
                 )
             )
         run.set_tags(
@@ -243,11 +246,15 @@ def _run_rounds(
         )
         rounds: list[RoundResult] = []
         for round_ in range(number):
-            if round_ < len(complete):
+            begun = lineage.round(round_)
+            if begun is not None and round_ < kept:
                 previous = rounds[-1] if rounds else None
-                rounds.append(restore_round(launch, complete[round_], previous, with_sets=more))
+                result = restore_round(launch, begun, previous, with_sets=more)
+                # an earlier launch may have ended before it said so; what is there is not repeated
+                run.curves.extend(result.headline, step=round_)
+                rounds.append(result)
                 continue
-            result = run_round(launch, round_, rounds, lineage.round(round_))
+            result = run_round(launch, round_, rounds, begun)
             run.log_metrics(result.headline, step=round_)
             rounds.append(result)
             _tell(config, run, rounds)

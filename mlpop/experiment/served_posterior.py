@@ -36,20 +36,23 @@ class ServedPosterior(PythonModel):
         Args:
             context: of MLflow.
             model_input: (b, *x_shape) observations as they are stored in a dataset.
-            params: `num_samples` draws for each, and `seed`.
+            params: `num_samples` draws for each, and `seed`; MLflow fills in the defaults of the
+                signature.
         """
-        given = {"num_samples": 1000, "seed": 0} | dict(params or {})
-        number, seed = int(given["num_samples"]), int(given["seed"])
+        assert params is not None
+        number, seed = int(params["num_samples"]), int(params["seed"])
         if number < 1 or seed < 0:
             raise DataError(
                 "num_samples must be 1 or more and seed 0 or more, but got "
                 f"num_samples {number}, seed {seed}"
             )
         x = np.asarray(model_input, dtype=np.float32)
-        theta = self.posterior.sample_batched(number, x, generator_from_seed(seed))
-        columns = {"observation": np.repeat(np.arange(len(x)), number)}
-        labels = self.posterior.labels
-        return pd.DataFrame(columns | {name: theta[..., k].T.ravel() for k, name in enumerate(labels)})
+        labels, generator = self.posterior.labels, generator_from_seed(seed)
+        # one by one: then the draws for the first x are those that it has alone
+        draws = [self.posterior.sample(number, one, generator) for one in x]
+        table = pd.DataFrame(np.concatenate([np.empty((0, len(labels))), *draws]), columns=labels)
+        table.insert(0, "observation", np.repeat(np.arange(len(x)), number))
+        return table
 
 
 set_model(ServedPosterior())

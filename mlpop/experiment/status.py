@@ -1,9 +1,11 @@
 """`mlpop status`: the run tree as text, and what a resume would do."""
 
-from mlpop.experiment.lineage import Lineage
+from mlpop.errors import TrackingError
+from mlpop.experiment.attempts import recorded_json
+from mlpop.experiment.beginning import CONFIG, lineage_of
 from mlpop.maps.shards import SHARDS_FOLDER
 from mlpop.tracking import Node, Store, connect, root_of, status, tree
-from mlpop.tracking.store import translated
+from mlpop.tracking.artifacts import listed
 
 RESUMED_BY = {"experiment": "mlpop sbi", "train_nn": "mlpop train-nn", "study": "mlpop study"}
 """Kind of a run at the top -> the command that takes `--resume`."""
@@ -30,7 +32,10 @@ def status_table(run_id: str | None = None) -> str:
 
 
 def outlook(store: Store, root: Node) -> list[str]:
-    """Return what a resume of a tree would keep and do, line by line."""
+    """Return what a resume of a tree would keep and do, line by line.
+
+    Artifacts are not read: a resume compares their digests, and does again what is damaged.
+    """
     command = RESUMED_BY.get(root.kind)
     if command is None:
         return []
@@ -43,21 +48,21 @@ def outlook(store: Store, root: Node) -> list[str]:
     lines = [f"{command} --resume {root.run_id}"]
     if root.kind != "experiment":
         return lines
-    lineage = Lineage(store, root)
+    lineage = lineage_of(store, root)
     number = 0
-    while (node := lineage.round(number)) is not None and lineage.is_complete(node):
+    while (node := lineage.round(number)) is not None and lineage.seems_complete(node):
         lines.append(f"  keeps round {number}")
         number += 1
-    node = lineage.round(number)
     if node is None:
-        return [*lines, f"  begins round {number}"]
+        last = number == recorded_rounds(store, root)
+        return [*lines, "  completes the run" if last else f"  begins round {number}"]
     lines.append(f"  goes on with round {number}, which was {_stage(node)}")
     for kind in ("training", "test"):
         shards = _shards(store, node, kind)
         if shards:
             lines.append(f"    keeps {shards} {kind} shards")
     for member in node.children:
-        if lineage.is_complete(member):
+        if lineage.seems_complete(member):
             lines.append(f"    keeps {member.name}")
         else:
             epochs = lineage.steps(member, "val/loss")
@@ -70,9 +75,16 @@ def _stage(node: Node) -> str:
     return node.tags.get("mlpop.stage") or node.state or "beginning"
 
 
+def recorded_rounds(store: Store, root: Node) -> int | None:
+    """Return how many rounds an experiment is to have, None if it ended before it said so."""
+    try:
+        return int(recorded_json(store, root.run_id, CONFIG)["trainer"]["num_rounds"])
+    except (TrackingError, KeyError, TypeError, ValueError):
+        return None
+
+
 def _shards(store: Store, node: Node, kind: str) -> int:
-    with translated(f"artifacts of run {node.run_id}"):
-        return len(store.client.list_artifacts(node.run_id, f"{kind}/{SHARDS_FOLDER}"))
+    return len(listed(store.client, node.run_id, f"{kind}/{SHARDS_FOLDER}"))
 
 
 def _line(depth: int, node: Node, age: float, duration: float) -> str:

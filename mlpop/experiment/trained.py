@@ -14,6 +14,7 @@ from typing import Any
 
 from mlpop.config.base import read_json
 from mlpop.errors import ConfigError, DataError, MlpopError, TrackingError
+from mlpop.experiment.beginning import lineage_of
 from mlpop.experiment.data import LearningProblem
 from mlpop.experiment.folders import CONFIG_FILE
 from mlpop.experiment.lineage import Lineage
@@ -21,10 +22,12 @@ from mlpop.experiment.observed import X_O, X_O_JSON, ObservedSample, load_observ
 from mlpop.experiment.problem import PROBLEM, load_problem
 from mlpop.experiment.sbi import config_digest
 from mlpop.inference.conditioned import Posterior
+from mlpop.inference.mcmc_posterior import McmcPosterior
+from mlpop.inference.posterior import EnsemblePosterior
 from mlpop.inference.preprocessing import COMPRESSOR_FOLDER
 from mlpop.inference.store import DESCRIPTION, POSTERIOR_FILE, WEIGHTS, load_posterior
 from mlpop.tracking import Node, Store, connect, find, root_of, tree
-from mlpop.tracking.artifacts import read_manifest
+from mlpop.tracking.artifacts import MANIFEST, file_record, manifest_records, read_manifest
 
 logger = logging.getLogger(__name__)
 
@@ -76,22 +79,29 @@ def load_rounds(load_dir: Path, num_rounds: int) -> TrainedRounds:
     if not str(load_dir).startswith(RUN_URI):
         return _load(launch_folder(load_dir), num_rounds, None)
     store = connect()
-    # a path has lost one of the two slashes that some write
-    run_id = root_of(store, str(load_dir).removeprefix(RUN_URI).strip("/"))
-    with TemporaryDirectory(prefix="mlpop-infer-") as scratch:
-        _fetch(store, run_id, num_rounds, Path(scratch))
-        return _load(Path(scratch), num_rounds, run_id)
+    try:
+        # a path has lost one of the two slashes that some write
+        run_id = root_of(store, str(load_dir).removeprefix(RUN_URI).strip("/"))
+        with TemporaryDirectory(prefix="mlpop-infer-") as scratch:
+            _fetch(store, run_id, num_rounds, Path(scratch))
+            return _load(Path(scratch), num_rounds, run_id)
+    except TrackingError as error:
+        raise TrackingError(f"{FIELD}: {error}") from error
 
 
-def launch_folder(load_dir: Path) -> Path:
+def launch_folder(load_dir: Path, *, field: str = FIELD) -> Path:
     """Return the folder of a launch: `load_dir` itself, or its newest launch.
+
+    Args:
+        load_dir: `models/<name>/<stamp>`, or `models/<name>`.
+        field: what gave it, for messages.
 
     Raises:
         ConfigError: there is none.
     """
     if not load_dir.is_dir():
         raise ConfigError(
-            f"{FIELD}: no such folder '{load_dir}'; give a launch's folder below models/, or "
+            f"{field}: no such folder '{load_dir}'; give a launch's folder below models/, or "
             "runs:/<run id>"
         )
     if (load_dir / "round_0").is_dir():
@@ -99,7 +109,7 @@ def launch_folder(load_dir: Path) -> Path:
     launches = [path.parent for path in load_dir.glob("*/round_0") if path.is_dir()]
     if not launches:
         raise ConfigError(
-            f"{FIELD}: '{load_dir}' holds no round_0; give a launch's folder below models/"
+            f"{field}: '{load_dir}' holds no round_0; give a launch's folder below models/"
         )
     newest = max(launches, key=lambda path: _age(path.name))
     if len(launches) > 1:
@@ -115,7 +125,7 @@ def _age(stamp: str) -> tuple[str, int]:
 
 
 def _load(folder: Path, num_rounds: int, run_id: str | None) -> TrainedRounds:
-    posteriors = [_load_round(folder / f"round_{i}", i) for i in range(num_rounds)]
+    posteriors = [load_round(folder / f"round_{i}", i) for i in range(num_rounds)]
     first = folder / "round_0"
     try:
         problem = load_problem(first / PROBLEM)
@@ -134,7 +144,12 @@ def _load(folder: Path, num_rounds: int, run_id: str | None) -> TrainedRounds:
     )
 
 
-def _load_round(folder: Path, round_: int) -> Posterior:
+def load_round(folder: Path, round_: int) -> EnsemblePosterior | McmcPosterior:
+    """Load the posterior of a round from its folder below `models/`.
+
+    Raises:
+        DataError: a file is missing, damaged, or not the one that the round wrote.
+    """
     path = folder / POSTERIOR_FILE
     if not path.is_file():
         advice = f", or set trainer.num_rounds to {round_}" if round_ else ""
@@ -143,9 +158,22 @@ def _load_round(folder: Path, round_: int) -> Posterior:
             f"resume it{advice}"
         )
     try:
+        _check_written(path, folder / MANIFEST)
         return load_posterior(path)
     except MlpopError as error:
         raise DataError(f"round {round_}: {error}") from None
+
+
+def _check_written(path: Path, manifest: Path) -> None:
+    """Compare a file with the manifest of its round; a folder may have lost its manifest."""
+    if not manifest.is_file():
+        return
+    try:
+        expected = manifest_records(read_json(manifest)).get(path.name)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DataError(f"{manifest}: cannot be read: {error!r}") from None
+    if expected is not None and file_record(path) != expected:
+        raise DataError(f"{path}: its SHA-256 is not that of {manifest.name}; it was changed")
 
 
 def _run_of(store: Store, folder: Path, config: Mapping[str, Any]) -> str | None:
@@ -163,21 +191,31 @@ def _fetch(store: Store, run_id: str, num_rounds: int, folder: Path) -> None:
     node = tree(store, run_id)
     if node.kind != "experiment":
         raise TrackingError(
-            f"{FIELD}: run {run_id} is of kind '{node.kind or 'unknown'}', not 'experiment'"
+            f"run {run_id} is of kind '{node.kind or 'unknown'}', not 'experiment'"
         )
-    lineage = Lineage(store, node)
+    lineage = lineage_of(store, node)
     lineage.fetch(node, CONFIG_FILE, folder / CONFIG_FILE)
     for i in range(num_rounds):
         round_ = lineage.round(i)
         if round_ is None:
             raise TrackingError(
-                f"{FIELD}: run '{node.name}' ({run_id}) has no round {i}; set trainer.num_rounds "
-                f"to {max(i, 1)}"
+                f"run '{node.name}' ({run_id}) has no round {i}; set trainer.num_rounds to "
+                f"{max(i, 1)}"
             )
-        _fetch_round(lineage, round_, folder / f"round_{i}")
+        fetch_round(lineage, round_, folder / f"round_{i}")
 
 
-def _fetch_round(lineage: Lineage, node: Node, folder: Path) -> None:
+def fetch_round(lineage: Lineage, node: Node, folder: Path) -> None:
+    """Copy what the posterior of a round is made of, each file compared with its manifest.
+
+    Args:
+        lineage: of the experiment.
+        node: the run of the round.
+        folder: where to.
+
+    Raises:
+        TrackingError: the round is not complete, or a file is missing or was changed.
+    """
     names = _listed(lineage, node)
     compressor = [name for name in names if name.startswith(f"{COMPRESSOR_FOLDER}/")]
     about = [name for name in (PROBLEM, X_O, X_O_JSON) if name in names]
@@ -189,11 +227,11 @@ def _fetch_round(lineage: Lineage, node: Node, folder: Path) -> None:
     try:
         members = json.loads((folder / POSTERIOR_FILE).read_text(encoding="utf-8"))["members"]
     except (ValueError, KeyError, TypeError) as error:
-        raise TrackingError(f"{FIELD}: {POSTERIOR_FILE} of run {node.run_id}: {error!r}") from None
+        raise TrackingError(f"{POSTERIOR_FILE} of run {node.run_id}: {error!r}") from None
     runs = {child.name: child for child in node.children if child.kind == "member"}
     for name in _inside(members):
         if name not in runs:
-            raise TrackingError(f"{FIELD}: run '{node.name}' ({node.run_id}) has no run of {name}")
+            raise TrackingError(f"run '{node.name}' ({node.run_id}) has no run of {name}")
         _listed(lineage, runs[name])
         lineage.fetch_all(runs[name], [WEIGHTS, DESCRIPTION], folder / name)
 
@@ -206,7 +244,7 @@ def _listed(lineage: Lineage, node: Node) -> list[str]:
     """
     if read_manifest(lineage.store.client, node.run_id) is None:
         raise TrackingError(
-            f"{FIELD}: run '{node.name}' ({node.run_id}) is not complete; resume its training"
+            f"run '{node.name}' ({node.run_id}) is not complete; resume its training"
         )
     return lineage.names(node)
 
@@ -216,5 +254,5 @@ def _inside(names: Iterable[Any]) -> list[str]:
     listed = [str(name) for name in names]
     for name in listed:
         if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
-            raise TrackingError(f"{FIELD}: artifact {name!r} would be written outside its folder")
+            raise TrackingError(f"artifact {name!r} would be written outside its folder")
     return listed

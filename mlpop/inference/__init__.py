@@ -20,6 +20,7 @@ from mlpop.inference.mcmc_report import McmcReport
 from mlpop.inference.posterior import EnsemblePosterior, SamplingError
 from mlpop.inference.preprocessing import Preprocessing
 from mlpop.inference.prior import Prior, make_prior
+from mlpop.inference.proposal import ProposalDraw, draw_proposal
 from mlpop.inference.rng import generator_from_seed
 from mlpop.inference.store import (
     load_ensemble,
@@ -50,6 +51,7 @@ __all__ = [
     "Posterior",
     "Preprocessing",
     "Prior",
+    "ProposalDraw",
     "RatioClassifier",
     "SamplingError",
     "TrainingOptions",
@@ -59,6 +61,7 @@ __all__ = [
     "calibrate",
     "compute_coverage",
     "coverage_curve",
+    "draw_proposal",
     "fit",
     "generator_from_seed",
     "load_ensemble",

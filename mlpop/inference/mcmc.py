@@ -12,6 +12,7 @@ from torch import Generator, Tensor
 from mlpop.errors import ConfigError
 from mlpop.inference.kernels import Chains, HamiltonianKernel, Kernel, SliceKernel, jump
 from mlpop.inference.potential import Target
+from mlpop.inference.rng import one_thread
 from mlpop.inference.student_mixture import StudentMixture, fit_student_mixture
 from mlpop.inference.tempering import temper
 
@@ -154,6 +155,7 @@ class WarmChains:
         )
 
 
+@one_thread()
 def warm_up(target: Target, options: McmcOptions, generator: Generator) -> WarmChains | None:
     """Find, whiten and learn the posteriors of `target`, which is in the plain coordinates.
 
@@ -218,6 +220,7 @@ def warm_up(target: Target, options: McmcOptions, generator: Generator) -> WarmC
     )
 
 
+@one_thread()
 def draw(warm: WarmChains, num_kept: int, generator: Generator) -> tuple[Tensor, Tensor]:
     """Go on with the chains until every one has kept `num_kept` draws; `warm` stays as it is.
 

@@ -7,7 +7,8 @@ from pathlib import Path
 from shutil import copyfile
 
 from mlpop.errors import DataError
-from mlpop.inference.conditioned import Posterior
+from mlpop.inference.mcmc_posterior import McmcPosterior
+from mlpop.inference.posterior import EnsemblePosterior
 from mlpop.inference.store import (
     DESCRIPTION,
     POSTERIOR_FILE,
@@ -21,7 +22,9 @@ DIGESTS = "digests.json"
 """Name of the list: file -> SHA-256. The SHA-256 of the list is the digest of the posterior."""
 
 
-def pack_posterior(folder: Path, posterior: Posterior, members: Sequence[Path]) -> str:
+def pack_posterior(
+    folder: Path, posterior: EnsemblePosterior | McmcPosterior, members: Sequence[Path]
+) -> str:
     """Write a posterior, its members and its compressor into one folder.
 
     Args:
@@ -70,7 +73,7 @@ def read_digests(content: bytes, digest: str, source: str) -> dict[str, str]:
     return {str(name): str(value) for name, value in json.loads(content).items()}
 
 
-def load_packed(folder: Path, digest: str) -> Posterior:
+def load_packed(folder: Path, digest: str) -> EnsemblePosterior | McmcPosterior:
     """Load the posterior that `pack_posterior` wrote.
 
     Args:

@@ -4,6 +4,7 @@ from mlpop.plots.corner import corner, intervals
 from mlpop.plots.coverage import coverage, ranks, ranks_cumulative
 from mlpop.plots.curves import training_curves
 from mlpop.plots.population import population, predictive
+from mlpop.plots.proposal import proposal_corner
 from mlpop.plots.style import axis_label, write
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "intervals",
     "population",
     "predictive",
+    "proposal_corner",
     "ranks",
     "ranks_cumulative",
     "training_curves",

@@ -72,7 +72,7 @@ class CurveBuffer:
         self._run_id = run_id
         self._spill = spill
         self._interval = interval
-        self._continued = continued
+        self.continued = continued
         self._known: dict[str, set[int]] = {}
         self._waiting: deque[Point] = deque()
         self._sent = 0  # points ever taken off the left of _waiting
@@ -181,7 +181,7 @@ class CurveBuffer:
                 return False
             self._away = False
             for point in fresh:
-                if self._continued:
+                if self.continued:
                     self._known[point.key].add(point.step)
             with self._lock:
                 for _ in batch:
@@ -189,7 +189,7 @@ class CurveBuffer:
                 self._sent += len(batch)
 
     def _unknown(self, batch: Sequence[Point]) -> list[Point]:
-        if not self._continued:
+        if not self.continued:
             return list(batch)
         fresh = []
         added: set[tuple[str, int]] = set()

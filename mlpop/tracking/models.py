@@ -94,7 +94,11 @@ def log_model(
         def send() -> None:
             with translated(what):
                 client.log_model_artifacts(logged.model_id, str(folder))
-                client.log_outputs(run.run_id, [LoggedModelOutput(logged.model_id, step)])
+                outputs = client.get_run(run.run_id).outputs
+                known = outputs.model_outputs if outputs is not None else []
+                # MLflow takes an output of a run once
+                if logged.model_id not in [output.model_id for output in known]:
+                    client.log_outputs(run.run_id, [LoggedModelOutput(logged.model_id, step)])
                 # last of all: a model that is not ready is not whole
                 client.finalize_logged_model(logged.model_id, LoggedModelStatus.READY)
 

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from mlpop.errors import TrackingError
+from mlpop.storage import StoreAway
 from mlpop.tracking import artifacts
 from mlpop.tracking.artifacts import Record
 from mlpop.tracking.curves import CurveBuffer
+from mlpop.tracking.outages import answers, patiently
 from mlpop.tracking.params import logged_value
 from mlpop.tracking.store import Store, few_retries, translated
 
@@ -37,6 +39,7 @@ class TrackedRun:
         name: its name in MLflow.
         root_id: id of the run at the top of its tree.
         parent_id: id of the run it is nested in, None at the top.
+        artifact_uri: where its artifacts are kept.
         curves: its curves, sent in the background.
         records: digests of the artifacts that this process sent.
     """
@@ -49,6 +52,7 @@ class TrackedRun:
     root_id: str
     parent_id: str | None
     curves: CurveBuffer
+    artifact_uri: str = ""
     records: dict[str, Record] = field(default_factory=dict)
 
     def set_tags(self, tags: Mapping[str, Any]) -> None:
@@ -108,21 +112,54 @@ class TrackedRun:
     def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
         """Log final numbers, rounded to 6 digits, at once; curves go through `curves`.
 
+        A number that a resumed run has at this step already is not logged again.
+
         Raises:
             TrackingError: the store refuses or is away.
         """
         from mlflow.entities import Metric
 
+        client = self.store.client
         now = time.time_ns() // 1_000_000
-        items = [Metric(key, _six_digits(value), now, step) for key, value in metrics.items()]
         with translated(f"metrics of run {self.run_id}"):
-            self.store.client.log_batch(self.run_id, metrics=items)
+            there = set()
+            if self.curves.continued:
+                logged = client.get_run(self.run_id).data.metrics
+                there = {
+                    key
+                    for key in metrics.keys() & logged.keys()
+                    if any(m.step == step for m in client.get_metric_history(self.run_id, key))
+                }
+            items = [
+                Metric(key, _six_digits(value), now, step)
+                for key, value in metrics.items()
+                if key not in there
+            ]
+            client.log_batch(self.run_id, metrics=items)
 
     def send(self, path: Path, name: str | None = None) -> Record:
         """Store a file as artifact `name` and remember its digest for the manifest."""
         record = artifacts.send(self.store.client, self.run_id, path, name)
         self.records[name or path.name] = record
         return record
+
+    def answers(self) -> bool:
+        """Whether the servers that keep the run can be reached now: asked within seconds."""
+        return answers(self.store.uri, self.artifact_uri)
+
+    def _send_curves(self) -> None:
+        """Send the curves; wait for a store that is away. One that refuses them is a warning.
+
+        Raises:
+            TrackingError: the store was away until the deadline; the curves are on disk.
+        """
+        what = f"curves of run {self.run_id}"
+
+        def attempt() -> None:
+            if not self.curves.flush() and not self.answers():
+                raise StoreAway(f"{what}: {self.store.safe_uri} does not answer")
+
+        patiently(attempt, what)
 
     def spare(self, path: Path, name: str) -> bool:
         """Store a file that no manifest lists, such as a checkpoint; never raises.
@@ -188,7 +225,7 @@ class TrackedRun:
         Raises:
             TrackingError: something could not be stored; the run is then not complete.
         """
-        self.curves.flush()
+        self._send_curves()
         manifest = artifacts.commit(self.store.client, self.run_id, files or {}, self.records)
         self.records.update(artifacts.manifest_records(manifest))
         self.set_state("complete")

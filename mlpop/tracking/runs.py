@@ -139,7 +139,7 @@ def _start(
     with translated(f"run '{name}' in {store.safe_uri}"):
         if run_id is not None:
             run = _reopen(store, run_id)
-            own[ENDED_TAG] = ""
+            own |= {ENDED_TAG: "", "mlpop.error": ""}
             own["mlpop.attempt"] = str(int(run.data.tags.get("mlpop.attempt", "1")) + 1)
         elif given is not None:
             run = _adopt(store, given, name)
@@ -173,6 +173,7 @@ def _start(
             store.spill_folder / f"{info.run_id}.jsonl",
             continued=run_id is not None,
         ),
+        artifact_uri=info.artifact_uri or "",
     )
     with _open_runs_lock:
         _open_runs[tracked.run_id] = tracked

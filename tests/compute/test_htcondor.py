@@ -22,7 +22,7 @@ from condor_standin import COMMANDS, read_description, split_arguments
 from distributed import Client
 
 from mlpop.cli import cli
-from mlpop.compute import htcondor, make_backend
+from mlpop.compute import htcondor, htcondor_jobs, make_backend
 from mlpop.compute.base import Backend, Event
 from mlpop.config.base import apply_overrides, read_json
 from mlpop.config.compute import ComputeConfig
@@ -62,8 +62,8 @@ def standin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, _backends: object) 
     # The user's own simulator is found on the nodes because the environment is exported.
     monkeypatch.setenv("PYTHONPATH", str(HERE))
     monkeypatch.setattr(htcondor, "QUEUE_SECONDS", 0.5)
-    monkeypatch.setattr(htcondor, "REFILL_SECONDS", 0.5)
-    monkeypatch.setattr(htcondor, "LOST_WORKER_SECONDS", 1.0)
+    monkeypatch.setattr(htcondor_jobs, "REFILL_SECONDS", 0.5)
+    monkeypatch.setattr(htcondor_jobs, "LOST_WORKER_SECONDS", 1.0)
     yield home
     pids = [int(path.read_text()) for path in home.glob("*.pid")]
     try:

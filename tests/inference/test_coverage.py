@@ -260,8 +260,8 @@ def test_shapes_are_checked(gaussian_member):
         )
 
 
-def _chains(members, sampler="slice_np_vectorized", weights=None):
-    options = McmcOptions(sampler, num_chains=10, thin=1, warmup=12, num_candidates=200)
+def _chains(members, sampler="slice_np_vectorized", weights=None, num_chains=10, thin=1):
+    options = McmcOptions(sampler, num_chains, thin, warmup=12, num_candidates=200)
     return McmcPosterior(members, PRIOR, weights, options=options)
 
 
@@ -270,7 +270,8 @@ def _chains(members, sampler="slice_np_vectorized", weights=None):
 )
 def test_markov_chains_of_the_exact_likelihood_lie_inside_the_band_B11(sampler):
     theta, x = _tests(500, seed=1)
-    posterior = _chains([gaussian(2, NOISE)], sampler)
+    # of ten chains of 25 independent draws, 1.2 % have an R-hat above the limit; of twenty, none
+    posterior = _chains([gaussian(2, NOISE)], sampler, num_chains=20, thin=2)
     result = compute_coverage(posterior, theta, x, generator_from_seed(2), num_samples=250)
     assert result.num_ok == 500
     low, high = binomial_band(LEVELS, 500, 0.95)
@@ -278,7 +279,7 @@ def test_markov_chains_of_the_exact_likelihood_lie_inside_the_band_B11(sampler):
     assert ((curve >= low) & (curve <= high)).all()
     calibration = calibrate(result)
     assert calibration.verdict == "calibrated"
-    assert calibration.poor_chains < 0.05  # 250 draws of ten chains scatter
+    assert calibration.poor_chains < 0.01
     # the density of the truth is normalized, each test with its own evidence
     centre = x.astype(np.float64)
     exact = stats.truncnorm(

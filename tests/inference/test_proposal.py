@@ -141,12 +141,12 @@ def test_posterior_rejection_is_exact_at_any_width(mixture_at, size, acceptance,
 def reference(posterior, threshold, count, seed):
     """Uniform draws of a support in two dimensions: a fine grid, cell by cell."""
     support = Support(posterior, threshold)
-    side = (torch.arange(2000, dtype=torch.float64) + 0.5) / 2000
+    side = (torch.arange(1000, dtype=torch.float64) + 0.5) / 1000
     grid = torch.cartesian_prod(side, side)
     cells = grid[support.contains(support.from_unit(grid))]
     rows = torch.randint(len(cells), (count,), generator=generator_from_seed(seed))
     jitter = torch.rand(count, 2, generator=generator_from_seed(seed + 1)).double() - 0.5
-    return support.from_unit(cells[rows] + jitter / 2000), len(cells) / len(grid)
+    return support.from_unit(cells[rows] + jitter / 1000), len(cells) / len(grid)
 
 
 SHAPES = {
@@ -281,7 +281,7 @@ def test_hopeless_prior_rejection_says_what_to_do(mixture_at):
         )
 
 
-@pytest.mark.parametrize("sampler", ["auto", "sir"])
+@pytest.mark.parametrize("sampler", [pytest.param("auto", marks=pytest.mark.slow), "sir"])
 def test_no_exact_method_within_the_attempts(mixture_at, sampler):
     """Forty modes are too many for ellipsoids: `auto` refuses, `sir` resamples and says so."""
     means = np.random.default_rng(1).uniform(-0.9, 0.9, (40, 4))
