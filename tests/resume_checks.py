@@ -1,9 +1,12 @@
-"""What an experiment that was interrupted and resumed must have in common with one that was not."""
+"""What an interrupted and resumed experiment must have in common with an undisturbed one."""
 
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+
+import pytest
+from matplotlib.figure import Figure
 
 from mlpop.tracking import Node, Store, find, tree, verify
 from mlpop.tracking.artifacts import manifest_records, read_manifest
@@ -14,12 +17,35 @@ TIMED = re.compile(
 )
 """Artifacts that tell times or places: they are there, but differ from launch to launch."""
 
+EPOCHS = 6
+SMALL = {
+    "training_data_loader__num_sim": 60,
+    "compute__simulations_per_task": 20,
+    "trainer__num_rounds": 2,
+    "trainer__truncated_prior": True,
+    "trainer__append_simulations": True,
+    "trainer__plot_proposal": True,
+    "trainer__ensemble": True,
+    "trainer__size_ensemble": 2,
+    "trainer__max_num_epochs": EPOCHS,
+    "trainer__stop_after_epochs": EPOCHS,
+    "trainer__checkpoint_seconds": 0,
+    "trainer__num_posterior_samples": 200,
+}
+"""Changes to the experiment `vectors`: two rounds and two members, as small as can be."""
+
 CURVES = ("train/loss", "val/loss", "train/epoch_seconds")
 
 
+def without_figures(patch: pytest.MonkeyPatch) -> None:
+    """Leave out the work of drawing: it takes longer than all the rest."""
+    patch.setattr(Figure, "savefig", lambda _, path, **__: path.write_bytes(b"figure"))
+
+
 def experiment_called(store: Store, name: str) -> Node:
-    """Return the tree of the only experiment of this name."""
-    (run,) = find(store, {"mlpop.kind": "experiment", "mlpop.name": name})
+    """Return the tree of the only experiment of this name that is no branch."""
+    found = find(store, {"mlpop.kind": "experiment", "mlpop.name": name})
+    (run,) = [run for run in found if "mlpop.branch_of" not in run.data.tags]
     return tree(store, run.info.run_id)
 
 
@@ -61,12 +87,22 @@ def losses(store: Store, member: Node) -> Mapping[int, tuple[float, ...]]:
     return {step: tuple(curve[step] for curve in values) for step in sorted(values[0])}
 
 
-def check_tree(store: Store, root: Node, *, rounds: int = 2, members: int = 2) -> None:
-    """Exactly one complete run for each round and member; no point missing, none twice."""
+def check_tree(
+    store: Store, root: Node, *, rounds: Sequence[int] = (0, 1), kept: int = 0, members: int = 2
+) -> None:
+    """Exactly one complete run for each round and member; no point missing, none twice.
+
+    Args:
+        store: the tracking store.
+        root: of the experiment.
+        rounds: those that it has made.
+        kept: number of rounds that it has from what it is a branch of.
+        members: of every round.
+    """
     names = [(depth, node.name) for depth, node in root.walk() if node.kind != "attempt"]
     each = [(2, f"member_{j:02d}") for j in range(members)]
     expected = [(0, root.name)]
-    for r in range(rounds):
+    for r in rounds:
         expected += [(1, f"round_{r:02d}"), *each]
     assert names == expected
     for _, node in root.walk():
@@ -75,7 +111,7 @@ def check_tree(store: Store, root: Node, *, rounds: int = 2, members: int = 2) -
         assert (node.status, node.state, node.error) == ("FINISHED", "complete", ""), node
         assert verify(store.client, node.run_id) == [], node.name
         check_points(store, node)
-    assert len(histories(store, root)["val/best_loss"]) == rounds
+    assert len(histories(store, root)["val/best_loss"]) == kept + len(rounds)
 
 
 def histories(store: Store, node: Node) -> dict[str, list[int]]:
@@ -87,7 +123,7 @@ def histories(store: Store, node: Node) -> dict[str, list[int]]:
     }
 
 
-def check_points(store: Store, node: Node) -> None:
+def check_points(store: Store, node: Node, epochs: int = EPOCHS) -> None:
     """No curve has two points at one step; those of a training have one every epoch."""
     steps = histories(store, node)
     for key, found in steps.items():
@@ -95,8 +131,7 @@ def check_points(store: Store, node: Node) -> None:
         # several shards may be done in the same second
         assert key.startswith("sim/") or not twice, (node.name, key, twice)
     if node.kind == "member":
-        (epochs,) = (steps["epochs"],)
         number = int(store.client.get_run(node.run_id).data.metrics["epochs"])
-        assert len(epochs) == 1
+        assert number == epochs
         for curve in CURVES:
             assert steps[curve] == list(range(1, number + 1)), (node.name, curve)

@@ -130,6 +130,7 @@ def contradictions(config: SbiConfig) -> Iterator[Problem]:
     yield from _census(config)
     yield from _methods(config)
     yield from _resume(config)
+    yield from _compute(config)
 
 
 def _filters(config: SbiConfig) -> Iterator[Problem]:
@@ -356,3 +357,8 @@ def _resume(config: SbiConfig) -> Iterator[Problem]:
             f"must be at most {rounds - 1} for trainer.num_rounds = {rounds} (there is nothing "
             f"to resume), found {resume.last_round}",
         )
+
+
+def _compute(config: SbiConfig) -> Iterator[Problem]:
+    if config.compute.cluster == "htcondor" and not config.enable_dask:
+        yield "compute.cluster", "is 'htcondor', which needs enable_dask true"

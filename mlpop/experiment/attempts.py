@@ -59,9 +59,12 @@ def recorded_json(store: Store, run_id: str, name: str) -> dict[str, Any]:
     """
     with fetched(store.client, run_id, name) as path:
         try:
-            return dict(json.loads(path.read_text(encoding="utf-8")))
+            values = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise TrackingError(f"artifact {name} of run {run_id}: {error}") from None
+    if not isinstance(values, dict):
+        raise TrackingError(f"artifact {name} of run {run_id}: is no JSON object")
+    return values
 
 
 def refuse_changes(

@@ -14,7 +14,6 @@ from mlpop.experiment.data import (
 )
 from mlpop.experiment.folders import RoundFolders
 from mlpop.experiment.judgement import (
-    CoverageReport,
     measure_coverage,
     plot_next_proposal,
     sample_observed,
@@ -44,9 +43,9 @@ from mlpop.experiment.round_report import (
     log_inputs,
     observed_figure,
     round_numbers,
+    send_summary,
 )
 from mlpop.experiment.supply import SuppliedSet
-from mlpop.inference.conditioned import Posterior
 from mlpop.inference.store import POSTERIOR_FILE, save_posterior
 from mlpop.maps.loading import Dataset
 from mlpop.maps.remote import localized
@@ -101,6 +100,8 @@ def run_round(
         for logged in (launch.run, run):
             log_inputs(logged, sets, observed, launch.stars, len(data[round_]))
 
+        # a broken test set is to be known before hours of training
+        test_data = _test_data(launch, earlier, sets.test, problem)
         run.set_state("training")
         with launch.profiler.section(f"TrainingRound{round_}"):
             ensemble = _train(launch, round_, problem, data, run, folders, previous, begun)
@@ -116,7 +117,12 @@ def run_round(
             root_seed=launch.root_seed,
             round_=round_,
         )
-        coverage = _test(launch, round_, earlier, sets.test, posterior, problem, folders)
+        coverage = None
+        if test_data is not None:
+            with launch.profiler.section(f"TestingRound{round_}"):
+                coverage = measure_coverage(
+                    posterior, test_data, folders, root_seed=launch.root_seed, round_=round_
+                )
         numbers = round_numbers(sets, ensemble, report, coverage, count)
         result = RoundResult(
             number=round_,
@@ -139,11 +145,7 @@ def run_round(
             next_proposal = plot_next_proposal(draw, problem.prior, folders, round_ + 1)
         run.log_metrics(numbers, step=round_)
         for logged in (launch.run, run):
-            logged.send_table(
-                "posterior_summary.json",
-                ("parameter", "median", "low_95", "high_95", "truth"),
-                [(e.label, e.median, e.low, e.high, e.truth) for e in report.estimates],
-            )
+            send_summary(logged, report.estimates)
         describe_round(run, launch, result, sets, ensemble, coverage, count)
         files = {
             POSTERIOR_FILE: folders.models / POSTERIOR_FILE,
@@ -250,25 +252,16 @@ def _train(
     return ensemble
 
 
-def _test(
+def _test_data(
     launch: Launch,
-    round_: int,
     earlier: Sequence[RoundResult],
     test: SuppliedSet | None,
-    posterior: Posterior,
     problem: LearningProblem,
-    folders: RoundFolders,
-) -> CoverageReport | None:
+) -> Dataset | None:
+    """Return the simulations that coverage is measured on; None without testing."""
     if test is None:
         return None
     sets = [test]
     if launch.config.trainer.append_simulations:
         sets = [past.test for past in earlier if past.test is not None] + sets
-    with launch.profiler.section(f"TestingRound{round_}"):
-        return measure_coverage(
-            posterior,
-            joined([load_round_set(one.csv, problem) for one in sets]),
-            folders,
-            root_seed=launch.root_seed,
-            round_=round_,
-        )
+    return joined([load_round_set(one.csv, problem) for one in sets])

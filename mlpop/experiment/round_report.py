@@ -1,5 +1,6 @@
 """What the MLflow run of a round tells: inputs, numbers, description, the observed sample."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from mlpop.config.sbi import SbiConfig
@@ -18,7 +19,7 @@ from mlpop.experiment.round_data import RoundSets
 from mlpop.plots import population
 from mlpop.plots.population import is_survey_map
 from mlpop.population.stars import StellarDatabase
-from mlpop.tracking import TrackedRun, round_note, save_figure
+from mlpop.tracking import Estimate, TrackedRun, round_note, save_figure
 
 PROPOSAL_METRICS = ("acceptance", "volume_fraction", "outside_fraction", "attempts")
 
@@ -68,6 +69,15 @@ def round_numbers(
         if isinstance(value, int | float):
             numbers[f"proposal/{name}"] = float(value)
     return numbers
+
+
+def send_summary(run: TrackedRun, estimates: Sequence[Estimate]) -> None:
+    """Store the posterior at x_o as the table that MLflow compares between runs."""
+    run.send_table(
+        "posterior_summary.json",
+        ("parameter", "median", "low_95", "high_95", "truth"),
+        [(e.label, e.median, e.low, e.high, e.truth) for e in estimates],
+    )
 
 
 def describe_round(

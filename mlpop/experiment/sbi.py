@@ -4,7 +4,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,6 @@ from typing import Any
 from mlpop.compute import draw_root_seed, make_backend
 from mlpop.config.checks import ExperimentFacts
 from mlpop.config.sbi import SbiConfig
-from mlpop.errors import TrackingError
 from mlpop.experiment.attempts import note_attempt
 from mlpop.experiment.beginning import (
     SIMULATOR,
@@ -32,6 +31,7 @@ from mlpop.experiment.profile import Profiler
 from mlpop.experiment.restored import restore_round
 from mlpop.experiment.result import RoundResult
 from mlpop.experiment.round import run_round
+from mlpop.experiment.round_report import send_summary
 from mlpop.experiment.supply import SimulatorPlan
 from mlpop.maps.files import write_atomically
 from mlpop.population.stars import StellarDatabase
@@ -49,6 +49,7 @@ from mlpop.tracking import (
     select,
     where_to_look,
 )
+from mlpop.tracking.outages import resumable
 
 logger = logging.getLogger(__name__)
 
@@ -149,14 +150,13 @@ def _launch(beginning: Beginning, store: Store) -> ExperimentResult:
         "members": config.trainer.members,
         "root_seed": root_seed,
     }
-    with open_run(
-        "experiment",
-        config.name,
-        tags=tags,
-        params=params,
-        store=store,
-        run_id=None if root is None else root.run_id,
-    ) as run:
+    again = None if root is None else root.run_id
+    with (
+        open_run(
+            "experiment", config.name, tags=tags, params=params, store=store, run_id=again
+        ) as run,
+        resumable(),
+    ):
         check_artifacts(store, run.experiment_id)
         beginning = beginning.claimed()
         tree = output_tree(config, root)
@@ -177,9 +177,9 @@ def _launch(beginning: Beginning, store: Store) -> ExperimentResult:
             try:
                 rounds = _run_rounds(beginning, run, tree, profiler)
             except BaseException:
-                # what went before helps to see why; the error itself must not be hidden
-                with suppress(TrackingError):
-                    run.send(tree.log_file)
+                # what went before helps to see why
+                if run.answers():
+                    run.spare(tree.log_file, tree.log_file.name)
                 raise
         _tell(config, run, rounds)
         last = rounds[-1]
@@ -252,6 +252,8 @@ def _run_rounds(
                 result = restore_round(launch, begun, previous, with_sets=more)
                 # an earlier launch may have ended before it said so; what is there is not repeated
                 run.curves.extend(result.headline, step=round_)
+                if round_ == number - 1:
+                    send_summary(run, result.estimates)
                 rounds.append(result)
                 continue
             result = run_round(launch, round_, rounds, begun)

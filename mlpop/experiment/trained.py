@@ -21,7 +21,6 @@ from mlpop.experiment.lineage import Lineage
 from mlpop.experiment.observed import X_O, X_O_JSON, ObservedSample, load_observed_copy
 from mlpop.experiment.problem import PROBLEM, load_problem
 from mlpop.experiment.sbi import config_digest
-from mlpop.inference.conditioned import Posterior
 from mlpop.inference.mcmc_posterior import McmcPosterior
 from mlpop.inference.posterior import EnsemblePosterior
 from mlpop.inference.preprocessing import COMPRESSOR_FOLDER
@@ -30,6 +29,8 @@ from mlpop.tracking import Node, Store, connect, find, root_of, tree
 from mlpop.tracking.artifacts import MANIFEST, file_record, manifest_records, read_manifest
 
 logger = logging.getLogger(__name__)
+
+Posterior = EnsemblePosterior | McmcPosterior
 
 RUN_URI = "runs:/"
 FIELD = "infer.load_dir"

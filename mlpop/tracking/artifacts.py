@@ -314,8 +314,13 @@ def log_dataset(
         profile=json.dumps(dict(profile)) if profile else None,
     )
     tags = [InputTag("mlflow.data.context", context)]
-    with translated(f"dataset {name} of run {run_id}"):
-        client.log_inputs(run_id, datasets=[DatasetInput(dataset, tags)])
+    what = f"dataset {name} of run {run_id}"
+
+    def attempt() -> None:
+        with translated(what):
+            client.log_inputs(run_id, datasets=[DatasetInput(dataset, tags)])
+
+    patiently(attempt, what)
 
 
 def save_figure(figure: "Figure", pdf: Path) -> tuple[Path, Path]:
@@ -351,7 +356,7 @@ def _stored_sizes(
     client: "MlflowClient", run_id: str, names: Mapping[str, Record]
 ) -> dict[str, int]:
     sizes: dict[str, int] = {}
-    for folder in sorted({str(PurePosixPath(name).parent) for name in names}):
+    for folder in sorted({str(PurePosixPath(require_safe(name)).parent) for name in names}):
         sizes |= listed(client, run_id, None if folder == "." else folder)
     return sizes
 

@@ -255,6 +255,9 @@ def read_spill(path: Path) -> list[Point]:
 def replay(client: MetricClient, folder: Path, run_ids: Iterable[str] | None = None) -> list[str]:
     """Send the points that earlier processes left in a spill folder.
 
+    A resume on another machine may have sent them meanwhile: a step of a curve that is there is
+    not sent again.
+
     Args:
         client: an MLflow client.
         folder: the spill folder; its files are named by run.
@@ -267,7 +270,7 @@ def replay(client: MetricClient, folder: Path, run_ids: Iterable[str] | None = N
     return [
         run_id
         for run_id in names
-        if not CurveBuffer(client, run_id, folder / f"{run_id}.jsonl").flush()
+        if not CurveBuffer(client, run_id, folder / f"{run_id}.jsonl", continued=True).flush()
     ]
 
 

@@ -2,6 +2,7 @@
 
 import errno
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 from mlpop.config.fields import S3Uri
@@ -72,6 +73,17 @@ def patiently(attempt: Callable[[], Value], what: str, patience: Patience | None
         if not passes(error):
             raise
         raise TrackingError(f"{error}; tried for {patience.deadline:g} s; {KEPT}") from error
+
+
+@contextmanager
+def resumable() -> Iterator[None]:
+    """Let the error of a store that is away say what is kept, and how to go on."""
+    try:
+        yield
+    except TrackingError as error:
+        if not passes(error) or KEPT in str(error):
+            raise
+        raise TrackingError(f"{error}; {KEPT}") from error
 
 
 def answers(tracking_uri: str, artifact_uri: str) -> bool:

@@ -15,6 +15,7 @@ from mlpop.tracking import artifacts
 from mlpop.tracking.artifacts import Record
 from mlpop.tracking.curves import CurveBuffer
 from mlpop.tracking.outages import answers, patiently
+from mlpop.tracking.owner import OWNER_TAG, Owner
 from mlpop.tracking.params import logged_value
 from mlpop.tracking.store import Store, few_retries, translated
 
@@ -25,6 +26,10 @@ PARENT_TAG = "mlflow.parentRunId"
 ENDED_TAG = "mlpop.ended"
 PARAMS_PER_CALL = 100
 LONGEST_TAG = 5000
+
+
+class TakenOver(TrackingError):
+    """Another process works on the run: this one must not write into it any more."""
 
 
 @dataclass(frozen=True)
@@ -59,8 +64,12 @@ class TrackedRun:
         """Set tags; a value of None is left out, others become text.
 
         Raises:
-            TrackingError: the store refuses or is away.
+            TrackingError: the store refuses, or was away until the deadline.
         """
+        patiently(lambda: self.try_tags(tags), f"tags of run {self.run_id}")
+
+    def try_tags(self, tags: Mapping[str, Any]) -> None:
+        """Set tags in one attempt, see `set_tags`."""
         from mlflow.entities import RunTag
 
         items = [
@@ -90,17 +99,23 @@ class TrackedRun:
         stays and the new one becomes the tag `mlpop.now.<key>`.
 
         Raises:
-            TrackingError: the store refuses or is away.
+            TrackingError: the store refuses, or was away until the deadline.
         """
         from mlflow.entities import Param
 
         client = self.store.client
-        with translated(f"parameters of run {self.run_id}"):
-            there = client.get_run(self.run_id).data.params
-            values = {f"cfg.{key}": logged_value(value) for key, value in params.items()}
-            new = [Param(key, value) for key, value in values.items() if key not in there]
-            for start in range(0, len(new), PARAMS_PER_CALL):
-                client.log_batch(self.run_id, params=new[start : start + PARAMS_PER_CALL])
+        values = {f"cfg.{key}": logged_value(value) for key, value in params.items()}
+        what = f"parameters of run {self.run_id}"
+
+        def attempt() -> dict[str, str]:
+            with translated(what):
+                there: dict[str, str] = client.get_run(self.run_id).data.params
+                new = [Param(key, value) for key, value in values.items() if key not in there]
+                for start in range(0, len(new), PARAMS_PER_CALL):
+                    client.log_batch(self.run_id, params=new[start : start + PARAMS_PER_CALL])
+            return there
+
+        there = patiently(attempt, what)
         changed = {
             key.replace("cfg.", "mlpop.now.", 1): value
             for key, value in values.items()
@@ -115,27 +130,36 @@ class TrackedRun:
         A number that a resumed run has at this step already is not logged again.
 
         Raises:
-            TrackingError: the store refuses or is away.
+            TrackingError: the store refuses, or was away until the deadline.
         """
         from mlflow.entities import Metric
 
         client = self.store.client
+        what = f"metrics of run {self.run_id}"
+        # an attempt whose answer is lost is repeated with the same time, and so counts once
         now = time.time_ns() // 1_000_000
-        with translated(f"metrics of run {self.run_id}"):
-            there = set()
-            if self.curves.continued:
-                logged = client.get_run(self.run_id).data.metrics
-                there = {
-                    key
-                    for key in metrics.keys() & logged.keys()
-                    if any(m.step == step for m in client.get_metric_history(self.run_id, key))
-                }
-            items = [
-                Metric(key, _six_digits(value), now, step)
-                for key, value in metrics.items()
-                if key not in there
-            ]
-            client.log_batch(self.run_id, metrics=items)
+
+        def attempt() -> None:
+            with translated(what):
+                there = self._logged(metrics, step) if self.curves.continued else set()
+                items = [
+                    Metric(key, _six_digits(value), now, step)
+                    for key, value in metrics.items()
+                    if key not in there
+                ]
+                client.log_batch(self.run_id, metrics=items)
+
+        patiently(attempt, what)
+
+    def _logged(self, metrics: Mapping[str, float], step: int) -> set[str]:
+        """Return which of these numbers the run has at this step already."""
+        client = self.store.client
+        there = client.get_run(self.run_id).data.metrics
+        return {
+            key
+            for key in metrics.keys() & there.keys()
+            if any(m.step == step for m in client.get_metric_history(self.run_id, key))
+        }
 
     def send(self, path: Path, name: str | None = None) -> Record:
         """Store a file as artifact `name` and remember its digest for the manifest."""
@@ -160,6 +184,27 @@ class TrackedRun:
                 raise StoreAway(f"{what}: {self.store.safe_uri} does not answer")
 
         patiently(attempt, what)
+
+    def _require_mine(self) -> None:
+        """Refuse to go on with a run that another machine took for dead and has taken over.
+
+        That happens where this process could not tell for long that it lives.
+
+        Raises:
+            TakenOver: who works on it now.
+        """
+
+        def attempt() -> Mapping[str, str]:
+            with translated(f"run {self.run_id}"):
+                tags: Mapping[str, str] = self.store.client.get_run(self.run_id).data.tags
+            return tags
+
+        tags = patiently(attempt, f"run {self.run_id}")
+        if Owner.from_tag(tags.get(OWNER_TAG)) not in (None, Owner.current()):
+            raise TakenOver(
+                f"run {self.run_id} was taken over by process {tags.get('mlpop.pid', '?')} on "
+                f"{tags.get('mlpop.host', '?')}, which could not see that this one lives"
+            )
 
     def spare(self, path: Path, name: str) -> bool:
         """Store a file that no manifest lists, such as a checkpoint; never raises.
@@ -223,9 +268,11 @@ class TrackedRun:
         """Store `files`, then the manifest of all that was sent, and say `complete`.
 
         Raises:
+            TakenOver: another process works on the run.
             TrackingError: something could not be stored; the run is then not complete.
         """
         self._send_curves()
+        self._require_mine()
         manifest = artifacts.commit(self.store.client, self.run_id, files or {}, self.records)
         self.records.update(artifacts.manifest_records(manifest))
         self.set_state("complete")

@@ -12,7 +12,7 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +20,9 @@ from filelock import FileLock
 
 from mlpop.errors import MlpopError, TrackingError
 from mlpop.tracking.curves import CLOSE_SECONDS, CurveBuffer
+from mlpop.tracking.outages import patiently
 from mlpop.tracking.owner import HEARTBEAT_TAG, OWNER_TAG, Heartbeat, Owner, is_alive
-from mlpop.tracking.run import ENDED_TAG, LONGEST_TAG, PARENT_TAG, TrackedRun
+from mlpop.tracking.run import ENDED_TAG, LONGEST_TAG, PARENT_TAG, TakenOver, TrackedRun
 from mlpop.tracking.signals import EXIT_SIGINT, EXIT_SIGTERM, shielded, stopping
 from mlpop.tracking.store import Store, connect, few_retries, translated
 
@@ -259,26 +260,38 @@ def _close(run: TrackedRun, beat: Heartbeat | None, error: BaseException | None)
             inner = [other for other in _open_runs.values() if other.parent_id == run.run_id]
         for other in inner:
             _close(other, None, error or RuntimeError(f"left open when run {run.run_id} ended"))
+        if isinstance(error, TakenOver):
+            # how it ends is for its new owner to say
+            logger.error("%s", error)
+            run.curves.close(CLOSE_SECONDS_STOPPING)
+            return
         status = status_of(error)
         # after a signal only seconds are left
         hasty = stopping() or status == "KILLED"
         run.curves.close(CLOSE_SECONDS_STOPPING if hasty else CLOSE_SECONDS)
+        if error is None:
+            patiently(lambda: _end(run, status), f"status of run {run.run_id}")
+            return
         try:
-            with few_retries() if error is not None else nullcontext():
-                if error is not None and status != "FINISHED":
+            if not run.answers():
+                raise TrackingError(f"{run.store.safe_uri} does not answer")
+            with few_retries():
+                if status != "FINISHED":
                     _record(run, error)
-                # `mlflow run` of MLflow 3.17 writes FAILED over KILLED, so it is said twice
-                run.set_tags({ENDED_TAG: status})
-                with translated(f"status of run {run.run_id}"):
-                    run.store.client.set_terminated(run.run_id, status)
+                _end(run, status)
         except TrackingError as failure:
-            if error is None:
-                raise
             logger.error("run %s ended %s, which is not recorded: %s", run.run_id, status, failure)
 
 
+def _end(run: TrackedRun, status: str) -> None:
+    # `mlflow run` of MLflow 3.17 writes FAILED over KILLED, so it is said twice
+    run.try_tags({ENDED_TAG: status})
+    with translated(f"status of run {run.run_id}"):
+        run.store.client.set_terminated(run.run_id, status)
+
+
 def _record(run: TrackedRun, error: BaseException) -> None:
-    run.set_tags({"mlpop.error": _message(error), "mlpop.state": "stopped"})
+    run.try_tags({"mlpop.error": _message(error), "mlpop.state": "stopped"})
     if isinstance(error, Exception) and not isinstance(error, MlpopError):
         lines: Sequence[str] = traceback.format_exception(error)
         with translated(f"artifact traceback.txt of run {run.run_id}"):

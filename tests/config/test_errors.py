@@ -407,6 +407,7 @@ METHODS = [
         "compute.adaptive.maximum",
         ["must be at least minimum (3), found 2"],
     ),
+    ({"compute.cluster": "htcondor"}, "compute.cluster", ["needs enable_dask true"]),
     ({"compute.cluster": "slurm"}, "compute.cluster", ["'local', 'htcondor', found 'slurm'"]),
 ]
 

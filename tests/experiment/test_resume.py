@@ -7,8 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from matplotlib.figure import Figure
-from resume_checks import check_tree, experiment_called, results
+from resume_checks import (
+    EPOCHS,
+    SMALL,
+    check_tree,
+    experiment_called,
+    results,
+    without_figures,
+)
 
 from mlpop.compute import campaign
 from mlpop.config.sbi import SbiConfig
@@ -19,7 +25,6 @@ from mlpop.tracking.owner import OWNER_TAG, Owner
 from mlpop.tracking.uploads import Uploader
 
 Values = dict[str, Any]
-EPOCHS = 6
 MEMBERS = [(r, j) for r in (0, 1) for j in (0, 1)]
 SHARDS = [
     (r, use, k) for r in (0, 1) for use, n in (("training", 3), ("test", 1)) for k in range(n)
@@ -49,13 +54,16 @@ class Stage:
 
 
 SENDER = member_state.CheckpointSender
+CALLS = EPOCHS + 1
+"""Checkpoints of a training: one every epoch, and one at its end."""
+
 STAGES = {
     "before theta": Stage(round_data._Source, "_drawn", 3, False, 4, 2),
     "after theta": Stage(round_data, "simulate_set", 1, False, 0, 0),
     "in the middle of simulating": Stage(Uploader, "send_shard", 6, True, 6, 2),
     "before the test simulations": Stage(round_data, "simulate_set", 4, False, 7, 2),
     "in the middle of training": Stage(SENDER, "__call__", 4, True, 4, 0, 4),
-    "in the middle of training the last": Stage(SENDER, "__call__", 3 * EPOCHS + 3, True, 8, 3, 3),
+    "in the middle of training the last": Stage(SENDER, "__call__", 3 * CALLS + 3, True, 8, 3, 3),
     "after one member": Stage(members, "_finish", 4, False, 8, 3, EPOCHS),
     "at testing": Stage(round, "measure_coverage", 2, False, 8, 4),
     "after the manifest of a round": Stage(round, "write_completion", 1, False, 4, 2),
@@ -99,7 +107,7 @@ def work(monkeypatch: pytest.MonkeyPatch) -> Work:
 
     monkeypatch.setattr(campaign, "simulate_shard", simulate_shard)
     monkeypatch.setattr(members, "train_member", train_member)
-    monkeypatch.setattr(Figure, "savefig", lambda _, path, **__: path.write_bytes(b"figure"))
+    without_figures(monkeypatch)
     return done
 
 
@@ -137,7 +145,7 @@ def as_after_sigkill(store: Store, root: Node) -> None:
             for tag, value in {
                 "mlpop.ended": "",
                 "mlpop.error": "",
-                "mlpop.state": node.tags["mlpop.stage"] if "mlpop.stage" in node.tags else "",
+                "mlpop.state": node.tags.get("mlpop.stage", ""),
                 "mlpop.heartbeat": "0",
                 OWNER_TAG: dead,
             }.items():
@@ -147,26 +155,7 @@ def as_after_sigkill(store: Store, root: Node) -> None:
 @pytest.fixture(scope="module")
 def values(vectors: Callable[..., Values]) -> Callable[..., Values]:
     """An experiment of two rounds and two members, as small as can be."""
-
-    def make(save_dir: Path, name: str, **changes: Any) -> Values:
-        small = {
-            "name": name,
-            "training_data_loader__num_sim": 60,
-            "compute__simulations_per_task": 20,
-            "trainer__num_rounds": 2,
-            "trainer__truncated_prior": True,
-            "trainer__append_simulations": True,
-            "trainer__plot_proposal": True,
-            "trainer__ensemble": True,
-            "trainer__size_ensemble": 2,
-            "trainer__max_num_epochs": EPOCHS,
-            "trainer__stop_after_epochs": EPOCHS,
-            "trainer__checkpoint_seconds": 0,
-            "trainer__num_posterior_samples": 200,
-        }
-        return vectors(save_dir, **small | changes)
-
-    return make
+    return lambda save_dir, name: vectors(save_dir, name=name, **SMALL)
 
 
 @pytest.fixture(scope="module")
@@ -175,7 +164,7 @@ def undisturbed(
 ) -> Iterator[dict[str, str]]:
     """Results of the experiment that is never stopped."""
     with workplace(), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Figure, "savefig", lambda _, path, **__: path.write_bytes(b"figure"))
+        without_figures(patch)
         folder = tmp_path_factory.mktemp("undisturbed")
         run_experiment(SbiConfig.parse(values(folder, "undisturbed")))
         store = connect()

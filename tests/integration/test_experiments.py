@@ -72,8 +72,13 @@ def experiment(
 ) -> Callable[[str], Done]:
     """Run one of the experiments from the command line, once for all tests."""
 
+    begun: set[str] = set()
+
     @cache
     def run(name: str) -> Done:
+        # one that failed would only fail again, minutes later
+        assert name not in begun, f"{name} has failed already"
+        begun.add(name)
         file = EXPERIMENTS / f"{name}.json"
         output = command("sbi", "--configuration", str(file))
         with workplace() as folder:

@@ -9,7 +9,7 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -122,9 +122,9 @@ def play(
     values: Callable[[Path, str], dict[str, Any]],
     tmp_path: Path,
     at_work: Path,
-) -> Iterator["Play"]:
+) -> "Play":
     """Start, kill and resume experiments."""
-    yield Play(launch, values, tmp_path)
+    return Play(launch, values, tmp_path)
 
 
 class Play:

@@ -38,7 +38,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def run(folder: Path, *arguments: str, environment: Mapping[str, str] | None = None) -> str:
-    """Run python in `folder`, as the page says; return its output."""
+    """Run python in `folder`, as the page says; return what it printed."""
     done = subprocess.run(
         [sys.executable, *arguments],
         cwd=folder,
@@ -48,7 +48,7 @@ def run(folder: Path, *arguments: str, environment: Mapping[str, str] | None = N
         timeout=280,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    return done.stdout + done.stderr
 
 
 def test_the_check_passes(folder: Path) -> None:
