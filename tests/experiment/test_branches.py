@@ -93,6 +93,7 @@ def below(found: dict[str, str], round_: int) -> dict[str, str]:
     return mine
 
 
+@pytest.mark.slow
 def test_complete_experiment_gets_the_round_that_one_with_more_rounds_has(
     store: Store,
     trunk: dict[str, str],
@@ -154,7 +155,7 @@ def test_run_of_mlflow_projects_becomes_an_attempt_of_the_run_that_goes_on(
     short = {"trainer__num_rounds": 1, "trainer__size_ensemble": 1}
     config = SbiConfig.parse(values(tmp_path, "attempts", **short))
 
-    def stop(*_: Any) -> None:
+    def stop(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:

@@ -13,7 +13,7 @@ from mlpop.config.sbi import SbiConfig
 from mlpop.errors import TrainingError
 from mlpop.experiment.data import LearningProblem, write_training_arrays
 from mlpop.experiment.folders import RoundFolders
-from mlpop.experiment.members import Ensemble, train_ensemble
+from mlpop.experiment.members import Ensemble, Start, train_ensemble, validation_rows
 from mlpop.inference.preprocessing import Preprocessing
 from mlpop.inference.prior import Prior
 from mlpop.maps.loading import Dataset
@@ -81,6 +81,7 @@ def train(
                 config,
                 problem,
                 arrays,
+                Start(validation_rows(config, {0: len(data)}, 1)),
                 root_seed=1,
                 round_=0,
                 backend=backend,

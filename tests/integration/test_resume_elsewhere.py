@@ -14,7 +14,7 @@ from object_store import BUCKET, ObjectStoreServer
 from resume_checks import check_tree, experiment_called, results
 
 from mlpop.config.fields import S3Uri
-from mlpop.tracking import Store, connect
+from mlpop.tracking import Store, connect, find
 from mlpop.tracking.artifacts import listed
 
 EPOCHS = 6
@@ -30,8 +30,9 @@ def process_environment(
 
 def finished_shards(store: Store, name: str) -> int:
     """Return how many training shards the second round keeps in its artifacts."""
-    root = experiment_called(store, name)
-    rounds = [node for node in root.children if node.round == 1]
+    if not find(store, {"mlpop.kind": "experiment", "mlpop.name": name}):
+        return 0
+    rounds = [node for node in experiment_called(store, name).children if node.round == 1]
     return sum(len(listed(store.client, node.run_id, "training/shards")) for node in rounds)
 
 
