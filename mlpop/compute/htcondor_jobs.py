@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from typing import Any
 
 from distributed.core import Status
+from distributed.diagnostics.plugin import SchedulerPlugin
 from tornado.ioloop import PeriodicCallback
 
 from mlpop.compute.base import describe
@@ -53,6 +54,17 @@ def cluster_class(problems: list[str]) -> type:
     return Cluster
 
 
+class Arrivals(SchedulerPlugin):
+    """Names of the workers that have ever come to a scheduler."""
+
+    def __init__(self) -> None:
+        self.names: set[str] = set()
+
+    def add_worker(self, scheduler: Any, worker: str) -> None:
+        """Note a worker; Dask calls this."""
+        self.names.add(str(scheduler.workers[worker].name))
+
+
 class Refill:
     """Replaces jobs that were refused, or whose workers have gone.
 
@@ -61,12 +73,14 @@ class Refill:
 
     def __init__(self, cluster: Any) -> None:
         self._cluster = cluster
-        self._last_seen: dict[Any, float] = {}
+        self._arrivals = Arrivals()
+        self._lost_since: dict[Any, float] = {}
         self._callback = PeriodicCallback(self._refill, 1e3 * REFILL_SECONDS)
 
     def start(self, resources: ExitStack) -> None:
         """Look after the cluster until `resources` are closed."""
         loop = self._cluster.loop
+        loop.add_callback(self._cluster.scheduler.add_plugin, self._arrivals)
         loop.add_callback(self._callback.start)
         resources.callback(loop.add_callback, self._callback.stop)
 
@@ -78,10 +92,17 @@ class Refill:
         now = time.monotonic()
         for name, job in list(cluster.workers.items()):
             suffixes = cluster.worker_spec.get(name, {}).get("group", [""])
-            if there & {f"{name}{suffix}" for suffix in suffixes}:
-                self._last_seen[name] = now
-            elif job.refused or now - self._last_seen.get(name, now) > LOST_WORKER_SECONDS:
-                self._last_seen.pop(name, None)
+            workers = {f"{name}{suffix}" for suffix in suffixes}
+            if there & workers:
+                self._lost_since.pop(name, None)
+                continue
+            # a job may wait in the queue for hours; only a worker that has come can be lost
+            lost = 0.0
+            if workers & self._arrivals.names:
+                lost = now - self._lost_since.setdefault(name, now)
+            if job.refused or lost > LOST_WORKER_SECONDS:
+                self._lost_since.pop(name, None)
+                self._arrivals.names -= workers
                 del cluster.workers[name]
                 await job.close()
         if set(cluster.worker_spec) - set(cluster.workers):

@@ -8,6 +8,7 @@ fresh worker takes milliseconds, and a fork never copies a lock that another thr
 """
 
 import multiprocessing
+import os
 import pickle
 import signal
 import sys
@@ -198,7 +199,10 @@ class _Worker:
         context = _context()
         with sigint_blocked(), environment_of_workers(), main_module_hidden():
             self.connection, far_end = context.Pipe()
-            self._process = context.Process(target=serve, args=(far_end,), daemon=True)
+            # the fork server has the environment of the time when it was started
+            self._process = context.Process(
+                target=serve, args=(far_end, dict(os.environ)), daemon=True
+            )
             self._process.start()
         far_end.close()
 

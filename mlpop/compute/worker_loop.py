@@ -6,10 +6,11 @@ Pickled messages to the worker: `("function", bytes, with_events)`, `("task", in
 """
 
 import contextlib
+import os
 import pickle
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from multiprocessing.connection import Connection
 from typing import Any
@@ -21,9 +22,10 @@ from mlpop.compute.execution import execute
 from mlpop.compute.workers import die_with_parent, prepare_worker
 
 
-def serve(connection: Connection) -> None:
+def serve(connection: Connection, environment: Mapping[str, str]) -> None:
     """Run tasks from `connection` until it says stop or the driver is gone."""
     die_with_parent()
+    os.environ.update(environment)
     # Born with SIGINT blocked; ignored from here on, so that programs it starts may use it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(signal, "pthread_sigmask"):

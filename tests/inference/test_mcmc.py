@@ -8,6 +8,7 @@ from scipy import stats
 from mlpop.errors import ConfigError, DataError
 from mlpop.inference import McmcOptions, McmcPosterior, McmcReport, SamplingError
 from mlpop.inference.mcmc import log_mapping
+from mlpop.inference.mcmc_posterior import CHAINS_AT_ONE_X
 from mlpop.inference.prior import Prior
 from mlpop.inference.rng import generator_from_seed
 
@@ -130,9 +131,10 @@ def test_same_generator_same_bits(sampler):
 
 def test_chains_and_thinning_are_honoured_S11():
     """Draws a chain: at least 25, and as many as the samples need; steps: times thin."""
-    few = _posterior(gaussian(1, 0.3), num_chains=10, thin=1)
-    _, report = few.sample_with_report(1000, [0.0], generator_from_seed(0))
-    assert (report.num_chains, report.num_samples) == (10, 1000)
+    for chains, used in ((10, CHAINS_AT_ONE_X), (600, 600)):
+        posterior = _posterior(gaussian(1, 0.3), num_chains=chains, thin=1)
+        _, report = posterior.sample_with_report(1000, [0.0], generator_from_seed(0))
+        assert (report.num_chains, report.num_samples) == (used, 1000)
     asked = {}
     for thin in (-1, 1, 4):
         member = gaussian(1, 0.3)
