@@ -28,14 +28,13 @@ from mlpop.experiment.launch import Launch
 from mlpop.experiment.lineage import Lineage
 from mlpop.experiment.logfile import log_to
 from mlpop.experiment.observed import observed_sample
-from mlpop.experiment.plan import simulator_plan, stars_for
+from mlpop.experiment.plan import experiment_plan
 from mlpop.experiment.profile import Profiler
 from mlpop.experiment.result import RoundResult
 from mlpop.experiment.round_data import dataset_files, joined, load_round_set, supply_test
 from mlpop.experiment.sbi import config_digest
 from mlpop.experiment.supply import SuppliedSet, given_set
 from mlpop.maps.files import write_atomically
-from mlpop.population.stars import StellarDatabase
 from mlpop.tracking import (
     RoundLine,
     TrackedRun,
@@ -280,9 +279,7 @@ def _launch(
     if not job.simulates:
         return None
     config = job.config
-    labels = config.prior_ranges.labels
-    stars = stars_for(config.simulator, labels, config.dyn_data_loader)
-    plan = simulator_plan(config.simulator, labels, config.map_generator, stars)
+    plan, stars = experiment_plan(config)
     backend = stack.enter_context(
         make_backend(
             n_processes=config.n_processes,
@@ -292,9 +289,8 @@ def _launch(
         )
     )
     run.set_tags({"mlpop.backend": backend.name, "mlpop.workers": backend.workers})
-    database = stars if isinstance(stars, StellarDatabase) else None
     lineage = Lineage(run.store)
-    return Launch(config, root_seed, backend, plan, database, tree, profiler, run, lineage)
+    return Launch(config, root_seed, backend, plan, stars, tree, profiler, run, lineage)
 
 
 def _tell(job: InferJob, run: TrackedRun, rounds: Sequence[RoundResult]) -> None:

@@ -1,24 +1,16 @@
 """What an interrupted experiment has done already, read from its tree of MLflow runs."""
 
-import json
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from mlpop.config.sbi import SbiConfig
-from mlpop.errors import TrackingError
-from mlpop.maps.files import write_atomically
+from mlpop.experiment.attempts import recorded_json
+from mlpop.experiment.restore import expected_records, restore_file
 from mlpop.tracking import Node, Store, tree, verify
-from mlpop.tracking.artifacts import (
-    MANIFEST,
-    fetched,
-    file_record,
-    listed,
-    manifest_records,
-    read_manifest,
-)
+from mlpop.tracking.artifacts import MANIFEST, file_record, listed
 from mlpop.tracking.store import translated
 
 logger = logging.getLogger(__name__)
@@ -101,28 +93,25 @@ class Lineage:
             TrackingError: it is missing, or not what the manifest of the run says.
             DataError: the disk refuses.
         """
-        manifest = read_manifest(self.store.client, node.run_id)
-        record = manifest_records(manifest).get(name) if manifest else None
-        if record is not None and target.is_file() and file_record(target) == record:
-            return target
-        with fetched(self.store.client, node.run_id, name) as path:
-            found = file_record(path)
-            if record is not None and found != record:
-                raise TrackingError(
-                    f"artifact {name} of run {node.run_id}: SHA-256 {found.sha256[:12]}…, its "
-                    f"manifest says {record.sha256[:12]}…"
-                )
-            write_atomically(target, path.read_bytes())
+        self._fetch(node, {name: target})
         return target
 
     def fetch_all(self, node: Node, names: Iterable[str], folder: Path) -> list[Path]:
         """Copy artifacts of a run into `folder`; see `fetch`."""
-        return [self.fetch(node, name, folder / name) for name in names]
+        targets = {name: folder / name for name in names}
+        self._fetch(node, targets)
+        return list(targets.values())
+
+    def _fetch(self, node: Node, targets: Mapping[str, Path]) -> None:
+        records = expected_records(self.store, node.run_id)
+        for name, target in targets.items():
+            record = records.get(name)
+            if record is None or not target.is_file() or file_record(target) != record:
+                restore_file(self.store, node.run_id, name, target, record)
 
     def names(self, node: Node) -> list[str]:
         """Return the artifacts that the manifest of a complete run lists."""
-        manifest = read_manifest(self.store.client, node.run_id)
-        return [] if manifest is None else list(manifest_records(manifest))
+        return list(expected_records(self.store, node.run_id))
 
     def metrics(self, node: Node) -> dict[str, float]:
         """Return the last value of every metric of a run."""
@@ -135,17 +124,9 @@ class Lineage:
             history = self.store.client.get_metric_history(node.run_id, curve)
         return max((int(point.step) for point in history), default=0)
 
-    def json(self, node: Node, name: str) -> Any:
-        """Return a JSON artifact of a run.
-
-        Raises:
-            TrackingError: it is missing or broken.
-        """
-        with fetched(self.store.client, node.run_id, name) as path:
-            try:
-                return json.loads(path.read_text(encoding="utf-8"))
-            except (OSError, ValueError) as error:
-                raise TrackingError(f"artifact {name} of run {node.run_id}: {error}") from None
+    def json(self, node: Node, name: str) -> dict[str, Any]:
+        """Return a JSON artifact of a run; see `recorded_json`."""
+        return recorded_json(self.store, node.run_id, name)
 
 
 def member_of(round_node: Node | None, number: int) -> Node | None:

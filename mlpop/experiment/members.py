@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -25,6 +25,7 @@ from mlpop.experiment.member_state import (
 from mlpop.experiment.statistics import write_training_statistics
 from mlpop.inference.ensemble import MemberResult, MemberTask, member_tasks, train_member
 from mlpop.inference.estimators import Estimator
+from mlpop.inference.losses import Loss
 from mlpop.inference.rng import generator_from_seed
 from mlpop.inference.spec import EmbeddingSpec, EstimatorSpec, Kind
 from mlpop.inference.store import DESCRIPTION, WEIGHTS, load_ensemble, write_user_pickles
@@ -33,8 +34,6 @@ from mlpop.plots import training_curves
 from mlpop.tracking import Node, TrackedRun, member_note, open_run, save_figure
 
 logger = logging.getLogger(__name__)
-
-Loss = Literal["maximum_likelihood", "atomic"]
 
 
 @dataclass(frozen=True)

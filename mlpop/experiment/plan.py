@@ -9,6 +9,7 @@ from mlpop.config.census import with_census
 from mlpop.config.data import DynamicalDataConfig
 from mlpop.config.dynamics import DYNAMICS_LABELS, DynamicsConfig
 from mlpop.config.generator import GeneratorConfig
+from mlpop.config.sbi import SbiConfig
 from mlpop.config.training import SimulatorConfig
 from mlpop.errors import ConfigError
 from mlpop.experiment.database import opened, stellar_database
@@ -64,6 +65,22 @@ def simulator_plan(
         identity=_digest(content),
         generator=None if stars is None else generator,
     )
+
+
+def experiment_plan(config: SbiConfig) -> tuple[SimulatorPlan, StellarDatabase | None]:
+    """Return what simulates for an experiment, and the stars that it draws from.
+
+    Returns:
+        The plan; the stellar database, None where there is none or every simulation makes its own.
+
+    Raises:
+        ConfigError: as `simulator_plan`.
+        DataError: the given database is missing or broken.
+    """
+    labels = config.prior_ranges.labels
+    stars = stars_for(config.simulator, labels, config.dyn_data_loader)
+    plan = simulator_plan(config.simulator, labels, config.map_generator, stars)
+    return plan, stars if isinstance(stars, StellarDatabase) else None
 
 
 def check_plan(

@@ -52,7 +52,7 @@ def restore_shards(store: Store, run_id: str, kind: str, folder: Path) -> dict[s
             names[int(match[1])] = name
     if not names:
         return {}
-    expected = _expected(store, run_id)
+    expected = expected_records(store, run_id)
     with alone_in(folder):
         missing = sorted(names.keys() - finished_shards(folder).keys())
         with (
@@ -99,7 +99,7 @@ def restore_files(
     paths = {
         require_safe(name): folder / require_safe(str(target)) for name, target in targets.items()
     }
-    expected = _expected(store, run_id)
+    expected = expected_records(store, run_id)
     for name, path in paths.items():
         if not path.resolve().is_relative_to(folder.resolve()):
             raise TrackingError(f"artifact {name!r}: {path} is not in {folder}; a link leads out")
@@ -108,14 +108,15 @@ def restore_files(
         path, wanted = paths[name], expected.get(name)
         if path.is_file() and (wanted is None or file_record(path) == wanted):
             return
-        _restore_file(store, run_id, name, path, wanted)
+        restore_file(store, run_id, name, path, wanted)
 
     with ThreadPoolExecutor(THREADS, "restore-files") as pool:
         list(pool.map(restore, paths))
     return paths
 
 
-def _expected(store: Store, run_id: str) -> dict[str, Record]:
+def expected_records(store: Store, run_id: str) -> dict[str, Record]:
+    """Return name -> record of what a run's manifest lists, empty without a manifest."""
     manifest = read_manifest(store.client, run_id)
     return {} if manifest is None else manifest_records(manifest)
 
@@ -144,9 +145,22 @@ def _restore_shard(
     return record
 
 
-def _restore_file(
+def restore_file(
     store: Store, run_id: str, name: str, path: Path, expected: Record | None
 ) -> None:
+    """Copy one artifact of a run to `path`, whole or not at all, over what is there.
+
+    Args:
+        store: the tracking store.
+        run_id: the run.
+        name: of the artifact.
+        path: the local file.
+        expected: what the manifest says of it; None without one.
+
+    Raises:
+        TrackingError: it is missing, or differs from the manifest.
+        DataError: the file cannot be written.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as scratch:

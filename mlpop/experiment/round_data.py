@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from mlpop.compute import Progress, Purpose, seed_sequence
 from mlpop.config.data import TestDataConfig, TrainingDataConfig
 from mlpop.config.sbi import SbiConfig
+from mlpop.errors import DataError
 from mlpop.experiment.data import LearningProblem
 from mlpop.experiment.folders import dataset_csv
 from mlpop.experiment.launch import Launch
@@ -236,16 +237,24 @@ class _Source:
 
 
 def joined(sets: Sequence[Dataset]) -> Dataset:
-    """Return the rows of all sets as one; labels and channels are those of the first."""
+    """Return the rows of all sets as one.
+
+    Raises:
+        DataError: a set has other labels or channels than the first one.
+    """
     first, *others = sets
+    for other in others:
+        if (other.labels, other.channels) != (first.labels, first.channels):
+            raise DataError(
+                f"{other.source}: has labels {', '.join(other.labels)} and channels "
+                f"{', '.join(other.channels)}, unlike {first.source}"
+            )
     if not others:
         return first
-    return Dataset(
+    return replace(
+        first,
         theta=np.concatenate([data.theta for data in sets]),
         x=np.concatenate([data.x for data in sets]),
-        labels=first.labels,
-        channels=first.channels,
-        source=first.source,
     )
 
 

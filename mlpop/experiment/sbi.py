@@ -24,7 +24,7 @@ from mlpop.experiment.folders import OutputTree
 from mlpop.experiment.launch import Launch
 from mlpop.experiment.lineage import Lineage
 from mlpop.experiment.logfile import log_to
-from mlpop.experiment.plan import simulator_plan, stars_for
+from mlpop.experiment.plan import experiment_plan
 from mlpop.experiment.posterior_model import log_posterior_model
 from mlpop.experiment.preflight import check_inputs
 from mlpop.experiment.profile import Profiler
@@ -32,9 +32,7 @@ from mlpop.experiment.restored import restore_round
 from mlpop.experiment.result import RoundResult
 from mlpop.experiment.round import run_round
 from mlpop.experiment.round_report import send_summary
-from mlpop.experiment.supply import SimulatorPlan
 from mlpop.maps.files import write_atomically
-from mlpop.population.stars import StellarDatabase
 from mlpop.tracking import (
     RoundLine,
     Store,
@@ -219,7 +217,8 @@ def _run_rounds(
     more = kept < number
     with ExitStack() as stack:
         with profiler.section("Initialization"):
-            plan, stars = _plan(config) if more else (None, None)
+            simulates = more and ExperimentFacts(config).simulates
+            plan, stars = experiment_plan(config) if simulates else (None, None)
             if plan is not None:
                 beginning.check_simulator(plan.identity)
                 run.set_tags({SIMULATOR: plan.identity})
@@ -261,15 +260,6 @@ def _run_rounds(
             rounds.append(result)
             _tell(config, run, rounds)
         return rounds
-
-
-def _plan(config: SbiConfig) -> tuple[SimulatorPlan | None, StellarDatabase | None]:
-    if not ExperimentFacts(config).simulates:
-        return None, None
-    labels = config.prior_ranges.labels
-    stars = stars_for(config.simulator, labels, config.dyn_data_loader)
-    plan = simulator_plan(config.simulator, labels, config.map_generator, stars)
-    return plan, stars if isinstance(stars, StellarDatabase) else None
 
 
 def _tell(config: SbiConfig, run: TrackedRun, rounds: list[RoundResult]) -> None:

@@ -217,7 +217,7 @@ def fetch_round(lineage: Lineage, node: Node, folder: Path) -> None:
     Raises:
         TrackingError: the round is not complete, or a file is missing or was changed.
     """
-    names = _listed(lineage, node)
+    names = _listed(lineage.store, node)
     compressor = [name for name in names if name.startswith(f"{COMPRESSOR_FOLDER}/")]
     about = [name for name in (PROBLEM, X_O, X_O_JSON) if name in names]
     lineage.fetch_all(node, _inside([POSTERIOR_FILE, *about, *compressor]), folder)
@@ -233,21 +233,22 @@ def fetch_round(lineage: Lineage, node: Node, folder: Path) -> None:
     for name in _inside(members):
         if name not in runs:
             raise TrackingError(f"run '{node.name}' ({node.run_id}) has no run of {name}")
-        _listed(lineage, runs[name])
+        _listed(lineage.store, runs[name])
         lineage.fetch_all(runs[name], [WEIGHTS, DESCRIPTION], folder / name)
 
 
-def _listed(lineage: Lineage, node: Node) -> list[str]:
+def _listed(store: Store, node: Node) -> list[str]:
     """Return the artifacts of a run.
 
     Raises:
         TrackingError: the run has no manifest, which comes last of all.
     """
-    if read_manifest(lineage.store.client, node.run_id) is None:
+    manifest = read_manifest(store.client, node.run_id)
+    if manifest is None:
         raise TrackingError(
             f"run '{node.name}' ({node.run_id}) is not complete; resume its training"
         )
-    return lineage.names(node)
+    return list(manifest_records(manifest))
 
 
 def _inside(names: Iterable[Any]) -> list[str]:

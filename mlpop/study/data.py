@@ -3,10 +3,8 @@
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
 
 from mlpop.compute import Backend
 from mlpop.config.sbi import SbiConfig
@@ -22,13 +20,11 @@ from mlpop.experiment.data import (
 from mlpop.experiment.folders import OutputTree, dataset_csv
 from mlpop.experiment.launch import Launch
 from mlpop.experiment.lineage import Lineage
-from mlpop.experiment.plan import simulator_plan, stars_for
+from mlpop.experiment.plan import experiment_plan
 from mlpop.experiment.profile import Profiler
-from mlpop.experiment.round_data import supply
+from mlpop.experiment.round_data import joined, supply
 from mlpop.experiment.supply import SuppliedSet, given_set
-from mlpop.maps.loading import Dataset
 from mlpop.maps.remote import localized
-from mlpop.population.stars import StellarDatabase
 from mlpop.tracking import Store, TrackedRun, tree
 from mlpop.tracking.store import translated
 
@@ -116,7 +112,7 @@ def study_data(
     supplied = [given_set(path) for path in files]
     if not supplied:
         supplied = [_base_set(config, data_seed, backend, folders, run)]
-    data = _joined([(s.csv, load_training_set(config, s.csv)) for s in supplied])
+    data = joined([load_training_set(config, s.csv) for s in supplied])
     given = config.training_data_loader.statistic_path
     statistics = supplied[0].statistics if given is None else localized(given)
     problem = learning_problem(config, data, statistics)
@@ -133,33 +129,12 @@ def study_data(
 def _base_set(
     config: SbiConfig, data_seed: int, backend: Backend, folders: OutputTree, run: TrackedRun
 ) -> SuppliedSet:
-    plan = stars = None
-    if config.training_data_loader.simulate:
-        labels = config.prior_ranges.labels
-        stars = stars_for(config.simulator, labels, config.dyn_data_loader)
-        plan = simulator_plan(config.simulator, labels, config.map_generator, stars)
+    simulates = config.training_data_loader.simulate
+    plan, stars = experiment_plan(config) if simulates else (None, None)
     profiler = Profiler(folders.logs, show=False)
-    known = stars if isinstance(stars, StellarDatabase) else None
     lineage = Lineage(run.store)
-    launch = Launch(config, data_seed, backend, plan, known, folders, profiler, run, lineage)
+    launch = Launch(config, data_seed, backend, plan, stars, folders, profiler, run, lineage)
     return supply(launch, 0, run).training
-
-
-def _joined(sets: Sequence[tuple[Path, Dataset]]) -> Dataset:
-    (first_csv, first), *others = sets
-    for csv, other in others:
-        if (other.labels, other.channels) != (first.labels, first.channels):
-            raise DataError(
-                f"{csv}: has labels {', '.join(other.labels)} and channels "
-                f"{', '.join(other.channels)}, unlike {first_csv}"
-            )
-    if not others:
-        return first
-    return replace(
-        first,
-        theta=np.concatenate([data.theta for _, data in sets]),
-        x=np.concatenate([data.x for _, data in sets]),
-    )
 
 
 def _files_of_run(store: Store, run_id: str, rounds: Sequence[int] | None) -> list[Path]:
