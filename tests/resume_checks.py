@@ -91,7 +91,13 @@ def losses(store: Store, member: Node) -> Mapping[int, tuple[float, ...]]:
 
 
 def check_tree(
-    store: Store, root: Node, *, rounds: Sequence[int] = (0, 1), kept: int = 0, members: int = 2
+    store: Store,
+    root: Node,
+    *,
+    rounds: Sequence[int] = (0, 1),
+    kept: int = 0,
+    members: int = 2,
+    epochs: int = EPOCHS,
 ) -> None:
     """Exactly one complete run for each round and member; no point missing, none twice.
 
@@ -101,6 +107,7 @@ def check_tree(
         rounds: those that it has made.
         kept: number of rounds that it has from what it is a branch of.
         members: of every round.
+        epochs: of every training.
     """
     names = [(depth, node.name) for depth, node in root.walk() if node.kind != "attempt"]
     each = [(2, f"member_{j:02d}") for j in range(members)]
@@ -113,7 +120,7 @@ def check_tree(
             continue
         assert (node.status, node.state, node.error) == ("FINISHED", "complete", ""), node
         assert verify(store.client, node.run_id) == [], node.name
-        check_points(store, node)
+        check_points(store, node, epochs)
     assert len(histories(store, root)["val/best_loss"]) == kept + len(rounds)
 
 

@@ -16,26 +16,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from resume_checks import check_tree, experiment_called, results
 
-from mlpop.tracking import Node, Store, connect, find, tree, verify
-from mlpop.tracking.artifacts import manifest_records, read_manifest
+from mlpop.tracking import connect
 
 KILLS, KILLS_IN_CI = 20, 4
-ROUND_FILES = (
-    "training/theta.npy",
-    "test/theta.npy",
-    "samples_posterior.pt",
-    "samples_prior_1.pt",
-    "samples_prior_2.pt",
-    "coverage_probability.npy",
-    "ranks.npy",
-    "summary.json",
-    "calibration.json",
-    "proposal.json",
-    "x_o.npy",
-)
-MEMBER_FILES = ("estimator.safetensors",)
-CURVES = ("train/loss", "val/loss", "train/epoch_seconds")
+EPOCHS = 60
 
 
 @pytest.fixture
@@ -55,8 +41,8 @@ def values(vectors: Callable[..., dict[str, Any]]) -> Callable[[Path, str], dict
             trainer__plot_proposal=True,
             trainer__ensemble=True,
             trainer__size_ensemble=2,
-            trainer__max_num_epochs=60,
-            trainer__stop_after_epochs=60,
+            trainer__max_num_epochs=EPOCHS,
+            trainer__stop_after_epochs=EPOCHS,
             trainer__checkpoint_seconds=0.2,
             compute__simulations_per_task=8,
         )
@@ -70,50 +56,6 @@ class Reference:
 
     digests: Mapping[str, str]
     seconds: float
-
-
-def only_root(store: Store, name: str) -> Node:
-    (root,) = find(store, {"mlpop.kind": "experiment", "mlpop.name": name})
-    return tree(store, root.info.run_id)
-
-
-def digests(store: Store, root: Node) -> dict[str, str]:
-    """Return what must not depend on interruptions: place -> SHA-256."""
-    found: dict[str, str] = {}
-    for round_ in root.children:
-        if round_.kind != "round":
-            continue
-        manifest = read_manifest(store.client, round_.run_id)
-        assert manifest is not None, round_.name
-        records = manifest_records(manifest)
-        found |= {f"{round_.name}/{n}": records[n].sha256 for n in ROUND_FILES if n in records}
-        # the maps, and how many shards hold them
-        shards = [name for name in records if "/shards/" in name]
-        found[f"{round_.name}/shards"] = f"{len(shards)}"
-        inputs = store.client.get_run(round_.run_id).inputs
-        for item in inputs.dataset_inputs if inputs else ():
-            found[f"{round_.name}/{item.dataset.name}"] = json.loads(item.dataset.source)["digest"]
-        for member in round_.children:
-            members = manifest_records(read_manifest(store.client, member.run_id) or {})
-            for name in MEMBER_FILES:
-                found[f"{round_.name}/{member.name}/{name}"] = members[name].sha256
-    return found
-
-
-def check_tree(store: Store, root: Node) -> None:
-    """Exactly one complete run for each round and member, with curves of one point an epoch."""
-    names = [(depth, node.name) for depth, node in root.walk() if node.kind != "attempt"]
-    members = [(2, "member_00"), (2, "member_01")]
-    assert names == [(0, root.name), (1, "round_00"), *members, (1, "round_01"), *members]
-    for _, node in root.walk():
-        assert (node.status, node.state) == ("FINISHED", "complete"), node
-        assert verify(store.client, node.run_id) == [], node.name
-        if node.kind == "member":
-            for curve in CURVES:
-                history = store.client.get_metric_history(node.run_id, curve)
-                steps = sorted(point.step for point in history)
-                assert steps == list(range(1, len(steps) + 1)), (node.name, curve)
-                assert len(steps) > 0
 
 
 @pytest.fixture
@@ -152,9 +94,9 @@ class Play:
         self.wait(started)
         seconds = time.monotonic() - begin
         store = connect()
-        root = only_root(store, "reference")
-        check_tree(store, root)
-        return Reference(digests(store, root), seconds)
+        root = experiment_called(store, "reference")
+        check_tree(store, root, epochs=EPOCHS)
+        return Reference(results(store, root), seconds)
 
     def killed(self, name: str, moment: float, *, group: bool) -> str:
         """Kill an experiment `moment` seconds after its run was opened; return its stage then."""
@@ -167,13 +109,13 @@ class Play:
         else:
             os.kill(process.process.pid, signal.SIGKILL)
         process.process.wait()
-        root = only_root(connect(), name)
+        root = experiment_called(connect(), name)
         running = [node for _, node in root.walk() if node.status == "RUNNING"]
         assert all(node.life == "dead" for node in running)
         return " ".join(f"{node.name}:{node.tags.get('mlpop.stage', '')}" for node in running)
 
     def resume(self, name: str) -> None:
-        root = only_root(connect(), name)
+        root = experiment_called(connect(), name)
         if root.status == "FINISHED":
             return
         self.wait(self._launch("sbi", "--resume", root.run_id))
@@ -191,9 +133,9 @@ def run_harness(play: Play, kills: int) -> None:
         stages.append(play.killed(name, moment, group=bool(number % 2)))
         play.resume(name)
         store = connect()
-        root = only_root(store, name)
-        check_tree(store, root)
-        found = digests(store, root)
+        root = experiment_called(store, name)
+        check_tree(store, root, epochs=EPOCHS)
+        found = results(store, root)
         wrong = {key for key in expected.digests if found.get(key) != expected.digests[key]}
         if wrong or found.keys() != expected.digests.keys():
             failures.append((name, round(moment, 2), stages[-1], sorted(wrong)))
