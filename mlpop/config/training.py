@@ -35,6 +35,8 @@ class TrainerConfig(StrictModel):
     """Epochs without a better validation loss after which a training stops."""
     clip_max_norm: Positive | None = 5.0
     """Largest gradient norm; null: no clipping."""
+    ema_decay: Fraction | None = None
+    """Per step, of a moving average of the weights, which is then what is kept; null: none."""
     checkpoint_seconds: Annotated[float, Field(ge=0)] = 60.0
     """Seconds from one checkpoint of a training to the next."""
     ensemble: bool = False

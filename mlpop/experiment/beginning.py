@@ -52,6 +52,7 @@ BRANCH_FREE = (
     "trainer.max_num_epochs",
     "trainer.stop_after_epochs",
     "trainer.clip_max_norm",
+    "trainer.ema_decay",
     "trainer.truncated_prior",
     "trainer.sir",
     "trainer.truncation_sampler",

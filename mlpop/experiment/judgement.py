@@ -20,7 +20,7 @@ from mlpop.inference.diagnostics import Calibration, calibrate, write_coverage
 from mlpop.inference.mcmc_posterior import McmcPosterior
 from mlpop.inference.mcmc_report import McmcReport
 from mlpop.inference.prior import Prior
-from mlpop.inference.proposal import ProposalDraw
+from mlpop.inference.proposal_draw import ProposalDraw
 from mlpop.inference.rng import generator_from_seed
 from mlpop.maps.files import write_json
 from mlpop.maps.loading import Dataset

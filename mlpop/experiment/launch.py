@@ -1,6 +1,6 @@
 """What all steps of one launch of an experiment share."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from mlpop.compute import Backend
 from mlpop.config.sbi import SbiConfig
@@ -8,6 +8,7 @@ from mlpop.experiment.folders import OutputTree
 from mlpop.experiment.lineage import Lineage
 from mlpop.experiment.profile import Profiler
 from mlpop.experiment.supply import SimulatorPlan
+from mlpop.inference.proposal import Proposal
 from mlpop.population.stars import StellarDatabase
 from mlpop.tracking import TrackedRun
 
@@ -26,6 +27,7 @@ class Launch:
         profiler: times.
         run: the experiment's run.
         lineage: what earlier launches of the experiment have done.
+        proposals: of the rounds that were asked for so far: each is found once.
     """
 
     config: SbiConfig
@@ -37,3 +39,4 @@ class Launch:
     profiler: Profiler
     run: TrackedRun
     lineage: Lineage
+    proposals: dict[int, Proposal] = field(default_factory=dict)

@@ -108,6 +108,7 @@ def training_options(config: SbiConfig) -> TrainingOptions:
         batch_size=trainer.batch_size,
         learning_rate=trainer.lr,
         clip_max_norm=trainer.clip_max_norm,
+        ema_decay=trainer.ema_decay,
         stop_after_epochs=trainer.stop_after_epochs,
         max_num_epochs=trainer.max_num_epochs,
     )

@@ -5,12 +5,14 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Generator
 
 from mlpop.compute import Purpose, seed_sequence, torch_seed
 from mlpop.config.sbi import SbiConfig
 from mlpop.experiment.launch import Launch
 from mlpop.experiment.result import RoundResult
-from mlpop.inference.proposal import ProposalDraw, draw_proposal
+from mlpop.inference.proposal import Proposal, make_proposal
+from mlpop.inference.proposal_draw import ProposalDraw
 from mlpop.inference.rng import generator_from_seed
 
 logger = logging.getLogger(__name__)
@@ -35,6 +37,9 @@ def proposed(
 ) -> ProposalDraw:
     """Draw scaled theta from the proposal that a round leaves to the next one.
 
+    The proposal is found once, so that a truncated prior ends at the same edge for training,
+    tests and plots: networks that learn inside one edge are not calibrated inside another.
+
     Args:
         launch: of the experiment.
         previous: the round whose posterior at x_o proposes.
@@ -45,19 +50,10 @@ def proposed(
     Raises:
         SamplingError: the proposal cannot be drawn from within its budget.
     """
-    trainer = launch.config.trainer
-    seed = seed_sequence(launch.root_seed, Purpose.PROPOSAL, round_, USES[use])
-    generator = generator_from_seed(torch_seed(seed))
-    conditioned = previous.posterior.at(previous.observed.x, generator)
-    with launch.profiler.section(f"ComputeRestrictedPriorRound{previous.number}"):
-        draw = draw_proposal(
-            conditioned,
-            count,
-            generator,
-            kind="truncated" if trainer.truncated_prior else "posterior",
-            sampler=trainer.sampler,
-            sir_candidates=trainer.sir_candidates,
-        )
+    if round_ not in launch.proposals:
+        with launch.profiler.section(f"ComputeRestrictedPriorRound{previous.number}"):
+            launch.proposals[round_] = _make(launch, previous, round_)
+    draw = launch.proposals[round_].draw(count, _generator(launch, round_, USES[use]))
     logger.info(
         "round %d: %d theta for %s from the %s proposal (%s), acceptance %.3g",
         round_,
@@ -68,3 +64,21 @@ def proposed(
         draw.acceptance,
     )
     return draw
+
+
+def _make(launch: Launch, previous: RoundResult, round_: int) -> Proposal:
+    trainer = launch.config.trainer
+    generator = _generator(launch, round_)
+    return make_proposal(
+        previous.posterior.at(previous.observed.x, generator),
+        generator,
+        kind="truncated" if trainer.truncated_prior else "posterior",
+        sampler=trainer.sampler,
+        sir_candidates=trainer.sir_candidates,
+    )
+
+
+def _generator(launch: Launch, *place: int) -> Generator:
+    return generator_from_seed(
+        torch_seed(seed_sequence(launch.root_seed, Purpose.PROPOSAL, *place))
+    )

@@ -20,7 +20,8 @@ from mlpop.inference.mcmc_report import McmcReport
 from mlpop.inference.posterior import EnsemblePosterior, SamplingError
 from mlpop.inference.preprocessing import Preprocessing
 from mlpop.inference.prior import Prior, make_prior
-from mlpop.inference.proposal import ProposalDraw, draw_proposal
+from mlpop.inference.proposal import Proposal, draw_proposal, make_proposal
+from mlpop.inference.proposal_draw import ProposalDraw
 from mlpop.inference.rng import generator_from_seed
 from mlpop.inference.store import (
     load_ensemble,
@@ -51,6 +52,7 @@ __all__ = [
     "Posterior",
     "Preprocessing",
     "Prior",
+    "Proposal",
     "ProposalDraw",
     "RatioClassifier",
     "SamplingError",
@@ -66,6 +68,7 @@ __all__ = [
     "generator_from_seed",
     "load_ensemble",
     "load_estimator",
+    "make_proposal",
     "load_posterior",
     "load_state",
     "make_prior",

@@ -43,6 +43,7 @@ class TrainingState:
         optimizer: the optimizer's tensors, `<parameter index>.<name>`.
         generator: the state of the random generator.
         history: the record of every epoch done.
+        average: the state of the moving average of the weights; empty without one.
     """
 
     epoch: int
@@ -53,6 +54,7 @@ class TrainingState:
     optimizer: dict[str, Tensor]
     generator: Tensor
     history: list[EpochRecord] = field(default_factory=list)
+    average: dict[str, Tensor] = field(default_factory=dict)
 
 
 def save_state(folder: Path, state: TrainingState, fingerprint: str = "") -> None:
@@ -65,7 +67,7 @@ def save_state(folder: Path, state: TrainingState, fingerprint: str = "") -> Non
     """
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {"generator": state.generator}
-    for group in ("weights", "best_weights", "optimizer"):
+    for group in ("weights", "best_weights", "optimizer", "average"):
         for name, value in getattr(state, group).items():
             tensors[f"{group}/{name}"] = value
     path = folder / f"checkpoint_{state.epoch:06d}.safetensors"
@@ -117,6 +119,7 @@ def load_state(folder: Path, fingerprint: str = "") -> TrainingState | None:
             optimizer=_group(tensors, "optimizer"),
             generator=tensors["generator"],
             history=[EpochRecord(**record) for record in values["history"]],
+            average=_group(tensors, "average"),
         )
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise DataError(f"{index}: the checkpoint cannot be read: {error}") from None

@@ -6,13 +6,14 @@ saved after any epoch. On one device with one number of threads it gives the sam
 """
 
 import time
-from collections.abc import Callable
-from typing import Literal, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Literal, NamedTuple, cast
 
 import torch
 from pydantic import Field
-from torch import Generator, Tensor
+from torch import Generator, Tensor, nn
 from torch.nn.utils import clip_grad_norm_
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from mlpop.config.base import StrictModel
 from mlpop.errors import DataError, TrainingError
@@ -35,11 +36,16 @@ class TrainingOptions(StrictModel):
     `stop_after_epochs` is the number of epochs without a lower validation loss after which the
     training stops; `max_num_epochs` None means no other limit. A batch larger than the training
     set is the whole set; what is left over of an epoch after whole batches is not used in it.
+
+    With `ema_decay` the weights that are validated and kept are not those of a step but their
+    exponential moving average, to which a step contributes `ema_decay` times as much as the next
+    one. Single steps of Adam jump about, and all posteriors of a network with them.
     """
 
     batch_size: int = Field(default=8, ge=1)
     learning_rate: float = Field(default=5e-4, gt=0)
     clip_max_norm: float | None = Field(default=5.0, gt=0)
+    ema_decay: float | None = Field(default=None, gt=0, lt=1)
     stop_after_epochs: int = Field(default=20, ge=1)
     max_num_epochs: int | None = Field(default=None, ge=1)
 
@@ -135,6 +141,8 @@ def fit(
         estimator.load_state_dict(state.weights)
         load_optimizer_tensors(optimizer, state.optimizer)
         generator.set_state(state.generator)
+    average = _average(estimator, options.ema_decay, state.average)
+    judged = estimator if average is None else cast(Estimator, average.module)
     epoch, best_epoch, best_loss = state.epoch, state.best_epoch, state.best_loss
     best_weights, history = state.best_weights, list(state.history)
     saved_at = time.monotonic()
@@ -144,11 +152,12 @@ def fit(
             epoch,
             best_epoch,
             best_loss,
-            {name: value.clone() for name, value in estimator.state_dict().items()},
+            _copy(estimator),
             best_weights,
             optimizer_tensors(optimizer),
             generator.get_state(),
             list(history),
+            {} if average is None else _copy(average),
         )
 
     while not (stopped := _why_stop(epoch, best_epoch, options)):
@@ -157,9 +166,17 @@ def fit(
         try:
             with lend(generator):
                 train_loss = _train_epoch(
-                    estimator, theta, x, training_rows, objective, optimizer, parameters, options
+                    estimator,
+                    theta,
+                    x,
+                    training_rows,
+                    objective,
+                    optimizer,
+                    parameters,
+                    options,
+                    average,
                 )
-            val_loss = _validate(estimator, theta, x, validation, held_out, objective, device)
+            val_loss = _validate(judged, theta, x, validation, held_out, objective, device)
         except ValueError as error:
             # sbi's mixture and torch's distributions refuse NaN with a ValueError
             if "nan" not in str(error).lower():
@@ -168,7 +185,7 @@ def fit(
         _check_losses(epoch, train_loss, val_loss, options)
         if val_loss < best_loss:
             best_epoch, best_loss = epoch, val_loss
-            best_weights = {name: value.clone() for name, value in estimator.state_dict().items()}
+            best_weights = _copy(judged)
         record = EpochRecord(epoch, train_loss, val_loss, time.monotonic() - started, time.time())
         history.append(record)
         if on_epoch is not None:
@@ -200,6 +217,7 @@ def _train_epoch(
     optimizer: torch.optim.Optimizer,
     parameters: list[Tensor],
     options: TrainingOptions,
+    average: AveragedModel | None,
 ) -> float:
     estimator.train()
     device = parameters[0].device
@@ -215,8 +233,26 @@ def _train_epoch(
         if options.clip_max_norm is not None:
             clip_grad_norm_(parameters, options.clip_max_norm, foreach=True)
         optimizer.step()
+        if average is not None:
+            average.update_parameters(estimator)
         total += value.detach()
     return float(total) / batches
+
+
+def _average(
+    estimator: Estimator, decay: float | None, state: Mapping[str, Tensor]
+) -> AveragedModel | None:
+    """Return the moving average of the weights, gone on from `state` where there is one."""
+    if decay is None:
+        return None
+    average = AveragedModel(estimator, multi_avg_fn=get_ema_multi_avg_fn(decay))
+    if state:
+        average.load_state_dict(state)
+    return average
+
+
+def _copy(module: nn.Module) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in module.state_dict().items()}
 
 
 @torch.no_grad()

@@ -23,6 +23,7 @@ SEARCHABLE = (
     "trainer.batch_size",
     "trainer.lr",
     "trainer.clip_max_norm",
+    "trainer.ema_decay",
     "trainer.stop_after_epochs",
     "trainer.max_num_epochs",
 )

@@ -82,6 +82,19 @@ def test_a_round_simulates_where_the_posterior_of_the_round_before_is_S02(rounds
     assert any(not torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
 
 
+def test_training_tests_and_plot_share_the_edge_of_one_truncated_prior_S17(rounds: Any) -> None:
+    """Tests from inside another edge would not be those that the networks are calibrated for."""
+    first = rounds.result.rounds[0]
+    threshold = artifact(rounds, rounds.tree.children[1].run_id, "proposal.json")["threshold"]
+    conditioned = first.posterior.at(first.observed.x, generator_from_seed(0))
+    test = load_dataset(csv_of(rounds, "test", 1), filter_labels=LABELS).theta
+    plot = torch.load(rounds.models / "round_0" / "samples_prior_1.pt", weights_only=True)
+    for theta in (first.problem.prior.to_scaled(test), plot):
+        assert float(conditioned.log_prob(theta).min()) > threshold - 1e-3
+    # the least dense of 5000 draws come as close to the edge as they can
+    assert float(conditioned.log_prob(plot).min()) < threshold + 0.1
+
+
 def test_two_rounds_are_two_trainings_and_one_more_campaign_S07(rounds: Any) -> None:
     for tree in (rounds.logs, rounds.models):
         assert names(tree) >= {"round_0", "round_1"}
@@ -348,10 +361,10 @@ def test_root_seed_is_drawn_logged_and_used_S06(
 
 def test_optimiser_takes_what_is_configured_S08(vectors: Callable[..., Values]) -> None:
     values = vectors(Path("out"), trainer__batch_size=7, trainer__lr=0.02)
-    values["trainer"] |= {"clip_max_norm": None, "stop_after_epochs": 3}
+    values["trainer"] |= {"clip_max_norm": None, "ema_decay": 0.9, "stop_after_epochs": 3}
     options = training_options(SbiConfig.parse(values))
     assert (options.batch_size, options.learning_rate) == (7, 0.02)
-    assert (options.clip_max_norm, options.stop_after_epochs) == (None, 3)
+    assert (options.clip_max_norm, options.ema_decay, options.stop_after_epochs) == (None, 0.9, 3)
     for fraction in (0.0, 1.0):
         with pytest.raises(ConfigError, match=r"validation_fraction: must be"):
             SbiConfig.parse(values | {"trainer": {"validation_fraction": fraction}})

@@ -10,7 +10,8 @@ from scipy import stats
 
 from mlpop.errors import ConfigError
 from mlpop.inference.posterior import SamplingError
-from mlpop.inference.proposal import MAX_REDRAWS, draw_proposal
+from mlpop.inference.proposal import draw_proposal, make_proposal
+from mlpop.inference.proposal_draw import MAX_REDRAWS
 from mlpop.inference.rng import generator_from_seed
 from mlpop.inference.truncation import Support
 
@@ -121,18 +122,18 @@ def test_prior_rejection_is_exact(mixture_at, size, acceptance):
 @pytest.mark.parametrize("size", [2, 5])
 def test_posterior_rejection_is_exact_at_any_width(mixture_at, size, acceptance, monkeypatch):
     """The method of last resort, which needs no region: forced by leaving no other affordable."""
-    from mlpop.inference import proposal
+    from mlpop.inference import truncated_proposal
 
     posterior = gaussian_at_acceptance(mixture_at, size, acceptance)
-    choose = proposal._choose
+    choose = truncated_proposal._choose
 
     def only_last(ways, *arguments):
         return (
             ways[-1] if ways[-1].source.name == "posterior rejection" else choose(ways, *arguments)
         )
 
-    monkeypatch.setattr(proposal, "_choose", only_last)
-    monkeypatch.setattr(proposal, "PRIOR_ACCEPTANCE", 2.0)
+    monkeypatch.setattr(truncated_proposal, "_choose", only_last)
+    monkeypatch.setattr(truncated_proposal, "PRIOR_ACCEPTANCE", 2.0)
     draw = draw_proposal(posterior, 1000, generator_from_seed(size), kind="truncated")
     assert draw.method == "posterior rejection"
     check_uniform_ball(posterior, draw)
@@ -250,6 +251,18 @@ def test_same_generator_same_bits(mixture_at):
     assert torch.equal(one.theta, two.theta)
     assert one.to_dict() == two.to_dict()
     assert not torch.equal(one.theta, other.theta)
+
+
+@pytest.mark.parametrize("kind", ["truncated", "posterior"])
+def test_draws_of_one_proposal_share_its_edge_and_do_not_depend_on_each_other(mixture_at, kind):
+    posterior = gaussian_at_acceptance(mixture_at, 2, 1e-4)
+    proposal = make_proposal(posterior, generator_from_seed(7), kind=kind)
+    first = proposal.draw(300, generator_from_seed(1))
+    second = proposal.draw(500, generator_from_seed(2))
+    assert first.threshold == second.threshold
+    assert torch.equal(proposal.draw(300, generator_from_seed(1)).theta, first.theta)
+    again = make_proposal(posterior, generator_from_seed(7), kind=kind)
+    assert torch.equal(again.draw(500, generator_from_seed(2)).theta, second.theta)
 
 
 def test_record_is_plain_json_without_times(mixture_at):

@@ -3,6 +3,7 @@ import copy
 import pytest
 import torch
 from torch import nn
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from mlpop.errors import ConfigError, DataError, TrainingError
 from mlpop.inference import (
@@ -19,6 +20,7 @@ from mlpop.inference.rng import generator_from_seed
 from mlpop.inference.spec import DENSITIES
 
 OPTIONS = TrainingOptions(batch_size=8, learning_rate=3e-3, max_num_epochs=6)
+AVERAGED = OPTIONS.model_copy(update={"ema_decay": 0.8})
 
 
 class Interrupted(Exception):
@@ -129,6 +131,76 @@ def test_dropout_is_resumed_bit_identically(small_estimator):
     state, _ = _train(with_dropout(), half)
     _, resumed = _train(with_dropout(), seed=77, state=state)
     assert _losses(resumed) == _losses(report)
+
+
+@pytest.mark.parametrize("epochs", [1, 3])
+def test_average_is_resumed_bit_identically(small_estimator, tmp_path, epochs):
+    whole = small_estimator("mdn")
+    fresh = (small_estimator("mdn", seed=99)[0], *whole[1:])
+    state, report = _train(whole, AVERAGED)
+    part, _ = _train(
+        small_estimator("mdn"), AVERAGED.model_copy(update={"max_num_epochs": epochs})
+    )
+    save_state(tmp_path, part)
+    resumed_state, resumed = _train(fresh, AVERAGED, seed=77, state=load_state(tmp_path))
+    assert _losses(resumed) == _losses(report)
+    assert _same(fresh[0].state_dict(), whole[0].state_dict())
+    assert _same(resumed_state.average, state.average)
+
+
+def test_average_is_of_the_weights_of_all_steps(small_estimator):
+    """The weights that are kept, and their loss, against the sum over steps by hand."""
+    built = small_estimator("mdn")
+    estimator, _, theta, x = built
+    steps = []
+
+    def remember(*_):
+        steps.append([value.detach().clone() for value in estimator.parameters()])
+
+    hook = register_optimizer_step_post_hook(remember)
+    try:
+        _, report = _train(built, AVERAGED)
+    finally:
+        hook.remove()
+    batches = len(steps) // 6
+    decay = AVERAGED.ema_decay
+    expected = steps[0]
+    for step in steps[1 : report.best_epoch * batches]:
+        expected = [
+            decay * old + (1 - decay) * new for old, new in zip(expected, step, strict=True)
+        ]
+    for value, mean in zip(estimator.parameters(), expected, strict=True):
+        torch.testing.assert_close(value, mean, atol=1e-5, rtol=1e-4)
+    rows = _validation(len(theta))
+    with torch.no_grad():
+        loss = float(estimator.loss(theta[rows], x[rows]).double().mean())
+    assert loss == pytest.approx(report.best_loss, abs=1e-6)
+
+
+def test_average_does_not_jump_as_single_steps_do(gaussian_problem):
+    """At a large constant learning rate, on fresh data, epoch after epoch."""
+    prior, theta, x = gaussian_problem
+    scaled, data = prior.to_scaled(theta)[:1000], torch.from_numpy(x)[:1000]
+    spec = EstimatorSpec(model="mdn", x_shape=(2,), low=prior.low, high=prior.high)
+    jumps, ends = [], []
+    for decay in (None, 0.98):
+        estimator = build_estimator(spec, scaled, data, generator_from_seed(1))
+        options = TrainingOptions(
+            batch_size=20, learning_rate=5e-3, ema_decay=decay, max_num_epochs=40
+        )
+        _, report = fit(
+            estimator,
+            scaled,
+            data,
+            validation=validation_split(1000, 0.2, generator_from_seed(2)),
+            generator=generator_from_seed(2),
+            options=options,
+        )
+        late = torch.tensor([record.val_loss for record in report.history[20:]])
+        jumps.append(float(late.diff().abs().mean()))
+        ends.append(float(late.mean()))
+    assert jumps[1] < 0.5 * jumps[0]
+    assert ends[1] < ends[0]
 
 
 def test_finished_training_is_not_continued(small_estimator):
@@ -328,6 +400,8 @@ def test_damaged_checkpoint_is_refused(small_estimator, tmp_path):
 def test_options_are_checked():
     with pytest.raises(ConfigError, match="batch_size"):
         TrainingOptions.parse({"batch_size": 0})
+    with pytest.raises(ConfigError, match="ema_decay"):
+        TrainingOptions.parse({"ema_decay": 1.0})
 
 
 @pytest.mark.parametrize("model", ["mdn", "maf"])

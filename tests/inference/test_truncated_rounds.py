@@ -11,8 +11,8 @@ from mlpop.inference import (
     TrainingOptions,
     load_ensemble,
     member_tasks,
-    proposal,
     train_member,
+    truncated_proposal,
     validation_split,
 )
 from mlpop.inference.proposal import draw_proposal
@@ -106,7 +106,7 @@ def test_posterior_keeps_its_width_through_truncated_rounds_S21(
             conditioned, 2000, generator_from_seed(9), kind="truncated", sampler=sampler
         )
 
-    monkeypatch.setattr(proposal, "PRIOR_ACCEPTANCE", 2.0)
+    monkeypatch.setattr(truncated_proposal, "PRIOR_ACCEPTANCE", 2.0)
     plain, box, best = final("rejection"), final("box"), final("auto")
     assert plain.method == "prior rejection"
     assert best.method in ("ellipsoid rejection", "box rejection", "rotated box rejection")
