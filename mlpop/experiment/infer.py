@@ -286,6 +286,7 @@ def _launch(
             enable_dask=config.enable_dask,
             workers_dask=config.workers_dask,
             compute=config.compute,
+            logs=tree.logs,
         )
     )
     run.set_tags({"mlpop.backend": backend.name, "mlpop.workers": backend.workers})

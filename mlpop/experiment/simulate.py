@@ -67,6 +67,7 @@ def simulate_sets(config: SimulateConfig) -> SuppliedSet:
                 enable_dask=config.compute.enable_dask,
                 workers_dask=config.compute.workers_dask,
                 compute=config.compute,
+                logs=folder,
             ) as backend:
                 made = simulate_set(
                     plan,

@@ -203,6 +203,7 @@ def _study(config: StudyConfig, source: str, store: Store, root: Node | None) ->
                     enable_dask=config.enable_dask,
                     workers_dask=config.n_workers,
                     compute=base.compute,
+                    logs=tree.logs,
                 ) as backend:
                     run.set_tags({"mlpop.backend": backend.name, "mlpop.workers": backend.workers})
                     run.set_state("simulating")

@@ -12,7 +12,7 @@ from mlpop.tracking.description import (
     member_note,
     round_note,
 )
-from mlpop.tracking.lineage import Node, StatusRow, find, last_unfinished, root_of, status, tree
+from mlpop.tracking.lineage import Node, StatusRow, find, root_of, status, tree
 from mlpop.tracking.links import compare_link, run_link, ui_command, where_to_look
 from mlpop.tracking.params import flatten, select
 from mlpop.tracking.provenance import record_provenance
@@ -37,7 +37,6 @@ __all__ = [
     "find",
     "flatten",
     "graceful_signals",
-    "last_unfinished",
     "log_dataset",
     "member_note",
     "open_run",

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from mlpop.errors import TrackingError
 from mlpop.tracking.owner import heartbeat_age, is_alive
 from mlpop.tracking.run import ENDED_TAG, PARENT_TAG
 from mlpop.tracking.store import Store, connect, translated
@@ -152,23 +151,6 @@ def tree(store: Store, root_id: str, now: float | None = None) -> Node:
         if run.info.run_id != root_id:
             below.setdefault(run.data.tags.get(PARENT_TAG, root_id), []).append(run)
     return _node(root, below, time.time() if now is None else now)
-
-
-def last_unfinished(store: Store, name: str) -> str:
-    """Return the id of the newest experiment run of a name that is not complete and not alive.
-
-    Raises:
-        TrackingError: there is none; the message says what there is.
-    """
-    runs = find(store, {"mlpop.kind": "experiment", "mlpop.name": name})
-    for run in runs:
-        unfinished = run.info.status != "FINISHED"
-        if unfinished and _life(run.info.status, run.data.tags, time.time()) != "alive":
-            return str(run.info.run_id)
-    there = ", ".join(f"{run.info.run_id[:8]} {run.info.status}" for run in runs[:5]) or "none"
-    raise TrackingError(
-        f"no unfinished experiment run named '{name}' in {store.safe_uri}; there are: {there}"
-    )
 
 
 def status(

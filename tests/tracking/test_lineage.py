@@ -4,7 +4,8 @@ from dataclasses import replace
 import pytest
 
 from mlpop.errors import TrackingError
-from mlpop.tracking import Store, find, last_unfinished, open_run, root_of, status, tree
+from mlpop.experiment.attempts import LAST, unfinished_run
+from mlpop.tracking import Store, find, open_run, root_of, status, tree
 from mlpop.tracking.owner import (
     BEATS_MISSED,
     HEARTBEAT_SECONDS,
@@ -56,10 +57,10 @@ def test_dead_and_living_runs_are_told_apart(store: Store) -> None:
         assert (node.life, node.children[0].life) == ("alive", "dead")
         assert node.ended is None
         with pytest.raises(TrackingError, match=r"no unfinished experiment .* RUNNING"):
-            last_unfinished(store, "lives")
+            unfinished_run(store, "experiment", LAST, "lives")
     store.client.update_run(root.run_id, status="RUNNING")
     store.client.set_tag(root.run_id, OWNER_TAG, dead.to_tag())
-    assert last_unfinished(store, "lives") == root.run_id
+    assert unfinished_run(store, "experiment", LAST, "lives").run_id == root.run_id
 
 
 def test_last_unfinished_is_the_newest_that_did_not_finish(store: Store) -> None:
@@ -73,13 +74,13 @@ def test_last_unfinished_is_the_newest_that_did_not_finish(store: Store) -> None
         except (KeyboardInterrupt, ValueError):
             assert k < 2
         time.sleep(0.005)
-    assert last_unfinished(store, "it's") == ids[1]
+    assert unfinished_run(store, "experiment", LAST, "it's").run_id == ids[1]
     assert [r.info.run_id for r in find(store, {"mlpop.name": "it's"})] == ids[::-1]
     assert [r.info.run_id for r in find(store, {"mlpop.name": "it's"}, status="KILLED")] == ids[:1]
     top = [row.node.run_id for row in status(store=store)]
     assert [run_id for run_id in top if run_id in ids] == ids[::-1]
     with pytest.raises(TrackingError, match="named 'other'.*there are: none"):
-        last_unfinished(store, "other")
+        unfinished_run(store, "experiment", LAST, "other")
 
 
 def test_unknown_run_is_a_tracking_error(store: Store) -> None:
