@@ -34,6 +34,7 @@ from mlpop.experiment.result import RoundResult
 from mlpop.experiment.round_data import dataset_files, joined, load_round_set, supply_test
 from mlpop.experiment.sbi import config_digest
 from mlpop.experiment.supply import SuppliedSet, given_set
+from mlpop.experiment.typicality import judge_observed
 from mlpop.maps.files import write_atomically
 from mlpop.tracking import (
     RoundLine,
@@ -185,6 +186,8 @@ class _Work:
             self._profiler.section(f"TotalRound{number}"),
             open_run("round", name, self._run.run_id, tags=tags, store=self._run.store) as run,
         ):
+            known = job.trained.typicality[number]
+            likeness = judge_observed(known, posterior, self._observed, folders)
             report = sample_observed(
                 posterior,
                 self._observed,
@@ -193,8 +196,8 @@ class _Work:
                 root_seed=self._root_seed,
                 round_=number,
             )
-            numbers = estimate_metrics(report.estimates) | dict(report.chains)
-            coverage, test, files = None, None, {}
+            numbers = estimate_metrics(report.estimates) | dict(report.chains) | likeness.metrics
+            coverage, test, files = None, None, dict(likeness.files)
             if config.infer.compute_coverage:
                 test = self._test_set(number, run)
                 run.log_dataset(
@@ -213,9 +216,10 @@ class _Work:
                         folders,
                         root_seed=self._root_seed,
                         round_=number,
+                        typicality=likeness.p_values,
                     )
                 numbers = coverage_metrics(coverage.calibration) | numbers
-                files = coverage.files | dataset_files("test", test)
+                files |= coverage.files | dataset_files("test", test)
                 run.set_tags({"mlpop.calibration": coverage.calibration.verdict})
             run.log_metrics(numbers, step=number)
             self._run.log_metrics(numbers, step=number)
@@ -238,7 +242,7 @@ class _Work:
             training=None,
             test=test,
             estimates=report.estimates,
-            verdict="" if calibration is None else calibration.verdict,
+            verdict=likeness.verdict if calibration is None else calibration.verdict,
             num_tests=0 if calibration is None else calibration.num_tests,
             numbers=numbers,
         )

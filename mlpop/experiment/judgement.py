@@ -143,17 +143,28 @@ def measure_coverage(
     *,
     root_seed: int,
     round_: int,
+    typicality: Mapping[str, float],
     num_samples: int | None = None,
 ) -> CoverageReport:
     """Measure coverage on the test set and write the documented files and plots.
 
-    `num_samples` draws for each test, by default those of `compute_coverage`.
+    Args:
+        posterior: what to test.
+        test_set: simulations of known theta.
+        folders: of the round.
+        root_seed: of the experiment.
+        round_: its number.
+        typicality: p-values of x_o, which the verdict takes into account.
+        num_samples: draws for each test, by default those of `compute_coverage`.
     """
     seed = torch_seed(seed_sequence(root_seed, Purpose.COVERAGE, round_))
     result = compute_coverage(
         posterior, test_set.theta, test_set.x, generator_from_seed(seed), num_samples=num_samples
     )
-    files = _named(*write_coverage(folders.models, result, posterior.prior))
+    calibration = calibrate(result).with_typicality(typicality)
+    files = _named(
+        *write_coverage(folders.models, result, posterior.prior, calibration=calibration)
+    )
     if result.num_ok:
         curve = coverage_curve(result.rank)
         figures = {
@@ -167,7 +178,7 @@ def measure_coverage(
         }
         for path, figure in figures.items():
             files |= _named(*save_figure(figure, path))
-    return CoverageReport(calibrate(result), files)
+    return CoverageReport(calibration, files)
 
 
 def estimate_metrics(estimates: Sequence[Estimate]) -> dict[str, float]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from mlpop.errors import DataError, MlpopError, TrackingError
 from mlpop.experiment.result import RoundResult
+from mlpop.experiment.typicality import MISSPECIFIED, TYPICALITY_JSON, unlike_reason
 from mlpop.inference.diagnostics import MIN_TESTS
 from mlpop.inference.mcmc_posterior import McmcPosterior
 from mlpop.inference.packed import pack_posterior
@@ -107,6 +108,8 @@ def verdict_reason(verdict: str, folder: Path) -> str:
         verdict: of its `calibration.json`; empty without testing.
         folder: where that file is.
     """
+    if verdict == MISSPECIFIED:
+        return unlike_reason(read_json_object(folder / TYPICALITY_JSON)["p_values"])
     if not verdict:
         return "its coverage was not tested: test_data_loader.testing is false"
     values: Mapping[str, Any] = read_json_object(folder / "calibration.json")

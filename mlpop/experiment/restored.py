@@ -18,6 +18,7 @@ from mlpop.experiment.restore import restore_files, restore_shards
 from mlpop.experiment.result import RoundResult
 from mlpop.experiment.round_data import TEST, THETA, TRAINING, SetKind, place
 from mlpop.experiment.supply import SuppliedSet, given_set
+from mlpop.experiment.typicality import recorded_verdict
 from mlpop.inference.store import load_ensemble
 from mlpop.maps.files import read_json_object, write_json
 from mlpop.maps.layout import FULL_CSV
@@ -80,6 +81,8 @@ def restore_round(
     if (folders.models / "calibration.json").is_file():
         calibration = read_json_object(folders.models / "calibration.json")
         verdict, num_tests = calibration["verdict"], calibration["num_tests"]
+    else:
+        verdict = recorded_verdict(folders.models)
     logger.info("round %d is complete already (run %s)", round_, node.run_id)
     return RoundResult(
         number=round_,

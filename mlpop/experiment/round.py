@@ -46,6 +46,7 @@ from mlpop.experiment.round_report import (
     send_summary,
 )
 from mlpop.experiment.supply import SuppliedSet
+from mlpop.experiment.typicality import TYPICALITY, judge_observed, learn_typicality
 from mlpop.inference.store import POSTERIOR_FILE, save_posterior
 from mlpop.maps.loading import Dataset
 from mlpop.maps.remote import localized
@@ -101,7 +102,7 @@ def run_round(
             log_inputs(logged, sets, observed, launch.stars, len(data[round_]))
 
         # a broken test set is to be known before hours of training
-        test_data = _test_data(launch, earlier, sets.test, problem)
+        test_sets = _test_sets(launch, earlier, sets.test, problem)
         run.set_state("training")
         with launch.profiler.section(f"TrainingRound{round_}"):
             ensemble = _train(launch, round_, problem, data, run, folders, previous, begun)
@@ -109,6 +110,14 @@ def run_round(
         run.set_state("testing")
         posterior = make_posterior(config, ensemble.estimators, problem)
         save_posterior(folders.models / POSTERIOR_FILE, posterior, ensemble.folders)
+        typicality = learn_typicality(
+            posterior,
+            data[round_],
+            validation_rows(config, {round_: len(data[round_])}, launch.root_seed),
+            test_sets[-1] if test_sets else None,
+            folders,
+        )
+        likeness = judge_observed(typicality, posterior, observed, folders)
         report = sample_observed(
             posterior,
             observed,
@@ -118,12 +127,17 @@ def run_round(
             round_=round_,
         )
         coverage = None
-        if test_data is not None:
+        if test_sets:
             with launch.profiler.section(f"TestingRound{round_}"):
                 coverage = measure_coverage(
-                    posterior, test_data, folders, root_seed=launch.root_seed, round_=round_
+                    posterior,
+                    joined(test_sets),
+                    folders,
+                    root_seed=launch.root_seed,
+                    round_=round_,
+                    typicality=likeness.p_values,
                 )
-        numbers = round_numbers(sets, ensemble, report, coverage, count)
+        numbers = round_numbers(sets, ensemble, report, coverage, count) | likeness.metrics
         result = RoundResult(
             number=round_,
             run_id=run.run_id,
@@ -134,7 +148,7 @@ def run_round(
             training=sets.training,
             test=sets.test,
             estimates=report.estimates,
-            verdict=coverage.calibration.verdict if coverage else "",
+            verdict=coverage.calibration.verdict if coverage else likeness.verdict,
             num_tests=coverage.calibration.num_tests if coverage else 0,
             numbers=numbers,
             member_runs=ensemble.run_ids,
@@ -150,6 +164,8 @@ def run_round(
         files = {
             POSTERIOR_FILE: folders.models / POSTERIOR_FILE,
             **report.files,
+            **likeness.files,
+            TYPICALITY: folders.models / TYPICALITY,
             **(coverage.files if coverage else {}),
             **next_proposal,
             **compressor_files(folders, problem.preprocessing.compressor),
@@ -252,16 +268,16 @@ def _train(
     return ensemble
 
 
-def _test_data(
+def _test_sets(
     launch: Launch,
     earlier: Sequence[RoundResult],
     test: SuppliedSet | None,
     problem: LearningProblem,
-) -> Dataset | None:
-    """Return the simulations that coverage is measured on; None without testing."""
+) -> list[Dataset]:
+    """Return what coverage is measured on, that of this round last; none without testing."""
     if test is None:
-        return None
+        return []
     sets = [test]
     if launch.config.trainer.append_simulations:
         sets = [past.test for past in earlier if past.test is not None] + sets
-    return joined([load_round_set(one.csv, problem) for one in sets])
+    return [load_round_set(one.csv, problem) for one in sets]

@@ -21,10 +21,12 @@ from mlpop.experiment.lineage import Lineage
 from mlpop.experiment.observed import X_O, X_O_JSON, ObservedSample, load_observed_copy
 from mlpop.experiment.problem import PROBLEM, load_problem
 from mlpop.experiment.sbi import config_digest
+from mlpop.experiment.typicality import TYPICALITY
 from mlpop.inference.mcmc_posterior import McmcPosterior
 from mlpop.inference.posterior import EnsemblePosterior
 from mlpop.inference.preprocessing import COMPRESSOR_FOLDER
 from mlpop.inference.store import DESCRIPTION, POSTERIOR_FILE, WEIGHTS, load_posterior
+from mlpop.inference.typicality import Typicality
 from mlpop.tracking import Node, Store, connect, find, root_of, tree
 from mlpop.tracking.artifacts import MANIFEST, file_record, manifest_records, read_manifest
 
@@ -43,6 +45,8 @@ class TrainedRounds:
     Attributes:
         source: the launch's folder, or `runs:/<run id>`.
         posteriors: of rounds 0, 1, ...
+        typicality: of the same rounds: what their simulations look like; None where a round has
+            not kept it.
         problem: labels, channels, prior and preprocessing, the same in every round.
         observed: x_o of the training; None where it was not kept.
         config: its resolved configuration; None where it was not kept.
@@ -51,6 +55,7 @@ class TrainedRounds:
 
     source: str
     posteriors: Sequence[Posterior]
+    typicality: Sequence[Typicality | None]
     problem: LearningProblem
     observed: ObservedSample | None
     config: Mapping[str, Any] | None
@@ -128,7 +133,9 @@ def _age(stamp: str) -> tuple[str, int]:
 def _load(folder: Path, num_rounds: int, run_id: str | None) -> TrainedRounds:
     posteriors = [load_round(folder / f"round_{i}", i) for i in range(num_rounds)]
     first = folder / "round_0"
+    references = [folder / f"round_{i}" / TYPICALITY for i in range(num_rounds)]
     try:
+        typicality = [Typicality.load(path) if path.is_file() else None for path in references]
         problem = load_problem(first / PROBLEM)
         kept = (first / X_O).is_file() and (first / X_O_JSON).is_file()
         observed = load_observed_copy(first) if kept else None
@@ -138,6 +145,7 @@ def _load(folder: Path, num_rounds: int, run_id: str | None) -> TrainedRounds:
     return TrainedRounds(
         source=str(folder) if run_id is None else f"{RUN_URI}{run_id}",
         posteriors=posteriors,
+        typicality=typicality,
         problem=problem,
         observed=observed,
         config=read_json(config) if config.is_file() else None,
@@ -219,7 +227,7 @@ def fetch_round(lineage: Lineage, node: Node, folder: Path) -> None:
     """
     names = _listed(lineage.store, node)
     compressor = [name for name in names if name.startswith(f"{COMPRESSOR_FOLDER}/")]
-    about = [name for name in (PROBLEM, X_O, X_O_JSON) if name in names]
+    about = [name for name in (PROBLEM, X_O, X_O_JSON, TYPICALITY) if name in names]
     lineage.fetch_all(node, _inside([POSTERIOR_FILE, *about, *compressor]), folder)
     shared = folder.parent / "round_0" / COMPRESSOR_FOLDER
     if shared.is_dir() and not compressor:

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Generator, Tensor
 
+from mlpop.inference.preprocessing import Preprocessing
 from mlpop.inference.prior import Prior
 
 
@@ -93,6 +94,10 @@ class Posterior(Protocol):
     @property
     def x_shape(self) -> tuple[int, ...]:
         """Shape of one x."""
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """What happens to x before the networks see it."""
 
     @property
     def members(self) -> Sequence[Any]:

@@ -1,7 +1,8 @@
 """A verdict on a posterior's calibration, and the coverage files."""
 
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,8 +22,11 @@ from mlpop.inference.coverage import (
 from mlpop.inference.mcmc_report import MAX_R_HAT, least_ess
 from mlpop.inference.prior import Prior
 from mlpop.inference.store import write_json
+from mlpop.inference.typicality import is_unlike
 
-Verdict = Literal["calibrated", "overconfident", "underconfident", "biased", "too few tests"]
+Verdict = Literal[
+    "calibrated", "overconfident", "underconfident", "biased", "misspecified", "too few tests"
+]
 
 MIN_TESTS = 50
 """Fewer tests cannot tell a useful posterior from a bad one; no verdict is given."""
@@ -37,7 +41,8 @@ class Calibration:
     Attributes:
         verdict: `too few tests` below `MIN_TESTS`; `calibrated` if no test rejects; else what
             explains the rejection best: a shift of some label is `biased`, credible regions that
-            hold the truth too rarely are `overconfident`, too often `underconfident`.
+            hold the truth too rarely are `overconfident`, too often `underconfident`. Whatever
+            the tests say, a posterior at an observation unlike its simulations is `misspecified`.
         num_tests: tests that succeeded.
         num_failed: tests whose posterior could not be drawn from.
         alpha: chance that a calibrated posterior is rejected, over all tests together.
@@ -53,6 +58,7 @@ class Calibration:
         mass_inside: smallest mean mass of a member inside the prior.
         poor_chains: fraction of the tests whose Markov chains did not mix, by the same limits as
             `McmcReport.problems`; None without chains. Their ranks cannot be trusted.
+        typicality: p-values of the observation by `Typicality`; empty where it was not compared.
     """
 
     verdict: Verdict
@@ -70,6 +76,12 @@ class Calibration:
     width: dict[str, float]
     mass_inside: float | None
     poor_chains: float | None = None
+    typicality: dict[str, float] = field(default_factory=dict)
+
+    def with_typicality(self, p_values: Mapping[str, float]) -> "Calibration":
+        """Return the same with the p-values of the observation, and what they say."""
+        verdict: Verdict = "misspecified" if is_unlike(p_values) else self.verdict
+        return replace(self, verdict=verdict, typicality=dict(p_values))
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
@@ -162,13 +174,18 @@ def coverage_summary(result: CoverageResult, *, rule: Rule = "mlpop") -> dict[st
 
 
 def write_coverage(
-    folder: Path, result: CoverageResult, prior: Prior, *, rule: Rule = "mlpop"
+    folder: Path,
+    result: CoverageResult,
+    prior: Prior,
+    *,
+    rule: Rule = "mlpop",
+    calibration: Calibration | None = None,
 ) -> list[Path]:
     """Write the coverage files into `folder` and return their paths.
 
     `coverage_probability.npy` (12,), `posterior_samples_test_data.npz` (scaled; failed rows are 0
     and False in `success`), `ranks.npy` (n, d), `coverage.json` and `calibration.json`. The first
-    is left out where no test succeeded.
+    is left out where no test succeeded. `calibration` is by default that of the result.
     """
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
@@ -192,7 +209,7 @@ def write_coverage(
     paths.append(folder / "coverage.json")
     write_json(paths[-1], coverage_summary(result, rule=rule))
     paths.append(folder / "calibration.json")
-    write_json(paths[-1], calibrate(result).to_dict())
+    write_json(paths[-1], (calibration or calibrate(result)).to_dict())
     return paths
 
 

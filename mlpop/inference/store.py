@@ -258,8 +258,11 @@ def write_user_pickles(
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Write `tensors` as safetensors; a reader sees the old file or the whole new one."""
-    # safetensors refuses tensors that share memory
-    copies = {name: value.detach().cpu().clone() for name, value in tensors.items()}
+    # safetensors refuses tensors that share memory or have gaps
+    copies = {
+        name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, value in tensors.items()
+    }
     write_atomically(path, save(copies))
 
 
