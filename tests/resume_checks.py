@@ -14,8 +14,11 @@ from mlpop.tracking.artifacts import manifest_records, read_manifest
 TIMED = re.compile(
     r"(training|test)/(shards/.*|manifest\.csv)|x_o\.json|.*\.pickle|training_statistics\.json"
     r"|config_sbi\.json|log\.txt|profile\.(json|log)|posterior_model/.*"
+    r"|report\.html"
 )
-"""Artifacts that tell times or places: they are there, but differ from launch to launch."""
+"""Artifacts that tell times, places or ids: they are there, but differ from launch to launch.
+
+What else a report tells is compared in `tests/experiment/test_report.py`."""
 
 EPOCHS = 6
 SMALL = {

@@ -68,14 +68,16 @@ def sample_observed(
 ) -> PosteriorReport:
     """Draw from the posterior at x_o; write `samples_posterior.pt`, corner plot and summary.
 
-    As documented, `samples_posterior.pt` holds scaled theta; `summary.json` has the scaling and
-    the estimates in physical units.
+    As documented, `samples_posterior.pt` holds scaled theta; `summary.json` has the scaling, the
+    estimates in physical units, and what is wrong with Markov chains.
 
     Raises:
         SamplingError: the posterior has next to no mass inside the prior.
     """
     seed = torch_seed(seed_sequence(root_seed, Purpose.POSTERIOR_SAMPLES, round_))
-    samples, chains = _samples(posterior, observed, num_samples, generator_from_seed(seed))
+    samples, chains, problems = _samples(
+        posterior, observed, num_samples, generator_from_seed(seed)
+    )
     prior = posterior.prior
     torch.save(prior.to_scaled(samples), folders.samples_posterior)
     truth = observed.truth
@@ -103,6 +105,7 @@ def sample_observed(
                 for e in estimates
             },
             "scaling": scaling,
+            "problems": problems,
         },
     )
     files = _named(folders.samples_posterior, pdf, png, summary)
@@ -111,14 +114,15 @@ def sample_observed(
 
 def _samples(
     posterior: Posterior, observed: ObservedSample, num_samples: int, generator: Generator
-) -> tuple[NDArray[np.float64], dict[str, float]]:
-    """Draw at x_o; for Markov chains also return how they went, and warn if they went badly."""
+) -> tuple[NDArray[np.float64], dict[str, float], list[str]]:
+    """Draw at x_o; for Markov chains also return their numbers, and what went badly: a warning."""
     if not isinstance(posterior, McmcPosterior):
-        return posterior.sample(num_samples, observed.x, generator), {}
+        return posterior.sample(num_samples, observed.x, generator), {}, []
     samples, report = posterior.sample_with_report(num_samples, observed.x, generator)
-    for problem in report.problems():
+    problems = report.problems()
+    for problem in problems:
         logger.warning("posterior at the observed sample: %s", problem)
-    return samples, chain_metrics(report)
+    return samples, chain_metrics(report), problems
 
 
 def plot_next_proposal(

@@ -45,7 +45,9 @@ def restore_member(
     folder = folders.member(number)
     lineage.fetch_all(node, (WEIGHTS, DESCRIPTION), folder)
     statistics = lineage.fetch(node, STATISTICS, folders.training_statistics(member))
-    lineage.fetch(node, "training_stats.pdf", folders.training_stats_plot(member))
+    plot = folders.training_stats_plot(member)
+    for suffix in (".pdf", ".png"):
+        lineage.fetch(node, f"training_stats{suffix}", plot.with_suffix(suffix))
     lineage.fetch(node, "trained_model.pickle", folders.trained_model(member))
     lineage.fetch(node, "inference.pickle", folders.inference(member))
     record = read_record(folder)["record"]

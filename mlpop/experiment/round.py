@@ -33,6 +33,7 @@ from mlpop.experiment.proposals import proposed
 from mlpop.experiment.restored import write_completion
 from mlpop.experiment.result import RoundResult
 from mlpop.experiment.round_data import (
+    PROPOSAL_JSON,
     dataset_files,
     joined,
     load_round_set,
@@ -48,6 +49,7 @@ from mlpop.experiment.round_report import (
 from mlpop.experiment.supply import SuppliedSet
 from mlpop.experiment.typicality import TYPICALITY, judge_observed, learn_typicality
 from mlpop.inference.store import POSTERIOR_FILE, save_posterior
+from mlpop.maps.files import write_json
 from mlpop.maps.loading import Dataset
 from mlpop.maps.remote import localized
 from mlpop.tracking import Node, TrackedRun, open_run
@@ -92,6 +94,8 @@ def run_round(
         ) as run,
     ):
         sets = supply(launch, round_, run, previous, begun)
+        if sets.proposal:
+            write_json(folders.models / PROPOSAL_JSON, sets.proposal)
         data = _training_data(launch, round_, earlier, sets.training)
         if previous is None:
             problem, observed = _pose(launch, data[round_], sets.training, run, folders, begun)

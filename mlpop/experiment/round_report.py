@@ -21,6 +21,14 @@ from mlpop.plots.population import is_survey_map
 from mlpop.population.stars import StellarDatabase
 from mlpop.tracking import Estimate, TrackedRun, round_note, save_figure
 
+GIVEN = "given"
+SOURCES = {
+    "prior": "simulated from the prior",
+    "truncated": "simulated from the prior, cut to where the last posterior has mass",
+    "posterior": "simulated from the last posterior",
+}
+"""Where the simulations of a round come from that were not given."""
+
 PROPOSAL_METRICS = ("acceptance", "volume_fraction", "outside_fraction", "attempts")
 
 
@@ -97,7 +105,7 @@ def describe_round(
         "failed": training.failed_fraction,
         "best validation loss": ensemble.best_loss,
     }
-    kind = "prior" if training.simulated and not proposal else "given"
+    kind = "prior" if training.simulated and not proposal else GIVEN
     if proposal:
         kind = str(proposal["kind"])
         shown["proposal"] = f"{kind}, {proposal['method']}"
@@ -108,12 +116,7 @@ def describe_round(
         shown["coverage error"] = coverage.calibration.expected_calibration_error
         run.set_tags({"mlpop.calibration": coverage.calibration.verdict})
     run.set_tags({"mlpop.proposal": kind})
-    source = {
-        "prior": "simulated from the prior",
-        "given": f"of `{training.csv}`",
-        "truncated": "simulated from the prior, cut to where the last posterior has mass",
-        "posterior": "simulated from the last posterior",
-    }[kind]
+    source = f"of `{training.csv}`" if kind == GIVEN else SOURCES[kind]
     about = f"{training.num_simulations} simulations {source}; trained on {count}."
     note = round_note(run.experiment_id, about, shown, result.estimates, ensemble.run_ids)
     run.set_note(note)

@@ -28,6 +28,7 @@ from mlpop.experiment.plan import experiment_plan
 from mlpop.experiment.posterior_model import log_posterior_model
 from mlpop.experiment.preflight import check_inputs
 from mlpop.experiment.profile import Profiler
+from mlpop.experiment.report import in_a_sentence, write_report
 from mlpop.experiment.restored import restore_round
 from mlpop.experiment.result import RoundResult
 from mlpop.experiment.round import run_round
@@ -170,7 +171,7 @@ def _launch(beginning: Beginning, store: Store) -> ExperimentResult:
             run.set_tags({"mlpop.save_dir": tree.models, "mlpop.log_dir": tree.logs})
             write_atomically(tree.config_file, json.dumps(resolved, indent=2) + "\n")
             run.send(tree.config_file)
-            record_provenance(run)
+            code = record_provenance(run)
             run.set_state("running")
             try:
                 rounds = _run_rounds(beginning, run, tree, profiler)
@@ -179,6 +180,7 @@ def _launch(beginning: Beginning, store: Store) -> ExperimentResult:
                 if run.answers():
                     run.spare(tree.log_file, tree.log_file.name)
                 raise
+            report = write_report(run, config, root_seed, rounds, tree, profiler, code)
         _tell(config, run, rounds)
         last = rounds[-1]
         log_posterior_model(run, config.name, last, tree.round(last.number).models)
@@ -188,6 +190,7 @@ def _launch(beginning: Beginning, store: Store) -> ExperimentResult:
                 config.profile_json: tree.logs / config.profile_json,
                 config.profile_log: tree.logs / config.profile_log,
             }
+            | report
         )
         _say(run, rounds, tree.models or tree.logs)
         return ExperimentResult(run.run_id, tuple(rounds))
@@ -275,11 +278,7 @@ def _tell(config: SbiConfig, run: TrackedRun, rounds: list[RoundResult]) -> None
         )
         for result in rounds
     ]
-    about = (
-        f"{config.trainer.type} with {config.trainer.members} network(s), "
-        f"{config.trainer.num_rounds} round(s) of {config.training_data_loader.num_sim} "
-        f"simulations of `{config.simulator.type}`."
-    )
+    about = in_a_sentence(config)
     run.set_note(experiment_note(run.experiment_id, about, lines, last.estimates, last.verdict))
     if last.verdict:
         run.set_tags({"mlpop.calibration": last.verdict})

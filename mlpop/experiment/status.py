@@ -92,11 +92,12 @@ def _line(depth: int, node: Node, age: float, duration: float) -> str:
     reason = f"  {node.error}" if node.error else ""
     return (
         f"{name:<34} {node.state or '–':<12} {node.status:<10} {node.life:<6} "
-        f"{_time(age):>9} {_time(duration):>9}  {node.run_id}{reason}"
+        f"{clock(age):>9} {clock(duration):>9}  {node.run_id}{reason}"
     )
 
 
-def _time(seconds: float) -> str:
+def clock(seconds: float) -> str:
+    """Return a duration as hours:minutes:seconds."""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{seconds:02d}"

@@ -1,6 +1,6 @@
 """Every figure of mlpop, drawn without pyplot: functions from arrays to a matplotlib Figure."""
 
-from mlpop.plots.corner import corner, intervals
+from mlpop.plots.corner import corner, decimals, intervals
 from mlpop.plots.coverage import coverage, ranks, ranks_cumulative
 from mlpop.plots.curves import training_curves
 from mlpop.plots.population import population, predictive
@@ -11,6 +11,7 @@ __all__ = [
     "axis_label",
     "corner",
     "coverage",
+    "decimals",
     "intervals",
     "population",
     "predictive",

@@ -36,11 +36,16 @@ def intervals(samples: ArrayLike) -> NDArray[np.float64]:
 def interval_text(low: float, median: float, high: float) -> str:
     """Write a median with its 95 % interval, to two digits of the narrower side."""
     down, up = median - low, high - median
-    smallest = min(width for width in (down, up, np.inf) if width > 0)
-    digits = (
-        2 if not np.isfinite(smallest) else int(np.clip(1 - np.floor(np.log10(smallest)), 0, 6))
-    )
+    digits = decimals(low, median, high)
     return f"${median:.{digits}f}_{{-{down:.{digits}f}}}^{{+{up:.{digits}f}}}$"
+
+
+def decimals(low: float, median: float, high: float) -> int:
+    """Return how many decimals show two digits of the narrower side of an interval."""
+    smallest = min(width for width in (median - low, high - median, np.inf) if width > 0)
+    if not np.isfinite(smallest):
+        return 2
+    return int(np.clip(1 - np.floor(np.log10(smallest)), 0, 6))
 
 
 def density(

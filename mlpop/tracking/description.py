@@ -120,11 +120,14 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[Number]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _cell(value: Number) -> str:
+def shown(value: Number) -> str:
+    """Return a value as descriptions and reports show it: four digits, a dash for None."""
     if value is None:
         return "–"
-    if isinstance(value, str):
-        return value.replace("|", "\\|").replace("\n", " ")
-    if isinstance(value, int):
+    if isinstance(value, str | int):
         return str(value)
     return f"{value:.4g}" if math.isfinite(value) else str(value)
+
+
+def _cell(value: Number) -> str:
+    return shown(value).replace("|", "\\|").replace("\n", " ")

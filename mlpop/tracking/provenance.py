@@ -16,12 +16,15 @@ GIT_TIMEOUT = 20.0  # [s]
 LONGEST_DIFF = 2_000_000  # [bytes]
 
 
-def record_provenance(run: TrackedRun) -> None:
+def record_provenance(run: TrackedRun) -> dict[str, str | None]:
     """Record on a run what its code was.
 
     Tags `mlpop.version`, `mlpop.python`, `mlpop.git_commit` and `mlpop.git_dirty`; artifacts
     `provenance/requirements.txt`, a lock of all installed packages, and
     `provenance/uncommitted.diff` where tracked files differ from the commit.
+
+    Returns:
+        The tags; None for what is not known.
 
     Raises:
         TrackingError: the store refuses or is away.
@@ -29,14 +32,13 @@ def record_provenance(run: TrackedRun) -> None:
     source = Path(mlpop.__file__).parent
     commit = _git(source, "rev-parse", "HEAD")
     diff = _git(source, "diff", "HEAD", "--no-color", "--no-ext-diff") if commit else None
-    run.set_tags(
-        {
-            "mlpop.version": mlpop.__version__,
-            "mlpop.python": platform.python_version(),
-            "mlpop.git_commit": commit.decode().strip() if commit else None,
-            "mlpop.git_dirty": str(bool(diff)).lower() if commit else None,
-        }
-    )
+    tags = {
+        "mlpop.version": mlpop.__version__,
+        "mlpop.python": platform.python_version(),
+        "mlpop.git_commit": commit.decode().strip() if commit else None,
+        "mlpop.git_dirty": str(bool(diff)).lower() if commit else None,
+    }
+    run.set_tags(tags)
     with tempfile.TemporaryDirectory() as folder:
         lock = Path(folder, "requirements.txt")
         lock.write_text("\n".join(installed_packages()) + "\n", encoding="utf-8")
@@ -45,6 +47,7 @@ def record_provenance(run: TrackedRun) -> None:
             changes = Path(folder, "uncommitted.diff")
             changes.write_bytes(diff[:LONGEST_DIFF])
             run.send(changes, "provenance/uncommitted.diff")
+    return tags
 
 
 def installed_packages() -> list[str]:

@@ -143,7 +143,7 @@ class TrackedRun:
             with translated(what):
                 there = self._logged(metrics, step) if self.curves.continued else set()
                 items = [
-                    Metric(key, _six_digits(value), now, step)
+                    Metric(key, six_digits(value), now, step)
                     for key, value in metrics.items()
                     if key not in there
                 ]
@@ -279,5 +279,6 @@ class TrackedRun:
         return manifest
 
 
-def _six_digits(value: float) -> float:
+def six_digits(value: float) -> float:
+    """Return a number as it is logged: MLflow's pages and its copies of it agree."""
     return float(f"{float(value):.6g}")

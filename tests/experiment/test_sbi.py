@@ -42,7 +42,7 @@ def test_documented_files_of_an_ensemble_S27_S28(pulsars) -> None:
         "training_stats_0.pdf",
         "training_stats_1.pdf",
     }
-    assert names(pulsars.models) == {"config_sbi.json", "round_0"}
+    assert names(pulsars.models) == {"config_sbi.json", "report.html", "round_0"}
     of_round = names(pulsars.models / "round_0")
     assert of_round >= POSTERIOR | TESTING
     assert {name for name in of_round if name.endswith(".pickle")} == {
@@ -128,7 +128,7 @@ def test_runs_hold_the_files(pulsars) -> None:
     def artifacts(run_id: str, folder: str | None = None) -> set[str]:
         return {item.path for item in client.list_artifacts(run_id, folder)}
 
-    assert artifacts(top.run_id) >= LOGS | {"config_sbi.json", "COMPLETE.json"}
+    assert artifacts(top.run_id) >= LOGS | {"config_sbi.json", "report.html", "COMPLETE.json"}
     of_round = artifacts(first.run_id)
     assert of_round >= POSTERIOR | TESTING | {"summary.json", "calibration.json"}
     assert of_round >= {"corner_plot_observed_sample.png", "observed_sample.png"}
