@@ -78,6 +78,8 @@ class ObjectStoreServer:
                     *(str(weed), "server", f"-dir={data}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"),
                     *("-filer", "-s3", f"-s3.config={config}", "-volume.max=20"),
                     *("-master.volumeSizeLimitMB=256", "-master.telemetry=false", *flags),
+                    # both would listen on ports of their own
+                    *("-s3.port.iceberg=0", "-s3.port.lance=0"),
                 ],
                 stdout=log,
                 stderr=log,

@@ -48,8 +48,8 @@ def test_every_dependency_is_pinned_and_listed_once() -> None:
 def test_wheel_holds_every_file_of_the_package() -> None:
     setuptools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
     suffixes = {Path(pattern).suffix for pattern in setuptools["package-data"]["mlpop"]}
-    files = [path for path in (ROOT / "mlpop").rglob("*") if path.is_file()]
-    assert {path.suffix for path in files} - {".py", ".pyc"} <= suffixes
+    files = [path for path in (ROOT / "mlpop").rglob("*.*") if "__pycache__" not in path.parts]
+    assert {path.suffix for path in files} - {".py"} <= suffixes
 
 
 def test_conda_itself_brings_only_python_and_pip() -> None:
