@@ -11,7 +11,14 @@ from torch import Tensor
 from mlpop.experiment.folders import RoundFolders
 from mlpop.experiment.observed import ObservedSample
 from mlpop.inference.conditioned import Posterior
-from mlpop.inference.typicality import ALPHA, Typicality, is_unlike
+from mlpop.inference.typicality import (
+    ALPHA,
+    MOST_HELD_OUT,
+    MOST_REFERENCES,
+    Typicality,
+    few_rows,
+    is_unlike,
+)
 from mlpop.maps.files import read_json_object, write_json
 from mlpop.maps.loading import Dataset
 
@@ -56,9 +63,10 @@ def learn_typicality(
         test_set: the tests of the round, drawn from the same proposal; they count as held out.
         folders: of the round.
     """
-    trained = np.ones(len(simulated), dtype=np.bool_)
-    trained[validation.numpy()] = False
-    held_out = [simulated.x[~trained]] + ([] if test_set is None else [test_set.x])
+    rows = validation.numpy()
+    trained = few_rows(np.setdiff1d(np.arange(len(simulated)), rows), MOST_REFERENCES)
+    held_out = [simulated.x[few_rows(rows, MOST_HELD_OUT)]]
+    held_out += [] if test_set is None else [test_set.x]
     typicality = Typicality.fit(posterior, simulated.x[trained], np.concatenate(held_out))
     typicality.save(folders.models / TYPICALITY)
     return typicality

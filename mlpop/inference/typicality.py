@@ -199,10 +199,13 @@ def _first(components: PCA, most: int) -> PCA:
     return PCA(components.mean, axes, variance, ratio)
 
 
+def few_rows(rows: NDArray[np.int64], most: int) -> NDArray[np.int64]:
+    """Take at most so many of the rows (n,), evenly spread."""
+    return rows[np.linspace(0, len(rows) - 1, min(len(rows), most)).round().astype(np.int64)]
+
+
 def _few(x: NDArray[np.float32], most: int) -> NDArray[np.float32]:
-    """Take at most so many rows, evenly spread."""
-    rows = np.linspace(0, len(x) - 1, min(len(x), most)).round().astype(int)
-    return np.asarray(x[rows], dtype=np.float32)
+    return np.asarray(x[few_rows(np.arange(len(x)), most)], dtype=np.float32)
 
 
 def _flat(x: NDArray[np.float32]) -> NDArray[np.float32]:
