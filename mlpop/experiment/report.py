@@ -20,6 +20,7 @@ from mlpop.experiment.result import RoundResult
 from mlpop.experiment.round_report import GIVEN, SOURCES
 from mlpop.experiment.status import clock
 from mlpop.experiment.story import Picture, RoundStory, picture, tell_round
+from mlpop.experiment.typicality import MISSPECIFIED
 from mlpop.inference.prior import Prior
 from mlpop.maps.files import write_atomically
 from mlpop.plots import decimals
@@ -119,6 +120,7 @@ def _page(
         rounds=rounds,
         last=rounds[-1],
         verdict=last.verdict,
+        misspecified=MISSPECIFIED,
         meaning=meaning,
         helps=helps,
         doubts=doubts(config, rounds),

@@ -212,6 +212,8 @@ def _fetch(store: Store, run_id: str, num_rounds: int, folder: Path) -> None:
                 f"{max(i, 1)}"
             )
         fetch_round(lineage, round_, folder / f"round_{i}")
+        if TYPICALITY in lineage.names(round_):
+            lineage.fetch(round_, TYPICALITY, folder / f"round_{i}" / TYPICALITY)
 
 
 def fetch_round(lineage: Lineage, node: Node, folder: Path) -> None:
@@ -227,7 +229,7 @@ def fetch_round(lineage: Lineage, node: Node, folder: Path) -> None:
     """
     names = _listed(lineage.store, node)
     compressor = [name for name in names if name.startswith(f"{COMPRESSOR_FOLDER}/")]
-    about = [name for name in (PROBLEM, X_O, X_O_JSON, TYPICALITY) if name in names]
+    about = [name for name in (PROBLEM, X_O, X_O_JSON) if name in names]
     lineage.fetch_all(node, _inside([POSTERIOR_FILE, *about, *compressor]), folder)
     shared = folder.parent / "round_0" / COMPRESSOR_FOLDER
     if shared.is_dir() and not compressor:

@@ -11,7 +11,7 @@ References:
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
@@ -63,7 +63,7 @@ class View:
         centre, scale = references.mean(0), references.std(0, correction=0)
         scale = torch.where(scale > 1e-7 * (1 + centre.abs()), scale, torch.ones_like(scale))
         view = cls(centre, scale, (references - centre) / scale, held_out[:0, 0])
-        return cls(view.centre, view.scale, view.references, view.distance(held_out))
+        return replace(view, held_out=view.distance(held_out))
 
     def distance(self, features: Tensor) -> Tensor:
         """Return the mean distances (b,) of features (b, f) to their nearest references."""

@@ -87,16 +87,18 @@ def test_x_o_unlike_all_simulations_is_misspecified(
     assert tags["mlpop.calibration"] == "misspecified"
 
 
+@pytest.mark.parametrize("place", ["folder", "run"])
 def test_infer_judges_its_own_x_o(
     usual: Any,
     values: Values,
     observed: Callable[[list[float]], Values],
     at_work: Path,
     tmp_path: Path,
+    place: str,
 ) -> None:
     for x, unlike in ((SEEN, False), (UNSEEN, True)):
         block = {
-            "load_dir": str(usual.models),
+            "load_dir": str(usual.models) if place == "folder" else f"runs:/{usual.result.run_id}",
             "save_dir": str(tmp_path / str(unlike)),
             "compute_coverage": False,
         }
