@@ -10,7 +10,7 @@ import torch
 
 from mlpop.config.sbi import SbiConfig
 from mlpop.errors import ConfigError, DataError
-from mlpop.experiment.problem import PROBLEM
+from mlpop.experiment.data import PROBLEM
 from mlpop.inference.compression import Compressor
 from mlpop.inference.compressor_sources import Trust, read_compressor
 from mlpop.inference.rescaling import fit_rescaling

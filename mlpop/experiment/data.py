@@ -1,4 +1,4 @@
-"""What the networks are trained on: a dataset, scaled, on disk for the workers to map."""
+"""What all rounds learn: prior, channels and scaling; and the arrays that networks train on."""
 
 import hashlib
 import shutil
@@ -12,9 +12,12 @@ from mlpop.config.sbi import SbiConfig
 from mlpop.errors import ConfigError, DataError
 from mlpop.inference.preprocessing import Preprocessing
 from mlpop.inference.prior import Prior, make_prior
+from mlpop.maps.files import read_json_object, write_json
 from mlpop.maps.loading import Dataset, load_dataset
 from mlpop.maps.scaling import LabelScaling, Mode
 from mlpop.maps.statistics import read_statistics
+
+PROBLEM = "problem.json"
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,35 @@ def learning_problem(config: SbiConfig, data: Dataset, statistics: Path) -> Lear
         {"labels": ranges.labels, "low": ranges.low, "high": ranges.high}, data.labels, scaling
     )
     return LearningProblem(prior, data.channels, Preprocessing(scaling.mode))
+
+
+def save_problem(path: Path, problem: LearningProblem) -> None:
+    """Write what all rounds share; a compressor goes into a folder beside the file."""
+    write_json(
+        path,
+        {
+            "prior": problem.prior.to_dict(),
+            "channels": list(problem.channels),
+            "preprocessing": problem.preprocessing.save(path.parent),
+        },
+    )
+
+
+def load_problem(path: Path) -> LearningProblem:
+    """Undo `save_problem`.
+
+    Raises:
+        DataError: the file is broken, or the compressor beside it is.
+    """
+    values = read_json_object(path)
+    try:
+        return LearningProblem(
+            Prior.from_dict(values["prior"]),
+            tuple(str(name) for name in values["channels"]),
+            Preprocessing.load(path.parent, values["preprocessing"]),
+        )
+    except (KeyError, TypeError) as error:
+        raise DataError(f"{path}: cannot be read: {error!r}") from None
 
 
 def label_scaling(

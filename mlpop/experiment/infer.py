@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlpop.compute import draw_root_seed, make_backend
+from mlpop.config.base import config_digest
 from mlpop.config.sbi import SbiConfig
 from mlpop.errors import TrackingError
 from mlpop.experiment.folders import OutputTree, create_output_tree
@@ -32,7 +33,6 @@ from mlpop.experiment.plan import experiment_plan
 from mlpop.experiment.profile import Profiler
 from mlpop.experiment.result import RoundResult
 from mlpop.experiment.round_data import dataset_files, joined, load_round_set, supply_test
-from mlpop.experiment.sbi import config_digest
 from mlpop.experiment.supply import SuppliedSet, given_set
 from mlpop.experiment.typicality import judge_observed
 from mlpop.maps.files import write_atomically

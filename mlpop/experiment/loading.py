@@ -14,7 +14,7 @@ from mlpop.experiment.trained import RUN_URI, fetch_round, launch_folder, load_r
 from mlpop.inference.mcmc_posterior import McmcPosterior
 from mlpop.inference.packed import DIGESTS, load_packed, read_digests
 from mlpop.inference.posterior import EnsemblePosterior
-from mlpop.inference.store import POSTERIOR_FILE
+from mlpop.inference.posterior_store import POSTERIOR_FILE
 from mlpop.tracking import Node, Store, connect, root_of, tree
 from mlpop.tracking.artifacts import read_manifest
 from mlpop.tracking.models import DIGEST_TAG, MODEL_URI, fetch_model_file, find_model, require_tag

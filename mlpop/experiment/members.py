@@ -28,8 +28,9 @@ from mlpop.inference.estimators import Estimator
 from mlpop.inference.losses import Loss
 from mlpop.inference.rng import generator_from_seed
 from mlpop.inference.spec import EmbeddingSpec, EstimatorSpec, Kind
-from mlpop.inference.store import DESCRIPTION, WEIGHTS, load_ensemble, write_user_pickles
+from mlpop.inference.store import DESCRIPTION, WEIGHTS, load_ensemble
 from mlpop.inference.training import TrainingOptions, validation_split
+from mlpop.inference.user_pickles import write_user_pickles
 from mlpop.plots import training_curves
 from mlpop.tracking import Node, TrackedRun, member_note, open_run, save_figure
 

@@ -18,7 +18,6 @@ from mlpop.experiment.posterior_model import CALIBRATED
 from mlpop.experiment.profile import Profiler
 from mlpop.experiment.result import RoundResult
 from mlpop.experiment.round_report import GIVEN, SOURCES
-from mlpop.experiment.status import clock
 from mlpop.experiment.story import Picture, RoundStory, picture, tell_round
 from mlpop.experiment.typicality import MISSPECIFIED
 from mlpop.inference.prior import Prior
@@ -26,7 +25,7 @@ from mlpop.maps.files import write_atomically
 from mlpop.plots import decimals
 from mlpop.plots.style import LABELS
 from mlpop.tracking import Estimate, TrackedRun, run_link, where_to_look
-from mlpop.tracking.description import Number, shown
+from mlpop.tracking.description import Number, clock, shown
 from mlpop.tracking.run import six_digits
 
 logger = logging.getLogger(__name__)

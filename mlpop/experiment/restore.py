@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from mlpop.errors import DataError, TrackingError
-from mlpop.experiment.supply import alone_in
+from mlpop.maps.locks import alone_in
 from mlpop.maps.packed_shards import PACKED_NAME, unpack_shard
 from mlpop.maps.shards import SHARDS_FOLDER, finished_shards
 from mlpop.tracking.artifacts import (

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 
 from mlpop.errors import DataError
+from mlpop.experiment.data import PROBLEM, load_problem
 from mlpop.experiment.folders import RoundFolders, dataset_csv
 from mlpop.experiment.launch import Launch
 from mlpop.experiment.lineage import member_of
 from mlpop.experiment.member_state import restore_member
 from mlpop.experiment.observed import load_observed_copy
 from mlpop.experiment.posteriors import make_posterior
-from mlpop.experiment.problem import PROBLEM, load_problem
 from mlpop.experiment.restore import restore_files, restore_shards
 from mlpop.experiment.result import RoundResult
 from mlpop.experiment.round_data import TEST, THETA, TRAINING, SetKind, place

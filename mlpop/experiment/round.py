@@ -6,10 +6,12 @@ from pathlib import Path
 
 from mlpop.experiment.compressor import compressor_files, compressor_for
 from mlpop.experiment.data import (
+    PROBLEM,
     LearningProblem,
     TrainingArrays,
     learning_problem,
     load_training_set,
+    save_problem,
     write_training_arrays,
 )
 from mlpop.experiment.folders import RoundFolders
@@ -28,7 +30,6 @@ from mlpop.experiment.members import (
 )
 from mlpop.experiment.observed import ObservedSample, copy_observed, observed_sample
 from mlpop.experiment.posteriors import make_posterior
-from mlpop.experiment.problem import PROBLEM, save_problem
 from mlpop.experiment.proposals import proposed
 from mlpop.experiment.restored import write_completion
 from mlpop.experiment.result import RoundResult
@@ -48,7 +49,7 @@ from mlpop.experiment.round_report import (
 )
 from mlpop.experiment.supply import SuppliedSet
 from mlpop.experiment.typicality import TYPICALITY, judge_observed, learn_typicality
-from mlpop.inference.store import POSTERIOR_FILE, save_posterior
+from mlpop.inference.posterior_store import POSTERIOR_FILE, save_posterior
 from mlpop.maps.files import write_json
 from mlpop.maps.loading import Dataset
 from mlpop.maps.remote import localized

@@ -1,15 +1,14 @@
 """The main job: rounds of simulation-based inference, tracked from first draw to verdict."""
 
-import hashlib
 import json
 import logging
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from mlpop.compute import draw_root_seed, make_backend
+from mlpop.config.base import config_digest
 from mlpop.config.checks import ExperimentFacts
 from mlpop.config.sbi import SbiConfig
 from mlpop.experiment.attempts import note_attempt
@@ -194,11 +193,6 @@ def _launch(beginning: Beginning, store: Store) -> ExperimentResult:
         )
         _say(run, rounds, tree.models or tree.logs)
         return ExperimentResult(run.run_id, tuple(rounds))
-
-
-def config_digest(resolved: dict[str, Any]) -> str:
-    """Return the SHA-256 of a resolved configuration."""
-    return hashlib.sha256(json.dumps(resolved, sort_keys=True).encode()).hexdigest()
 
 
 def compared(config: SbiConfig) -> list[str]:

@@ -6,6 +6,7 @@ from mlpop.experiment.beginning import CONFIG, lineage_of
 from mlpop.maps.shards import SHARDS_FOLDER
 from mlpop.tracking import Node, Store, connect, root_of, status, tree
 from mlpop.tracking.artifacts import listed
+from mlpop.tracking.description import clock
 
 RESUMED_BY = {"experiment": "mlpop sbi", "train_nn": "mlpop train-nn", "study": "mlpop study"}
 """Kind of a run at the top -> the command that takes `--resume`."""
@@ -94,10 +95,3 @@ def _line(depth: int, node: Node, age: float, duration: float) -> str:
         f"{name:<34} {node.state or '–':<12} {node.status:<10} {node.life:<6} "
         f"{clock(age):>9} {clock(duration):>9}  {node.run_id}{reason}"
     )
-
-
-def clock(seconds: float) -> str:
-    """Return a duration as hours:minutes:seconds."""
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{seconds:02d}"

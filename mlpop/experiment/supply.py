@@ -4,14 +4,12 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 from tqdm import tqdm
 
@@ -24,6 +22,7 @@ from mlpop.experiment.folders import dataset_round
 from mlpop.maps.dataset import assemble, dataset_digest
 from mlpop.maps.index import DatasetIndex
 from mlpop.maps.layout import FULL_STATISTICS, GENERATED
+from mlpop.maps.locks import alone_in
 from mlpop.maps.remote_dataset import RemoteDataset
 from mlpop.maps.shards import USABLE, ShardRecord
 
@@ -242,29 +241,6 @@ def _give_up_early(progress: Progress, min_success_fraction: float, folder: Path
         f"a fraction of {min_success_fraction} must succeed"
         + (f"; the last failure: {messages[-1]}" if messages else "")
     )
-
-
-@contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
-    """Keep other launches from clearing away what this one is writing.
-
-    Raises:
-        DataError: the folder cannot be made or written.
-    """
-    lock = FileLock(folder / ".lock")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            logger.info("%s: another launch is simulating this dataset; waiting for it", folder)
-            lock.acquire()
-    except OSError as error:
-        raise DataError(f"{folder}: cannot be written: {error.strerror or error}") from error
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def given_set(csv: Path) -> SuppliedSet:

@@ -1,6 +1,5 @@
 """`mlpop train-nn`: trials of a network of point estimates, until one converges."""
 
-import hashlib
 import json
 import logging
 import shutil
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mlpop.compute import draw_root_seed
+from mlpop.config.base import config_digest
 from mlpop.config.regression import RegressionConfig
 from mlpop.errors import ConfigError, DataError, TrainingError
 from mlpop.experiment.attempts import note_attempt, recorded_json, refuse_changes, unfinished_run
@@ -224,10 +224,9 @@ def _launch(
 ) -> TrainNnResult:
     config = problem.config
     resolved = config.resolved()
-    digest = hashlib.sha256(json.dumps(resolved, sort_keys=True).encode()).hexdigest()
     tags: dict[str, Any] = {
         "mlpop.root_seed": problem.root_seed,
-        "mlpop.config_digest": digest,
+        "mlpop.config_digest": config_digest(resolved),
         "mlpop.state": "training",
     }
     params = select(resolved, COMPARED) | {

@@ -12,20 +12,19 @@ from shutil import copytree
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from mlpop.config.base import read_json
+from mlpop.config.base import config_digest, read_json
 from mlpop.errors import ConfigError, DataError, MlpopError, TrackingError
 from mlpop.experiment.beginning import lineage_of
-from mlpop.experiment.data import LearningProblem
+from mlpop.experiment.data import PROBLEM, LearningProblem, load_problem
 from mlpop.experiment.folders import CONFIG_FILE
 from mlpop.experiment.lineage import Lineage
 from mlpop.experiment.observed import X_O, X_O_JSON, ObservedSample, load_observed_copy
-from mlpop.experiment.problem import PROBLEM, load_problem
-from mlpop.experiment.sbi import config_digest
 from mlpop.experiment.typicality import TYPICALITY
 from mlpop.inference.mcmc_posterior import McmcPosterior
 from mlpop.inference.posterior import EnsemblePosterior
+from mlpop.inference.posterior_store import POSTERIOR_FILE, load_posterior
 from mlpop.inference.preprocessing import COMPRESSOR_FOLDER
-from mlpop.inference.store import DESCRIPTION, POSTERIOR_FILE, WEIGHTS, load_posterior
+from mlpop.inference.store import DESCRIPTION, WEIGHTS
 from mlpop.inference.typicality import Typicality
 from mlpop.tracking import Node, Store, connect, find, root_of, tree
 from mlpop.tracking.artifacts import MANIFEST, file_record, manifest_records, read_manifest

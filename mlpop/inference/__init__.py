@@ -18,20 +18,15 @@ from mlpop.inference.mcmc import McmcOptions
 from mlpop.inference.mcmc_posterior import McmcPosterior
 from mlpop.inference.mcmc_report import McmcReport
 from mlpop.inference.posterior import EnsemblePosterior, SamplingError
+from mlpop.inference.posterior_store import load_posterior, save_posterior
 from mlpop.inference.preprocessing import Preprocessing
 from mlpop.inference.prior import Prior, make_prior
 from mlpop.inference.proposal import Proposal, draw_proposal, make_proposal
 from mlpop.inference.proposal_draw import ProposalDraw
 from mlpop.inference.rng import generator_from_seed
-from mlpop.inference.store import (
-    load_ensemble,
-    load_estimator,
-    load_posterior,
-    save_estimator,
-    save_posterior,
-    write_user_pickles,
-)
+from mlpop.inference.store import load_ensemble, load_estimator, save_estimator
 from mlpop.inference.training import TrainingOptions, TrainingReport, fit, validation_split
+from mlpop.inference.user_pickles import write_user_pickles
 
 __all__ = [
     "Calibration",

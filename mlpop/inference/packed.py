@@ -9,13 +9,8 @@ from shutil import copyfile
 from mlpop.errors import DataError
 from mlpop.inference.mcmc_posterior import McmcPosterior
 from mlpop.inference.posterior import EnsemblePosterior
-from mlpop.inference.store import (
-    DESCRIPTION,
-    POSTERIOR_FILE,
-    WEIGHTS,
-    load_posterior,
-    save_posterior,
-)
+from mlpop.inference.posterior_store import POSTERIOR_FILE, load_posterior, save_posterior
+from mlpop.inference.store import DESCRIPTION, WEIGHTS
 from mlpop.maps.files import sha256_of, write_json
 
 DIGESTS = "digests.json"

@@ -2,19 +2,16 @@
 
 import hashlib
 import shutil
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from functools import cache
 from logging import getLogger
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
 from mlpop.config.fields import Location, S3Uri
 from mlpop.errors import DataError
 from mlpop.maps.files import read_json_object, sha256_of, write_json
+from mlpop.maps.locks import alone_in
 from mlpop.maps.packed_shards import PACKED_NAME, unpack_shard
 from mlpop.maps.shards import SHARDS_FOLDER, read_shard
 from mlpop.population.cache import cache_folder
@@ -76,7 +73,7 @@ def _place(store: ObjectStore, uri: S3Uri) -> Path:
 
 def _update(store: ObjectStore, folder: Path, wanted: dict[str, ObjectInfo]) -> None:
     """Make `folder` hold these objects, by their paths in it, and nothing of earlier ones."""
-    with _alone_in(folder):
+    with alone_in(folder, above=True):
         known = _known(folder)
         kept = {name: known[name] for name in wanted if _is_good(folder, name, known, wanted)}
         for name in known.keys() - kept.keys():
@@ -91,20 +88,6 @@ def _update(store: ObjectStore, folder: Path, wanted: dict[str, ObjectInfo]) -> 
             fetched = pool.map(lambda name: _fetch(store, folder, name, wanted[name]), missing)
             kept |= dict(zip(missing, fetched, strict=True))
         write_json(folder / STATE_FILE, kept)
-
-
-@contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder.parent / ".lock")
-        lock.acquire()
-    except OSError as error:
-        raise DataError(f"{folder}: cannot be written: {error.strerror or error}") from error
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _known(folder: Path) -> dict[str, dict[str, Any]]:

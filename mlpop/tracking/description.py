@@ -131,3 +131,10 @@ def shown(value: Number) -> str:
 
 def _cell(value: Number) -> str:
     return shown(value).replace("|", "\\|").replace("\n", " ")
+
+
+def clock(seconds: float) -> str:
+    """Return a duration as hours:minutes:seconds."""
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}"

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from mlpop.experiment.problem import save_problem
 
 from mlpop.compute import make_backend
 from mlpop.config.sbi import SbiConfig
@@ -18,7 +19,6 @@ from mlpop.experiment.compressor import check_compressor, make_compressor, with_
 from mlpop.experiment.compressor_fit import FittedCompressor
 from mlpop.experiment.data import LearningProblem, write_training_arrays
 from mlpop.experiment.members import estimator_spec, validation_rows
-from mlpop.experiment.problem import save_problem
 from mlpop.inference.compression import PcaEncoder, load_compressor
 from mlpop.inference.estimators import build_estimator
 from mlpop.inference.pca import fit_pca, save_pca

@@ -17,8 +17,8 @@ from mlpop.config.sbi import SbiConfig
 from mlpop.errors import ConfigError, DataError, TrackingError
 from mlpop.experiment.infer import InferResult, infer
 from mlpop.experiment.trained import launch_folder, load_rounds
+from mlpop.inference.posterior_store import load_posterior
 from mlpop.inference.rng import generator_from_seed
-from mlpop.inference.store import load_posterior
 from mlpop.tracking import connect, find, tree, verify
 
 Values = dict[str, Any]

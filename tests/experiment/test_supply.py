@@ -56,11 +56,11 @@ def test_a_launch_waits_for_another_in_the_same_folder(
     threading.Thread(target=other).start()
     assert locked.wait(10)
     started = time.monotonic()
-    with caplog.at_level("INFO", "mlpop.experiment.supply"):
+    with caplog.at_level("INFO", "mlpop"):
         made = simulate(tmp_path)
     assert time.monotonic() - started > 0.35
     assert there == [True]
-    assert "another launch is simulating this dataset" in caplog.text
+    assert "another launch is filling this folder" in caplog.text
     assert made.counts == {"ok": 6}
 
 
