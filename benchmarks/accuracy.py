@@ -38,26 +38,20 @@ from sbi.utils.metrics import c2st
 from torch import Generator, Tensor
 
 from mlpop.compute import Backend, Purpose, seed_sequence, torch_seed
-from mlpop.compute.processes import ProcessesBackend
-from mlpop.compute.serial import SerialBackend
-from mlpop.inference import (
-    EmbedOnce,
-    EnsemblePosterior,
-    EstimatorSpec,
-    Prior,
-    TrainingOptions,
-    generator_from_seed,
-    load_estimator,
-    train_member,
-    validation_split,
-)
-from mlpop.inference.ensemble import MemberTask
-from mlpop.inference.mcmc import McmcOptions
-from mlpop.inference.mcmc_posterior import McmcPosterior
-from mlpop.inference.proposal import draw_proposal
-from mlpop.inference.rng import one_thread
-from mlpop.maps.files import write_json
+from mlpop.compute.backends.processes import ProcessesBackend
+from mlpop.compute.backends.serial import SerialBackend
+from mlpop.inference.estimators.estimator import EmbedOnce, EstimatorSpec
+from mlpop.inference.estimators.store import load_estimator
+from mlpop.inference.mcmc.chains import McmcOptions
+from mlpop.inference.posteriors.mcmc_posterior import McmcPosterior
+from mlpop.inference.posteriors.posterior import EnsemblePosterior
+from mlpop.inference.prior import Prior
+from mlpop.inference.proposals.proposal import draw_proposal
+from mlpop.inference.rng import generator_from_seed, one_thread
+from mlpop.io.files import write_json
 from mlpop.simulators import load
+from mlpop.training.member_task import MemberTask, train_member
+from mlpop.training.sbi_loop import TrainingOptions, validation_split
 
 ROOT_SEED = 42
 VALIDATION_FRACTION = 0.1

@@ -14,10 +14,10 @@ from pathlib import Path
 
 from mlpop.compute import Backend, Purpose, make_backend, seed_sequence
 from mlpop.config.base import read_json
-from mlpop.config.sbi import SbiConfig
-from mlpop.experiment.plan import simulator_plan, stars_for
-from mlpop.experiment.round_data import prior_theta
-from mlpop.experiment.supply import SimulatorPlan, simulate_set
+from mlpop.config.files.sbi import SbiConfig
+from mlpop.experiment.rounds.datasets import prior_theta
+from mlpop.experiment.simulations.simulated_set import SimulatorPlan, simulate_set
+from mlpop.experiment.simulations.simulator import simulator_plan, stars_for
 
 CONFIGURATION = Path(__file__).parents[1] / "experiments" / "main.json"
 ROOT_SEED = 42

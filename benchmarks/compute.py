@@ -14,11 +14,11 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from mlpop.compute.base import Backend
-from mlpop.compute.dask_backend import DaskBackend
-from mlpop.compute.processes import ProcessesBackend
-from mlpop.compute.serial import SerialBackend
-from mlpop.compute.workers import available_cores
+from mlpop.compute.backends.base import Backend
+from mlpop.compute.backends.dask_backend import DaskBackend
+from mlpop.compute.backends.processes import ProcessesBackend
+from mlpop.compute.backends.serial import SerialBackend
+from mlpop.compute.backends.workers import available_cores
 
 MAKERS: dict[str, Callable[[int], Backend]] = {
     "serial": lambda _: SerialBackend(),

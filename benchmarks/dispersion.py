@@ -12,10 +12,7 @@ import time
 
 import numpy as np
 
-from mlpop.population.dispersion import (
-    dispersion_measure,
-    dispersion_measures,
-)
+from mlpop.population.galaxy.dispersion import dispersion_measure, dispersion_measures
 
 
 def draw_lines(n: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -14,12 +14,12 @@ import time
 import numpy as np
 from scipy.integrate import odeint, solve_ivp
 
-from mlpop.config.dynamics import DynamicsConfig
+from mlpop.config.blocks.dynamics import DynamicsConfig
 from mlpop.population.constants import KMS_KPC_YR
-from mlpop.population.orbits import Orbits, integrate
-from mlpop.population.potential import force_factors
-from mlpop.population.stars import StellarDatabase
-from mlpop.population.stars_build import Births, BirthStreams
+from mlpop.population.galaxy.orbits import Orbits, integrate
+from mlpop.population.galaxy.potential import force_factors
+from mlpop.population.stars.build import Births, BirthStreams
+from mlpop.population.stars.database import StellarDatabase
 
 SAMPLE = 60
 OUTPUT_STEP = 1e4  # yr

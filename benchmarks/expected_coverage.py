@@ -19,16 +19,11 @@ from sbi.inference.posteriors import DirectPosterior
 from sbi.neural_nets import posterior_nn
 from torch import Tensor
 
-from mlpop.inference import (
-    EmbedOnce,
-    EnsemblePosterior,
-    EstimatorSpec,
-    Prior,
-    build_estimator,
-    compute_coverage,
-    generator_from_seed,
-)
-from mlpop.inference.rng import lend, one_thread
+from mlpop.inference.diagnostics.coverage import compute_coverage
+from mlpop.inference.estimators.estimator import EmbedOnce, EstimatorSpec, build_estimator
+from mlpop.inference.posteriors.posterior import EnsemblePosterior
+from mlpop.inference.prior import Prior
+from mlpop.inference.rng import generator_from_seed, lend, one_thread
 
 SHAPE = (6, 32, 32)
 LABELS = 5

@@ -21,19 +21,13 @@ from sbi.inference.potentials.base_potential import BasePotential
 from sbi.utils import mcmc_transform
 from torch import Tensor
 
-from mlpop.inference import (
-    EstimatorSpec,
-    McmcOptions,
-    McmcPosterior,
-    Prior,
-    TrainingOptions,
-    build_estimator,
-    fit,
-    generator_from_seed,
-    validation_split,
-)
-from mlpop.inference.convergence import bulk_ess, r_hat
-from mlpop.inference.rng import one_thread
+from mlpop.inference.estimators.estimator import EstimatorSpec, build_estimator
+from mlpop.inference.mcmc.chains import McmcOptions
+from mlpop.inference.mcmc.convergence import bulk_ess, r_hat
+from mlpop.inference.posteriors.mcmc_posterior import McmcPosterior
+from mlpop.inference.prior import Prior
+from mlpop.inference.rng import generator_from_seed, one_thread
+from mlpop.training.sbi_loop import TrainingOptions, fit, validation_split
 
 WARMUP = 50
 

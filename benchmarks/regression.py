@@ -25,8 +25,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
-from mlpop.maps.scaling import LabelScaling, scale_inputs
-from mlpop.maps.statistics import label_statistics
+from mlpop.datasets.scaling import LabelScaling, scale_inputs
+from mlpop.datasets.statistics import label_statistics
 from mlpop.networks import ModelConv
 from mlpop.regression import (
     Judge,

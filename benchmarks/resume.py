@@ -25,11 +25,12 @@ from pathlib import Path
 
 import torch
 
-from mlpop.experiment.member_state import FOLDER, CheckpointSender
-from mlpop.inference import EstimatorSpec, build_estimator, generator_from_seed
-from mlpop.inference.checkpoint import TrainingState, optimizer_tensors, save_state
+from mlpop.experiment.rounds.member_files import FOLDER, CheckpointSender
+from mlpop.inference.estimators.estimator import EstimatorSpec, build_estimator
+from mlpop.inference.rng import generator_from_seed
 from mlpop.tracking import connect, find, open_run, verify
 from mlpop.tracking.owner import HEARTBEAT_SECONDS, HEARTBEAT_TAG
+from mlpop.training.state import TrainingState, optimizer_tensors, save_state
 
 SIMULATORS = Path(__file__).parents[1] / "tests" / "integration"
 CHECKPOINT_SECONDS = 60.0

@@ -17,14 +17,14 @@ from pathlib import Path
 import numpy as np
 from scipy.integrate import odeint
 
-from mlpop.config.dynamics import DynamicsConfig
-from mlpop.config.population import PopulationConfig, given
+from mlpop.config.blocks.dynamics import DynamicsConfig
+from mlpop.config.blocks.population import PopulationConfig, given
 from mlpop.population.constants import CENTURY_YR, YEAR_S
-from mlpop.population.field import log_decay
-from mlpop.population.magnetorotation import evolution, evolve
-from mlpop.population.spindown import beta
-from mlpop.population.stars import StellarDatabase, find_or_build
-from mlpop.population.synthesis import synthesize
+from mlpop.population.pulsars.evolution import evolution, evolve
+from mlpop.population.pulsars.field import log_decay
+from mlpop.population.pulsars.spindown import beta
+from mlpop.population.stars.database import StellarDatabase, find_or_build
+from mlpop.population.synthesis.synthesis import synthesize
 from mlpop.simulators.pulsar import PulsarSimulator
 
 LABELS = ("B_initial_log10_mean", "P_initial_log10_mean", "a_late")

@@ -34,20 +34,12 @@ from sbi.neural_nets.ratio_estimators import RatioEstimator
 from sbi.utils import BoxUniform
 from torch import Tensor, nn
 
-from mlpop.inference import (
-    EstimatorSpec,
-    TrainingOptions,
-    build_estimator,
-    fit,
-    generator_from_seed,
-    member_tasks,
-    train_member,
-    validation_split,
-)
-from mlpop.inference.estimators import Estimator
-from mlpop.inference.losses import Objective, make_objective
-from mlpop.inference.rng import lend, one_thread
+from mlpop.inference.estimators.estimator import Estimator, EstimatorSpec, build_estimator
+from mlpop.inference.rng import generator_from_seed, lend, one_thread
 from mlpop.networks import ModelConvSBI
+from mlpop.training.losses import Objective, make_objective
+from mlpop.training.member_task import member_tasks, train_member
+from mlpop.training.sbi_loop import TrainingOptions, fit, validation_split
 
 SHAPE = (6, 32, 32)
 LABELS = 5

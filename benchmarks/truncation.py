@@ -21,9 +21,9 @@ from scipy import stats
 from torch import Generator, Tensor
 
 from mlpop.inference.prior import Prior
-from mlpop.inference.proposal import draw_proposal
+from mlpop.inference.proposals.proposal import draw_proposal
+from mlpop.inference.proposals.truncation import PriorSource, Support
 from mlpop.inference.rng import generator_from_seed, lend, one_thread
-from mlpop.inference.truncation import PriorSource, Support
 
 EPSILON = 1e-4
 

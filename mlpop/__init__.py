@@ -4,8 +4,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mlpop.experiment.loading import load_posterior
-    from mlpop.experiment.sbi import resume_experiment, run_experiment
+    from mlpop.commands.sbi import resume_experiment, run_experiment
+    from mlpop.experiment.models.load_posterior import load_posterior
     from mlpop.simulators.base import Simulation, Simulator
 
 __version__ = "0.1.0"
@@ -22,9 +22,9 @@ __all__ = [
 _HOMES = {
     "Simulation": "mlpop.simulators.base",
     "Simulator": "mlpop.simulators.base",
-    "load_posterior": "mlpop.experiment.loading",
-    "resume_experiment": "mlpop.experiment.sbi",
-    "run_experiment": "mlpop.experiment.sbi",
+    "load_posterior": "mlpop.experiment.models.load_posterior",
+    "resume_experiment": "mlpop.commands.sbi",
+    "run_experiment": "mlpop.commands.sbi",
 }
 
 

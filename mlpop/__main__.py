@@ -1,5 +1,5 @@
 """`python -m mlpop` is the command `mlpop`."""
 
-from mlpop.cli import main
+from mlpop.cli.main import main
 
 main()

@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import sys
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -13,11 +14,20 @@ from typing import Any
 
 import pytest
 
-from mlpop.cli import main
+from mlpop.cli.main import main
+from mlpop.config.fields import S3Uri
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from object_store import ObjectStoreServer
+from object_store import BUCKET, Gateway, ObjectStoreServer
+
+pytest_plugins = (
+    "small_experiments",
+    "small_studies",
+    "small_datasets",
+    "point_data",
+    "closed_forms",
+)
 
 REPOSITORY = Path(__file__).parents[1]
 MLFLOW_VARIABLES = ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME")
@@ -210,3 +220,18 @@ def object_store(
     for name, value in object_store_server.environment.items():
         monkeypatch.setenv(name, value)
     return object_store_server
+
+
+@pytest.fixture
+def place(object_store: ObjectStoreServer) -> S3Uri:
+    """An empty folder in the object store."""
+    return S3Uri(f"s3://{BUCKET}/{uuid.uuid4().hex}")
+
+
+@pytest.fixture
+def gateway(object_store: ObjectStoreServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gateway]:
+    """The way to the object store in this test."""
+    gateway = Gateway(object_store.ports["s3"])
+    monkeypatch.setenv("MLFLOW_S3_ENDPOINT_URL", gateway.endpoint)
+    yield gateway
+    gateway.close()

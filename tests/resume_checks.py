@@ -18,7 +18,7 @@ TIMED = re.compile(
 )
 """Artifacts that tell times, places or ids: they are there, but differ from launch to launch.
 
-What else a report tells is compared in `tests/experiment/test_report.py`."""
+What else a report tells is compared in `tests/experiment/report/test_html.py`."""
 
 EPOCHS = 6
 SMALL = {

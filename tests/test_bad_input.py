@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mlpop.config.sbi import SbiConfig
-from mlpop.experiment.preflight import check_inputs
+from mlpop.config.files.sbi import SbiConfig
+from mlpop.experiment.inputs.checks import check_inputs
 from mlpop.tracking import connect, find
 
 LABELS = ("B_initial_log10_mean", "P_initial_log10_mean")

@@ -15,10 +15,10 @@ import click
 import pytest
 from pydantic import BaseModel, TypeAdapter
 
-from mlpop.cli import cli
+from mlpop.cli.main import cli
 from mlpop.config.base import StrictModel, read_json
-from mlpop.config.schema import KINDS, schemas
-from mlpop.config.training import PulsarArgs
+from mlpop.config.blocks.training import PulsarArgs
+from mlpop.config.files.schema import KINDS, schemas
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from mlpop import __version__
-from mlpop.cli import cli
+from mlpop.cli.main import cli
 from mlpop.tracking import StatusRow, connect, status
 
 ROOT = Path(__file__).parents[1]

@@ -1,10 +1,10 @@
 """Who runs simulations and trainings: serial, processes, Dask; and where seeds come from."""
 
-from mlpop.compute.base import Backend, Emit, Outcome
-from mlpop.compute.campaign import Progress, run_campaign
-from mlpop.compute.factory import make_backend
+from mlpop.compute.backends.base import Backend, Emit, Outcome
+from mlpop.compute.backends.factory import make_backend
+from mlpop.compute.backends.workers import available_cores
+from mlpop.compute.campaign.campaign import Progress, run_campaign
 from mlpop.compute.seeds import Purpose, draw_root_seed, seed_sequence, torch_seed
-from mlpop.compute.workers import available_cores
 
 __all__ = [
     "Backend",

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mlpop.errors import DataError
-from mlpop.maps.files import write_atomically
+from mlpop.io.files import write_atomically
 
 logger = logging.getLogger(__name__)
 

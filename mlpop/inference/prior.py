@@ -11,8 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 from sbi.utils import BoxUniform
 from torch import Generator, Tensor
 
+from mlpop.datasets.scaling import LabelScaling
 from mlpop.errors import ConfigError, DataError
-from mlpop.maps.scaling import LabelScaling
 
 
 @dataclass(frozen=True)

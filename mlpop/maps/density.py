@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mlpop.config.generator import (
+from mlpop.config.blocks.generator import (
     FLUX_KIND,
     POPULATION_CHANNELS,
     PPDOT_KIND,

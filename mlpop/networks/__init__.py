@@ -7,12 +7,7 @@ from mlpop.networks.embedding import (
     ModelConvSBIdeep,
     ModelConvSBIshallow,
 )
-from mlpop.networks.initializers import (
-    INITIALIZERS,
-    Initializer,
-    check_initializer,
-    initialize,
-)
+from mlpop.networks.initializers import INITIALIZERS, Initializer, check_initializer, initialize
 from mlpop.networks.linear import ModelLinear
 from mlpop.networks.registry import build, find, names, output_width, register
 

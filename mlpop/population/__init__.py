@@ -2,6 +2,6 @@
 
 from pathlib import Path
 
-from mlpop.population.cache import key_compiled_kernels
+from mlpop.io.cache import key_compiled_kernels
 
 key_compiled_kernels(Path(__file__).parent)

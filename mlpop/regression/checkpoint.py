@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from mlpop import __version__
+from mlpop.datasets.scaling import LabelScaling, Mode
 from mlpop.errors import DataError
-from mlpop.maps.scaling import LabelScaling, Mode
 from mlpop.networks.registry import build
 from mlpop.regression.losses import Loss, build_loss
 from mlpop.regression.maps import Kind

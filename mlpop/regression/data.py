@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from mlpop.datasets.loading import load_dataset
+from mlpop.datasets.scaling import LabelScaling, Mode, scale_inputs
 from mlpop.errors import MlpopError
-from mlpop.maps.loading import load_dataset
-from mlpop.maps.scaling import LabelScaling, Mode, scale_inputs
 from mlpop.regression.maps import Kind, MapReader, Resize, read_index
 
 EVALUATION_CHUNK = 64

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from mlpop.maps.scaling import LabelScaling
+from mlpop.datasets.scaling import LabelScaling
 from mlpop.regression.data import PointSet
 from mlpop.regression.losses import Loss
 from mlpop.regression.metrics import Metric

@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from mlpop.config.fields import INPUT_PREFIX
+from mlpop.datasets.image import read_red
+from mlpop.datasets.index import Cell, DatasetIndex
+from mlpop.datasets.scaling import Mode, scale_inputs
 from mlpop.errors import DataError
-from mlpop.maps.files import read_csv
-from mlpop.maps.image import read_red
-from mlpop.maps.index import Cell, DatasetIndex
-from mlpop.maps.scaling import Mode, scale_inputs
+from mlpop.io.files import read_csv
 
 Kind = Literal["array", "image", "rgb"]
 Resize = Literal["none", "pad"]

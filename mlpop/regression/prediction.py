@@ -9,9 +9,9 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from mlpop.datasets.scaling import LabelScaling, scale_inputs
 from mlpop.errors import DataError
-from mlpop.maps.files import write_csv
-from mlpop.maps.scaling import LabelScaling, scale_inputs
+from mlpop.io.files import write_csv
 from mlpop.networks.registry import build
 from mlpop.regression.checkpoint import PointModel, load_model, weight_problems
 from mlpop.regression.data import EVALUATION_CHUNK, PointSet

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mlpop.errors import DataError
-from mlpop.maps.files import read_json_object
+from mlpop.io.files import read_json_object
 from mlpop.regression.evaluation import Numbers
 from mlpop.regression.training import Epoch
 

@@ -8,27 +8,23 @@ import numpy as np
 from numpy.random import SeedSequence
 from numpy.typing import ArrayLike
 
-from mlpop.config.census import with_census
-from mlpop.config.dynamics import DYNAMICS_LABELS, DynamicsConfig
-from mlpop.config.generator import (
+from mlpop.config.blocks.dynamics import DYNAMICS_LABELS, DynamicsConfig
+from mlpop.config.blocks.flux_subsample import with_census
+from mlpop.config.blocks.generator import (
     FLUX_KIND,
     POPULATION_CHANNELS,
     SURVEY_CHANNELS,
     GeneratorConfig,
 )
-from mlpop.config.population import PopulationConfig
+from mlpop.config.blocks.population import PopulationConfig
 from mlpop.errors import ConfigError, DataError, SimulationFailed
-from mlpop.maps.density import (
-    dropped_stars,
-    final_population_maps,
-    population_maps,
-)
-from mlpop.population.draws import Stage, generator, stage_seed
-from mlpop.population.endtoend import synthesize_all
-from mlpop.population.stars import StellarDatabase, find_or_build
-from mlpop.population.stars_build import Progress
-from mlpop.population.stream import survey_keys
-from mlpop.population.synthesis import require_stars, star_limit, synthesize
+from mlpop.maps.density import dropped_stars, final_population_maps, population_maps
+from mlpop.population.stars.build import Progress
+from mlpop.population.stars.database import StellarDatabase, find_or_build
+from mlpop.population.synthesis.draws import Stage, generator, stage_seed
+from mlpop.population.synthesis.endtoend import synthesize_all
+from mlpop.population.synthesis.stream import survey_keys
+from mlpop.population.synthesis.synthesis import require_stars, star_limit, synthesize
 from mlpop.simulators.base import Simulation, theta_by_label
 
 RunMode = Literal["magrot_det", "full"]

@@ -7,24 +7,24 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlpop.compute import Backend
-from mlpop.config.sbi import SbiConfig
-from mlpop.config.study import StudyDataConfig
+from mlpop.config.files.sbi import SbiConfig
+from mlpop.config.files.study import StudyDataConfig
+from mlpop.datasets.mirror import localized
 from mlpop.errors import DataError, TrackingError
-from mlpop.experiment.data import (
+from mlpop.experiment.inputs.problem import (
     LearningProblem,
     TrainingArrays,
     learning_problem,
     load_training_set,
     write_training_arrays,
 )
-from mlpop.experiment.folders import OutputTree, dataset_csv
-from mlpop.experiment.launch import Launch
-from mlpop.experiment.lineage import Lineage
-from mlpop.experiment.plan import experiment_plan
+from mlpop.experiment.output_tree import OutputTree, dataset_csv
 from mlpop.experiment.profile import Profiler
-from mlpop.experiment.round_data import joined, supply
-from mlpop.experiment.supply import SuppliedSet, given_set
-from mlpop.maps.remote import localized
+from mlpop.experiment.resume.lineage import Lineage
+from mlpop.experiment.rounds.context import Launch
+from mlpop.experiment.rounds.datasets import joined, supply
+from mlpop.experiment.simulations.simulated_set import SuppliedSet, given_set
+from mlpop.experiment.simulations.simulator import experiment_plan
 from mlpop.tracking import Store, TrackedRun, tree
 from mlpop.tracking.store import translated
 

@@ -13,13 +13,11 @@ from optuna.trial import TrialState
 from tqdm import tqdm
 
 from mlpop.compute import Backend, Purpose, seed_sequence, torch_seed
-from mlpop.config.sbi import SbiConfig
-from mlpop.config.study import StudyConfig
+from mlpop.config.files.sbi import SbiConfig
+from mlpop.config.files.study import StudyConfig
 from mlpop.errors import ConfigError
-from mlpop.experiment.members import estimator_spec, training_options
-from mlpop.inference.ensemble import member_tasks
+from mlpop.experiment.rounds.ensemble import estimator_spec, training_options
 from mlpop.inference.rng import generator_from_seed
-from mlpop.inference.training import validation_split
 from mlpop.study.data import StudyData
 from mlpop.study.mirror import TrialRuns
 from mlpop.study.space import Space, applied, base_point, suggest
@@ -35,8 +33,10 @@ from mlpop.study.storage import (
     sampler,
     trial_name,
 )
-from mlpop.study.training import TrialTask, train_trial
 from mlpop.tracking import flatten
+from mlpop.training.member_task import member_tasks
+from mlpop.training.sbi_loop import validation_split
+from mlpop.training.trial_task import TrialTask, train_trial
 
 logger = logging.getLogger(__name__)
 

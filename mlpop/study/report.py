@@ -9,9 +9,9 @@ from typing import Any
 
 import optuna
 
-from mlpop.config.study import Choices
+from mlpop.config.files.study import Choices
 from mlpop.errors import MlpopError
-from mlpop.maps.files import write_atomically
+from mlpop.io.files import write_atomically
 from mlpop.plots.study import (
     study_coordinates,
     study_front,

@@ -5,10 +5,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from mlpop.config.base import apply_overrides
+from mlpop.config.blocks.network import BLOCKS
+from mlpop.config.files.sbi import SbiConfig
+from mlpop.config.files.study import Choices, Dimension, FloatRange, IntRange, Scalar
 from mlpop.config.messages import nearest, show
-from mlpop.config.network import BLOCKS
-from mlpop.config.sbi import SbiConfig
-from mlpop.config.study import Choices, Dimension, FloatRange, IntRange, Scalar
 from mlpop.errors import ConfigError
 from mlpop.tracking import flatten
 

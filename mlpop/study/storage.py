@@ -16,7 +16,7 @@ from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
-from mlpop.config.study import PrunerConfig, SamplerConfig
+from mlpop.config.files.study import PrunerConfig, SamplerConfig
 from mlpop.errors import TrackingError
 from mlpop.tracking.store import without_credentials
 

@@ -3,11 +3,7 @@
 from mlpop.testing.backends import BACKEND_CHECKS, BackendSuite, check_backend
 from mlpop.testing.conformance import ConformanceError
 from mlpop.testing.simulator_case import SimulatorCase
-from mlpop.testing.simulators import (
-    SIMULATOR_CHECKS,
-    SimulatorSuite,
-    check_simulator,
-)
+from mlpop.testing.simulators import SIMULATOR_CHECKS, SimulatorSuite, check_simulator
 
 __all__ = [
     "BACKEND_CHECKS",

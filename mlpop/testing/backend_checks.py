@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from mlpop.compute.base import Backend, Event, Outcome, describe
+from mlpop.compute.backends.base import Backend, Event, Outcome, describe
 from mlpop.errors import ComputeError, SimulationFailed
 from mlpop.testing import backend_tasks as tasks
 from mlpop.testing.conformance import ConformanceError, require

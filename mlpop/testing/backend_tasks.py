@@ -9,7 +9,7 @@ import numpy as np
 from numpy.random import SeedSequence
 from threadpoolctl import threadpool_info
 
-from mlpop.compute.base import Emit
+from mlpop.compute.backends.base import Emit
 from mlpop.errors import SimulationFailed
 
 REASON = "no pulsar\nis seen"

@@ -12,7 +12,7 @@ class TestMyBackend(BackendSuite):
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 
-from mlpop.compute.base import Backend
+from mlpop.compute.backends.base import Backend
 from mlpop.testing import backend_checks as checks
 from mlpop.testing.conformance import run_all
 

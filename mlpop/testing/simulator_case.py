@@ -9,10 +9,10 @@ import numpy as np
 from numpy.random import SeedSequence
 from numpy.typing import NDArray
 
-from mlpop.compute.base import describe
+from mlpop.compute.backends.base import describe
 from mlpop.compute.seeds import Purpose, seed_sequence
+from mlpop.datasets.shards import by_channel
 from mlpop.errors import ConfigError, MlpopError, SimulationFailed
-from mlpop.maps.shards import by_channel
 from mlpop.simulators.base import Simulation, Simulator, load
 from mlpop.testing.conformance import ConformanceError
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from mlpop.compute.base import describe
+from mlpop.compute.backends.base import describe
 from mlpop.errors import SimulationFailed
 from mlpop.simulators.base import Simulator
 from mlpop.testing.conformance import ConformanceError, require

@@ -10,12 +10,12 @@ import numpy as np
 from numpy.random import SeedSequence
 from numpy.typing import NDArray
 
-from mlpop.compute.base import Outcome
-from mlpop.compute.campaign import run_campaign
-from mlpop.compute.processes import ProcessesBackend
+from mlpop.compute.backends.base import Outcome
+from mlpop.compute.backends.processes import ProcessesBackend
+from mlpop.compute.campaign.campaign import run_campaign
 from mlpop.compute.seeds import Purpose
+from mlpop.datasets.shards import SHARDS_FOLDER, USABLE, ShardRecord, by_channel
 from mlpop.errors import ComputeError, MlpopError, SimulationFailed
-from mlpop.maps.shards import SHARDS_FOLDER, USABLE, ShardRecord, by_channel
 from mlpop.simulators.base import Simulator
 from mlpop.testing.conformance import ConformanceError, require
 from mlpop.testing.simulator_case import Arrays, SimulatorCase, same_bits

@@ -7,7 +7,9 @@ from typing import TypeVar
 
 from mlpop.config.fields import S3Uri
 from mlpop.errors import MlpopError, TrackingError
-from mlpop.storage import ObjectStore, Patience, StoreAway, persist
+from mlpop.io.errors import StoreAway
+from mlpop.io.patience import Patience, persist
+from mlpop.io.s3 import ObjectStore
 from mlpop.tracking.signals import stopping
 from mlpop.tracking.store import few_retries
 
@@ -134,7 +136,7 @@ def _verdict(error: BaseException) -> bool | None:
     if home == "mlflow":
         return getattr(error, "error_code", "INTERNAL_ERROR") not in _FOR_GOOD
     if home in ("botocore", "s3transfer"):
-        from mlpop.storage.errors import is_passing
+        from mlpop.io.errors import is_passing
 
         return isinstance(error, Exception) and is_passing(error)
     if home in ("requests", "urllib3", "sqlalchemy", "http"):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mlpop.errors import TrackingError
-from mlpop.storage import StoreAway
+from mlpop.io.errors import StoreAway
 from mlpop.tracking import artifacts
 from mlpop.tracking.artifacts import Record
 from mlpop.tracking.curves import CurveBuffer

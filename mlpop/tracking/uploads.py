@@ -16,10 +16,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from mlpop.datasets.packed_shards import packed, packed_name
+from mlpop.datasets.shards import SHARDS_FOLDER, ShardRecord
 from mlpop.errors import MlpopError, TrackingError
-from mlpop.maps.packed_shards import packed, packed_name
-from mlpop.maps.shards import SHARDS_FOLDER, ShardRecord
-from mlpop.storage import Patience, StoreAway
+from mlpop.io.errors import StoreAway
+from mlpop.io.patience import Patience
 from mlpop.tracking.artifacts import file_record, send_once
 from mlpop.tracking.outages import KEPT, answers, passes
 from mlpop.tracking.run import TrackedRun

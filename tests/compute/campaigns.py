@@ -6,11 +6,11 @@ from typing import Any
 import fake_simulator as fake
 import numpy as np
 
-from mlpop.compute.base import Backend
-from mlpop.compute.campaign import run_campaign
+from mlpop.compute.backends.base import Backend
+from mlpop.compute.campaign.campaign import run_campaign
 from mlpop.compute.seeds import Purpose
-from mlpop.maps.dataset import assemble, dataset_digest
-from mlpop.maps.shards import ShardRecord, SimulationRow, finished_shards
+from mlpop.datasets.dataset import assemble, dataset_digest
+from mlpop.datasets.shards import ShardRecord, SimulationRow, finished_shards
 
 LABELS = fake.FakeSimulator.labels
 ROOT = 20261122

@@ -10,10 +10,10 @@ import pytest
 # Workers import `fake_simulator` by its name, as they would a user's own simulator.
 sys.path.insert(0, str(Path(__file__).parent))
 
-from mlpop.compute.base import Backend
-from mlpop.compute.dask_backend import DaskBackend
-from mlpop.compute.processes import ProcessesBackend
-from mlpop.compute.serial import SerialBackend
+from mlpop.compute.backends.base import Backend
+from mlpop.compute.backends.dask_backend import DaskBackend
+from mlpop.compute.backends.processes import ProcessesBackend
+from mlpop.compute.backends.serial import SerialBackend
 
 MAKERS = {
     "serial": SerialBackend,

@@ -6,13 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from config_documents import GIVEN, SIMULATED, changed
 
 from mlpop.config.base import apply_overrides, read_json
+from mlpop.config.files.sbi import SbiConfig
 from mlpop.config.messages import nearest, one_of, show
-from mlpop.config.sbi import SbiConfig
 from mlpop.errors import ConfigError
-
-from .documents import GIVEN, SIMULATED, changed
 
 SIX = [9, 10, 11, 12, 13, 14]
 

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from mlpop.datasets.scaling import LabelScaling
 from mlpop.errors import ConfigError, DataError
-from mlpop.inference import Prior, make_prior
+from mlpop.inference.prior import Prior, make_prior
 from mlpop.inference.rng import generator_from_seed
-from mlpop.maps.scaling import LabelScaling
 
 LABELS = ("B_initial_log10_mean", "P_initial_log10_mean")
 STATISTICS = {

@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
+from mlpop.commands.sbi import run_experiment
 from mlpop.compute import Purpose, make_backend, seed_sequence
-from mlpop.config.compute import ComputeConfig
-from mlpop.config.sbi import SbiConfig
-from mlpop.experiment.plan import simulator_plan, stars_for
-from mlpop.experiment.round_data import prior_theta
-from mlpop.experiment.sbi import run_experiment
-from mlpop.experiment.supply import simulate_set
-from mlpop.maps.files import sha256_of
+from mlpop.config.blocks.compute import ComputeConfig
+from mlpop.config.files.sbi import SbiConfig
+from mlpop.experiment.rounds.datasets import prior_theta
+from mlpop.experiment.simulations.simulated_set import simulate_set
+from mlpop.experiment.simulations.simulator import simulator_plan, stars_for
+from mlpop.io.files import sha256_of
 
 BACKENDS: dict[str, dict[str, Any]] = {
     "serial": {"n_processes": 1},

@@ -19,8 +19,8 @@ import pytest
 import torch
 
 from mlpop.config.base import read_json
-from mlpop.config.sbi import SbiConfig
-from mlpop.maps.scaling import LabelScaling
+from mlpop.config.files.sbi import SbiConfig
+from mlpop.datasets.scaling import LabelScaling
 from mlpop.tracking import connect, find, tree, verify
 
 pytestmark = pytest.mark.slow

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from mlpop.config.sbi import SbiConfig
-from mlpop.experiment.sbi import run_experiment
+from mlpop.commands.sbi import run_experiment
+from mlpop.config.files.sbi import SbiConfig
 from mlpop.tracking import connect, find, tree, verify
 
 BACKENDS: Mapping[str, Mapping[str, Any]] = {

@@ -10,7 +10,7 @@ import pytest
 from resume_checks import check_points, experiment_called
 from tracking_server import TrackingServer
 
-from mlpop.config.sbi import SbiConfig
+from mlpop.config.files.sbi import SbiConfig
 from mlpop.tracking import connect, open_run
 
 EPOCHS = 6

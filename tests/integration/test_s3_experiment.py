@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from object_store import BUCKET, ObjectStoreServer
 
-from mlpop.compute import shard_task
+from mlpop.compute.campaign import shard_task
 from mlpop.config.fields import S3Uri
-from mlpop.experiment.restore import restore_shards
-from mlpop.maps.remote_dataset import RemoteDataset
-from mlpop.maps.shards import finished_shards
-from mlpop.storage import ObjectStore
+from mlpop.datasets.remote_dataset import RemoteDataset
+from mlpop.datasets.shards import finished_shards
+from mlpop.experiment.resume.download import restore_shards
+from mlpop.io.s3 import ObjectStore
 from mlpop.tracking import connect, verify
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from mlpop.config.generator import POPULATION_CHANNELS, SURVEY_CHANNELS, GeneratorConfig
+from mlpop.config.blocks.generator import POPULATION_CHANNELS, SURVEY_CHANNELS, GeneratorConfig
 from mlpop.errors import DataError
 from mlpop.maps.density import (
     dropped_stars,

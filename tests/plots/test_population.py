@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mlpop.config.generator import SURVEY_CHANNELS
+from mlpop.config.blocks.generator import SURVEY_CHANNELS
 from mlpop.errors import DataError
 from mlpop.plots import population, predictive
 from mlpop.plots.population import age_line, field_line, kind_of, map_title

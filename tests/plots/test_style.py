@@ -8,7 +8,7 @@ import matplotlib as mpl
 import numpy as np
 from PIL import Image
 
-from mlpop.config.population import DYNAMICS_SWEEPABLE, SWEEPABLE
+from mlpop.config.blocks.population import DYNAMICS_SWEEPABLE, SWEEPABLE
 from mlpop.plots import axis_label, corner, write
 from mlpop.plots.style import LABELS, styled
 

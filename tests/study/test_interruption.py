@@ -13,10 +13,10 @@ import optuna
 import psutil
 import pytest
 
-from mlpop.config.study import StudyConfig
+from mlpop.commands import study as study_launch
+from mlpop.commands.study import resume_study, run_study
+from mlpop.config.files.study import StudyConfig
 from mlpop.errors import ConfigError, TrackingError
-from mlpop.study import launch as study_launch
-from mlpop.study.launch import resume_study, run_study
 from mlpop.study.storage import open_storage, records
 from mlpop.tracking import connect, find, tree, verify
 

@@ -7,10 +7,10 @@ from typing import Any
 import optuna
 import pytest
 
-from mlpop.config.sbi import SbiConfig
-from mlpop.config.study import StudyConfig
+from mlpop.commands.study import run_study
+from mlpop.config.files.sbi import SbiConfig
+from mlpop.config.files.study import StudyConfig
 from mlpop.errors import ConfigError
-from mlpop.study.launch import run_study
 from mlpop.study.space import applied, base_point, default_space, search_space, suggest
 from mlpop.tracking import connect, find, flatten
 

@@ -7,7 +7,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from mlpop.config.study import PrunerConfig
+from mlpop.config.files.study import PrunerConfig
 from mlpop.errors import TrackingError
 from mlpop.study.storage import (
     TrialRecord,

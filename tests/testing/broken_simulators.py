@@ -245,7 +245,7 @@ class KillsItsWorker(Good):
 def _end_process():
     import os
 
-    from mlpop.compute.workers import is_worker
+    from mlpop.compute.backends.workers import is_worker
 
     if is_worker():
         os._exit(9)
@@ -258,7 +258,7 @@ class OtherBitsInACampaign(Good):
     built = 0
 
     def __init__(self):
-        from mlpop.compute.workers import is_worker
+        from mlpop.compute.backends.workers import is_worker
 
         self.shift = 1.0 if is_worker() else 0.0
 
@@ -268,7 +268,7 @@ class OtherBitsInACampaign(Good):
 
 class OtherReasonInAWorker(Good):
     def __call__(self, theta, seed):
-        from mlpop.compute.workers import is_worker
+        from mlpop.compute.backends.workers import is_worker
 
         if is_worker() and theta[1] < 0:
             raise ValueError("lost on the way")

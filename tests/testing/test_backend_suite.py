@@ -9,9 +9,9 @@ import numba
 import pytest
 import torch
 
-from mlpop.compute.base import Outcome
-from mlpop.compute.processes import ProcessesBackend
-from mlpop.compute.serial import SerialBackend
+from mlpop.compute.backends.base import Outcome
+from mlpop.compute.backends.processes import ProcessesBackend
+from mlpop.compute.backends.serial import SerialBackend
 from mlpop.errors import ComputeError
 from mlpop.testing import (
     BACKEND_CHECKS,

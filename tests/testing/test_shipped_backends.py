@@ -6,10 +6,10 @@ from contextlib import contextmanager
 
 import pytest
 
-from mlpop.compute.base import Backend
-from mlpop.compute.dask_backend import DaskBackend
-from mlpop.compute.processes import ProcessesBackend
-from mlpop.compute.serial import SerialBackend
+from mlpop.compute.backends.base import Backend
+from mlpop.compute.backends.dask_backend import DaskBackend
+from mlpop.compute.backends.processes import ProcessesBackend
+from mlpop.compute.backends.serial import SerialBackend
 from mlpop.testing import BACKEND_CHECKS, BackendSuite, check_backend
 
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from mlpop.config.dynamics import DynamicsConfig
+from mlpop.config.blocks.dynamics import DynamicsConfig
 from mlpop.errors import ConfigError
-from mlpop.population.stars import StellarDatabase
+from mlpop.population.stars.database import StellarDatabase
 from mlpop.simulators.gaussian_linear import GaussianLinear
 from mlpop.testing import (
     SIMULATOR_CHECKS,

@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 
 from mlpop.errors import TrackingError
-from mlpop.experiment.attempts import LAST, unfinished_run
+from mlpop.experiment.resume.attempts import LAST, unfinished_run
 from mlpop.tracking import Store, find, open_run, root_of, status, tree
 from mlpop.tracking.owner import (
     BEATS_MISSED,

@@ -12,10 +12,10 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import PERMISSION_DENIED
 from object_store import BUCKET, ObjectStoreServer
 
+from mlpop.datasets.packed_shards import pack_shard
+from mlpop.datasets.shards import ShardRecord, SimulationRow, write_shard
 from mlpop.errors import DataError, TrackingError
-from mlpop.maps.packed_shards import pack_shard
-from mlpop.maps.shards import ShardRecord, SimulationRow, write_shard
-from mlpop.storage import Patience
+from mlpop.io.patience import Patience
 from mlpop.tracking import Store, TrackedRun, artifacts, open_run, uploads, verify
 from mlpop.tracking.artifacts import listed
 from mlpop.tracking.outages import answers

@@ -1,0 +1,192 @@
+"""The documented flags of `train-nn` and `infer-nn`: each replaces fields of the configuration."""
+
+import functools
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+PACKAGED = Path(__file__).parents[1] / "config" / "defaults"
+DEFAULT = "mlpop/config/defaults/convolution.json"
+"""The configuration of both commands when none is given: it comes with the package."""
+
+TRAIN, VALID, TEST = "training_data_loader", "validation_data_loader", "test_data_loader"
+
+
+class Values(click.ParamType):
+    """Several values, `9,10,11` or `9 10 11`: whole numbers, or names where they are allowed."""
+
+    name = "values"
+
+    def __init__(self, count: int | None = None, *, names: bool = False) -> None:
+        self.count, self.names = count, names
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> list[int | str]:
+        """Split the text; a usage error names the part that is wrong."""
+        if isinstance(value, list):
+            return value
+        parts = str(value).strip("[]").replace(",", " ").split()
+        for part in parts:
+            if not part.isdecimal() and not (self.names and part.isidentifier()):
+                self.fail(f"'{part}' is no whole number of at least 0", param, ctx)
+        if not parts or (self.count is not None and len(parts) != self.count):
+            wanted = "at least one value" if self.count is None else f"{self.count} values"
+            self.fail(f"expected {wanted}, found '{value}'", param, ctx)
+        return [int(part) if part.isdecimal() else part for part in parts]
+
+
+class Truth(click.ParamType):
+    """true, false, 1 or 0, in any case."""
+
+    name = "true|false"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> bool:
+        """Read the text."""
+        if isinstance(value, bool):
+            return value
+        known = {"true": True, "1": True, "false": False, "0": False}
+        if str(value).lower() not in known:
+            self.fail(f"'{value}' is none of true, false, 1, 0", param, ctx)
+        return known[str(value).lower()]
+
+
+@dataclass(frozen=True)
+class Flag:
+    """A flag: the fields it replaces, and what may be given."""
+
+    fields: tuple[str, ...]
+    type: Any
+
+
+FILE, FOLDER = click.Path(dir_okay=False), click.Path(file_okay=False)
+COLUMNS = Values(names=True)
+
+
+def _both(*names: str, loaders: Sequence[str] = (TRAIN, VALID)) -> tuple[str, ...]:
+    return tuple(f"{loader}.args.{name}" for name in names for loader in loaders)
+
+
+TRAIN_NN: Mapping[str, Flag] = {
+    "dataset_training": Flag((f"{TRAIN}.args.dataset_path",), FILE),
+    "dataset_validation": Flag((f"{VALID}.args.dataset_path",), FILE),
+    "dataset_statistics": Flag(_both("statistic_path"), FILE),
+    "initializer": Flag(("weights_initializer.type",), click.STRING),
+    "filter_inputs": Flag(_both("filter_inputs"), COLUMNS),
+    "filter_labels": Flag(_both("filter_labels"), COLUMNS),
+    "batch_size": Flag(_both("batch_size"), click.IntRange(min=1)),
+    "input_shape": Flag(("arch.args.input_shape",), Values(3)),
+    "num_parameters": Flag(("arch.args.num_parameters",), click.IntRange(min=1)),
+    "save_dir": Flag(("trainer.save_dir",), FOLDER),
+    "normalize": Flag(_both("normalize"), Truth()),
+    "standardize": Flag(_both("standardize"), Truth()),
+    "lr": Flag(("optimizer.args.lr",), click.FLOAT),
+}
+
+INFER_NN: Mapping[str, Flag] = {
+    "dataset": Flag((f"{TEST}.args.dataset_path",), FILE),
+    "dataset_statistics": Flag((f"{TEST}.args.statistic_path",), FILE),
+    "filter_inputs": Flag((f"{TEST}.args.filter_inputs",), COLUMNS),
+    "filter_labels": Flag((f"{TEST}.args.filter_labels",), COLUMNS),
+    "input_shape": Flag(("arch.args.input_shape",), Values(3)),
+    "num_parameters": Flag(("arch.args.num_parameters",), click.IntRange(min=1)),
+    "save_dir": Flag(("infer.save_dir",), FOLDER),
+    "normalize": Flag((f"{TEST}.args.normalize",), Truth()),
+    "standardize": Flag((f"{TEST}.args.standardize",), Truth()),
+}
+
+
+class SpacedLists(click.Command):
+    """A command without arguments whose list flags also take values set apart by spaces."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Join the values that follow a list flag, then parse as usual."""
+        lists = {
+            name
+            for parameter in self.params
+            if isinstance(parameter.type, Values)
+            for name in parameter.opts
+        }
+        joined: list[str] = []
+        collecting = False
+        for arg in args:
+            if collecting and not arg.startswith("-"):
+                if joined[-1] in lists:
+                    joined.append(arg)
+                else:
+                    joined[-1] += f",{arg}"
+                continue
+            joined.append(arg)
+            collecting = arg in lists
+        return super().parse_args(ctx, joined)
+
+
+def file_of(configuration: Path) -> Path:
+    """Return the file of a configuration: `convolution`, `linear` and the default are packaged."""
+    packaged = PACKAGED / f"{configuration.stem}.json"
+    short = configuration == Path(configuration.stem) and packaged.is_file()
+    if configuration.is_file() or not (short or configuration == Path(DEFAULT)):
+        return configuration
+    return packaged
+
+
+def flags(table: Mapping[str, Flag]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Add an option a flag; its help names the fields and their value in the packaged file."""
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        for name, flag in reversed(list(table.items())):
+            command = click.option(
+                f"--{name}",
+                type=flag.type,
+                default=None,
+                show_default=_packaged(flag.fields[0]),
+                help=f"Replace {' and '.join(flag.fields)}.",
+            )(command)
+        return command
+
+    return decorate
+
+
+def assignments(
+    table: Mapping[str, Flag], given: Mapping[str, Any], values: Mapping[str, Any] | None = None
+) -> list[str]:
+    """Return `key.path=value` for the flags that were given.
+
+    A flag of several loaders leaves out those that the configuration does not have, unless a
+    dataset for them is given too.
+
+    Args:
+        table: the flags of the command.
+        given: flag -> value, None where it was not given.
+        values: the configuration as read; without it no loader is left out.
+    """
+    chosen = [(flag, given[name]) for name, flag in table.items() if given.get(name) is not None]
+    there = {TRAIN, VALID, TEST} if values is None else set(values)
+    for flag, _ in chosen:
+        there |= {f.partition(".")[0] for f in flag.fields if f.endswith(".dataset_path")}
+    return [
+        f"{field}={json.dumps(value)}"
+        for flag, value in chosen
+        for field in flag.fields
+        if not field.partition(".")[0].endswith("_data_loader") or field.partition(".")[0] in there
+    ]
+
+
+@functools.cache
+def _packaged_values() -> dict[str, Any]:
+    return dict(json.loads((PACKAGED / Path(DEFAULT).name).read_text(encoding="utf-8")))
+
+
+def _packaged(field: str) -> str:
+    value: Any = _packaged_values()
+    for name in field.split("."):
+        value = value[name]
+    if isinstance(value, list):
+        return ",".join(map(str, value))
+    return value if isinstance(value, str) else json.dumps(value)

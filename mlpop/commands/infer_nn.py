@@ -1,0 +1,150 @@
+"""`mlpop infer-nn`: point estimates of a trained network for the rows of a dataset."""
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from mlpop.config.files.regression import (
+    RegressionConfig,
+    from_json,
+    loader_differences,
+    shape_problems,
+)
+from mlpop.errors import ConfigError
+from mlpop.experiment.logs import log_to, show_on_terminal
+from mlpop.experiment.output_tree import create_output_tree
+from mlpop.experiment.point.figures import log_figures
+from mlpop.experiment.point.setup import check_same_columns, device_for, load, network_args
+from mlpop.io.files import sha256_of, write_atomically
+from mlpop.networks import build
+from mlpop.regression import (
+    PointModel,
+    Predictions,
+    check_resolution,
+    check_weights,
+    load_model,
+    predict,
+    selected_rows,
+    summary,
+    write_results,
+)
+from mlpop.tracking import connect, graceful_signals, open_run, round_note, where_to_look
+
+logger = logging.getLogger(__name__)
+
+KIND = "infer_nn"
+RESULTS = "inference_results.csv"
+CONFIG = "config.json"
+
+
+@dataclass(frozen=True)
+class InferNnResult:
+    """What a launch gave.
+
+    Attributes:
+        run_id: its MLflow run.
+        csv: the table of results.
+        rows: of the dataset, in order.
+        predictions: of these rows.
+        numbers: label -> bias, MAE, RMSE, spread, RMSE over spread.
+    """
+
+    run_id: str
+    csv: Path
+    rows: tuple[int, ...]
+    predictions: Predictions
+    numbers: Mapping[str, Mapping[str, float]]
+
+
+def infer_nn(
+    config: RegressionConfig, trained_model: Path, samples: Sequence[int] = ()
+) -> InferNnResult:
+    """Predict the labels of the test set and write them beside the true ones.
+
+    Args:
+        config: which data; type, columns and scaling must be those of the training.
+        trained_model: a `.pth` file of `train_nn`.
+        samples: row numbers of the test set; all if empty.
+
+    Raises:
+        ConfigError: the configuration does not fit the trained model.
+        DataError: the dataset or the model is missing, broken, or does not fit.
+    """
+    show_on_terminal(config.trainer.verbosity)
+    loader = config.test_data_loader
+    if loader is None:
+        raise ConfigError("test_data_loader: is required by infer-nn")
+    model, _ = load_model(trained_model)
+    _check_trained(config, model, trained_model)
+    loss = model.build_loss()
+    args = network_args(config, loss, len(model.labels))
+    with torch.device("meta"):
+        network = build(config.arch.type, args)
+    check_weights(network, model.weights, str(trained_model))
+    data = load(loader, model.scaling.mode, model.scaling)
+    check_resolution(model, data.shape, data.source)
+    check_same_columns(data, model.channels, model.labels, "test_data_loader")
+    rows = selected_rows(samples, len(data), data.source)
+    device = device_for(config.n_gpu)
+    data.to(device)
+    with graceful_signals():
+        store = connect()
+        params = {"trained_model": str(trained_model), "num_samples": len(rows)}
+        tags = {"mlpop.trained_model_sha256": sha256_of(trained_model)}
+        with open_run(KIND, config.name, tags=tags, params=params, store=store) as run:
+            save_dir = config.infer.save_dir or config.trainer.save_dir
+            tree = create_output_tree(save_dir, config.name, models=False)
+            with log_to(tree.log_file):
+                logger.info("%s, epoch %d, on %s", trained_model, model.epoch, device)
+                write_atomically(
+                    tree.logs / CONFIG, json.dumps(config.resolved(), indent=2) + "\n"
+                )
+                run.log_dataset(
+                    "test", data.digest, str(data.source), "testing", {"num_rows": len(data)}
+                )
+                trained = model.build_network(str(trained_model)).to(device)
+                found = predict(trained, data, loss, model.scaling, rows)
+                truth = np.ascontiguousarray(data.theta[rows])
+                csv = tree.logs / RESULTS
+                write_results(csv, found, truth)
+                numbers = summary(found, truth)
+                log_figures(run, tree, found, truth, "test")
+                flat = {f"{k}/{label}": v for label, n in numbers.items() for k, v in n.items()}
+                run.log_metrics(flat)
+                run.set_note(
+                    round_note(
+                        run.experiment_id,
+                        f"`{trained_model.name}` on {len(rows)} of {len(data)} samples of "
+                        f"`{data.source}`.",
+                        flat,
+                    )
+                )
+                for label, values in numbers.items():
+                    text = ", ".join(f"{key} {value:.4g}" for key, value in values.items())
+                    logger.info("%-28s %s", label, text)
+            run.commit({RESULTS: csv, CONFIG: tree.logs / CONFIG, "log.txt": tree.log_file})
+            logger.info("wrote %s", csv)
+            logger.info("%s", where_to_look(store, run.experiment_id, run.run_id))
+            return InferNnResult(run.run_id, csv, tuple(rows), found, numbers)
+
+
+def _check_trained(config: RegressionConfig, model: PointModel, path: Path) -> None:
+    """Refuse a test loader of another type, selection or scaling than the training's."""
+    trained = from_json(model.config, f"configuration in {path}")
+    assert config.test_data_loader is not None
+    assert trained.training_data_loader is not None
+    name = "test_data_loader"
+    different = loader_differences(
+        config.test_data_loader, trained.training_data_loader, f"the training of {path}"
+    )
+    problems = [(f"{name}.{field}", message) for field, message in different]
+    problems += shape_problems(name, config.test_data_loader, config.arch)
+    if problems:
+        raise ConfigError("; ".join(f"{field}: {message}" for field, message in problems))
+    if config.arch.type != model.arch:
+        raise ConfigError(f"arch.type: is '{config.arch.type}', but {path} is a '{model.arch}'")

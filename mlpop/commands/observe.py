@@ -1,0 +1,77 @@
+"""`mlpop observe`: from the pulsar catalogue to `dataset_atnf.csv` and its maps."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from mlpop.config.files.observe import ObserveConfig
+from mlpop.datasets.layout import GENERATOR_JSON
+from mlpop.datasets.observed import write_observed
+from mlpop.io.files import write_csv
+from mlpop.population.catalogue.selection import (
+    CutRow,
+    Selection,
+    flux_catalogues,
+    observed_selection,
+    survey_catalogues,
+)
+from mlpop.tracking import graceful_signals, open_run, where_to_look
+
+logger = logging.getLogger(__name__)
+
+EXPERIMENT = "observe"
+CUTS_CSV = "cuts.csv"
+
+
+def observe_catalogue(config: ObserveConfig) -> Path:
+    """Select the observed sample and write its maps; log it as a run of kind `observe`.
+
+    Returns:
+        The index file.
+
+    Raises:
+        DataError: the catalogue or a table cannot be read, or the maps cannot be written.
+    """
+    selection = observed_selection(config)
+    for line in cut_table(selection.rows):
+        logger.info("%s", line)
+    for note in selection.notes:
+        logger.info("note: %s", note)
+    with graceful_signals():
+        params = {"source": config.source, "fluxes": config.fluxes}
+        with open_run("observe", EXPERIMENT, params=params) as run:
+            csv = write_observed(
+                config.save_dir,
+                survey_catalogues(selection),
+                flux_catalogues(selection),
+                config.generator,
+            )
+            cuts = config.save_dir / CUTS_CSV
+            write_csv(cuts, CutRow._fields, [list(row) for row in selection.rows])
+            run.log_metrics(_final_counts(selection))
+            run.set_note("\n".join(f"- {note}" for note in selection.notes))
+            folder = csv.parent
+            run.commit(
+                {csv.name: csv, CUTS_CSV: cuts, GENERATOR_JSON: folder / GENERATOR_JSON}
+                | {p.name: p for p in sorted(folder.glob("survey_*_0.*"))}
+            )
+        logger.info("wrote %s", csv)
+        logger.info("%s", where_to_look(run.store, run.experiment_id, run.run_id))
+    return csv
+
+
+def cut_table(rows: Sequence[CutRow]) -> list[str]:
+    """Return lines that say what every cut left, in aligned columns."""
+    width = max(len(row.step) for row in rows)
+    head = f"{'after':<{width}}  {'survey':<8}{'pulsars':>8}{'with P1':>9}"
+    return [head] + [
+        f"{row.step:<{width}}  {row.survey:<8}{row.pulsars:>8}{row.with_p1:>9}" for row in rows
+    ]
+
+
+def _final_counts(selection: Selection) -> dict[str, float]:
+    counts = {f"pulsars/{name}": float(len(table)) for name, table in selection.counts.items()}
+    counts |= {f"in_maps/{name}": float(len(table)) for name, table in selection.maps.items()}
+    if selection.fluxes is not None:
+        counts |= {f"fluxes/{name}": float(len(t)) for name, t in selection.fluxes.items()}
+    return counts

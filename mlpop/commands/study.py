@@ -1,0 +1,385 @@
+"""`mlpop study`: a study from its file, or from its run where it was interrupted."""
+
+import json
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+
+from mlpop.compute import draw_root_seed, make_backend
+from mlpop.config.base import read_json
+from mlpop.config.files.sbi import SbiConfig
+from mlpop.config.files.study import StudyConfig
+from mlpop.config.messages import show
+from mlpop.errors import ConfigError, DataError, TrackingError, TrainingError
+from mlpop.experiment.inputs.checks import check_inputs
+from mlpop.experiment.logs import log_to
+from mlpop.experiment.output_tree import OutputTree, create_output_tree, open_output_tree
+from mlpop.experiment.resume.attempts import (
+    note_attempt,
+    recorded_json,
+    refuse_changes,
+    unfinished_run,
+)
+from mlpop.experiment.rounds.ensemble import training_device
+from mlpop.io.files import write_atomically
+from mlpop.study.data import given_files, on_files, study_data, without_test_set
+from mlpop.study.driver import Driver
+from mlpop.study.mirror import TRIAL_TAG, TrialRuns
+from mlpop.study.report import BEST_CONFIG, draw, study_note
+from mlpop.study.space import applied, search_space
+from mlpop.study.storage import TrialRecord, best, open_storage, open_study, records
+from mlpop.tracking import (
+    Node,
+    Store,
+    TrackedRun,
+    check_artifacts,
+    connect,
+    graceful_signals,
+    open_run,
+    record_provenance,
+    replay,
+    where_to_look,
+)
+from mlpop.tracking.artifacts import fetched
+from mlpop.tracking.store import without_credentials
+
+logger = logging.getLogger(__name__)
+
+KIND = "study"
+CONFIG = "study.json"
+JOURNAL = "optuna.log"
+DIGEST_TAG = "mlpop.data_training"
+
+FREE = ("timeout", "n_workers", "enable_dask", "storage")
+"""Fields of a study that may differ on a resume; the root seed is recorded."""
+
+
+@dataclass(frozen=True)
+class StudyResult:
+    """What a study gave.
+
+    Attributes:
+        run_id: its MLflow run.
+        trials: that ended, in their order.
+        best: with the lowest validation loss.
+        importances: see `report.importances`.
+        best_config: the experiment of the best trial, a file for `mlpop sbi`.
+    """
+
+    run_id: str
+    trials: tuple[TrialRecord, ...]
+    best: TrialRecord
+    importances: Mapping[str, Mapping[str, float]]
+    best_config: Path
+
+
+def run_study(config: StudyConfig, source: str = "study") -> StudyResult:
+    """Run a study from its configuration.
+
+    Args:
+        config: what to search.
+        source: what error messages name.
+
+    Raises:
+        ConfigError: the base experiment or the search space cannot work. Nothing is written.
+        DataError: a dataset is broken.
+        TrainingError: no trial was complete.
+    """
+    return _study(config, source, connect(), None)
+
+
+def resume_study(which: str, config: StudyConfig | None = None) -> StudyResult:
+    """Continue an interrupted study: trials that ended are kept, those that ran run again.
+
+    Args:
+        which: a run id, or `last`.
+        config: must be the same study; more trials, another backend or timeout are allowed. By
+            default it is that of the run.
+
+    Raises:
+        ConfigError: the study has changed; every field that differs is named.
+        TrackingError: there is no such run, it is complete, or a living process works on it.
+    """
+    store = connect()
+    root = unfinished_run(store, KIND, which, config.name if config is not None else None)
+    recorded = recorded_json(store, root.run_id, CONFIG)
+    source = f"{CONFIG} of run {root.run_id}"
+    if config is None:
+        if "***" in (recorded.get("storage") or ""):
+            raise ConfigError(
+                f"--resume {which}: the password of storage {recorded['storage']} is not kept; "
+                "give --configuration with the whole URL"
+            )
+        config = StudyConfig.parse(recorded, source)
+    refuse_changes(recorded, _recorded(config), FREE, growing=("n_trials",))
+    return _study(config, source, store, root)
+
+
+def base_experiment(config: StudyConfig) -> SbiConfig:
+    """Return the experiment that a study varies.
+
+    Raises:
+        ConfigError: the file is missing, or wrong.
+    """
+    if isinstance(config.base, Path):
+        return SbiConfig.parse(read_json(config.base), f"base {config.base}")
+    return SbiConfig.parse(config.base, "base")
+
+
+def _require_searchable(base: SbiConfig) -> None:
+    """Refuse what a study cannot search: it trains snpe networks on the set of round 0.
+
+    Raises:
+        ConfigError: one line a field.
+    """
+    wrong = {
+        "trainer.type": (base.trainer.type, "snpe"),
+        "compression_input.use_compression": (base.compression_input.use_compression, False),
+        "resume_training.resume": (base.resume_training.resume, False),
+    }
+    lines = [
+        f"base: {field}: must be {show(wanted)} in a study, found {show(found)}"
+        for field, (found, wanted) in wrong.items()
+        if found != wanted
+    ]
+    if lines:
+        raise ConfigError("\n".join(lines))
+
+
+def _study(config: StudyConfig, source: str, store: Store, root: Node | None) -> StudyResult:
+    base = base_experiment(config)
+    _require_searchable(base)
+    space = search_space(base, config.space, use_default=config.use_default_space, source=source)
+    files = given_files(config.dataset, store)
+    trained = without_test_set(on_files(base, files))
+    check_inputs(trained)
+    seeds = config.seed, base.root_seed
+    root_seed = next((seed for seed in seeds if seed is not None), None)
+    if root is not None:
+        root_seed = int(root.tags["mlpop.root_seed"])
+    elif root_seed is None:
+        root_seed = draw_root_seed()
+    data_seed = root_seed if base.root_seed is None else base.root_seed
+    with graceful_signals():
+        if root is not None:
+            note_attempt(store, root)
+        replay(store.client, store.spill_folder)
+        with open_run(
+            KIND,
+            config.name,
+            tags={"mlpop.root_seed": root_seed, "mlpop.state": "starting"},
+            params=_compared(config, root_seed),
+            store=store,
+            run_id=root.run_id if root else None,
+        ) as run:
+            check_artifacts(store, run.experiment_id)
+            tree = _tree(config, base, root)
+            assert tree.models is not None
+            with log_to(tree.log_file):
+                logger.info("root seed %d", root_seed)
+                logger.info("%s", where_to_look(store, run.experiment_id, run.run_id))
+                run.set_tags({"mlpop.save_dir": tree.models, "mlpop.log_dir": tree.logs})
+                write_atomically(
+                    tree.models / CONFIG, json.dumps(_recorded(config), indent=2) + "\n"
+                )
+                run.send(tree.models / CONFIG)
+                record_provenance(run)
+                journal = store.root / "mlruns" / "optuna" / f"{config.name}-{run.run_id}.log"
+                if root is not None and config.storage is None:
+                    _bring_back(store, root, journal)
+                study = open_study(
+                    open_storage(config.storage, journal),
+                    run.run_id,
+                    pruner=config.pruning,
+                    objectives=2 if config.second_objective else 1,
+                    max_epochs=config.max_num_epochs or base.trainer.max_num_epochs,
+                )
+                where = journal if config.storage is None else without_credentials(config.storage)
+                run.set_tags({"mlpop.storage": where})
+                logger.info("Optuna storage: %s", where)
+                started = time.monotonic()
+                with make_backend(
+                    n_processes=config.n_workers,
+                    enable_dask=config.enable_dask,
+                    workers_dask=config.n_workers,
+                    compute=base.compute,
+                    logs=tree.logs,
+                ) as backend:
+                    run.set_tags({"mlpop.backend": backend.name, "mlpop.workers": backend.workers})
+                    run.set_state("simulating")
+                    data = study_data(
+                        trained,
+                        files,
+                        data_seed=data_seed,
+                        backend=backend,
+                        folders=tree,
+                        run=run,
+                    )
+                    _same_data(run, root, data.digest)
+                    run.set_state("searching")
+                    runs = TrialRuns(run, _earlier(root))
+
+                    def after_trial(record: TrialRecord) -> None:
+                        _after_trial(run, study, base, tree, record)
+                        if config.storage is None:
+                            run.send(journal, JOURNAL)
+
+                    driver = Driver(
+                        config=config,
+                        base=base,
+                        space=space,
+                        study=study,
+                        data=data,
+                        runs=runs,
+                        root_seed=root_seed,
+                        data_seed=data_seed,
+                        folder=tree.models / "trials",
+                        device=training_device(base.n_gpu),
+                        after_trial=after_trial,
+                    )
+                    trials = driver.run(backend)
+                data.arrays.remove()
+                result = _finish(config, base, run, study, trials, tree, runs)
+                run.log_metrics({"study/wall_seconds": time.monotonic() - started})
+                if config.storage is None:
+                    run.send(journal, JOURNAL)
+            run.commit({"log.txt": tree.log_file})
+            others = [runs.run_ids[record.slot] for record in trials]
+            logger.info("%s", where_to_look(store, run.experiment_id, run.run_id, others))
+            logger.info("next    mlpop sbi --configuration runs:/%s/%s", run.run_id, BEST_CONFIG)
+            return result
+
+
+def _compared(config: StudyConfig, root_seed: int) -> dict[str, Any]:
+    return {
+        "sampler": config.sampler.type,
+        "pruner": config.pruning.type,
+        "n_trials": config.n_trials,
+        "second_objective": config.second_objective or "none",
+        "root_seed": root_seed,
+    }
+
+
+def _recorded(config: StudyConfig) -> dict[str, Any]:
+    """Return the study with its base experiment in it, as a resume anywhere needs it."""
+    values = config.resolved() | {"base": base_experiment(config).resolved()}
+    if config.storage is not None and without_credentials(config.storage) != config.storage:
+        scheme, _, rest = without_credentials(config.storage).partition("://")
+        values["storage"] = f"{scheme}://***@{rest}"
+    # as it will be read back
+    plain: dict[str, Any] = json.loads(json.dumps(values))
+    return plain
+
+
+def _tree(config: StudyConfig, base: SbiConfig, root: Node | None) -> OutputTree:
+    """Go on in the folders of the run if they are on this machine, else make new ones."""
+    if root is not None and {"mlpop.log_dir", "mlpop.save_dir"} <= root.tags.keys():
+        logs, models = Path(root.tags["mlpop.log_dir"]), Path(root.tags["mlpop.save_dir"])
+        if logs.is_dir() and models.is_dir():
+            return open_output_tree(logs, models)
+    return create_output_tree(base.trainer.save_dir, config.name)
+
+
+def _bring_back(store: Store, root: Node, journal: Path) -> None:
+    """Take the journal from the run where this machine does not have it."""
+    if journal.is_file():
+        return
+    try:
+        with fetched(store.client, root.run_id, JOURNAL) as path:
+            journal.parent.mkdir(parents=True, exist_ok=True)
+            journal.write_bytes(path.read_bytes())
+    except (TrackingError, OSError):
+        logger.info("run %s holds no journal yet: no trial had ended", root.run_id)
+
+
+def _same_data(run: TrackedRun, root: Node | None, digest: str) -> None:
+    known = root.tags.get(DIGEST_TAG, digest) if root is not None else digest
+    if known != digest:
+        raise DataError(
+            "--resume: the training set is not the one that the study was started with: its "
+            "content has another digest"
+        )
+    run.set_tags({DIGEST_TAG: digest})
+
+
+def _earlier(root: Node | None) -> dict[int, Node]:
+    children = root.children if root is not None else ()
+    return {int(child.tags[TRIAL_TAG]): child for child in children if TRIAL_TAG in child.tags}
+
+
+def _after_trial(
+    run: TrackedRun, study: optuna.Study, base: SbiConfig, tree: OutputTree, record: TrialRecord
+) -> None:
+    """Tell the study's run of a trial; a new best one is a file that can be used at once."""
+    leader = best(records(study))
+    if record.state == "complete":
+        run.curves.append("study/loss", record.value, step=record.slot)
+    if leader is not None and leader.slot == record.slot:
+        run.curves.append("study/best_loss", leader.value, step=record.slot)
+        _write_best(base, tree, leader)
+        run.send(_best_file(tree))
+
+
+def _best_file(tree: OutputTree) -> Path:
+    assert tree.models is not None
+    return tree.models / BEST_CONFIG
+
+
+def _write_best(base: SbiConfig, tree: OutputTree, leader: TrialRecord) -> None:
+    values = applied(base.resolved(), leader.point)
+    write_atomically(_best_file(tree), json.dumps(values, indent=2) + "\n")
+
+
+def _finish(
+    config: StudyConfig,
+    base: SbiConfig,
+    run: TrackedRun,
+    study: optuna.Study,
+    trials: list[TrialRecord],
+    tree: OutputTree,
+    runs: TrialRuns,
+) -> StudyResult:
+    """Draw, write and send what the study gave."""
+    leader = best(trials)
+    if leader is None:
+        reasons = [record.reason for record in trials if record.reason]
+        why = f"; the first: {reasons[0]}" if reasons else ""
+        raise TrainingError(f"none of {len(trials)} trials was complete{why}")
+    assert tree.models is not None
+    space = search_space(base, config.space, use_default=config.use_default_space)
+    files, weights = draw(tree.models, study, trials, space, config.second_objective)
+    _write_best(base, tree, leader)
+    for name, path in {**files, BEST_CONFIG: _best_file(tree)}.items():
+        run.send(path, name)
+    numbers = {
+        "study/best_loss": leader.value,
+        "study/trials": len(trials),
+        "study/pruned_fraction": sum(r.state == "pruned" for r in trials) / len(trials),
+        "study/failed_fraction": sum(r.state == "failed" for r in trials) / len(trials),
+        "study/training_seconds": sum(r.seconds for r in trials),
+    }
+    own = next((r for r in trials if r.slot == 0 and r.state == "complete"), None)
+    if own is not None:
+        numbers["study/default_loss"] = own.value
+    run.log_metrics(numbers, step=config.n_trials)
+    about = (
+        f"{config.sampler.type} over {len(space)} fields of `{base.name}`, "
+        f"{config.pruning.type} pruning; the objective is the validation loss."
+    )
+    run.set_note(study_note(run.experiment_id, run.run_id, about, trials, runs.run_ids))
+    run.set_tags({"mlpop.best_trial": leader.slot})
+    logger.info(
+        "best: %s, validation loss %.4f%s",
+        leader.name,
+        leader.value,
+        f" (the user's own {own.value:.4f})" if own else "",
+    )
+    for field, value in leader.point.items():
+        logger.info("  %-40s %s", field, value)
+    logger.info("best configuration: %s", _best_file(tree))
+    return StudyResult(run.run_id, tuple(trials), leader, weights, _best_file(tree))

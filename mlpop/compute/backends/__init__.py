@@ -1,0 +1,1 @@
+"""Who runs tasks: serial, processes, Dask; and where its workers come from."""

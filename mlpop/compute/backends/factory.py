@@ -1,0 +1,101 @@
+"""Which backend an experiment file asks for."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mlpop.compute.backends.base import Backend
+from mlpop.compute.backends.processes import ProcessesBackend
+from mlpop.compute.backends.serial import SerialBackend
+from mlpop.config.blocks.compute import ComputeConfig
+
+if TYPE_CHECKING:
+    from mlpop.compute.backends.clusters import Cluster
+    from mlpop.compute.backends.htcondor import HTCondorWorkers
+
+
+def make_backend(
+    *,
+    n_processes: int = 1,
+    enable_dask: bool = False,
+    workers_dask: int = 1,
+    compute: ComputeConfig | None = None,
+    logs: Path | None = None,
+) -> Backend:
+    """Return the backend, to be entered with `with`.
+
+    Args:
+        n_processes: worker processes; 1 runs everything in the driver.
+        enable_dask: use Dask instead.
+        workers_dask: workers of an own Dask cluster, if no scheduler address is given.
+        compute: the `compute` block.
+        logs: folder of the run's logs, for what batch jobs say.
+
+    Raises:
+        ComputeError: a number of workers is not positive.
+    """
+    block = compute or ComputeConfig()
+    if enable_dask:
+        from mlpop.compute.backends.dask_backend import DaskBackend
+
+        return DaskBackend(_cluster(block, workers_dask, logs))
+    if n_processes == 1:
+        return SerialBackend()
+    return ProcessesBackend(n_processes)
+
+
+def job_script(compute: ComputeConfig, workers_dask: int, logs: Path | None = None) -> str:
+    """Return the HTCondor submit description of one job; needs neither condor nor a scheduler.
+
+    Args:
+        compute: the `compute` block.
+        workers_dask: number of Dask workers.
+        logs: folder of the run's logs; by default the current folder.
+
+    Raises:
+        ComputeError: dask-jobqueue is not installed.
+    """
+    return _htcondor(compute, workers_dask, logs).job_script()
+
+
+def _htcondor(block: ComputeConfig, workers: int, logs: Path | None) -> "HTCondorWorkers":
+    from mlpop.compute.backends.htcondor import HTCondorWorkers
+
+    return HTCondorWorkers(
+        workers,
+        block.htcondor,
+        lifetime=block.worker_lifetime,
+        lifetime_stagger=block.worker_lifetime_stagger,
+        adaptive=block.adaptive,
+        tls=block.tls,
+        dashboard_address=block.dashboard_address,
+        logs=logs,
+    )
+
+
+def _cluster(block: ComputeConfig, workers: int, logs: Path | None) -> "Cluster":
+    if block.cluster == "htcondor":
+        return _htcondor(block, workers, logs)
+    from mlpop.compute.backends.clusters import LocalWorkers, RunningScheduler
+
+    address = block.scheduler_address
+    if address is None and block.scheduler_file is None:
+        address = os.environ.get("DASK_SCHEDULER_ADDRESS") or None
+    if address is not None or block.scheduler_file is not None:
+        return RunningScheduler(
+            address,
+            scheduler_file=block.scheduler_file,
+            tls=block.tls,
+            insecure=block.insecure_scheduler,
+            timeout=block.connect_timeout,
+        )
+    return LocalWorkers(
+        workers,
+        memory=block.worker_memory,
+        lifetime=block.worker_lifetime,
+        lifetime_stagger=block.worker_lifetime_stagger,
+        adaptive=block.adaptive,
+        tls=block.tls,
+        dashboard_address=block.dashboard_address,
+        timeout=block.connect_timeout,
+    )

@@ -1,0 +1,1 @@
+"""Simulations of a dataset, cut into shards, journalled."""

@@ -1,0 +1,1 @@
+"""Blocks of the configuration files, each a strict pydantic model."""

@@ -1,0 +1,169 @@
+"""Blocks about theta and x: prior, training and test data, observed sample, stellar database."""
+
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import AfterValidator, Field, model_validator
+
+from mlpop.config.base import StrictModel
+from mlpop.config.blocks.dynamics import DynamicsConfig
+from mlpop.config.fields import Columns, Count, Name, OptionalLocation, S3Uri, bare_names
+from mlpop.config.messages import Refused, show
+
+InputColumns = Annotated[Columns, AfterValidator(bare_names)]
+Names = Annotated[tuple[Name, ...], Field(min_length=1)]
+Numbers = Annotated[tuple[float, ...], Field(min_length=1)]
+
+
+class PriorConfig(StrictModel):
+    """The uniform prior: a box in the physical units of the labels."""
+
+    labels: Names
+    """Parameters to infer, in the order of the data's label columns."""
+    low: Numbers
+    high: Numbers
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        count = len(self.labels)
+        problems = [
+            (name, f"must have one entry a label ({count}), found {len(values)}")
+            for name, values in (("low", self.low), ("high", self.high))
+            if len(values) != count
+        ]
+        problems += [
+            (f"labels[{i}]", f"must be unique, found {show(label)} again")
+            for i, label in enumerate(self.labels)
+            if label in self.labels[:i]
+        ]
+        if not problems:
+            problems = [
+                (
+                    f"low[{i}]",
+                    f"must be less than high[{i}] = {high} for {self.labels[i]}, found {low}",
+                )
+                for i, (low, high) in enumerate(zip(self.low, self.high, strict=True))
+                if low >= high
+            ]
+        if problems:
+            raise Refused(*problems)
+        return self
+
+
+class TrainingDataConfig(StrictModel):
+    """What networks are trained on."""
+
+    dataset_path_round_0: OptionalLocation = None
+    """Folder of the round-0 set, `dataset_full.csv`; null when `simulate` makes it."""
+    dataset_path: OptionalLocation = None
+    """Root of the data of simulated rounds; null: under `trainer.save_dir`."""
+    statistic_path: OptionalLocation = None
+    """Statistics of the training labels (JSON); computed when `simulate` makes the data."""
+    filter_inputs: InputColumns | None = None
+    """Channels, in order: positions in the CSV header, or names; null: all (vectors only)."""
+    filter_labels: Columns | None = None
+    """Label columns, in the order of `prior_ranges.labels`; null: those names."""
+    normalize: bool = False
+    """Scale maps and labels to [0, 1]; excludes `standardize`."""
+    standardize: bool = True
+    """Scale maps and labels to mean 0, standard deviation 1; excludes `normalize`."""
+    num_sim: Count = 1000
+    """Simulations of a round that is simulated."""
+    simulate: bool = False
+    """Simulate round 0 from the prior instead of reading it."""
+
+    @property
+    def scaling(self) -> str:
+        """`standardize`, `normalize` or `none`."""
+        if self.standardize:
+            return "standardize"
+        return "normalize" if self.normalize else "none"
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.normalize and self.standardize:
+            raise Refused(
+                ("normalize", "must be false when standardize is true, or set standardize false")
+            )
+        return self
+
+
+class TestDataConfig(StrictModel):
+    """What coverage is measured on."""
+
+    testing: bool = False
+    """Measure coverage after each round."""
+    dataset_path_round_0: OptionalLocation = None
+    """Folder of the round-0 test set, `dataset_full.csv`; null when `simulate` makes it."""
+    dataset_path: OptionalLocation = None
+    """Root of the test data of simulated rounds; null: under `trainer.save_dir`."""
+    num_sim: Count = 10
+    """Test simulations of a round that is simulated."""
+    simulate: bool = False
+    """Simulate the round-0 test set from the prior instead of reading it."""
+
+
+def _array_file(path: Path | S3Uri | None) -> Path | S3Uri | None:
+    if path is not None and path.suffix != ".npy":
+        raise Refused(("", f"must be a .npy file, found '{path}'"))
+    return path
+
+
+class SyntheticConfig(StrictModel):
+    """An observed sample simulated from a known truth."""
+
+    theta: Annotated[dict[Name, float], Field(min_length=1)]
+    """Value of each label of `prior_ranges.labels`, physical units."""
+
+
+class ObservedConfig(StrictModel):
+    """x_o: exactly one of a catalogue folder, an array file, or a synthetic population."""
+
+    dataset_path: OptionalLocation = None
+    """Folder with `dataset_atnf.csv`."""
+    filter_inputs: InputColumns | None = None
+    """As in training, which null stands for."""
+    path: Annotated[OptionalLocation, AfterValidator(_array_file)] = None
+    """A .npy file with one x, channels first."""
+    synthetic: SyntheticConfig | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        given = [
+            name
+            for name in ("dataset_path", "path", "synthetic")
+            if getattr(self, name) is not None
+        ]
+        if len(given) != 1:
+            raise Refused(
+                (
+                    "",
+                    "must have exactly one of dataset_path, path, synthetic, found "
+                    + (" and ".join(given) or "none"),
+                )
+            )
+        if self.filter_inputs is not None and self.dataset_path is None:
+            raise Refused(
+                ("filter_inputs", f"selects columns of dataset_path, but {given[0]} is given")
+            )
+        return self
+
+
+class DynamicalDataConfig(StrictModel):
+    """The stellar database that simulated populations draw from: imported, or built."""
+
+    dataset_path: OptionalLocation = None
+    """Folder with `final_pop_dyn.csv`."""
+    database: DynamicsConfig | None = None
+    """Build this database, or find it in the cache."""
+
+    @property
+    def stars(self) -> DynamicsConfig:
+        """The stars to build where none are given: `database`, or the defaults."""
+        return self.database or DynamicsConfig()
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.dataset_path is not None and self.database is not None:
+            raise Refused(("database", "must be null when dataset_path is given"))
+        return self

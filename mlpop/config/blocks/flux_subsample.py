@@ -1,0 +1,30 @@
+"""How many simulated pulsars get a measured flux, whichever block says it."""
+
+from mlpop.config.blocks.generator import SURVEYS, GeneratorConfig
+from mlpop.config.blocks.population import PopulationConfig
+from mlpop.errors import ConfigError
+
+PREFIX = "detected_meerkat_"
+
+
+def with_census(generator: GeneratorConfig, population: PopulationConfig) -> GeneratorConfig:
+    """Let the documented keys detected_meerkat_* set the flux maps' subsamples.
+
+    Raises:
+        ConfigError: the generator says something else.
+    """
+    given = {
+        survey: getattr(population, PREFIX + survey)
+        for survey in SURVEYS
+        if PREFIX + survey in population.model_fields_set
+    }
+    if not given:
+        return generator
+    subsample = dict(generator.flux_subsample)
+    for survey, number in given.items():
+        if "flux_subsample" in generator.model_fields_set and subsample.get(survey) != number:
+            raise ConfigError(
+                f"population.{PREFIX}{survey} is {number}, but generator.flux_subsample.{survey} "
+                f"is {subsample.get(survey)}: give one of them"
+            )
+    return generator.model_copy(update={"flux_subsample": subsample | given})

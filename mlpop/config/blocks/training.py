@@ -1,0 +1,173 @@
+"""Blocks about a launch: rounds and optimiser, resume, inference, simulator."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, Field, ValidationError, model_validator
+
+from mlpop.config.base import StrictModel
+from mlpop.config.blocks.network import IMPORTABLE
+from mlpop.config.blocks.population import PopulationConfig
+from mlpop.config.fields import Count, Folder, Fraction, Name, Natural, OptionalPath, Positive
+from mlpop.config.messages import Refused, describe
+
+Sampler = Literal["auto", "sir", "rejection", "box"]
+
+
+class TrainerConfig(StrictModel):
+    """Method, rounds, optimiser, ensemble, proposals."""
+
+    type: Literal["snpe", "snle", "snre"] = "snpe"
+    """Neural posterior, likelihood or ratio estimation."""
+    num_rounds: Count = 1
+    """Rounds in all, round 0 included."""
+    save_dir: Folder = Path("output")
+    """Root of the documented output tree."""
+    validation_fraction: Fraction = 0.1
+    """Part of the training set that early stopping watches."""
+    batch_size: Count = 8
+    lr: Positive = 5e-4
+    """Learning rate of Adam."""
+    max_num_epochs: Count | None = None
+    """Hard stop; null: only early stopping ends a training."""
+    stop_after_epochs: Count = 20
+    """Epochs without a better validation loss after which a training stops."""
+    clip_max_norm: Positive | None = 5.0
+    """Largest gradient norm; null: no clipping."""
+    ema_decay: Fraction | None = None
+    """Per step, of a moving average of the weights, which is then what is kept; null: none."""
+    checkpoint_seconds: Annotated[float, Field(ge=0)] = 60.0
+    """Seconds from one checkpoint of a training to the next."""
+    ensemble: bool = False
+    size_ensemble: Count = 5
+    """Networks of the ensemble; one network is trained when `ensemble` is false."""
+    truncated_prior: bool = False
+    """Propose from the prior truncated to the posterior's support, not from the posterior."""
+    retrain_from_scratch: bool = False
+    """New weights in every round."""
+    sir: bool = True
+    """Sample the truncated prior by importance resampling (true) or rejection (false)."""
+    truncation_sampler: Sampler | None = None
+    """Overrides `sir`; `auto` lets a pilot choose among all exact methods, as `sir` does."""
+    sir_candidates: Annotated[int, Field(ge=2)] = 1024
+    """Candidates of which importance resampling picks one."""
+    num_atoms: Annotated[int, Field(ge=2)] = 10
+    """Parameter sets that are told apart (snre, and snpe with posterior proposals)."""
+    append_simulations: bool = False
+    """Train and test on the rounds so far (true) or on the current round alone."""
+    plot_proposal: bool = False
+    """Plot the proposal of the next round."""
+    num_posterior_samples: Count = 50_000
+    """Draws from the posterior at the observed sample."""
+    min_success_fraction: Annotated[float, Field(gt=0, le=1)] = 0.9
+    """Smallest fraction of usable simulations with which a round goes on."""
+
+    @property
+    def members(self) -> int:
+        """Networks trained in a round."""
+        return self.size_ensemble if self.ensemble else 1
+
+    @property
+    def sampler(self) -> Sampler:
+        """How the truncated prior is sampled."""
+        return self.truncation_sampler or ("sir" if self.sir else "rejection")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.truncation_sampler == "sir" and not self.sir:
+            raise Refused(("truncation_sampler", "is 'sir', but sir is false"))
+        if (
+            self.type == "snpe"
+            and self.num_rounds > 1
+            and self.append_simulations
+            and not self.truncated_prior
+        ):
+            raise Refused(
+                (
+                    "append_simulations",
+                    "must be false for snpe with several rounds unless truncated_prior is true: "
+                    "earlier rounds were not drawn from the prior",
+                )
+            )
+        return self
+
+
+class ResumeConfig(StrictModel):
+    """Continue an earlier launch after one of its rounds."""
+
+    resume: bool = False
+    last_round: Natural | None = None
+    """Last complete round, from 0."""
+    save_dir: OptionalPath = None
+    """The launch's folder below `models/`."""
+    log_dir: OptionalPath = None
+    """The launch's folder below `logs/`."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.resume:
+            missing = [
+                (name, "is required when resume is true")
+                for name in ("last_round", "save_dir", "log_dir")
+                if getattr(self, name) is None
+            ]
+            if missing:
+                raise Refused(*missing)
+        return self
+
+
+class InferConfig(StrictModel):
+    """The `infer` command: posterior and coverage of trained rounds; training ignores it."""
+
+    sim_dataset: bool = False
+    """Simulate the test sets of rounds after the first instead of reading them."""
+    compute_coverage: bool = True
+    load_dir: OptionalPath = None
+    """A launch's folder below `models/`, `models/<name>` for its newest launch, or
+    `runs:/<run id>`; null: `<trainer.save_dir>/models/<name>`."""
+    num_posterior_samples: Count = 5000
+    """Draws from the posterior of every round at the observed sample."""
+    save_dir: OptionalPath = None
+    """Root of the output tree; null: `trainer.save_dir`."""
+
+
+def _simulator_name(value: str) -> str:
+    if not (value.isidentifier() or IMPORTABLE.fullmatch(value)):
+        raise Refused(
+            ("", f"must be a simulator's name or 'package.module:Class', found {value!r}")
+        )
+    return value
+
+
+class PulsarArgs(StrictModel):
+    """Settings of the `pulsar` simulator."""
+
+    population: PopulationConfig = Field(default_factory=PopulationConfig)
+    """Everything that theta does not change, and where it starts from."""
+    run_mode: Literal["magrot_det", "full"] = "magrot_det"
+    """`magrot_det` makes stars until the surveys' counts are reached; `full` maps all stars."""
+
+
+class SimulatorConfig(StrictModel):
+    """What turns theta into x."""
+
+    type: Annotated[str, AfterValidator(_simulator_name)] = "pulsar"
+    """A registered name, or `package.module:Class`."""
+    args: dict[Name, Any] = Field(default_factory=dict)
+    """The simulator's own settings; those of `pulsar` are checked like every other block."""
+
+    @property
+    def pulsar(self) -> PulsarArgs:
+        """The settings in `args`, of the `pulsar` simulator."""
+        return PulsarArgs.model_validate_json(json.dumps(self.args))
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.type == "pulsar":
+            try:
+                _ = self.pulsar
+            except ValidationError as error:
+                problems = describe(error, PulsarArgs, self.args)
+                raise Refused(*((f"args.{p}", message) for p, message in problems)) from None
+        return self

@@ -1,0 +1,1 @@
+"""The configuration files: one model a kind of file."""

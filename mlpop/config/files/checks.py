@@ -1,0 +1,364 @@
+"""Contradictions between the blocks of an SBI configuration.
+
+Each check yields pairs of a field path and a message; the configuration lists all of them at once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from mlpop.config.blocks.dynamics import DYNAMICS_LABELS
+from mlpop.config.blocks.flux_subsample import with_census
+from mlpop.config.blocks.generator import (
+    FLUX_KIND,
+    POPULATION_CHANNELS,
+    PPDOT_KIND,
+    SKY_KINDS,
+    SURVEY_CHANNELS,
+)
+from mlpop.config.messages import nearest, show
+from mlpop.errors import ConfigError
+
+if TYPE_CHECKING:
+    from mlpop.config.files.sbi import SbiConfig
+
+Problem = tuple[str, str]
+
+PPDOT_MAPS = (PPDOT_KIND, FLUX_KIND)
+
+YEARS_PER_CENTURY = 100
+
+
+class ExperimentFacts:
+    """What follows from several blocks together."""
+
+    def __init__(self, config: SbiConfig) -> None:
+        self.config = config
+
+    @property
+    def simulates(self) -> bool:
+        """Whether any population is simulated."""
+        config = self.config
+        return (
+            config.training_data_loader.simulate
+            or self.simulates_tests
+            or config.observed_sample.synthetic is not None
+            or config.trainer.num_rounds > 1
+        )
+
+    @property
+    def simulates_tests(self) -> bool:
+        """Whether the round-0 test set is simulated."""
+        return self.config.test_data_loader.testing and self.config.test_data_loader.simulate
+
+    @property
+    def makes_maps(self) -> bool:
+        """Whether populations are simulated and turned into survey maps for a network."""
+        return self.simulates and self.config.simulator.type == "pulsar"
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """The maps that the pulsar simulator makes, in the order of the CSV's columns."""
+        if self.config.simulator.pulsar.run_mode == "full":
+            return (*POPULATION_CHANNELS, FLUX_KIND)
+        kept = tuple(f"survey_{survey}_" for survey in self.config.generator.surveys)
+        return tuple(name for name in SURVEY_CHANNELS if name.startswith(kept))
+
+    @property
+    def selects_unseen(self) -> bool:
+        """Whether `filter_inputs` gives positions in a CSV that is given, and not read here."""
+        loader = self.config.training_data_loader
+        entries = loader.filter_inputs
+        return not loader.simulate and (entries is None or isinstance(entries[0], int))
+
+    @property
+    def selected(self) -> tuple[str, ...]:
+        """The maps that `filter_inputs` selects, those that exist; none if that is unknown."""
+        entries = self.config.training_data_loader.filter_inputs
+        if self.selects_unseen:
+            return ()
+        if entries is None:
+            return self.channels
+        names = [
+            self.channels[e] if isinstance(e, int) and e < len(self.channels) else e
+            for e in entries
+        ]
+        return tuple(name for name in names if name in self.channels)
+
+    def shape_of(self, channel: str) -> tuple[tuple[int, int], str]:
+        """Return the shape of a simulated map, and what decides it."""
+        generator = self.config.generator
+        if channel.endswith(PPDOT_MAPS):
+            if self.takes_resolution_from_shape and self.config.arch is not None:
+                _, height, _ = self.config.arch.args.input_shape
+                return (height, height), "P-Pdot maps are square"
+            return generator.ppdot_shape, "generator.resolution_ppdot"
+        if channel.endswith(SKY_KINDS):
+            return generator.sky_shape, "generator.resolution_dyn"
+        return (generator.resolution_dyn,) * 2, "generator.resolution_dyn"
+
+    @property
+    def takes_resolution_from_shape(self) -> bool:
+        """Whether P-Pdot maps are simulated whose size only `arch.args.input_shape` gives."""
+        return (
+            self.makes_maps
+            and self.config.arch is not None
+            and "resolution_ppdot" not in self.config.generator.model_fields_set
+            and (self.selects_unseen or any(n.endswith(PPDOT_MAPS) for n in self.selected))
+        )
+
+
+def ppdot_resolution(config: SbiConfig) -> int:
+    """Return the bins of simulated P-Pdot maps: from the shape that the network takes, if free."""
+    if ExperimentFacts(config).takes_resolution_from_shape and config.arch is not None:
+        return config.arch.args.input_shape[1]
+    return config.generator.resolution_ppdot
+
+
+def contradictions(config: SbiConfig) -> Iterator[Problem]:
+    """Yield (field path, message) for every contradiction between blocks of `config`."""
+    yield from _filters(config)
+    yield from _maps(config)
+    yield from _labels(config)
+    yield from _swept(config)
+    yield from _training_data(config)
+    yield from _test_data(config)
+    yield from _observed(config)
+    yield from _database(config)
+    yield from _census(config)
+    yield from _methods(config)
+    yield from _resume(config)
+    yield from _compute(config)
+
+
+def _filters(config: SbiConfig) -> Iterator[Problem]:
+    columns = config.training_data_loader.filter_inputs
+    path = "training_data_loader.filter_inputs"
+    if config.arch is None:
+        return
+    channels = config.arch.args.input_shape[0]
+    if columns is None:
+        yield path, f"is required: name the {channels} channels of arch.args.input_shape"
+    elif len(columns) != channels:
+        yield (
+            path,
+            f"must have one entry a channel of arch.args.input_shape ({channels}), "
+            f"found {len(columns)}",
+        )
+
+
+def _maps(config: SbiConfig) -> Iterator[Problem]:
+    facts = ExperimentFacts(config)
+    if not facts.makes_maps or config.arch is None or facts.selects_unseen:
+        return
+    path = "training_data_loader.filter_inputs"
+    known = facts.channels
+    for i, entry in enumerate(config.training_data_loader.filter_inputs or ()):
+        if isinstance(entry, int) and entry >= len(known):
+            yield f"{path}[{i}]", f"must be below {len(known)}, the number of maps, found {entry}"
+        elif isinstance(entry, str) and entry not in known:
+            near = nearest(entry, known)
+            hint = f"did you mean {near!r}?" if near else f"allowed: {', '.join(known)}"
+            yield f"{path}[{i}]", f"is no map that is simulated, found {show(entry)}; {hint}"
+    made = {name: facts.shape_of(name) for name in facts.selected}
+    if len({shape for shape, _ in made.values()}) > 1:
+        shapes = ", ".join(f"{name} {list(shape)}" for name, (shape, _) in made.items())
+        yield path, f"must select maps of one shape, found {shapes}"
+        return
+    _, height, width = config.arch.args.input_shape
+    for shape, source in list(made.values())[:1]:
+        if (height, width) != shape:
+            yield (
+                "arch.args.input_shape",
+                f"must be {[config.arch.args.input_shape[0], *shape]} for the maps that are "
+                f"simulated ({source}), found {list(config.arch.args.input_shape)}",
+            )
+
+
+def _labels(config: SbiConfig) -> Iterator[Problem]:
+    labels = config.prior_ranges.labels
+    columns = config.training_data_loader.filter_labels
+    path = "training_data_loader.filter_labels"
+    if columns is None:
+        return
+    if len(columns) != len(labels):
+        yield (
+            path,
+            f"must have one entry a label of prior_ranges.labels ({len(labels)}), "
+            f"found {len(columns)}",
+        )
+    elif isinstance(columns[0], str) and columns != labels:
+        yield path, f"must be prior_ranges.labels {list(labels)}, found {list(columns)}"
+    inputs = config.training_data_loader.filter_inputs or ()
+    for i, column in enumerate(columns):
+        if column in inputs:
+            yield f"{path}[{i}]", f"must not be an input column too, found {show(column)}"
+
+
+def _swept(config: SbiConfig) -> Iterator[Problem]:
+    """Labels that the pulsar simulator cannot vary, or not over their whole prior range."""
+    if not ExperimentFacts(config).makes_maps:
+        return
+    prior, population = config.prior_ranges, config.simulator.pulsar.population
+    for i, label in enumerate(prior.labels):
+        if label in DYNAMICS_LABELS:
+            if config.dyn_data_loader.dataset_path is not None:
+                yield (
+                    "dyn_data_loader.dataset_path",
+                    f"must be null to infer '{label}', which changes the stars: give "
+                    "dyn_data_loader.database, of which every simulation makes its own",
+                )
+            elif label not in (allowed := config.dyn_data_loader.stars.sweepable()):
+                yield (
+                    f"prior_ranges.labels[{i}]",
+                    f"'{label}' has no effect with dyn_data_loader.database.kick_model "
+                    f"'{config.dyn_data_loader.stars.kick_model}'; allowed: "
+                    + ", ".join(sorted(allowed)),
+                )
+            continue
+        try:
+            population.require_sweepable([label])
+        except ConfigError as error:
+            yield f"prior_ranges.labels[{i}]", str(error).removeprefix("labels: ")
+            continue
+        width = prior.high[i] - prior.low[i]
+        for name, edge, inwards in (("low", prior.low[i], 1e-9), ("high", prior.high[i], -1e-9)):
+            try:
+                population.with_override({label: edge + inwards * width})
+            except ConfigError as error:
+                reason = str(error).split(": ")[-1].split(", found")[0]
+                yield f"prior_ranges.{name}[{i}]", f"{label} {reason}, found {edge}"
+
+
+def _training_data(config: SbiConfig) -> Iterator[Problem]:
+    data = config.training_data_loader
+    block = "training_data_loader"
+    if not data.simulate and data.dataset_path_round_0 is None:
+        yield f"{block}.dataset_path_round_0", "is required unless simulate is true"
+    if data.simulate and data.dataset_path_round_0 is not None:
+        yield f"{block}.dataset_path_round_0", "must be null when simulate is true"
+    if not data.simulate and data.scaling != "none" and data.statistic_path is None:
+        yield f"{block}.statistic_path", f"is required when {data.scaling} is true"
+    if data.simulate and data.statistic_path is not None:
+        yield (
+            f"{block}.statistic_path",
+            "must be null when simulate is true: statistics are those of the simulated set",
+        )
+    if (data.simulate or config.trainer.num_rounds > 1) and data.num_sim < 2:
+        yield f"{block}.num_sim", "must be at least 2: one to train on, one to validate, found 1"
+
+
+def _test_data(config: SbiConfig) -> Iterator[Problem]:
+    data = config.test_data_loader
+    path = "test_data_loader.dataset_path_round_0"
+    if data.testing and not data.simulate and data.dataset_path_round_0 is None:
+        yield path, "is required when testing is true, unless simulate is true"
+    if data.simulate and data.dataset_path_round_0 is not None:
+        yield path, "must be null when simulate is true"
+
+
+def _observed(config: SbiConfig) -> Iterator[Problem]:
+    observed, trained = config.observed_sample, config.training_data_loader.filter_inputs
+    path = "observed_sample.filter_inputs"
+    if observed.filter_inputs is not None and observed.filter_inputs != trained:
+        found = list(observed.filter_inputs)
+        expected = "null (all)" if trained is None else str(list(trained))
+        same_kind = trained is not None and type(found[0]) is type(trained[0])
+        if same_kind or trained is None:
+            yield path, f"must be training_data_loader.filter_inputs {expected}, found {found}"
+        elif trained is not None and len(found) != len(trained):
+            yield (
+                path,
+                f"must have as many entries as training_data_loader.filter_inputs "
+                f"({len(trained)}), found {len(found)}",
+            )
+    if observed.synthetic is not None:
+        yield from _truth(config, observed.synthetic.theta)
+
+
+def _truth(config: SbiConfig, theta: dict[str, float]) -> Iterator[Problem]:
+    prior = config.prior_ranges
+    path = "observed_sample.synthetic.theta"
+    for label in theta:
+        if label not in prior.labels:
+            near = nearest(label, prior.labels)
+            hint = f"; did you mean '{near}'?" if near else ""
+            yield f"{path}.{label}", f"is not one of prior_ranges.labels{hint}"
+    for label, low, high in zip(prior.labels, prior.low, prior.high, strict=True):
+        if label not in theta:
+            yield f"{path}.{label}", "is required: it is one of prior_ranges.labels"
+        elif not low <= theta[label] < high:
+            yield (
+                f"{path}.{label}",
+                f"must lie in the prior range [{low}, {high}), found {theta[label]}",
+            )
+
+
+def _database(config: SbiConfig) -> Iterator[Problem]:
+    if not ExperimentFacts(config).makes_maps:
+        return
+    data = config.dyn_data_loader
+    if data.dataset_path is None and data.database is None:
+        yield (
+            "dyn_data_loader",
+            "must have dataset_path or database: pulsar populations are simulated from it",
+        )
+    elif data.database is not None:
+        rate = config.simulator.pulsar.population.birth_rate_max
+        needed = math.ceil(rate * data.database.t_age_max / YEARS_PER_CENTURY)
+        if data.database.NS_number < needed:
+            yield (
+                "dyn_data_loader.database.NS_number",
+                f"must be at least {needed}, the stars born in t_age_max at "
+                f"simulator.args.population.birth_rate_max = {rate:g} per century (or lower "
+                f"that), found {data.database.NS_number}",
+            )
+
+
+def _census(config: SbiConfig) -> Iterator[Problem]:
+    if config.simulator.type == "pulsar":
+        try:
+            with_census(config.generator, config.simulator.pulsar.population)
+        except ConfigError as error:
+            yield "generator.flux_subsample", str(error)
+
+
+def _methods(config: SbiConfig) -> Iterator[Problem]:
+    kind, trainer = config.trainer.type, config.trainer
+    compression = config.compression_input
+    if kind != "snpe" and config.arch is not None and not compression.use_compression:
+        yield (
+            "compression_input.use_compression",
+            f"must be true when trainer.type is '{kind}' and x is a map: it needs vectors",
+        )
+    fits_cnn = compression.use_compression and compression.compression_type == "cnn"
+    if fits_cnn and compression.fit and config.arch is None:
+        yield (
+            "compression_input.compression_type",
+            "must be 'pca' with fit when arch is null: there is no network to train as compressor",
+        )
+    proposes = kind == "snpe" and trainer.num_rounds > 1 and not trainer.truncated_prior
+    if (kind == "snre" or proposes) and trainer.batch_size < 2:
+        why = "trainer.type is 'snre'" if kind == "snre" else "the posterior proposes theta"
+        yield (
+            "trainer.batch_size",
+            f"must be at least 2 when {why}: the loss compares the simulations of a batch, found "
+            f"{trainer.batch_size}",
+        )
+
+
+def _resume(config: SbiConfig) -> Iterator[Problem]:
+    resume, rounds = config.resume_training, config.trainer.num_rounds
+    if resume.resume and resume.last_round is not None and resume.last_round > rounds - 1:
+        yield (
+            "resume_training.last_round",
+            f"must be at most {rounds - 1} for trainer.num_rounds = {rounds} (there is nothing "
+            f"to resume), found {resume.last_round}",
+        )
+
+
+def _compute(config: SbiConfig) -> Iterator[Problem]:
+    if config.compute.cluster == "htcondor" and not config.enable_dask:
+        yield "compute.cluster", "is 'htcondor', which needs enable_dask true"

@@ -1,0 +1,139 @@
+"""The configuration file of the main job: simulation-based inference in rounds."""
+
+from collections.abc import Mapping
+from pathlib import PurePath
+from typing import Annotated, Any, Self
+
+from pydantic import AfterValidator, AliasChoices, Field, model_validator
+
+from mlpop.config.base import StrictModel
+from mlpop.config.blocks.compute import ComputeConfig
+from mlpop.config.blocks.data import (
+    DynamicalDataConfig,
+    ObservedConfig,
+    PriorConfig,
+    TestDataConfig,
+    TrainingDataConfig,
+)
+from mlpop.config.blocks.flux_subsample import with_census
+from mlpop.config.blocks.generator import GeneratorConfig
+from mlpop.config.blocks.network import (
+    ArchConfig,
+    CompressionConfig,
+    DensityConfig,
+    InitializerConfig,
+    McmcConfig,
+    ZScore,
+)
+from mlpop.config.blocks.training import InferConfig, ResumeConfig, SimulatorConfig, TrainerConfig
+from mlpop.config.fields import Count, Natural
+from mlpop.config.files.checks import contradictions, ppdot_resolution
+from mlpop.config.messages import Refused
+from mlpop.errors import ConfigError
+
+
+def _path_component(value: str) -> str:
+    if value in ("", ".", "..") or PurePath(value).name != value or "\0" in value:
+        raise Refused(("", f"must be a single file or folder name, found {value!r}"))
+    return value
+
+
+FileName = Annotated[str, AfterValidator(_path_component)]
+
+
+class SbiConfig(StrictModel):
+    """Everything a launch of `mlpop sbi` and `mlpop infer` can be told."""
+
+    name: FileName = "SBI_ConvolutionMDN"
+    """Names the experiment and its folders."""
+    n_gpu: Natural = 1
+    """GPUs to train on; more than there are is a warning, 0 is the CPU."""
+    enable_dask: bool = False
+    """Run on Dask (`workers_dask`) instead of processes of this machine (`n_processes`)."""
+    n_processes: Count = 4
+    """Worker processes without Dask; 1 runs everything in the main process."""
+    workers_dask: Count = Field(
+        default=4, validation_alias=AliasChoices("workers_dask", "n_workers")
+    )
+    """Dask workers; `n_workers` is accepted too."""
+    set_manual_seed: bool = False
+    """Take `manual_seed` as root seed; otherwise one is drawn, and logged."""
+    manual_seed: Natural = 42
+    profile_log: FileName = "profile.log"
+    profile_json: FileName = "profile.json"
+    show_profiling: bool = True
+    """Echo the profile to the terminal."""
+
+    arch: ArchConfig | None = ArchConfig()
+    weights_initializer: InitializerConfig = InitializerConfig()
+    density_estimator: DensityConfig = DensityConfig()
+    mcmc_sampler: McmcConfig = McmcConfig()
+    compression_input: CompressionConfig = CompressionConfig()
+
+    prior_ranges: PriorConfig
+    training_data_loader: TrainingDataConfig
+    test_data_loader: TestDataConfig = TestDataConfig()
+    observed_sample: ObservedConfig
+    dyn_data_loader: DynamicalDataConfig = DynamicalDataConfig()
+
+    trainer: TrainerConfig = TrainerConfig()
+    resume_training: ResumeConfig = ResumeConfig()
+    infer: InferConfig = InferConfig()
+
+    simulator: SimulatorConfig = SimulatorConfig()
+    generator: GeneratorConfig = GeneratorConfig()
+    compute: ComputeConfig = ComputeConfig()
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if problems := list(contradictions(self)):
+            raise Refused(*problems)
+        return self
+
+    @classmethod
+    def parse(cls, values: Mapping[str, Any], source: str = "configuration") -> Self:
+        """Validate `values`, as every block does; see `StrictModel.parse`.
+
+        Raises:
+            ConfigError: one line a wrong field; also where both names of one field are given.
+        """
+        if {"workers_dask", "n_workers"} <= values.keys():
+            raise ConfigError(
+                f"{source}: n_workers: is another name of workers_dask, give only one of them"
+            )
+        return super().parse(values, source)
+
+    @property
+    def root_seed(self) -> int | None:
+        """The seed to derive every other from, or None where one is to be drawn."""
+        return self.manual_seed if self.set_manual_seed else None
+
+    @property
+    def z_score_x(self) -> ZScore:
+        """How x is standardized inside the network, `density_estimator.args` resolved."""
+        given = self.density_estimator.args.z_score_x
+        vectors = self.arch is None or self.compression_input.use_compression
+        return given or ("independent" if vectors else "none")
+
+    @property
+    def map_generator(self) -> GeneratorConfig:
+        """The `generator` block with what other blocks say of it.
+
+        The resolution is the one that `arch.args.input_shape` asks for, the flux subsamples are
+        the population's `detected_meerkat_*`.
+        """
+        resolution = ppdot_resolution(self)
+        generator = self.generator.model_copy(update={"resolution_ppdot": resolution})
+        if self.simulator.type != "pulsar":
+            return generator
+        return with_census(generator, self.simulator.pulsar.population)
+
+    def resolved(self) -> dict[str, Any]:
+        """Return every field as JSON values, defaults written out; parses to the same launch."""
+        values = self.model_dump(mode="json") | {
+            "generator": self.map_generator.model_dump(mode="json")
+        }
+        if self.arch is not None and self.arch.is_custom:
+            # a class of the user's own takes the arguments that are given, and no others
+            values["arch"]["args"] = self.arch.args.model_dump(mode="json", exclude_unset=True)
+        return values

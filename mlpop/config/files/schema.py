@@ -1,0 +1,38 @@
+"""JSON schema of every kind of configuration file."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from mlpop.config.base import StrictModel
+from mlpop.config.blocks.dynamics import DynamicsConfig
+from mlpop.config.files.observe import ObserveConfig
+from mlpop.config.files.regression import RegressionConfig
+from mlpop.config.files.sbi import SbiConfig
+from mlpop.config.files.simulate import SimulateConfig
+from mlpop.config.files.study import StudyConfig
+from mlpop.config.messages import one_of
+from mlpop.errors import ConfigError
+
+KINDS: Mapping[str, type[StrictModel]] = {
+    "dynamics": DynamicsConfig,
+    "infer_nn": RegressionConfig,
+    "observe": ObserveConfig,
+    "sbi": SbiConfig,
+    "simulate": SimulateConfig,
+    "study": StudyConfig,
+    "train_nn": RegressionConfig,
+}
+
+
+def schemas(kind: str | None = None) -> dict[str, Any]:
+    """Return the JSON schema of one kind of file, or of all by kind.
+
+    Raises:
+        ConfigError: there is no such kind.
+    """
+    if kind is None:
+        return {name: schemas(name) for name in KINDS}
+    if kind not in KINDS:
+        raise ConfigError(f"schema: {one_of(kind, list(KINDS))}")
+    dialect = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
+    return dialect | KINDS[kind].model_json_schema()

@@ -1,0 +1,112 @@
+"""The configuration of `mlpop simulate`: which simulations to run, and what becomes of them."""
+
+from collections.abc import Mapping, Sequence
+from math import isfinite
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from mlpop.config.base import StrictModel
+from mlpop.config.blocks.compute import ComputeConfig
+from mlpop.config.blocks.data import DynamicalDataConfig
+from mlpop.config.blocks.generator import GeneratorConfig
+from mlpop.config.blocks.training import SimulatorConfig
+from mlpop.config.fields import Count, Folder, Fraction, Name, Natural
+from mlpop.config.messages import Refused, show
+
+SamplingType = Literal["grid", "random", "lhs", "sobol"]
+
+
+class SplitConfig(StrictModel):
+    """Fractions of the dataset for testing and validation."""
+
+    test: Fraction | None = 0.2
+    """Fraction of all rows; null: no test rows."""
+    valid: Fraction | None = None
+    """Fraction of the rows that are not for testing; null: no validation rows."""
+
+
+class SweepComputeConfig(ComputeConfig):
+    """Where simulations run, and how they are cut into tasks."""
+
+    n_processes: Count = 4
+    """Worker processes on this machine."""
+    enable_dask: bool = False
+    """Run on Dask (`workers_dask`) instead of processes of this machine (`n_processes`)."""
+    workers_dask: Count = 4
+    """Dask workers."""
+
+
+class SimulateConfig(StrictModel):
+    """A set of simulations, and the dataset made of it."""
+
+    name: Name = "simulations"
+    """Experiment name in the tracking store."""
+    simulator: SimulatorConfig = Field(default_factory=SimulatorConfig)
+    dyn_data_loader: DynamicalDataConfig = Field(default_factory=DynamicalDataConfig)
+    """The stellar database of the pulsar simulator."""
+    sampling_type: SamplingType = "random"
+    """`grid`, `random`, `lhs` (Latin hypercube) or `sobol`."""
+    sampling_size: Count | None = None
+    """Number of simulations; not for a grid."""
+    parameters: dict[Name, tuple[float, ...]] = Field(min_length=1)
+    """`[low, high]` of each parameter to vary; `[low, high, steps]` for a grid."""
+    seed: Natural | None = None
+    """Root seed; null: one is drawn, and logged."""
+    save_dir: Folder
+    """Folder of the dataset."""
+    min_success_fraction: float = Field(default=0.9, gt=0, le=1)
+    """Smallest fraction of usable simulations with which a dataset is made."""
+    split: SplitConfig | None = None
+    """null: no split."""
+    compute: SweepComputeConfig = Field(default_factory=SweepComputeConfig)
+    generator: GeneratorConfig = Field(default_factory=GeneratorConfig)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        problems = sampling_problems(self.sampling_type, self.parameters, self.sampling_size)
+        if self.split is not None and self.split.test is None and self.split.valid is None:
+            problems.append(("split", "must give a fraction for test, for valid, or for both"))
+        if problems:
+            raise Refused(*problems)
+        return self
+
+
+def sampling_problems(
+    sampling_type: SamplingType,
+    parameters: Mapping[str, Sequence[float]],
+    sampling_size: int | None,
+) -> list[tuple[str, str]]:
+    """Find what is wrong with the ranges and the size of a set of parameters.
+
+    Returns:
+        Pairs of a field's path and a message; empty if nothing is wrong.
+    """
+    if not parameters:
+        return [("parameters", "must name at least one parameter to vary")]
+    grid = sampling_type == "grid"
+    wanted = "[low, high, steps]" if grid else "[low, high]"
+    problems = []
+    for label, values in parameters.items():
+        path, found = f"parameters.{label}", f"found {show(list(values))}"
+        if len(values) != (3 if grid else 2):
+            problems.append(
+                (path, f"must be {wanted} for sampling_type '{sampling_type}', {found}")
+            )
+        elif not all(isfinite(value) for value in values) or values[0] >= values[1]:
+            problems.append((path, f"must have finite low < high, {found}"))
+        elif grid and (values[2] != int(values[2]) or values[2] < 2):
+            problems.append((path, f"must have a whole number of steps, at least 2, {found}"))
+    if grid and sampling_size is not None:
+        problems.append(
+            ("sampling_size", "must be null for a grid: its size is the product of its steps")
+        )
+    if not grid and (sampling_size is None or sampling_size < 1):
+        problems.append(
+            (
+                "sampling_size",
+                f"must be at least 1 for sampling_type '{sampling_type}', "
+                f"found {show(sampling_size)}",
+            )
+        )
+    return problems

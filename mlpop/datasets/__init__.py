@@ -1,0 +1,1 @@
+"""Datasets on disk: shards, index files, loading, scaling, remote copies."""

@@ -1,0 +1,207 @@
+"""The index file of a dataset: a row a simulation, columns of map paths, columns of labels."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import isfinite
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlpop.config.fields import INPUT_PREFIX
+from mlpop.errors import DataError
+from mlpop.io.files import read_csv
+
+_PACKED = re.compile(r"(?P<path>.+\.npy)#(?P<row>\d+)")
+
+Filter = Sequence[int | str]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Where one map lies: a file, and the row in it where the file packs many maps."""
+
+    path: Path
+    row: int | None = None
+
+
+@dataclass(frozen=True)
+class DatasetIndex:
+    """An index file as read.
+
+    Attributes:
+        path: the CSV file.
+        header: all columns, in order.
+        rows: the fields, as text.
+    """
+
+    path: Path
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+    @classmethod
+    def read(cls, path: Path) -> "DatasetIndex":
+        """Read an index file.
+
+        Raises:
+            DataError: the file is missing or broken, or has no `input:` column.
+        """
+        header, rows = read_csv(path)
+        if not any(name.startswith(INPUT_PREFIX) for name in header):
+            raise DataError(
+                f"{path}: no column starts with '{INPUT_PREFIX}'; found {', '.join(header)}"
+            )
+        return cls(path, tuple(header), tuple(tuple(row) for row in rows))
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Names of the maps: the input columns without their prefix."""
+        return tuple(c.removeprefix(INPUT_PREFIX) for c in self.header if _is_input(c))
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Names of the labels: all other columns."""
+        return tuple(c for c in self.header if not _is_input(c))
+
+    def select_channels(self, chosen: Filter | None) -> tuple[str, ...]:
+        """Names of the chosen maps, in the given order.
+
+        Args:
+            chosen: positions in the header, names with or without `input:`, or None for all.
+
+        Raises:
+            DataError: a position is out of range or names a label, a name is unknown, or one
+                is chosen twice.
+        """
+        return self._select(chosen, self.channels, "filter_inputs", inputs=True)
+
+    def select_labels(self, chosen: Filter | None) -> tuple[str, ...]:
+        """Names of the chosen labels, in the given order; arguments as `select_channels`.
+
+        Raises:
+            DataError: a position is out of range or names an input, a name is unknown, or one
+                is chosen twice.
+        """
+        return self._select(chosen, self.labels, "filter_labels", inputs=False)
+
+    def label_values(self, labels: Sequence[str]) -> NDArray[np.float64]:
+        """Values of the labels: (N, D) float64.
+
+        Raises:
+            DataError: a value is empty, not a number or not finite.
+        """
+        columns = [self.header.index(label) for label in labels]
+        values = np.empty((len(self.rows), len(labels)))
+        for number, row in enumerate(self.rows):
+            for d, column in enumerate(columns):
+                try:
+                    value = float(row[column])
+                except ValueError:
+                    value = float("nan")
+                if not isfinite(value):
+                    raise DataError(
+                        f"{self.path}: row {number}, column '{labels[d]}': expected a finite "
+                        f"number, found '{row[column]}'"
+                    )
+                values[number, d] = value
+        return values
+
+    def kinds(self, channels: Sequence[str]) -> set[str]:
+        """Return what the maps of these channels are by their names: `array`, `image` or both."""
+        columns = [self.header.index(INPUT_PREFIX + channel) for channel in channels]
+        return {
+            "image" if row[column].lower().endswith(".png") else "array"
+            for row in self.rows
+            for column in columns
+        }
+
+    def cells(self, channel: str) -> list[Cell]:
+        """Where the maps of a channel lie, one a row.
+
+        A path that is not packed is tried as written, then from the CSV's folder, then by its
+        last part in the CSV's folder. A packed one belongs to the dataset: the CSV's folder only.
+
+        Raises:
+            DataError: a cell is empty, its file is missing, or two different files fit it.
+        """
+        column = self.header.index(INPUT_PREFIX + channel)
+        known: dict[str, Path] = {}
+        found = []
+        for number, fields in enumerate(self.rows):
+            text = fields[column]
+            packed = _PACKED.fullmatch(text)
+            name = packed["path"] if packed else text
+            if name not in known:
+                known[name] = self._locate(name, number, channel, packed=packed is not None)
+            found.append(Cell(known[name], int(packed["row"]) if packed else None))
+        return found
+
+    @property
+    def empty_columns(self) -> tuple[str, ...]:
+        """Columns without a value in any row, as an observed sample has them."""
+        return tuple(
+            name for k, name in enumerate(self.header) if all(not row[k] for row in self.rows)
+        )
+
+    def _locate(self, name: str, number: int, channel: str, *, packed: bool) -> Path:
+        place = f"{self.path}: row {number}, column '{INPUT_PREFIX}{channel}'"
+        if not name:
+            raise DataError(f"{place}: no map is given")
+        written, folder = Path(name), self.path.parent
+        if packed:
+            candidates = [folder / written]
+        else:
+            candidates = [written, folder / written, folder / written.name]
+        fitting = [path for path in candidates[:2] if path.is_file()] or [
+            path for path in candidates[2:] if path.is_file()
+        ]
+        if not fitting:
+            tried = ", ".join(dict.fromkeys(map(str, candidates)))
+            raise DataError(f"{place}: no such map file '{name}'; tried {tried}")
+        if len(fitting) == 2 and not fitting[0].samefile(fitting[1]):
+            raise DataError(
+                f"{place}: '{name}' fits two files, {fitting[0].resolve()} and "
+                f"{fitting[1].resolve()}; run from another folder or write absolute paths"
+            )
+        return fitting[0]
+
+    def _select(
+        self, chosen: Filter | None, available: tuple[str, ...], field: str, *, inputs: bool
+    ) -> tuple[str, ...]:
+        if chosen is None:
+            return available
+        kind, other = ("an input", "a label") if inputs else ("a label", "an input")
+        names = []
+        for item in chosen:
+            if isinstance(item, str):
+                name = item.removeprefix(INPUT_PREFIX) if inputs else item
+                if name not in available:
+                    raise DataError(
+                        f"{self.path}: {field}: no column '{item}' that is {kind}; "
+                        f"found {', '.join(available) or 'none'}"
+                    )
+                names.append(name)
+                continue
+            if not 0 <= item < len(self.header):
+                raise DataError(
+                    f"{self.path}: {field}: index {item} is out of range; "
+                    f"the header has the columns 0 to {len(self.header) - 1}"
+                )
+            column = self.header[item]
+            if _is_input(column) != inputs:
+                raise DataError(
+                    f"{self.path}: {field}: column {item} ('{column}') is {other}, not {kind}"
+                )
+            names.append(column.removeprefix(INPUT_PREFIX))
+        repeated = sorted({name for name in names if names.count(name) > 1})
+        if repeated:
+            raise DataError(f"{self.path}: {field}: {', '.join(repeated)} is chosen twice")
+        return tuple(names)
+
+
+def _is_input(column: str) -> bool:
+    return column.startswith(INPUT_PREFIX)

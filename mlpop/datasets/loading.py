@@ -1,0 +1,277 @@
+"""Datasets as arrays: labels and maps in memory, read from single or packed files."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlpop.config.fields import INPUT_PREFIX
+from mlpop.datasets.image import read_red
+from mlpop.datasets.index import Cell, DatasetIndex, Filter
+from mlpop.datasets.shards import RECORD_FILE, check_array
+from mlpop.errors import DataError
+from mlpop.io.files import read_json_object
+
+Resize = Literal["none", "pad"]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Labels and maps of N simulations.
+
+    Attributes:
+        theta: (N, D) labels in physical units.
+        x: (N, C, H, W) float32 maps as stored, or (N, C) where a channel is one number. H runs
+            over the period (or right ascension) and W over its derivative (or declination); for
+            pictures H runs down the picture and W to its right.
+        labels: D names.
+        channels: C names.
+        source: the index file.
+    """
+
+    theta: NDArray[np.float64]
+    x: NDArray[np.float32] = field(repr=False)
+    labels: tuple[str, ...]
+    channels: tuple[str, ...]
+    source: Path
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+
+def load_dataset(
+    path: Path,
+    *,
+    filter_inputs: Filter | None = None,
+    filter_labels: Filter | None = None,
+    resize: Resize = "none",
+    verify: bool = True,
+) -> Dataset:
+    """Load a dataset.
+
+    Args:
+        path: its index file.
+        filter_inputs: maps to load, as positions in the header or names, in the wanted order;
+            None loads all.
+        filter_labels: labels to load, likewise.
+        resize: `pad` fills smaller maps up with their own lowest value; `none` refuses maps of
+            unequal shape.
+        verify: compare packed files with the SHA-256 in their shard's record, not only sizes.
+
+    Raises:
+        DataError: a file, column or value is missing or broken; the message names file, row and
+            column.
+    """
+    index = DatasetIndex.read(path)
+    channels = index.select_channels(filter_inputs)
+    labels = index.select_labels(filter_labels)
+    if not index.rows:
+        raise DataError(f"{path}: no row below the header")
+    theta = index.label_values(labels)
+    return Dataset(theta, _load_maps(index, channels, resize, verify), labels, channels, path)
+
+
+def load_observed(
+    path: Path, *, filter_inputs: Filter | None = None, resize: Resize = "none"
+) -> Dataset:
+    """Load an observed sample: one row, its labels unknown.
+
+    Args:
+        path: its index file, `dataset_atnf.csv`.
+        filter_inputs: maps to load; None loads every map that is there.
+        resize: as `load_dataset`.
+
+    Returns:
+        Dataset of one row with `theta` (1, 0) and no labels.
+
+    Raises:
+        DataError: there is not exactly one row, or a chosen map is missing or broken.
+    """
+    index = DatasetIndex.read(path)
+    if len(index) != 1:
+        raise DataError(f"{path}: an observed sample has one row, found {len(index)}")
+    if filter_inputs is None:
+        empty = index.empty_columns
+        filter_inputs = [c for c in index.channels if INPUT_PREFIX + c not in empty]
+    channels = index.select_channels(filter_inputs)
+    return Dataset(np.empty((1, 0)), _load_maps(index, channels, resize, True), (), channels, path)
+
+
+def x_shape(index: DatasetIndex, channels: tuple[str, ...]) -> tuple[int, ...]:
+    """Shape of one x made of these channels, by the maps of the first row.
+
+    Raises:
+        DataError: a map is missing or broken, or the maps cannot be stacked.
+    """
+    shapes = [next(stored_maps(index, channel)).shape for channel in channels]
+    return (len(channels), *_common_shape(index, channels, shapes, "none"))
+
+
+def stored_maps(index: DatasetIndex, channel: str) -> Iterator[NDArray]:
+    """Maps of a channel one by one, in the number type of the file."""
+    files: dict[Path, NDArray] = {}
+    for number, cell in enumerate(index.cells(channel)):
+        place = _place(index, number, channel)
+        if cell.row is None:
+            yield _read_single(cell.path, place)
+        else:
+            if cell.path not in files:
+                files[cell.path] = _open_packed(cell.path, place)
+            packed = files[cell.path]
+            yield packed[_packed_row(packed, cell, index, number, channel)]
+
+
+def _load_maps(
+    index: DatasetIndex, channels: tuple[str, ...], resize: Resize, verify: bool
+) -> NDArray[np.float32]:
+    if not channels:
+        raise DataError(f"{index.path}: no map is chosen")
+    cells = {channel: index.cells(channel) for channel in channels}
+    records: dict[Path, dict[str, Any]] = {}
+    files: dict[Path, NDArray] = {}
+    shapes = []
+    for channel in channels:
+        for number, cell in enumerate(cells[channel]):
+            if cell.row is not None and cell.path not in files:
+                place = _place(index, number, channel)
+                _check_packed(cell.path, records, place, verify)
+                files[cell.path] = _open_packed(cell.path, place)
+        first = cells[channel][0]
+        shapes.append(
+            _read_single(first.path, _place(index, 0, channel)).shape
+            if first.row is None
+            else files[first.path].shape[1:]
+        )
+    target = _common_shape(index, channels, shapes, resize)
+    x = np.empty((len(index), len(channels), *target), dtype=np.float32)
+    for c, (channel, shape) in enumerate(zip(channels, shapes, strict=True)):
+        _fill(x[:, c], index, channel, cells[channel], files, shape)
+    return x
+
+
+def _fill(
+    out: NDArray[np.float32],
+    index: DatasetIndex,
+    channel: str,
+    cells: list[Cell],
+    files: dict[Path, NDArray],
+    shape: tuple[int, ...],
+) -> None:
+    groups: dict[Path, list[int]] = {}
+    for number, cell in enumerate(cells):
+        groups.setdefault(cell.path, []).append(number)
+    for path, numbers in groups.items():
+        place = _place(index, numbers[0], channel)
+        if path in files:
+            packed = files[path]
+            block = packed[[_packed_row(packed, cells[n], index, n, channel) for n in numbers]]
+        else:
+            block = _read_single(path, place)[None]
+        if block.shape[1:] != shape:
+            raise DataError(
+                f"{place}: the map has shape {block.shape[1:]}, the map of row 0 has {shape}"
+            )
+        finite = np.isfinite(block.reshape(len(block), -1)).all(axis=1)
+        if not finite.all():
+            bad = _place(index, numbers[int(np.argmin(finite))], channel)
+            raise DataError(f"{bad}: the map has values that are not finite")
+        out[numbers] = _pad(block.astype(np.float32), out.shape[1:])
+
+
+def _packed_row(
+    packed: NDArray, cell: Cell, index: DatasetIndex, number: int, channel: str
+) -> int:
+    if cell.row is None:
+        raise DataError(
+            f"{_place(index, number, channel)}: {cell.path} packs several maps; "
+            "write its path with '#row'"
+        )
+    if cell.row >= len(packed):
+        raise DataError(
+            f"{_place(index, number, channel)}: row {cell.row} of {cell.path}, "
+            f"which holds {len(packed)}"
+        )
+    return cell.row
+
+
+def _common_shape(
+    index: DatasetIndex,
+    channels: tuple[str, ...],
+    shapes: list[tuple[int, ...]],
+    resize: Resize,
+) -> tuple[int, ...]:
+    for c, shape in enumerate(shapes):
+        if len(shape) != len(shapes[0]):
+            raise DataError(
+                f"{index.path}: maps cannot be stacked: channel 0 ({channels[0]}) has "
+                f"{len(shapes[0])} axes, channel {c} ({channels[c]}) has {len(shape)}"
+            )
+        for axis, (first, here) in enumerate(zip(shapes[0], shape, strict=True)):
+            if first != here and resize == "none":
+                raise DataError(
+                    f"{index.path}: maps of unequal shape cannot be stacked: on map axis {axis} "
+                    f"channel 0 ({channels[0]}) has size {first}, channel {c} ({channels[c]}) "
+                    f"has size {here}; choose maps of one shape or set resize to 'pad'"
+                )
+    return tuple(max(sizes) for sizes in zip(*shapes, strict=True))
+
+
+def _pad(block: NDArray[np.float32], shape: tuple[int, ...]) -> NDArray[np.float32]:
+    if block.shape[1:] == shape:
+        return block
+    lowest = block.reshape(len(block), -1).min(axis=1)
+    padded = np.empty((len(block), *shape), dtype=np.float32)
+    padded[...] = lowest.reshape(-1, *(1 for _ in shape))
+    padded[(slice(None), *(slice(0, size) for size in block.shape[1:]))] = block
+    return padded
+
+
+def _read_single(path: Path, place: str) -> NDArray:
+    if path.suffix == ".png":
+        return read_red(path)
+    if path.suffix != ".npy":
+        raise DataError(f"{place}: {path}: expected a .npy or a .png file")
+    try:
+        values = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise DataError(f"{place}: {path}: cannot be read: {error}") from None
+    if values.ndim > 2 or values.dtype.kind not in "fiub":
+        raise DataError(
+            f"{place}: {path}: expected one map of numbers with 2 axes, "
+            f"found shape {values.shape} of type {values.dtype}"
+        )
+    return values
+
+
+def _open_packed(path: Path, place: str) -> NDArray:
+    try:
+        values = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise DataError(f"{place}: {path}: cannot be read: {error}") from None
+    if values.ndim not in (1, 3):
+        raise DataError(
+            f"{place}: {path}: expected packed maps of shape (n, H, W), found {values.shape}"
+        )
+    return values
+
+
+def _check_packed(path: Path, records: dict[Path, dict], place: str, verify: bool) -> None:
+    record = path.parent / RECORD_FILE
+    if not record.is_file():
+        return
+    if record not in records:
+        records[record] = read_json_object(record)
+    expected = records[record].get("arrays", {}).get(path.stem)
+    if expected is None:
+        raise DataError(f"{place}: {path} is not among the arrays of {record}")
+    try:
+        check_array(path, expected, verify=verify)
+    except DataError as error:
+        raise DataError(f"{place}: {error}") from None
+
+
+def _place(index: DatasetIndex, number: int, channel: str) -> str:
+    return f"{index.path}: row {number}, column '{INPUT_PREFIX}{channel}'"

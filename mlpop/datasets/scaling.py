@@ -1,0 +1,201 @@
+"""Scaling of labels by the statistics of the training set, and of every map by its own pixels."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from mlpop.datasets.statistics import KEYS
+from mlpop.errors import ConfigError, DataError
+
+Mode = Literal["standardize", "normalize", "none"]
+MODES: tuple[Mode, ...] = ("standardize", "normalize", "none")
+
+_CHUNK = 256
+
+
+def scaling_mode(*, normalize: bool, standardize: bool) -> Mode:
+    """Mode that the two documented switches ask for.
+
+    Raises:
+        ConfigError: both are on.
+    """
+    if normalize and standardize:
+        raise ConfigError("normalize and standardize exclude each other: set one of them to false")
+    return "normalize" if normalize else "standardize" if standardize else "none"
+
+
+@dataclass(frozen=True)
+class LabelScaling:
+    """Affine map between physical and scaled labels: `scaled = (theta - shift) / width`.
+
+    With `standardize` shift and width are mean and standard deviation of the statistics, with
+    `normalize` minimum and range, with `none` zero and one.
+
+    Attributes:
+        mode: which of the three.
+        statistics: of the training set, see `datasets.statistics`; labels that are not scaled may
+            be in it. Not needed with `none`.
+        labels: D names, in the order of the columns of theta.
+
+    Raises:
+        ConfigError: the mode is unknown.
+        DataError: a label is missing from the statistics, or does not vary.
+    """
+
+    mode: Mode
+    statistics: Mapping[str, Mapping[str, float]]
+    labels: tuple[str, ...]
+    shift: NDArray[np.float64] = field(init=False, repr=False, compare=False)
+    width: NDArray[np.float64] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if self.mode not in MODES:
+            raise ConfigError(f"scaling '{self.mode}' is none of {', '.join(MODES)}")
+        labels = tuple(self.labels)
+        kept = {} if self.mode == "none" else _select(self.statistics, labels)
+        if self.mode == "standardize":
+            shift = [kept[label]["mean"] for label in labels]
+            width = [kept[label]["std"] for label in labels]
+        elif self.mode == "normalize":
+            shift = [kept[label]["min"] for label in labels]
+            width = [kept[label]["max"] - kept[label]["min"] for label in labels]
+        else:
+            shift, width = [0.0] * len(labels), [1.0] * len(labels)
+        for label, value in zip(labels, width, strict=True):
+            if not value > 0:
+                word = "std" if self.mode == "standardize" else "max - min"
+                raise DataError(f"label '{label}' cannot be scaled: its {word} is {value}")
+        object.__setattr__(self, "labels", labels)
+        object.__setattr__(self, "statistics", kept)
+        object.__setattr__(self, "shift", np.array(shift, dtype=np.float64))
+        object.__setattr__(self, "width", np.array(width, dtype=np.float64))
+
+    def scale(self, theta: ArrayLike) -> NDArray[np.float64]:
+        """Scaled labels.
+
+        Args:
+            theta: (..., D) physical units.
+
+        Returns:
+            (..., D) float64.
+
+        Raises:
+            DataError: the last axis does not have D entries.
+        """
+        return (self._checked(theta) - self.shift) / self.width
+
+    def inverse(self, scaled: ArrayLike) -> NDArray[np.float64]:
+        """Physical labels of scaled ones: (..., D) to (..., D) float64.
+
+        Raises:
+            DataError: the last axis does not have D entries.
+        """
+        return self._checked(scaled) * self.width + self.shift
+
+    def bounds(
+        self, low: ArrayLike, high: ArrayLike
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """A prior's box in scaled space.
+
+        Args:
+            low: (D,) lower bounds, physical units.
+            high: (D,) upper bounds, physical units.
+
+        Returns:
+            (D,) scaled lower and (D,) scaled upper bounds.
+
+        Raises:
+            ConfigError: a lower bound is not below its upper bound.
+        """
+        low, high = self._checked(low), self._checked(high)
+        for label, a, b in zip(self.labels, low, high, strict=True):
+            if not a < b:
+                raise ConfigError(f"prior of '{label}': low ({a}) must be below high ({b})")
+        return self.scale(low), self.scale(high)
+
+    @property
+    def log_volume(self) -> float:
+        """log |d theta / d scaled|: subtract it from a scaled log density for physical units."""
+        return float(np.sum(np.log(self.width)))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values from which `from_dict` builds an equal scaling."""
+        return {
+            "mode": self.mode,
+            "statistics": {label: dict(values) for label, values in self.statistics.items()},
+            "labels": list(self.labels),
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "LabelScaling":
+        """Undo `to_dict`.
+
+        Raises:
+            DataError: a key is missing.
+        """
+        try:
+            return cls(values["mode"], values["statistics"], tuple(values["labels"]))
+        except (KeyError, TypeError) as error:
+            raise DataError(f"broken label scaling {values}: {error!r}") from None
+
+    def _checked(self, values: ArrayLike) -> NDArray[np.float64]:
+        array = np.asarray(values, dtype=np.float64)
+        if array.ndim == 0 or array.shape[-1] != len(self.labels):
+            raise DataError(
+                f"expected {len(self.labels)} labels ({', '.join(self.labels)}) on the last axis, "
+                f"found an array of shape {array.shape}"
+            )
+        return array
+
+
+def _select(
+    statistics: Mapping[str, Mapping[str, float]], labels: Sequence[str]
+) -> dict[str, dict[str, float]]:
+    missing = [label for label in labels if label not in statistics]
+    if missing:
+        raise DataError(
+            f"the statistics have no label '{missing[0]}'; found {', '.join(statistics) or 'none'}"
+        )
+    return {label: {key: float(statistics[label][key]) for key in KEYS} for label in labels}
+
+
+def scale_inputs(x: NDArray[np.float32], mode: Mode) -> NDArray[np.float32]:
+    """Scale every map by its own pixels; how many stars it holds is removed thereby.
+
+    Args:
+        x: (N, C, H, W) maps. An (N, C) table of numbers is returned as it is: one number has no
+            spread of its own.
+        mode: `standardize` to mean 0 and population standard deviation 1, `normalize` to
+            [0, 1], `none`.
+
+    Returns:
+        Float32 of the same shape. A constant map becomes -1 (`standardize`) or 0 (`normalize`),
+        whatever the other channels are.
+
+    Raises:
+        ConfigError: the mode is unknown.
+    """
+    if mode not in MODES:
+        raise ConfigError(f"scaling '{mode}' is none of {', '.join(MODES)}")
+    if mode == "none" or x.ndim < 3:
+        return np.asarray(x, dtype=np.float32)
+    scaled = np.empty(x.shape, dtype=np.float32)
+    pixels = tuple(range(2, x.ndim))
+    for start in range(0, len(x), _CHUNK):
+        maps = x[start : start + _CHUNK].astype(np.float64)
+        low = maps.min(axis=pixels, keepdims=True)
+        high = maps.max(axis=pixels, keepdims=True)
+        constant = high == low
+        if mode == "standardize":
+            maps -= maps.mean(axis=pixels, keepdims=True)
+            width = np.sqrt(np.mean(maps * maps, axis=pixels, keepdims=True))
+        else:
+            maps -= low
+            width = high - low
+        maps /= np.where(constant, 1.0, width)
+        replacement = -1.0 if mode == "standardize" else 0.0
+        scaled[start : start + _CHUNK] = np.where(constant, replacement, maps)
+    return scaled

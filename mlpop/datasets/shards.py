@@ -1,0 +1,361 @@
+"""Shards: the maps of a group of simulations, written once, by the worker that made them.
+
+A shard is a folder `<dataset>/shards/shard-00012/` with one packed array `<channel>.npy` of shape
+(n, ...) a channel, and `shard.json`: a record of every simulation, usable or not, and the size
+and SHA-256 of every array. It appears by one rename, so it is there whole or not at all.
+"""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from logging import getLogger
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlpop.errors import DataError
+from mlpop.io.files import read_json_object, sha256_of, sync_folder
+
+SCHEMA = 1
+SHARDS_FOLDER = "shards"
+RECORD_FILE = "shard.json"
+
+Status = Literal["ok", "limit", "failed", "timeout", "invalid"]
+STATUSES: tuple[Status, ...] = ("ok", "limit", "failed", "timeout", "invalid")
+USABLE: tuple[Status, ...] = ("ok", "limit")
+"""Statuses whose maps enter a dataset; `limit` ended at the birth-rate cap and is flagged."""
+
+logger = getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class SimulationRow:
+    """One simulation, or its recorded failure.
+
+    Attributes:
+        index: number of the simulation in its dataset.
+        seed: what its random numbers came from, as text that a person can use again.
+        status: see `STATUSES`.
+        attempts: how often it was tried.
+        seconds: time of the last attempt [s].
+        message: reason of a failure, else empty.
+        info: what the simulator reports (detections, birth rates): JSON values only.
+        maps: array by channel, all channels in every usable row; empty for a failure.
+    """
+
+    index: int
+    seed: str
+    status: Status = "ok"
+    attempts: int = 1
+    seconds: float = 0.0
+    message: str = ""
+    info: Mapping[str, Any] = field(default_factory=dict)
+    maps: Mapping[str, NDArray] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True)
+class ShardRecord:
+    """What `shard.json` says.
+
+    Attributes:
+        name: name of the shard's folder.
+        number: number of the shard.
+        channels: names of the packed arrays.
+        rows: the simulations, without maps, in the order of their index.
+        position: row in the packed arrays by simulation index, usable simulations only.
+        arrays: `{"bytes", "sha256", "shape", "dtype"}` of each channel's file.
+    """
+
+    name: str
+    number: int
+    channels: tuple[str, ...]
+    rows: tuple[SimulationRow, ...]
+    position: Mapping[int, int]
+    arrays: Mapping[str, Mapping[str, Any]]
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the content: indices, seeds, statuses and arrays, but no timing."""
+        content = {
+            "rows": [[row.index, row.seed, row.status] for row in self.rows],
+            "arrays": {channel: self.arrays[channel]["sha256"] for channel in self.channels},
+        }
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+    def cell(self, channel: str, index: int) -> str:
+        """Cell of an index file: `shards/shard-00012/<channel>.npy#3`."""
+        return f"{SHARDS_FOLDER}/{self.name}/{channel}.npy#{self.position[index]}"
+
+
+def shard_name(number: int) -> str:
+    """Return the name of the folder of shard `number`: `shard-00012`."""
+    return f"shard-{number:05d}"
+
+
+def write_shard(folder: Path, shard_index: int, rows: Sequence[SimulationRow]) -> ShardRecord:
+    """Write the shard number `shard_index` of the dataset in `folder`.
+
+    A usable row with a value that is not finite becomes `invalid`. Writing the same content
+    again changes nothing; a damaged shard of that number is replaced.
+
+    Raises:
+        DataError: rows repeat an index, usable rows differ in channels or shapes, the shard is
+            there with another content, or the disk refuses.
+    """
+    rows = sorted((_judge(row) for row in rows), key=lambda row: row.index)
+    name = shard_name(shard_index)
+    target = folder / SHARDS_FOLDER / name
+    packed = _pack(rows, name)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{name}.", dir=target.parent))
+    except OSError as error:
+        raise DataError(f"{target}: cannot be written: {error.strerror or error}") from error
+    try:
+        temporary.chmod(0o755)
+        record = _write_files(temporary, name, shard_index, rows, packed)
+        publish_shard(temporary, target, record)
+    except OSError as error:
+        raise DataError(f"{target}: cannot be written: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return record
+
+
+def read_shard(shard: Path, *, verify: bool = True, name: str | None = None) -> ShardRecord:
+    """Read the record of a finished shard and check its files.
+
+    Args:
+        shard: the shard's folder.
+        verify: compare digests too, not only sizes.
+        name: of the folder once it is in its place; by default its name now.
+
+    Raises:
+        DataError: the record is missing or broken, or an array is missing, truncated or altered.
+    """
+    path = shard / RECORD_FILE
+    values = read_json_object(path)
+    if values.get("schema") != SCHEMA:
+        raise DataError(
+            f"{path}: schema {values.get('schema')} is not readable here; expected {SCHEMA}"
+        )
+    try:
+        stored = values["rows"]
+        record = ShardRecord(
+            name=name or shard.name,
+            number=int(values["number"]),
+            channels=tuple(values["channels"]),
+            rows=tuple(
+                SimulationRow(**{k: v for k, v in row.items() if k != "position"})
+                for row in stored
+            ),
+            position={r["index"]: r["position"] for r in stored if r["position"] is not None},
+            arrays=values["arrays"],
+        )
+        for channel in record.channels:
+            check_array(shard / f"{channel}.npy", record.arrays[channel], verify=verify)
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{path}: broken record: {error!r}; simulate this shard again") from None
+    return record
+
+
+def finished_shards(folder: Path, *, verify: bool = True) -> dict[int, ShardRecord]:
+    """Shards of the dataset in `folder` that are whole, by number.
+
+    A damaged shard is named in a warning and left out, so that a resume makes it again.
+    """
+    found: dict[int, ShardRecord] = {}
+    for shard in sorted((folder / SHARDS_FOLDER).glob("shard-*")):
+        if not re.fullmatch(r"shard-\d{5,}", shard.name):
+            continue
+        try:
+            record = read_shard(shard, verify=verify)
+        except DataError as error:
+            logger.warning("%s; the shard will be made again", error)
+            continue
+        found[record.number] = record
+    return found
+
+
+def by_channel(x: Mapping[str, NDArray] | NDArray, channels: Sequence[str]) -> dict[str, NDArray]:
+    """Array by channel from what a simulator returns.
+
+    Args:
+        x: array whose first axis runs over the channels ((C, H, W) maps or a (d,) vector), or
+            array by channel.
+        channels: names of the channels.
+
+    Raises:
+        DataError: channels are missing or their number differs.
+    """
+    if isinstance(x, Mapping):
+        missing = [channel for channel in channels if channel not in x]
+        if missing:
+            raise DataError(f"the simulator left out the channels {', '.join(missing)}")
+        return {channel: np.asarray(x[channel]) for channel in channels}
+    x = np.asarray(x)
+    if x.ndim == 0 or len(x) != len(channels):
+        raise DataError(
+            f"the simulator returned an array of shape {x.shape} for {len(channels)} channels"
+        )
+    return {channel: np.asarray(x[k]) for k, channel in enumerate(channels)}
+
+
+def check_array(path: Path, expected: Mapping[str, Any], *, verify: bool) -> None:
+    """Compare one packed array with its entry in the shard's record.
+
+    Raises:
+        DataError: the file is missing, has another size, or (with `verify`) another SHA-256.
+    """
+    if not path.is_file():
+        raise DataError(f"{path}: missing from its shard; simulate this shard again")
+    size = path.stat().st_size
+    if size != expected["bytes"]:
+        raise DataError(
+            f"{path}: {size} bytes where the shard's record says {expected['bytes']}: "
+            "truncated or altered; simulate this shard again"
+        )
+    if verify and sha256_of(path) != expected["sha256"]:
+        raise DataError(
+            f"{path}: content differs from the SHA-256 in the shard's record; "
+            "simulate this shard again"
+        )
+
+
+def _judge(row: SimulationRow) -> SimulationRow:
+    if row.status not in STATUSES:
+        raise DataError(
+            f"simulation {row.index}: status '{row.status}' is none of {', '.join(STATUSES)}"
+        )
+    if row.status not in USABLE:
+        return replace(row, maps={})
+    bad = [channel for channel, values in row.maps.items() if not np.isfinite(values).all()]
+    if not bad and row.maps:
+        return row
+    reason = f"values that are not finite in {', '.join(bad)}" if bad else "no maps"
+    return replace(row, status="invalid", message=reason, maps={})
+
+
+def _pack(rows: Sequence[SimulationRow], name: str) -> dict[str, NDArray]:
+    indices = [row.index for row in rows]
+    if len(set(indices)) != len(indices):
+        raise DataError(f"{name}: a simulation index appears twice in {indices}")
+    usable = [row for row in rows if row.maps]
+    if not usable:
+        return {}
+    channels = list(usable[0].maps)
+    for row in usable:
+        if list(row.maps) != channels:
+            raise DataError(
+                f"{name}: simulation {row.index} has the channels {', '.join(row.maps)}, "
+                f"simulation {usable[0].index} has {', '.join(channels)}"
+            )
+    packed = {}
+    for channel in channels:
+        shapes = {row.index: row.maps[channel].shape for row in usable}
+        if len(set(shapes.values())) != 1:
+            raise DataError(f"{name}: {channel} differs in shape between simulations: {shapes}")
+        packed[channel] = np.stack([row.maps[channel] for row in usable])
+    return packed
+
+
+def _write_files(
+    folder: Path,
+    name: str,
+    number: int,
+    rows: Sequence[SimulationRow],
+    packed: Mapping[str, NDArray],
+) -> ShardRecord:
+    arrays: dict[str, dict[str, Any]] = {}
+    for channel, values in packed.items():
+        path = folder / f"{channel}.npy"
+        with path.open("wb") as file:
+            np.save(file, values, allow_pickle=False)
+            file.flush()
+            os.fsync(file.fileno())
+        arrays[channel] = {
+            "bytes": path.stat().st_size,
+            "sha256": sha256_of(path),
+            "shape": list(values.shape),
+            "dtype": values.dtype.str,
+        }
+    usable = [row.index for row in rows if row.maps]
+    position = {index: k for k, index in enumerate(usable)}
+    bare = tuple(replace(row, maps={}, info=dict(row.info)) for row in rows)
+    record = ShardRecord(name, number, tuple(packed), bare, position, arrays)
+    stored = []
+    for row in bare:
+        fields = asdict(row)
+        del fields["maps"]
+        stored.append(fields | {"position": position.get(row.index)})
+    content = {
+        "schema": SCHEMA,
+        "number": number,
+        "digest": record.digest,
+        "channels": list(packed),
+        "rows": stored,
+        "arrays": arrays,
+    }
+    with (folder / RECORD_FILE).open("w", encoding="utf-8") as file:
+        json.dump(content, file, indent=1, default=_plain)
+        file.flush()
+        os.fsync(file.fileno())
+    sync_folder(folder)
+    return record
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, (np.generic, np.ndarray)):
+        return value.tolist()
+    raise TypeError(f"a simulator's info must hold JSON values, found {type(value).__name__}")
+
+
+def publish_shard(
+    temporary: Path, target: Path, record: ShardRecord, *, replace: bool = False
+) -> None:
+    """Rename a shard's temporary folder to its place; a damaged shard there gives way.
+
+    Args:
+        temporary: the folder.
+        target: its place.
+        record: what it holds.
+        replace: whether a whole shard with another content gives way too.
+
+    Raises:
+        DataError: a shard with another content is there.
+        OSError: the disk refuses.
+    """
+    try:
+        temporary.rename(target)
+    except OSError:
+        if not target.is_dir():
+            raise
+        _take_the_place(temporary, target, record, replace)
+    sync_folder(target.parent)
+
+
+def _take_the_place(temporary: Path, target: Path, record: ShardRecord, replace: bool) -> None:
+    try:
+        present = read_shard(target)
+    except DataError as error:
+        logger.warning("%s; replaced", error)
+    else:
+        if present.digest == record.digest:
+            return
+        if not replace:
+            raise DataError(
+                f"{target}: is there with another content (digest {present.digest[:12]}, "
+                f"now {record.digest[:12]}): same simulations must give the same maps; "
+                "remove the folder if theta, seed or code changed on purpose"
+            )
+    doomed = Path(tempfile.mkdtemp(prefix=f".{record.name}.old.", dir=target.parent))
+    target.rename(doomed / "replaced")
+    temporary.rename(target)
+    shutil.rmtree(doomed, ignore_errors=True)

@@ -1,0 +1,1 @@
+"""What an experiment is given, checked before anything is written."""

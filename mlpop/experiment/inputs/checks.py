@@ -1,0 +1,187 @@
+"""What can be found wrong with the given files before a run is opened or a folder is made."""
+
+from pathlib import Path
+
+from mlpop.config.fields import INPUT_PREFIX
+from mlpop.config.files.checks import ExperimentFacts
+from mlpop.config.files.sbi import SbiConfig
+from mlpop.datasets.index import DatasetIndex
+from mlpop.datasets.layout import OBSERVED_CSV
+from mlpop.datasets.loading import x_shape
+from mlpop.datasets.mirror import localized
+from mlpop.datasets.observed import check_made_alike
+from mlpop.datasets.statistics import read_statistics
+from mlpop.errors import ConfigError, DataError
+from mlpop.experiment.inputs.given_compressor import check_compressor
+from mlpop.experiment.inputs.observed import check_observed
+from mlpop.experiment.inputs.problem import check_shape, label_scaling
+from mlpop.experiment.output_tree import check_writable, dataset_csv
+from mlpop.experiment.simulations.simulated_set import SimulatorPlan
+from mlpop.experiment.simulations.simulator import check_plan
+from mlpop.inference.prior import make_prior
+from mlpop.io.s3 import check_remote
+
+
+def check_inputs(config: SbiConfig) -> None:
+    """Refuse an experiment whose given files cannot work, before anything is written.
+
+    Files are opened and their first rows compared; broken rows further down are found when the
+    data are loaded.
+
+    Raises:
+        ConfigError: a folder, simulator, compressor or shape contradicts the data.
+        DataError: a file is missing or broken.
+    """
+    check_writable(config.trainer.save_dir, "trainer.save_dir")
+    training, test = config.training_data_loader, config.test_data_loader
+    for block, loader in (("training_data_loader", training), ("test_data_loader", test)):
+        writes = loader.simulate or config.trainer.num_rounds > 1
+        if writes and loader.dataset_path is not None:
+            field = f"{block}.dataset_path"
+            if isinstance(loader.dataset_path, Path):
+                check_writable(loader.dataset_path, field)
+            else:
+                check_remote(loader.dataset_path, field)
+    labels = config.prior_ranges.labels
+    plan = None
+    if ExperimentFacts(config).simulates:
+        plan = check_plan(config.simulator, labels, config.map_generator, config.dyn_data_loader)
+    shape = None
+    given = None
+    if training.dataset_path_round_0 is None:
+        assert plan is not None
+        index = _simulated_index(plan.channels, labels)
+        channels = index.select_channels(training.filter_inputs)
+        kind = _simulated_kind(config)
+    else:
+        given = dataset_csv(localized(training.dataset_path_round_0))
+        index = DatasetIndex.read(given)
+        channels = index.select_channels(training.filter_inputs)
+        shape = _check_set(config, index, channels)
+        if len(index) < 2:
+            raise DataError(
+                f"{index.path}: training needs at least 2 simulations, found {len(index)}"
+            )
+        _check_labels(config, index)
+        kind = kind_of_maps(index, channels)
+        if plan is not None:
+            _check_simulated_alike(config, plan, given, channels, shape, kind)
+    check_compressor(config, channels, shape, training.num_sim if given is None else len(index))
+    if test.testing and test.dataset_path_round_0 is not None:
+        test_index = DatasetIndex.read(dataset_csv(localized(test.dataset_path_round_0)))
+        found = _check_set(config, test_index, test_index.select_channels(channels))
+        test_index.label_values(test_index.select_labels(labels))
+        if shape is not None and found != shape:
+            raise DataError(
+                f"{test_index.path}: holds maps of shape {list(found)}, the training set {given} "
+                f"of shape {list(shape)}"
+            )
+        require_kind(test_index, channels, kind, "the training set")
+    check_observed(config, channels, shape, given, None if plan is None else plan.generator)
+    if config.observed_sample.dataset_path is not None:
+        folder = localized(config.observed_sample.dataset_path)
+        require_kind(DatasetIndex.read(folder / OBSERVED_CSV), channels, kind, "the training set")
+
+
+def kind_of_maps(index: DatasetIndex, channels: tuple[str, ...]) -> str:
+    """Return `array` or `image`, what the maps of a set are.
+
+    Raises:
+        DataError: both; a picture is mirrored against an array, and scaled map by map.
+    """
+    kinds = index.kinds(channels)
+    if len(kinds) > 1:
+        raise DataError(
+            f"{index.path}: its maps are pictures (.png) in some places and arrays (.npy) in "
+            "others; they cannot be mixed"
+        )
+    return kinds.pop() if kinds else "array"
+
+
+def require_kind(index: DatasetIndex, channels: tuple[str, ...], kind: str, owner: str) -> None:
+    """Refuse a set of arrays for networks that learn from pictures, and the other way round.
+
+    Raises:
+        DataError: the maps are of another kind than those of `owner`.
+    """
+    found = kind_of_maps(index, channels)
+    if found != kind:
+        words = {"array": "arrays (.npy)", "image": "pictures (.png)"}
+        raise DataError(
+            f"{index.path}: its maps are {words[found]}, those of {owner} are {words[kind]}"
+        )
+
+
+def _simulated_kind(config: SbiConfig) -> str:
+    pulsars = config.simulator.type == "pulsar"
+    return config.generator.data_type if pulsars else "array"
+
+
+def _check_simulated_alike(
+    config: SbiConfig,
+    plan: SimulatorPlan,
+    csv: Path,
+    channels: tuple[str, ...],
+    shape: tuple[int, ...],
+    kind: str,
+) -> None:
+    """Refuse a given training set whose maps are not those that this launch simulates.
+
+    Raises:
+        ConfigError: the simulator makes no such map, or one of another size or kind.
+        DataError: the set says that it was made with other settings.
+    """
+    made = "what is simulated in this launch (later rounds, test set, observed sample)"
+    missing = [name for name in channels if name not in plan.channels]
+    if missing:
+        raise ConfigError(
+            f"training_data_loader.filter_inputs: {csv} has the map {missing[0]}, which the "
+            f"simulator '{config.simulator.type}' does not make; it makes "
+            f"{', '.join(plan.channels)}"
+        )
+    if plan.generator is None:
+        return
+    check_made_alike(csv, plan.generator, made)
+    facts = ExperimentFacts(config)
+    for name in channels:
+        expected, source = facts.shape_of(name)
+        if shape[1:] != expected:
+            raise ConfigError(
+                f"{source}: gives the map {name} the shape {list(expected)} in {made}, {csv} "
+                f"holds {list(shape[1:])}"
+            )
+    if kind != _simulated_kind(config):
+        raise ConfigError(
+            f"generator.data_type: is '{_simulated_kind(config)}' for {made}, the maps of {csv} "
+            f"are '{kind}'"
+        )
+
+
+def _check_set(
+    config: SbiConfig, index: DatasetIndex, channels: tuple[str, ...]
+) -> tuple[int, ...]:
+    if not index.rows:
+        raise DataError(f"{index.path}: no row below the header")
+    shape = x_shape(index, channels)
+    check_shape(config, shape, index.path)
+    return shape
+
+
+def _check_labels(config: SbiConfig, index: DatasetIndex) -> None:
+    training, ranges = config.training_data_loader, config.prior_ranges
+    labels = index.select_labels(training.filter_labels or ranges.labels)
+    index.label_values(labels)
+    statistics = {}
+    if training.statistic_path is not None:
+        statistics = read_statistics(localized(training.statistic_path))
+    make_prior(
+        {"labels": ranges.labels, "low": ranges.low, "high": ranges.high},
+        labels,
+        label_scaling(config, statistics, labels),
+    )
+
+
+def _simulated_index(channels: tuple[str, ...], labels: tuple[str, ...]) -> DatasetIndex:
+    """Return the index file, without rows, of the set that will be simulated."""
+    header = (*(INPUT_PREFIX + channel for channel in channels), *labels)
+    return DatasetIndex(Path("the simulated training set"), header, ())

@@ -1,0 +1,229 @@
+"""The observed sample x_o: from the catalogue, from a file, or from a synthetic population."""
+
+import hashlib
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlpop.compute import Purpose, seed_sequence
+from mlpop.config.blocks.generator import GeneratorConfig
+from mlpop.config.files.sbi import SbiConfig
+from mlpop.datasets.layout import OBSERVED_CSV, TRUTH_JSON
+from mlpop.datasets.loading import load_observed
+from mlpop.datasets.mirror import localized
+from mlpop.datasets.observed import (
+    OBSERVED_LABELS,
+    check_made_alike,
+    check_same_maps,
+    write_synthetic_observed,
+)
+from mlpop.datasets.shards import by_channel
+from mlpop.errors import DataError
+from mlpop.experiment.inputs.problem import LearningProblem, check_shape
+from mlpop.experiment.simulations.simulated_set import SimulatorPlan
+from mlpop.io.files import read_json_object, write_array, write_json
+from mlpop.simulators import load
+
+logger = logging.getLogger(__name__)
+
+X_O = "x_o.npy"
+X_O_JSON = "x_o.json"
+
+
+@dataclass(frozen=True)
+class ObservedSample:
+    """What was observed.
+
+    Attributes:
+        x: one x as stored, not scaled.
+        channels: names of its maps.
+        truth: true theta, physical units, where it is known.
+        source: the file it was read from.
+    """
+
+    x: NDArray[np.float32]
+    channels: tuple[str, ...]
+    truth: Mapping[str, float] | None
+    source: Path
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of x."""
+        return hashlib.sha256(np.ascontiguousarray(self.x, "<f4").tobytes()).hexdigest()
+
+
+def observed_sample(
+    config: SbiConfig,
+    problem: LearningProblem,
+    x_shape: tuple[int, ...],
+    training_csv: Path | None,
+    *,
+    plan: SimulatorPlan | None,
+    root_seed: int,
+    folder: Path,
+) -> ObservedSample:
+    """Read the observed sample, or simulate it from the configured truth into `folder`.
+
+    Args:
+        config: the experiment.
+        problem: labels and channels of the training set.
+        x_shape: shape of one x of the training set.
+        training_csv: the training set, with which the maps must agree; None if that was checked.
+        plan: what simulates; needed for a synthetic sample only.
+        root_seed: root seed of the experiment.
+        folder: where a synthetic sample is written.
+
+    Raises:
+        DataError: a file is missing or broken, or its maps are not those of the training set.
+        ConfigError: x_o does not have the shape that the network was configured for.
+    """
+    observed = config.observed_sample
+    if observed.path is not None:
+        path = localized(observed.path)
+        x = _read_array(config, path, x_shape)
+        return ObservedSample(x, problem.channels, None, path)
+    if observed.synthetic is not None:
+        assert plan is not None
+        truth = {label: observed.synthetic.theta[label] for label in problem.prior.labels}
+        csv = _simulate(plan, truth, root_seed, folder)
+    else:
+        assert observed.dataset_path is not None
+        csv = localized(observed.dataset_path) / OBSERVED_CSV
+    x = _read_index(config, csv, problem.channels, x_shape)
+    if training_csv is not None:
+        check_same_maps(csv, training_csv)
+    return ObservedSample(x, problem.channels, _truth(csv.parent, problem.prior.labels), csv)
+
+
+def copy_observed(observed: ObservedSample, folder: Path) -> list[Path]:
+    """Write x_o as the rounds of an experiment use it: `x_o.npy` and `x_o.json`.
+
+    A resume takes it from there, whatever has become of the file it was read from.
+    """
+    array, about = folder / X_O, folder / X_O_JSON
+    write_array(array, observed.x)
+    write_json(
+        about,
+        {
+            "channels": list(observed.channels),
+            "truth": None if observed.truth is None else dict(observed.truth),
+            "source": str(observed.source),
+        },
+    )
+    return [array, about]
+
+
+def load_observed_copy(folder: Path) -> ObservedSample:
+    """Read what `copy_observed` wrote.
+
+    Raises:
+        DataError: a file is missing or broken.
+    """
+    try:
+        x = np.load(folder / X_O, allow_pickle=False)
+        about = read_json_object(folder / X_O_JSON)
+        return ObservedSample(
+            x, tuple(about["channels"]), about["truth"], Path(str(about["source"]))
+        )
+    except (OSError, ValueError, EOFError, KeyError, TypeError) as error:
+        raise DataError(f"{folder}: the observed sample cannot be read: {error!r}") from None
+
+
+def check_observed(
+    config: SbiConfig,
+    channels: tuple[str, ...],
+    x_shape: tuple[int, ...] | None,
+    training_csv: Path | None,
+    generator: GeneratorConfig | None,
+) -> None:
+    """Read a given observed sample before there is a training set, or a run.
+
+    Args:
+        config: the experiment.
+        channels: names of the maps of the training set.
+        x_shape: shape of one x of the training set, where it is known.
+        training_csv: the training set; None if it will be simulated.
+        generator: how its maps will be made then, if they are maps of pulsars.
+
+    Raises:
+        DataError, ConfigError: as `observed_sample`.
+    """
+    observed = config.observed_sample
+    if observed.path is not None:
+        _read_array(config, localized(observed.path), x_shape)
+    elif observed.dataset_path is not None:
+        csv = localized(observed.dataset_path) / OBSERVED_CSV
+        _read_index(config, csv, channels, x_shape)
+        if training_csv is not None:
+            check_same_maps(csv, training_csv)
+        elif generator is not None:
+            check_made_alike(csv, generator, "the simulated training set")
+
+
+def _simulate(
+    plan: SimulatorPlan, truth: Mapping[str, float], root_seed: int, folder: Path
+) -> Path:
+    simulator = load(str(plan.block["type"]), plan.block["args"])
+    theta = np.array([truth[label] for label in plan.labels])
+    simulation = simulator(theta, seed_sequence(root_seed, Purpose.OBSERVED, 0))
+    logger.info("observed sample: a synthetic population of known truth %s", dict(truth))
+    labels = plan.labels if plan.generator is None else OBSERVED_LABELS
+    maps = by_channel(simulation.x, plan.channels)
+    return write_synthetic_observed(folder, maps, truth, plan.generator, labels=labels)
+
+
+def _read_index(
+    config: SbiConfig, csv: Path, channels: tuple[str, ...], x_shape: tuple[int, ...] | None
+) -> NDArray[np.float32]:
+    filters = config.observed_sample.filter_inputs or channels
+    sample = load_observed(csv, filter_inputs=filters)
+    if sample.channels != channels:
+        raise DataError(
+            f"{csv}: observed_sample.filter_inputs selects {', '.join(sample.channels)}, the "
+            f"training set has {', '.join(channels)}"
+        )
+    return _checked(config, sample.x[0], x_shape, str(csv))
+
+
+def _read_array(
+    config: SbiConfig, path: Path, x_shape: tuple[int, ...] | None
+) -> NDArray[np.float32]:
+    place = f"observed_sample.path: {path}"
+    try:
+        x = np.load(path, allow_pickle=False)
+    except FileNotFoundError:
+        raise DataError(f"{place}: no such file") from None
+    except (OSError, ValueError, EOFError) as error:
+        raise DataError(f"{place}: cannot be read: {error}") from None
+    if x.dtype.kind not in "fiub" or not np.isfinite(x).all():
+        raise DataError(f"{place}: must hold finite numbers, found {_fault(x)}")
+    return _checked(config, x.astype(np.float32), x_shape, place)
+
+
+def _fault(x: NDArray[Any]) -> str:
+    return "NaN or infinity" if x.dtype.kind == "f" else f"type {x.dtype}"
+
+
+def _checked(
+    config: SbiConfig, x: NDArray[np.float32], x_shape: tuple[int, ...] | None, source: str
+) -> NDArray[np.float32]:
+    check_shape(config, x.shape, source)
+    if x_shape is not None and x.shape != x_shape:
+        raise DataError(
+            f"{source}: has shape {list(x.shape)}, one x of the training set has {list(x_shape)}"
+        )
+    return x
+
+
+def _truth(folder: Path, labels: tuple[str, ...]) -> dict[str, float] | None:
+    """Return the true theta of a synthetic sample, if it is known in full."""
+    path = folder / TRUTH_JSON
+    known = read_json_object(path) if path.is_file() else {}
+    if not all(isinstance(known.get(label), int | float) for label in labels):
+        return None
+    return {label: float(known[label]) for label in labels}

@@ -1,0 +1,171 @@
+"""What all rounds learn: prior, channels and scaling; and the arrays that networks train on."""
+
+import hashlib
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mlpop.config.files.sbi import SbiConfig
+from mlpop.datasets.loading import Dataset, load_dataset
+from mlpop.datasets.scaling import LabelScaling, Mode
+from mlpop.datasets.statistics import read_statistics
+from mlpop.errors import ConfigError, DataError
+from mlpop.inference.posteriors.preprocessing import Preprocessing
+from mlpop.inference.prior import Prior, make_prior
+from mlpop.io.files import read_json_object, write_json
+
+PROBLEM = "problem.json"
+
+
+@dataclass(frozen=True)
+class LearningProblem:
+    """What every round of an experiment shares: labels, channels, prior and scaling.
+
+    Attributes:
+        prior: over the labels, with their scaling.
+        channels: names of x's channels.
+        preprocessing: of x, before the networks see it.
+    """
+
+    prior: Prior
+    channels: tuple[str, ...]
+    preprocessing: Preprocessing
+
+
+@dataclass(frozen=True)
+class TrainingArrays:
+    """Scaled training data as `.npy` files.
+
+    Attributes:
+        theta_path: (N, D) float32.
+        x_path: (N, ...) float32.
+        count: N.
+        x_shape: of one x.
+        digest: SHA-256 of both arrays.
+    """
+
+    theta_path: Path
+    x_path: Path
+    count: int
+    x_shape: tuple[int, ...]
+    digest: str
+
+    def remove(self) -> None:
+        """Delete the files; the dataset they were made of stays."""
+        shutil.rmtree(self.theta_path.parent, ignore_errors=True)
+
+
+def learning_problem(config: SbiConfig, data: Dataset, statistics: Path) -> LearningProblem:
+    """Combine the configuration with the training set of round 0.
+
+    Args:
+        config: the experiment.
+        data: its training set.
+        statistics: JSON with mean, std, min and max of the training labels; read only where
+            they scale them.
+
+    Raises:
+        ConfigError: the labels of `prior_ranges` are not the data's.
+        DataError: the statistics lack a label, or a label does not vary.
+    """
+    known = {} if config.training_data_loader.scaling == "none" else read_statistics(statistics)
+    scaling = label_scaling(config, known, data.labels)
+    ranges = config.prior_ranges
+    prior = make_prior(
+        {"labels": ranges.labels, "low": ranges.low, "high": ranges.high}, data.labels, scaling
+    )
+    return LearningProblem(prior, data.channels, Preprocessing(scaling.mode))
+
+
+def save_problem(path: Path, problem: LearningProblem) -> None:
+    """Write what all rounds share; a compressor goes into a folder beside the file."""
+    write_json(
+        path,
+        {
+            "prior": problem.prior.to_dict(),
+            "channels": list(problem.channels),
+            "preprocessing": problem.preprocessing.save(path.parent),
+        },
+    )
+
+
+def load_problem(path: Path) -> LearningProblem:
+    """Undo `save_problem`.
+
+    Raises:
+        DataError: the file is broken, or the compressor beside it is.
+    """
+    values = read_json_object(path)
+    try:
+        return LearningProblem(
+            Prior.from_dict(values["prior"]),
+            tuple(str(name) for name in values["channels"]),
+            Preprocessing.load(path.parent, values["preprocessing"]),
+        )
+    except (KeyError, TypeError) as error:
+        raise DataError(f"{path}: cannot be read: {error!r}") from None
+
+
+def label_scaling(
+    config: SbiConfig, statistics: Mapping[str, Mapping[str, float]], labels: tuple[str, ...]
+) -> LabelScaling:
+    """Return the configured scaling of the labels.
+
+    Raises:
+        DataError: the statistics lack a label, or a label does not vary.
+    """
+    mode: Mode = config.training_data_loader.scaling  # type: ignore[assignment]
+    return LabelScaling(mode, statistics, labels)
+
+
+def load_training_set(config: SbiConfig, csv: Path) -> Dataset:
+    """Load the maps and labels that the configuration selects.
+
+    Raises:
+        ConfigError: the shape of the maps is not `arch.args.input_shape`.
+        DataError: the dataset is broken, or lacks a column.
+    """
+    loader = config.training_data_loader
+    labels: Sequence[int | str] = loader.filter_labels or config.prior_ranges.labels
+    data = load_dataset(csv, filter_inputs=loader.filter_inputs, filter_labels=labels)
+    check_shape(config, data.x.shape[1:], csv)
+    return data
+
+
+def check_shape(config: SbiConfig, shape: tuple[int, ...], source: Path | str) -> None:
+    """Refuse maps of another shape than the embedding network was configured for.
+
+    Raises:
+        ConfigError: naming both shapes.
+    """
+    if config.arch is None or config.arch.is_custom:
+        return
+    expected = tuple(config.arch.args.input_shape)
+    if shape != expected:
+        raise ConfigError(
+            f"arch.args.input_shape: is {list(expected)}, but {source} holds maps of shape "
+            f"{list(shape)}; set it to that, or choose other filter_inputs"
+        )
+
+
+def write_training_arrays(folder: Path, problem: LearningProblem, data: Dataset) -> TrainingArrays:
+    """Scale the training set and write it where workers can map it.
+
+    Raises:
+        DataError: the files cannot be written.
+    """
+    theta = problem.prior.to_scaled(data.theta).numpy()
+    x = problem.preprocessing(data.x).numpy()
+    paths = folder / "theta.npy", folder / "x.npy"
+    digest = hashlib.sha256()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for path, values in zip(paths, (theta, x), strict=True):
+            np.save(path, np.ascontiguousarray(values, dtype=np.float32), allow_pickle=False)
+            digest.update(np.ascontiguousarray(values, dtype="<f4").tobytes())
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be written: {error}") from error
+    return TrainingArrays(*paths, len(theta), x.shape[1:], digest.hexdigest())

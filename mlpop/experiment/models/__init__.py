@@ -1,0 +1,1 @@
+"""Trained posteriors and point estimators as MLflow models, and their way back."""

@@ -1,0 +1,254 @@
+"""The documented folder tree: where every file of an experiment lies, and its name.
+
+    <save_dir>/logs/<name>/<stamp>/    log.txt profile.json profile.log round_0/...
+    <save_dir>/models/<name>/<stamp>/  config_sbi.json round_0/...
+    <dataset root>/generated_dataset/round_0/dataset_full.csv
+
+MLflow holds the copy that counts; this tree is for people and for other programs.
+"""
+
+import itertools
+import tempfile
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from mlpop.config.fields import dataset_root
+from mlpop.datasets.layout import FULL_CSV, GENERATED
+from mlpop.errors import ConfigError, DataError
+
+STAMP_FORMAT = "%Y%m%d_%H%M%S"
+CONFIG_FILE = "config_sbi.json"
+
+
+@dataclass(frozen=True)
+class OutputTree:
+    """The folders of one launch.
+
+    Attributes:
+        logs: `<save_dir>/logs/<name>/<stamp>`.
+        models: `<save_dir>/models/<name>/<stamp>`, None for inference, which writes logs only.
+    """
+
+    logs: Path
+    models: Path | None
+
+    @property
+    def stamp(self) -> str:
+        """The launch time, with a suffix if another launch had the same second."""
+        return self.logs.name
+
+    @property
+    def log_file(self) -> Path:
+        """`log.txt`."""
+        return self.logs / "log.txt"
+
+    @property
+    def config_file(self) -> Path:
+        """`config_sbi.json`: beside the models, or beside the log for inference."""
+        return (self.models or self.logs) / CONFIG_FILE
+
+    def round(self, number: int) -> "RoundFolders":
+        """Make and return the folders of a round."""
+        logs = self.logs / f"round_{number}"
+        models = (self.models or self.logs) / f"round_{number}"
+        for folder in (logs, models):
+            _make(folder)
+        return RoundFolders(logs, models)
+
+
+@dataclass(frozen=True)
+class RoundFolders:
+    """The folders of one round, and the names of the files in them.
+
+    `member` is the number of an ensemble member, None for a single network.
+    """
+
+    logs: Path
+    models: Path
+
+    def training_statistics(self, member: int | None = None) -> Path:
+        """Curves of a training: `training_statistics[_<member>].json`."""
+        return self.logs / f"training_statistics{_suffix('_', member)}.json"
+
+    def training_stats_plot(self, member: int | None = None) -> Path:
+        """Plot of the curves: `training_stats[_<member>].pdf`."""
+        return self.logs / f"training_stats{_suffix('_', member)}.pdf"
+
+    def trained_model(self, member: int | None = None) -> Path:
+        """`trained_model[_ensemble_<member>].pickle`."""
+        return self.models / f"trained_model{_suffix('_ensemble_', member)}.pickle"
+
+    def inference(self, member: int | None = None) -> Path:
+        """`inference[_ensemble_<member>].pickle`."""
+        return self.models / f"inference{_suffix('_ensemble_', member)}.pickle"
+
+    def member(self, number: int) -> Path:
+        """Folder of a member's network: `member_<number>`, two digits."""
+        return self.models / f"member_{number:02d}"
+
+    @property
+    def samples_posterior(self) -> Path:
+        """Draws of the posterior at the observed sample."""
+        return self.models / "samples_posterior.pt"
+
+    @property
+    def corner_plot(self) -> Path:
+        """Corner plot of the posterior at the observed sample."""
+        return self.models / "corner_plot_observed_sample.pdf"
+
+    @property
+    def coverage_plot(self) -> Path:
+        """Coverage against credibility level."""
+        return self.models / "coverage_plot.pdf"
+
+    @property
+    def coverage_probability(self) -> Path:
+        """The curve of the coverage plot."""
+        return self.models / "coverage_probability.npy"
+
+    @property
+    def posterior_samples_test_data(self) -> Path:
+        """Draws of the posterior for every test sample, with their true values."""
+        return self.models / "posterior_samples_test_data.npz"
+
+    def corner_plot_prior(self, next_round: int) -> Path:
+        """Corner plot of the proposal of the next round."""
+        return self.models / f"corner_plot_prior_round_{next_round}.pdf"
+
+    def samples_prior(self, next_round: int) -> Path:
+        """Draws of the proposal of the next round."""
+        return self.models / f"samples_prior_{next_round}.pt"
+
+
+def create_output_tree(
+    save_dir: Path, name: str, *, models: bool = True, now: datetime | None = None
+) -> OutputTree:
+    """Make the folders of a launch; two launches never get the same.
+
+    Args:
+        save_dir: `trainer.save_dir`, or `infer.save_dir` of an inference.
+        name: name of the experiment.
+        models: whether there is a models folder, with the same stamp; inference has none.
+        now: launch time in local time, by default the clock.
+
+    Returns:
+        The new folders, stamped `YYYYMMDD_HHMMSS`, with `_1`, `_2`, ... if that is taken.
+
+    Raises:
+        ConfigError: `name` cannot be the name of a folder.
+        DataError: the folders cannot be made.
+    """
+    if not name or name != Path(name).name or name in (".", ".."):
+        raise ConfigError(f"name: '{name}' cannot be the name of a folder; leave out '/' and '..'")
+    stamp = (now or datetime.now()).strftime(STAMP_FORMAT)
+    for count in itertools.count():
+        this = stamp if count == 0 else f"{stamp}_{count}"
+        logs = save_dir / "logs" / name / this
+        if not _claim(logs):
+            continue
+        if not models:
+            return OutputTree(logs, None)
+        beside = save_dir / "models" / name / this
+        if _claim(beside):
+            return OutputTree(logs, beside)
+        # the models of a launch whose logs were deleted
+        logs.rmdir()
+    raise AssertionError("unreachable")
+
+
+def open_output_tree(logs: Path, models: Path) -> OutputTree:
+    """Return the folders of an earlier launch, to go on writing into them.
+
+    Raises:
+        DataError: one of them does not exist.
+    """
+    for folder in (logs, models):
+        if not folder.is_dir():
+            raise DataError(f"{folder}: no such folder, to go on writing into")
+    return OutputTree(logs, models)
+
+
+def dataset_round(root: Path, number: int) -> Path:
+    """Return `<root>/generated_dataset/round_<number>`, the folder of `dataset_full.csv`."""
+    return dataset_root(root) / GENERATED / f"round_{number}"
+
+
+def dataset_csv(path: Path) -> Path:
+    """Return the index file of a given round-0 folder.
+
+    Raises:
+        ConfigError: it has none; the message says how to make one.
+    """
+    folders = (path, dataset_round(path, 0))
+    for folder in folders:
+        if (folder / FULL_CSV).is_file():
+            return folder / FULL_CSV
+    raise ConfigError(
+        f"{path}: holds no {FULL_CSV}; make one with `mlpop simulate`, or set "
+        '"simulate": true in the data loader'
+    )
+
+
+def simulations_round(root: Path, number: int) -> Path:
+    """Return `<root>/simulations/round_<number>`, the folder of `manifest.csv`."""
+    return dataset_root(root) / "simulations" / f"round_{number}"
+
+
+def check_writable(folder: Path, field: str) -> None:
+    """Refuse a folder that cannot be made, or in which nothing can be written.
+
+    Raises:
+        ConfigError: naming the folder that is in the way.
+    """
+    place = folder.absolute()
+    while not place.exists() and not place.is_symlink():
+        place = place.parent
+    try:
+        with tempfile.TemporaryDirectory(dir=place, prefix=".mlpop-"):
+            pass
+    except OSError as error:
+        raise ConfigError(
+            f"{field}: '{folder}' cannot be written: {place}: {error.strerror or error}"
+        ) from None
+
+
+def init_folders(base: Path) -> list[Path]:
+    """Make the documented tree for datasets that are brought along; safe to repeat.
+
+    Returns:
+        The folders that now exist, in order.
+
+    Raises:
+        DataError: a folder cannot be made.
+    """
+    folders = []
+    for kind in ("training_dataset", "test_dataset"):
+        root = base / "data" / kind
+        folders += [dataset_round(root, 0), root / "simulations"]
+    for folder in folders:
+        _make(folder)
+    return folders
+
+
+def _suffix(separator: str, member: int | None) -> str:
+    return "" if member is None else f"{separator}{member}"
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be made: {error}") from error
+
+
+def _claim(folder: Path) -> bool:
+    """Make a folder that nobody else has; False if it exists."""
+    _make(folder.parent)
+    try:
+        folder.mkdir()
+    except FileExistsError:
+        return False
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be made: {error}") from error
+    return True

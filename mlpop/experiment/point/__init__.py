@@ -1,0 +1,1 @@
+"""Trainings of point estimates: set up, tried, drawn."""

@@ -1,0 +1,357 @@
+"""What a configuration of point estimates asks for: device, data, network, optimizer."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from mlpop.compute import Purpose, seed_sequence, torch_seed
+from mlpop.config.files.regression import LoaderConfig, RegressionConfig
+from mlpop.datasets.mirror import localized
+from mlpop.datasets.scaling import LabelScaling, Mode
+from mlpop.datasets.statistics import read_statistics
+from mlpop.errors import ConfigError, DataError
+from mlpop.networks import build, check_initializer, find, initialize, output_width
+from mlpop.networks.rng import generator_from_seed, lend
+from mlpop.regression import (
+    Judge,
+    LabelScalingFor,
+    Loss,
+    Options,
+    PointModel,
+    PointSet,
+    Selection,
+    Training,
+    build_loss,
+    build_metric,
+    build_optimizer,
+    build_scheduler,
+    load_set,
+)
+from mlpop.regression.maps import Kind, read_index
+
+logger = logging.getLogger(__name__)
+
+KINDS: dict[str, Kind] = {
+    "LoaderMultichannelArray": "array",
+    "LoaderMultichannelImage": "image",
+    "LoaderRGBImage": "rgb",
+}
+
+FIRST_WEIGHTS, ORDER = 0, 1
+"""Streams of random bits of a trial: seed (trial, stream)."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What all trials share.
+
+    Attributes:
+        config: the launch.
+        root_seed: of all trials.
+        device: where to compute.
+        train: the training set.
+        valid: the validation set, None without one.
+        scaling: of the labels.
+        loss: per label.
+        label_std: (D,) standard deviations of the training labels.
+    """
+
+    config: RegressionConfig
+    root_seed: int
+    device: torch.device
+    train: PointSet
+    valid: PointSet | None
+    scaling: LabelScaling
+    loss: Loss
+    label_std: tuple[float, ...]
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Names of the labels."""
+        return self.scaling.labels
+
+    @property
+    def arch_args(self) -> dict[str, Any]:
+        """Arguments of the network: as many outputs as the loss needs."""
+        return network_args(self.config, self.loss, len(self.labels))
+
+    def judge(self) -> Judge:
+        """Return losses and metric.
+
+        Raises:
+            ConfigError: the metric does not fit the task.
+        """
+        name = self.config.metric.type
+        metric = build_metric(name, self.config.metric.args, self.loss.task, self.label_std)
+        key = name.rpartition(":")[2]
+        return Judge(self.loss, metric, key, self.scaling, self.device)
+
+    def training(self, trial: int) -> Training:
+        """Return a fresh training: new network, first weights, optimizer and scheduler.
+
+        Args:
+            trial: from 1.
+
+        Raises:
+            ConfigError: a part is unknown, or does not fit the others.
+        """
+        config = self.config
+        first, order = (
+            torch_seed(seed_sequence(self.root_seed, Purpose.REGRESSION, trial, stream))
+            for stream in (FIRST_WEIGHTS, ORDER)
+        )
+        generator = generator_from_seed(first)
+        with lend(generator):
+            network = build(config.arch.type, self.arch_args)
+        check_outputs(network, self.train.shape, self.loss.output_width(len(self.labels)))
+        initialize(
+            network,
+            config.weights_initializer.type,
+            generator,
+            include_conv=config.weights_initializer.args.include_conv,
+        )
+        network.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        optimizer = build_optimizer(
+            config.optimizer.type, config.optimizer.args, network.parameters()
+        )
+        scheduler = None
+        if config.lr_scheduler is not None:
+            scheduler = build_scheduler(
+                config.lr_scheduler.type, config.lr_scheduler.args, optimizer
+            )
+        assert config.training_data_loader is not None
+        loader = config.training_data_loader.args
+        options = Options(
+            epochs=config.trainer.epochs,
+            batch_size=loader.batch_size,
+            shuffle=loader.shuffle,
+            early_stop=config.trainer.early_stop,
+            monitor=config.trainer.monitor,
+        )
+        return Training(
+            network,
+            self.train,
+            self.valid,
+            self.judge(),
+            optimizer,
+            scheduler,
+            generator_from_seed(order),
+            options,
+        )
+
+    def model(self, weights: dict[str, torch.Tensor], epoch: int, monitor: float) -> PointModel:
+        """Return weights with all that is needed to predict with them."""
+        loader = self.config.training_data_loader
+        assert loader is not None
+        return PointModel(
+            arch=self.config.arch.type,
+            arch_args=self.arch_args,
+            loss=self.config.loss.type,
+            loss_args=self.config.loss.args,
+            labels=self.labels,
+            channels=self.train.channels,
+            shape=self.train.shape,
+            kind=KINDS[loader.type],
+            input_scaling=input_scaling(loader),
+            scaling=self.scaling,
+            config=self.config.model_dump_json(),
+            weights=weights,
+            epoch=epoch,
+            monitor_best=monitor,
+        )
+
+
+def pose(config: RegressionConfig, root_seed: int) -> Problem:
+    """Load what the trials share, and refuse at once what could not be trained.
+
+    Raises:
+        ConfigError: a part of the configuration is missing, unknown or does not fit the data.
+        DataError: a dataset is broken.
+    """
+    loader = config.training_data_loader
+    if loader is None:
+        raise ConfigError("training_data_loader: is required by train-nn")
+    find(config.arch.type)
+    check_initializer(config.weights_initializer.type)
+    loss = build_loss(config.loss.type, config.loss.args)
+    train = load(loader, label_mode(loader, loss))
+    scaling = scaling_for(loader, label_mode(loader, loss))(train.labels)
+    valid = None
+    if config.validation_data_loader is not None:
+        valid = load(config.validation_data_loader, label_mode(loader, loss))
+        check_same_columns(valid, train.channels, train.labels, "validation_data_loader")
+    for data in (train, valid):
+        if data is not None:
+            check_data(config, data, loss)
+    device = device_for(config.n_gpu)
+    for data in (train, valid):
+        if data is not None:
+            data.to(device)
+    std = tuple(float(s) for s in np.std(train.theta, axis=0))
+    problem = Problem(config, root_seed, device, train, valid, scaling, loss, std)
+    problem.training(1)
+    return problem
+
+
+def device_for(n_gpu: int) -> torch.device:
+    """Return the first GPU if any is asked for and there is one, else the CPU."""
+    there = torch.cuda.device_count()
+    if n_gpu > there:
+        logger.warning("n_gpu: %d asked for, %d found; using %s", n_gpu, there, there or "the CPU")
+    return torch.device("cuda:0" if min(n_gpu, there) > 0 else "cpu")
+
+
+def label_mode(loader: LoaderConfig, loss: Loss) -> Mode:
+    """Return how labels are scaled: classes are not."""
+    return "none" if loss.task == "class" else loader.args.scaling
+
+
+def input_scaling(loader: LoaderConfig) -> Mode:
+    """Return how maps are scaled: pictures are not."""
+    return loader.args.scaling if loader.type == "LoaderMultichannelArray" else "none"
+
+
+def scaling_for(loader: LoaderConfig, mode: Mode) -> LabelScalingFor:
+    """Return what scales labels, from the statistics of the loader.
+
+    Raises:
+        DataError: the statistics are missing or broken.
+    """
+    if mode == "none":
+        return LabelScalingFor(mode, None)
+    assert loader.args.statistic_path is not None
+    return LabelScalingFor(mode, read_statistics(localized(loader.args.statistic_path)))
+
+
+def load(loader: LoaderConfig, mode: Mode, scaling: LabelScaling | None = None) -> PointSet:
+    """Load the dataset of a loader.
+
+    Args:
+        loader: which data.
+        mode: how its labels are scaled.
+        scaling: use this one instead of that of the loader's statistics.
+
+    Raises:
+        DataError: the dataset is missing or broken.
+    """
+    return load_set(
+        localized(loader.args.dataset_path),
+        selection(loader),
+        scaling or scaling_for(loader, mode),
+        cache_mb=loader.args.cache_mb,
+        num_workers=loader.args.num_workers,
+    )
+
+
+def selection(loader: LoaderConfig) -> Selection:
+    """Return what a loader reads."""
+    return Selection(
+        kind=KINDS[loader.type],
+        filter_inputs=_columns(loader.filter_inputs),
+        filter_labels=_columns(loader.filter_labels),
+        input_scaling=input_scaling(loader),
+        resize=loader.args.resize,
+    )
+
+
+def label_names(config: RegressionConfig) -> tuple[str, ...]:
+    """Return the names of the labels of the training set, from its header.
+
+    Raises:
+        ConfigError: there is no training set.
+        DataError: its index file is broken.
+    """
+    loader = config.training_data_loader
+    if loader is None:
+        raise ConfigError("training_data_loader: is required by train-nn")
+    index = read_index(localized(loader.args.dataset_path), KINDS[loader.type])
+    return index.select_labels(_columns(loader.filter_labels))
+
+
+def check_data(config: RegressionConfig, data: PointSet, loss: Loss) -> None:
+    """Refuse data that do not fit network and loss.
+
+    Raises:
+        ConfigError: other shape, or another number of labels, than configured.
+        DataError: values that the loss does not allow.
+    """
+    expected = config.arch.arguments().get("input_shape")
+    if expected is not None and data.shape != tuple(expected):
+        raise ConfigError(
+            f"arch.args.input_shape: is {list(expected)}, but {data.source} holds maps of shape "
+            f"{list(data.shape)}; set it to that, or choose other filter_inputs"
+        )
+    count = config.arch.args.num_parameters
+    if len(data.labels) != count:
+        raise ConfigError(
+            f"arch.args.num_parameters: is {count}, but {data.source} has {len(data.labels)} "
+            f"labels: {', '.join(data.labels)}"
+        )
+    loss.check(torch.from_numpy(data.theta), data.labels)
+
+
+def check_same_columns(
+    data: PointSet, channels: Sequence[str], labels: Sequence[str], name: str
+) -> None:
+    """Refuse data whose columns have other names than those of the training.
+
+    Raises:
+        DataError: naming both.
+    """
+    for field, found, wanted in (
+        ("filter_inputs", data.channels, tuple(channels)),
+        ("filter_labels", data.labels, tuple(labels)),
+    ):
+        if found != wanted:
+            raise DataError(
+                f"{name}.args.{field}: selects {', '.join(found)} of {data.source}, "
+                f"the training uses {', '.join(wanted)}"
+            )
+
+
+def network_args(config: RegressionConfig, loss: Loss, num_labels: int) -> dict[str, Any]:
+    """Return the arguments of the network, with as many outputs as the loss needs."""
+    args = config.arch.arguments()
+    if "num_parameters" in args:
+        args["num_parameters"] = loss.output_width(num_labels)
+    return args
+
+
+def check_outputs(network: nn.Module, shape: tuple[int, ...], wanted: int) -> None:
+    """Refuse a network whose output has another length than the loss needs.
+
+    Raises:
+        ConfigError: naming both lengths.
+    """
+    found = output_width(network, shape)
+    if found != wanted:
+        raise ConfigError(
+            f"arch.type: {type(network).__name__} gives {found} numbers a sample, the loss "
+            f"needs {wanted}"
+        )
+
+
+def describe_network(network: nn.Module) -> str:
+    """Return the layers of a network and the number of parameters that are trained."""
+    count = sum(p.numel() for p in network.parameters() if p.requires_grad)
+    return f"{network}\ntrainable parameters: {count}"
+
+
+def results_folder(folder: Path, trial: int) -> Path:
+    """Make and return the folder of a trial's files."""
+    path = folder / f"trial_{trial}"
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be made: {error}") from error
+    return path
+
+
+def _columns(columns: Sequence[Any] | None) -> list[Any] | None:
+    return None if columns is None else list(columns)

@@ -1,0 +1,1 @@
+"""report.html: the whole story of an experiment on one page."""

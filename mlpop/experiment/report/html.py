@@ -1,0 +1,249 @@
+"""The report of an experiment: one HTML file that tells it all and loads nothing."""
+
+import json
+import logging
+import re
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from mlpop.config.files.sbi import SbiConfig
+from mlpop.errors import MlpopError
+from mlpop.experiment.models.posterior_model import CALIBRATED
+from mlpop.experiment.output_tree import OutputTree
+from mlpop.experiment.profile import Profiler
+from mlpop.experiment.report.contents import Picture, RoundStory, picture, tell_round
+from mlpop.experiment.report.findings import MEANINGS, UNJUDGED, doubts
+from mlpop.experiment.rounds.result import RoundResult
+from mlpop.experiment.rounds.run_page import GIVEN, SOURCES
+from mlpop.experiment.rounds.typicality import MISSPECIFIED
+from mlpop.inference.prior import Prior
+from mlpop.io.files import write_atomically
+from mlpop.plots import decimals
+from mlpop.plots.style import LABELS
+from mlpop.tracking import Estimate, TrackedRun, run_link, where_to_look
+from mlpop.tracking.description import Number, clock, shown
+from mlpop.tracking.run import six_digits
+
+logger = logging.getLogger(__name__)
+
+REPORT = "report.html"
+TEMPLATE = "template.html"
+ORIGINS = {"truncated": "prior, truncated", "posterior": "last posterior"}
+LEVELS = {"0.68": "68 %", "0.95": "95 %"}
+"""Credibility levels of `coverage.json` that the table of rounds shows."""
+
+
+def write_report(
+    run: TrackedRun,
+    config: SbiConfig,
+    root_seed: int,
+    rounds: Sequence[RoundResult],
+    tree: OutputTree,
+    profiler: Profiler,
+    code: Mapping[str, str | None],
+) -> dict[str, Path]:
+    """Write `report.html` beside the models; the experiment goes on whatever happens.
+
+    Args:
+        run: the experiment's.
+        config: what was run.
+        root_seed: every random bit came from it.
+        rounds: all of them.
+        tree: where their files are.
+        profiler: how long they took.
+        code: the tags of `record_provenance`.
+
+    Returns:
+        Artifact name -> file; empty if it could not be written, which the log then tells.
+    """
+    path = (tree.models or tree.logs) / REPORT
+    try:
+        # that of an earlier launch may know fewer rounds
+        path.unlink(missing_ok=True)
+        stories = [
+            tell_round(
+                config,
+                result,
+                tree.round(result.number),
+                profiler.seconds(f"TotalRound{result.number}"),
+            )
+            for result in rounds
+        ]
+        write_atomically(path, _page(run, config, root_seed, stories, tree, code))
+    except (MlpopError, OSError) as error:
+        logger.warning("%s: not written: %s", path, error)
+        return {}
+    except Exception:
+        # a mistake here is not worth an experiment, but has to be seen
+        logger.exception("%s: not written, by a mistake of mlpop", path)
+        return {}
+    logger.info("report: %s", path)
+    return {REPORT: path}
+
+
+def in_a_sentence(config: SbiConfig) -> str:
+    """Return what an experiment does, in Markdown."""
+    return (
+        f"{config.trainer.type} with {config.trainer.members} network(s), "
+        f"{config.trainer.num_rounds} round(s) of {config.training_data_loader.num_sim} "
+        f"simulations of `{config.simulator.type}`."
+    )
+
+
+def _page(
+    run: TrackedRun,
+    config: SbiConfig,
+    root_seed: int,
+    rounds: Sequence[RoundStory],
+    tree: OutputTree,
+    code: Mapping[str, str | None],
+) -> str:
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"shown": _shown, "clock": clock, "six": _six}
+    last = rounds[-1].result
+    meaning, helps = MEANINGS[last.verdict]
+    known = [(e, e.truth) for e in last.estimates if e.truth is not None]
+    return environment.get_template(TEMPLATE).render(
+        config=config,
+        about=in_a_sentence(config).replace("`", ""),
+        rounds=rounds,
+        last=rounds[-1],
+        verdict=last.verdict,
+        misspecified=MISSPECIFIED,
+        meaning=meaning,
+        helps=helps,
+        doubts=doubts(config, rounds),
+        known=len(known),
+        inside=sum(e.low <= truth <= e.high for e, truth in known),
+        observed=_observed(tree),
+        table=_table(rounds),
+        sources=SOURCES | {GIVEN: "given"},
+        tone=_tone,
+        texts=_texts,
+        symbol=_symbol,
+        bar=partial(_bar, last.problem.prior),
+        link=partial(run_link, run.store, run.experiment_id),
+        run_id=run.run_id,
+        root_seed=root_seed,
+        code=code,
+        folders={"models": tree.models, "logs": tree.logs},
+        written=f"{datetime.now().astimezone():%Y-%m-%d %H:%M %Z}",
+        where=where_to_look(run.store, run.experiment_id, run.run_id),
+        resolved=json.dumps(config.resolved(), indent=2),
+    )
+
+
+def _observed(tree: OutputTree) -> Picture | None:
+    """Return the figure of x_o, None where it is none of maps."""
+    pdf = tree.round(0).models / "observed_sample.pdf"
+    if not pdf.is_file():
+        return None
+    return picture("The observed sample", "As the networks see it, before scaling.", pdf)
+
+
+def _table(rounds: Sequence[RoundStory]) -> dict[str, list[str]]:
+    """Return row -> one text a round; rows that say nothing of any round are left out."""
+
+    def row(value: Callable[[RoundStory], Number]) -> list[str]:
+        return [_shown(value(story)) for story in rounds]
+
+    def number(name: str) -> list[str]:
+        return row(lambda story: story.result.numbers.get(name))
+
+    def held(story: RoundStory, level: str) -> str | None:
+        found = story.coverage.get("levels", {}).get(level)
+        if found is None:
+            return None
+        low, high = found["band_95"]
+        return f"{found['coverage']:.1%} ({low:.0%} to {high:.0%})".replace("%", " %")
+
+    table = {
+        "training simulations": number("sim/count"),
+        "failed fraction": number("sim/failed_fraction"),
+        "trained on": number("sim/trained_on"),
+        "theta from": row(lambda story: ORIGINS.get(story.kind, story.kind)),
+        "drawn by": row(lambda story: story.proposal.get("method")),
+        "acceptance": number("proposal/acceptance"),
+        "fraction of the prior's volume": number("proposal/volume_fraction"),
+        "epochs of each network": row(
+            lambda story: ", ".join(str(member.epochs) for member in story.members)
+        ),
+        "best validation loss, mean of networks": number("val/best_loss"),
+        "worst R-hat at the observed sample": number("mcmc/r_hat"),
+        "fewest effective draws there": number("mcmc/ess"),
+        "p-value of the observed sample, as stored": number("typicality/p_x"),
+        "p-value of the observed sample, embedded": number("typicality/p_embedding"),
+        "tests": number("coverage/tests"),
+        **{
+            f"truth in {text} regions (if calibrated)": row(partial(held, level=level))
+            for level, text in LEVELS.items()
+        },
+        "coverage error": number("coverage/ece"),
+        "information gain [nat]": number("coverage/gain_nat"),
+        "time: simulating": row(lambda story: clock(story.result.numbers["sim/seconds"])),
+        "time: training, slowest network": row(
+            lambda story: clock(max(member.seconds for member in story.members))
+        ),
+        "time: whole round": row(lambda story: clock(story.seconds) if story.seconds else None),
+    }
+    return {name: texts for name, texts in table.items() if set(texts) != {shown(None)}}
+
+
+def _tone(verdict: str) -> str:
+    """Return the colour of a verdict: good, bad, or open where there is none."""
+    if verdict in UNJUDGED:
+        return "open"
+    return "good" if verdict == CALIBRATED else "bad"
+
+
+def _texts(estimate: Estimate) -> tuple[str, str, str]:
+    """Return median and ends of the interval with the decimals of the corner plot."""
+    low, median, high = estimate.low, estimate.median, estimate.high
+    digits = decimals(low, median, high)
+    return f"{median:.{digits}f}", f"{low:.{digits}f}", f"{high:.{digits}f}"
+
+
+def _symbol(label: str) -> str:
+    """Return how the figures call a label, as HTML; nothing for labels without a symbol."""
+    text = LABELS.get(label, "").replace("$", "")
+    text = re.sub(r"\\(?:mathrm\{(\w+)\}|(log))", r"\1\2", text)
+    text = re.sub(r"\\([a-z]+)", r"&\1;", text)
+    text = re.sub(r"_(\w)", r"<sub>\1</sub>", text)
+    return re.sub(r"_\{([^}]*)\}", r"<sub>\1</sub>", text)
+
+
+def _bar(prior: Prior, estimate: Estimate) -> dict[str, float | None]:
+    """Return where median, interval and truth are drawn on an axis from 5 to 105, the prior."""
+    k = prior.labels.index(estimate.label)
+    low, width = prior.low[k], prior.high[k] - prior.low[k]
+
+    def place(value: float | None) -> float | None:
+        return None if value is None else round(5 + 100 * (value - low) / width, 2)
+
+    return {
+        "prior_low": low,
+        "prior_high": prior.high[k],
+        "low": place(estimate.low),
+        "median": place(estimate.median),
+        "high": place(estimate.high),
+        "truth": place(estimate.truth),
+    }
+
+
+def _shown(value: Number) -> str:
+    """Return a number as descriptions show it, rounded first as MLflow has it."""
+    return shown(six_digits(value) if isinstance(value, float) else value)
+
+
+def _six(value: float) -> str:
+    return f"{value:.6g}"

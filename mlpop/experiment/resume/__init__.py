@@ -1,0 +1,1 @@
+"""Going on from the tree of MLflow runs."""

@@ -1,0 +1,177 @@
+"""What a run keeps in the tracking store, put back into local folders: for a resume anywhere."""
+
+import logging
+import tempfile
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from mlpop.datasets.packed_shards import PACKED_NAME, unpack_shard
+from mlpop.datasets.shards import SHARDS_FOLDER, finished_shards
+from mlpop.errors import DataError, TrackingError
+from mlpop.io.locks import alone_in
+from mlpop.tracking.artifacts import (
+    Record,
+    download,
+    file_record,
+    listed,
+    manifest_records,
+    read_manifest,
+    require_safe,
+)
+from mlpop.tracking.store import Store
+
+logger = logging.getLogger(__name__)
+
+THREADS = 4
+
+
+def restore_shards(store: Store, run_id: str, kind: str, folder: Path) -> dict[str, Record]:
+    """Put the shards that a run keeps into a dataset's folder; only those that it lacks.
+
+    A shard that was damaged on the way or in the store is named in a warning and left out; it
+    will be simulated again, to the same bits.
+
+    Args:
+        store: the tracking store.
+        run_id: the round.
+        kind: `training` or `test`.
+        folder: of the dataset.
+
+    Returns:
+        Records of the artifacts that were fetched, by name.
+
+    Raises:
+        TrackingError: the store cannot be read, or lists names that leave their folder.
+        DataError: the folder cannot be written, or holds other shards than the run.
+    """
+    above = f"{kind}/{SHARDS_FOLDER}"
+    names = {}
+    for name in listed(store.client, run_id, above):
+        if match := PACKED_NAME.fullmatch(name.removeprefix(f"{above}/")):
+            names[int(match[1])] = name
+    if not names:
+        return {}
+    expected = expected_records(store, run_id)
+    with alone_in(folder):
+        missing = sorted(names.keys() - finished_shards(folder).keys())
+        with (
+            tempfile.TemporaryDirectory(prefix="mlpop-") as scratch,
+            ThreadPoolExecutor(THREADS, "restore-shards") as pool,
+        ):
+
+            def restore(number: int) -> Record | None:
+                name = names[number]
+                return _restore_shard(
+                    store, run_id, name, number, folder, Path(scratch), expected.get(name)
+                )
+
+            records = dict(zip(missing, pool.map(restore, missing), strict=True))
+    restored = {names[number]: record for number, record in records.items() if record is not None}
+    if restored:
+        logger.info("%s: %d shards restored from run %s", folder, len(restored), run_id)
+    return restored
+
+
+def restore_files(
+    store: Store, run_id: str, names: Iterable[str] | Mapping[str, str], folder: Path
+) -> dict[str, Path]:
+    """Put artifacts of a run into a local folder; only those that are missing or differ.
+
+    What is there is compared with the run's manifest where it has one. Without a manifest a file
+    that is there stays as it is.
+
+    Args:
+        store: the tracking store.
+        run_id: the run.
+        names: of the artifacts; or name -> path in the folder, by default the same.
+        folder: the local folder.
+
+    Returns:
+        Name -> local file.
+
+    Raises:
+        TrackingError: an artifact is missing, differs from the manifest, or its name or its path
+            would leave the folder. Files that were put back until then stay: they are whole.
+        DataError: the folder cannot be written.
+    """
+    targets = dict(names) if isinstance(names, Mapping) else {name: name for name in names}
+    paths = {
+        require_safe(name): folder / require_safe(str(target)) for name, target in targets.items()
+    }
+    expected = expected_records(store, run_id)
+    for name, path in paths.items():
+        if not path.resolve().is_relative_to(folder.resolve()):
+            raise TrackingError(f"artifact {name!r}: {path} is not in {folder}; a link leads out")
+
+    def restore(name: str) -> None:
+        path, wanted = paths[name], expected.get(name)
+        if path.is_file() and (wanted is None or file_record(path) == wanted):
+            return
+        restore_file(store, run_id, name, path, wanted)
+
+    with ThreadPoolExecutor(THREADS, "restore-files") as pool:
+        list(pool.map(restore, paths))
+    return paths
+
+
+def expected_records(store: Store, run_id: str) -> dict[str, Record]:
+    """Return name -> record of what a run's manifest lists, empty without a manifest."""
+    manifest = read_manifest(store.client, run_id)
+    return {} if manifest is None else manifest_records(manifest)
+
+
+def _restore_shard(
+    store: Store,
+    run_id: str,
+    name: str,
+    number: int,
+    folder: Path,
+    scratch: Path,
+    expected: Record | None,
+) -> Record | None:
+    file = scratch / f"{number}.zip"
+    download(store.client, run_id, name, file)
+    try:
+        record = file_record(file)
+        if expected is not None and record != expected:
+            raise DataError(f"SHA-256 {record.sha256[:12]}…, {expected.sha256[:12]}… expected")
+        unpack_shard(file, folder, number=number)
+    except DataError as error:
+        logger.warning("artifact %s of run %s: %s; not restored", name, run_id, error)
+        return None
+    finally:
+        file.unlink(missing_ok=True)
+    return record
+
+
+def restore_file(
+    store: Store, run_id: str, name: str, path: Path, expected: Record | None
+) -> None:
+    """Copy one artifact of a run to `path`, whole or not at all, over what is there.
+
+    Args:
+        store: the tracking store.
+        run_id: the run.
+        name: of the artifact.
+        path: the local file.
+        expected: what the manifest says of it; None without one.
+
+    Raises:
+        TrackingError: it is missing, or differs from the manifest.
+        DataError: the file cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as scratch:
+            fresh = Path(scratch, path.name)
+            download(store.client, run_id, name, fresh)
+            record = file_record(fresh)
+            if expected is not None and record != expected:
+                raise TrackingError(
+                    f"artifact {name} of run {run_id}: SHA-256 {record.sha256[:12]}…, its "
+                    f"manifest says {expected.sha256[:12]}…: it was changed in the store"
+                )
+            fresh.replace(path)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be written: {error.strerror or error}") from error

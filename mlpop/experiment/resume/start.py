@@ -1,0 +1,262 @@
+"""Where a launch of an experiment begins: anew, from an unfinished run, or as a branch of one."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from mlpop.config.files.sbi import SbiConfig
+from mlpop.errors import ConfigError, TrackingError
+from mlpop.experiment.output_tree import OutputTree, create_output_tree, open_output_tree
+from mlpop.experiment.resume.attempts import LAST, recorded_json, refuse_changes, unfinished_run
+from mlpop.experiment.resume.lineage import Lineage
+from mlpop.tracking import Node, Store, find, tree
+
+logger = logging.getLogger(__name__)
+
+KIND = "experiment"
+CONFIG = "config_sbi.json"
+BRANCH_OF = "mlpop.branch_of"
+BRANCH_ROUND = "mlpop.branch_round"
+SIMULATOR = "mlpop.simulator"
+
+FREE = (
+    "n_gpu",
+    "enable_dask",
+    "n_processes",
+    "workers_dask",
+    "set_manual_seed",
+    "manual_seed",
+    "profile_log",
+    "profile_json",
+    "show_profiling",
+    "trainer.save_dir",
+    "trainer.checkpoint_seconds",
+    "dataset_path",
+    "dataset_path_round_0",
+    "statistic_path",
+)
+"""Fields that may differ on a resume: where and how fast, not what. The seed is recorded."""
+
+FREE_BLOCKS = ("resume_training", "infer", "compute")
+COUNTED = "compute.simulations_per_task"
+"""The one field of `compute` that the shards of a dataset depend on."""
+
+GROWING = ("trainer.num_rounds",)
+
+BRANCH_FREE = (
+    "trainer.num_rounds",
+    "trainer.validation_fraction",
+    "trainer.batch_size",
+    "trainer.lr",
+    "trainer.max_num_epochs",
+    "trainer.stop_after_epochs",
+    "trainer.clip_max_norm",
+    "trainer.ema_decay",
+    "trainer.truncated_prior",
+    "trainer.sir",
+    "trainer.truncation_sampler",
+    "trainer.sir_candidates",
+    "trainer.append_simulations",
+    "trainer.retrain_from_scratch",
+    "trainer.plot_proposal",
+    "trainer.num_posterior_samples",
+    "trainer.min_success_fraction",
+    "training_data_loader.num_sim",
+    "test_data_loader.num_sim",
+)
+"""What a branch may do differently: nothing that the rounds it keeps have fixed."""
+
+SPLITTING = "trainer.validation_fraction"
+"""With the seed, it says which simulations of the kept rounds are for validation. Networks that
+go on from those of a kept round must not meet them again as training data."""
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """Where a launch begins.
+
+    Attributes:
+        config: the experiment.
+        root_seed: every random bit comes from it.
+        lineage: what earlier launches have done.
+        run: the experiment run to open again; None for a new one.
+        tags: further tags of the run.
+    """
+
+    config: SbiConfig
+    root_seed: int
+    lineage: Lineage
+    run: Node | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+    def claimed(self) -> "Beginning":
+        """Return it with what is done now: call it when the run is this process's own.
+
+        Another launch may have gone on with the run since its tree was read.
+        """
+        return replace(self, lineage=self.lineage.reread())
+
+    def check_simulator(self, identity: str) -> None:
+        """Refuse a simulator, or a stellar database, that is not the one of the run so far.
+
+        Args:
+            identity: of what this launch would simulate.
+
+        Raises:
+            ConfigError: it is another one.
+        """
+        recorded = self.lineage.tag(SIMULATOR)
+        if recorded not in (None, identity):
+            raise ConfigError(
+                "--resume: the simulator, its arguments or its stellar database are not those of "
+                f"the run (SHA-256 {identity[:12]}… now, {recorded[:12]}… in the run): its "
+                "simulations cannot be joined with new ones; give the same "
+                "dyn_data_loader.dataset_path, or begin a new experiment"
+            )
+
+
+def unfinished_launch(store: Store, which: str, config: SbiConfig | None) -> Beginning:
+    """Return how to continue a run.
+
+    Args:
+        store: the tracking store.
+        which: a run id, or `last`.
+        config: as given now; None for that of the run.
+
+    Raises:
+        ConfigError: the configuration has changed; every field that differs is named.
+        TrackingError: there is no such run, it is complete, or a living process works on it.
+    """
+    name = config.name if config is not None else None
+    root = unfinished_run(store, KIND, which, name, complete_too=which != LAST)
+    recorded = recorded_json(store, root.run_id, CONFIG)
+    if config is None:
+        config = SbiConfig.parse(recorded, f"{CONFIG} of run {root.run_id}")
+    _refuse(recorded, config, FREE, GROWING)
+    lineage = lineage_of(store, root)
+    if root.status == "FINISHED" and lineage.complete_rounds(config) == config.trainer.num_rounds:
+        raise TrackingError(
+            f"--resume {which}: run '{root.name}' is complete; a larger trainer.num_rounds adds "
+            "rounds to it"
+        )
+    return Beginning(config, _recorded_seed(root, config), lineage, root)
+
+
+def recorded_launch(store: Store, config: SbiConfig) -> Beginning:
+    """Return how to continue the launch that the block `resume_training` names.
+
+    Where rounds after `last_round` are complete already, they are done again in a new run, a
+    branch that shares the rounds up to it.
+
+    Raises:
+        ConfigError: no run was recorded with these folders, `last_round` is not complete there,
+            or the configuration has changed.
+        TrackingError: a living process works on the run.
+    """
+    block = config.resume_training
+    assert block.save_dir is not None
+    assert block.log_dir is not None
+    assert block.last_round is not None
+    root = _with_folders(store, block.save_dir, block.log_dir)
+    lineage = lineage_of(store, root)
+    complete = lineage.complete_rounds(config)
+    if block.last_round >= complete:
+        there = f"rounds 0 to {complete - 1} are" if complete else "no round is"
+        raise ConfigError(
+            f"resume_training.last_round: is {block.last_round}, but {there} complete in run "
+            f"{root.run_id}; give the last complete round, or `mlpop sbi --resume {root.run_id}`"
+        )
+    recorded = recorded_json(store, root.run_id, CONFIG)
+    if block.last_round == complete - 1:
+        if root.status == "RUNNING" and root.life == "alive":
+            unfinished_run(store, KIND, root.run_id)
+        _refuse(recorded, config, FREE, GROWING)
+        if complete == config.trainer.num_rounds:
+            logger.warning(
+                "round %d is the last of trainer.num_rounds: nothing to train; with a larger "
+                "trainer.num_rounds, run %s goes on with further rounds",
+                complete - 1,
+                root.run_id,
+            )
+        return Beginning(config, _recorded_seed(root, config), lineage, root)
+    _refuse(recorded, config, (*FREE, *_branch_free(config)), ())
+    seed = _branch_seed(root, config)
+    tags = {BRANCH_OF: root.run_id, BRANCH_ROUND: str(block.last_round)}
+    return Beginning(config, seed, Lineage(store, None, lineage, block.last_round), None, tags)
+
+
+def lineage_of(store: Store, root: Node) -> Lineage:
+    """Return what has been done for a run, in its own tree and in those it is a branch of."""
+    if BRANCH_OF not in root.tags:
+        return Lineage(store, root)
+    origin = lineage_of(store, tree(store, root.tags[BRANCH_OF]))
+    return Lineage(store, root, origin, int(root.tags[BRANCH_ROUND]))
+
+
+def output_tree(config: SbiConfig, root: Node | None) -> OutputTree:
+    """Return the folders of a launch: those of the run that goes on, if they are here."""
+    tags = root.tags if root is not None else {}
+    logs, models = (Path(tags.get(f"mlpop.{name}", "")) for name in ("log_dir", "save_dir"))
+    if tags and logs.is_absolute() and models.is_absolute() and logs.is_dir() and models.is_dir():
+        return open_output_tree(logs, models)
+    return create_output_tree(config.trainer.save_dir.absolute(), config.name)
+
+
+def _refuse(
+    recorded: Mapping[str, object],
+    config: SbiConfig,
+    free: tuple[str, ...],
+    growing: tuple[str, ...],
+) -> None:
+    refuse_changes(
+        recorded, config.resolved(), free, growing, free_blocks=FREE_BLOCKS, fixed=(COUNTED,)
+    )
+
+
+def _branch_free(config: SbiConfig) -> tuple[str, ...]:
+    if config.trainer.retrain_from_scratch:
+        return BRANCH_FREE
+    return tuple(name for name in BRANCH_FREE if name != SPLITTING)
+
+
+def _branch_seed(root: Node, config: SbiConfig) -> int:
+    recorded = _root_seed(root)
+    seed = recorded if config.root_seed is None else config.root_seed
+    if seed != recorded and not config.trainer.retrain_from_scratch:
+        raise ConfigError(
+            f"manual_seed: {recorded} in the run, {seed} now: networks that go on from those of a "
+            "kept round would be validated on what they were trained on; keep the seed, or set "
+            "trainer.retrain_from_scratch"
+        )
+    return seed
+
+
+def _recorded_seed(root: Node, config: SbiConfig) -> int:
+    recorded = _root_seed(root)
+    if config.root_seed not in (None, recorded):
+        logger.warning(
+            "manual_seed: is %d; the run goes on with its own, %d", config.root_seed, recorded
+        )
+    return recorded
+
+
+def _root_seed(root: Node) -> int:
+    try:
+        return int(root.tags["mlpop.root_seed"])
+    except (KeyError, ValueError):
+        raise TrackingError(f"run {root.run_id}: has no root seed recorded") from None
+
+
+def _with_folders(store: Store, save_dir: Path, log_dir: Path) -> Node:
+    """Return the newest experiment run that recorded these folders."""
+    wanted = (str(save_dir.resolve()), str(log_dir.resolve()))
+    for run in find(store, {"mlpop.kind": KIND}):
+        tags = run.data.tags
+        recorded = tags.get("mlpop.save_dir", ""), tags.get("mlpop.log_dir", "")
+        if tuple(str(Path(text).resolve()) for text in recorded) == wanted:
+            return tree(store, run.info.run_id)
+    raise ConfigError(
+        f"resume_training.save_dir: no experiment in {store.safe_uri} was recorded with the "
+        f"folders {save_dir} and {log_dir}; give the two folders that its log names"
+    )

@@ -1,0 +1,1 @@
+"""One round: proposal, simulations, training, posterior at x_o, tests."""

@@ -1,0 +1,150 @@
+"""A round that an earlier launch completed: put back in its folders, ready for the next one."""
+
+import json
+import logging
+from typing import Any
+
+import numpy as np
+
+from mlpop.datasets.layout import FULL_CSV
+from mlpop.datasets.mirror import localized
+from mlpop.datasets.shards import SHARDS_FOLDER
+from mlpop.errors import DataError
+from mlpop.experiment.inputs.observed import load_observed_copy
+from mlpop.experiment.inputs.problem import PROBLEM, load_problem
+from mlpop.experiment.output_tree import RoundFolders, dataset_csv
+from mlpop.experiment.resume.download import restore_files, restore_shards
+from mlpop.experiment.resume.lineage import member_of
+from mlpop.experiment.rounds.context import Launch
+from mlpop.experiment.rounds.datasets import TEST, THETA, TRAINING, SetKind, place
+from mlpop.experiment.rounds.member_files import restore_member
+from mlpop.experiment.rounds.posterior import make_posterior
+from mlpop.experiment.rounds.result import RoundResult
+from mlpop.experiment.rounds.typicality import recorded_verdict
+from mlpop.experiment.simulations.simulated_set import SuppliedSet, given_set
+from mlpop.inference.estimators.store import load_ensemble
+from mlpop.io.files import read_json_object, write_json
+from mlpop.tracking import Estimate, Node
+from mlpop.tracking.artifacts import MANIFEST, fetched
+from mlpop.tracking.store import translated
+
+logger = logging.getLogger(__name__)
+
+COMPLETION = MANIFEST
+DATASETS = (f"{TRAINING.use}/", f"{TEST.use}/")
+
+
+def write_completion(folders: RoundFolders, manifest: dict[str, Any]) -> None:
+    """Write the manifest of a round's run beside its files, last of all."""
+    write_json(folders.models / COMPLETION, manifest)
+
+
+def restore_round(
+    launch: Launch, node: Node, previous: RoundResult | None, *, with_sets: bool
+) -> RoundResult:
+    """Return a complete round as if it had just been run.
+
+    Its files are fetched from MLflow where they are not in the folders of this launch.
+
+    Args:
+        launch: of the experiment.
+        node: the run of the round.
+        previous: the round before; None for round 0.
+        with_sets: whether rounds follow; its simulations are then fetched too, if those learn
+            from them.
+
+    Raises:
+        TrackingError, DataError: a file is missing or damaged.
+    """
+    lineage, config = launch.lineage, launch.config
+    round_ = 0 if previous is None else previous.number + 1
+    folders = launch.tree.round(round_)
+    names = [name for name in lineage.names(node) if not name.startswith(DATASETS)]
+    restore_files(lineage.store, node.run_id, [*names, MANIFEST], folders.models)
+    if previous is None:
+        problem = load_problem(folders.models / PROBLEM)
+        observed = load_observed_copy(folders.models)
+    else:
+        problem, observed = previous.problem, previous.observed
+    members, member_runs = [], {}
+    for j in range(config.trainer.members):
+        run = member_of(node, j)
+        if run is None:
+            raise DataError(f"round {round_} is complete, but its member {j} is not")
+        restore_member(lineage, run, folders, j, j if config.trainer.ensemble else None)
+        members.append(folders.member(j))
+        member_runs[run.name] = run.run_id
+    keep = with_sets and config.trainer.append_simulations
+    testing = config.test_data_loader.testing
+    summary = read_json_object(folders.models / "summary.json")
+    verdict, num_tests = "", 0
+    if (folders.models / "calibration.json").is_file():
+        calibration = read_json_object(folders.models / "calibration.json")
+        verdict, num_tests = calibration["verdict"], calibration["num_tests"]
+    else:
+        verdict = recorded_verdict(folders.models)
+    logger.info("round %d is complete already (run %s)", round_, node.run_id)
+    return RoundResult(
+        number=round_,
+        run_id=node.run_id,
+        problem=problem,
+        observed=observed,
+        posterior=make_posterior(config, load_ensemble(members), problem),
+        members=tuple(members),
+        training=_set(launch, node, TRAINING, round_) if keep else None,
+        test=_set(launch, node, TEST, round_) if keep and testing else None,
+        estimates=[
+            Estimate(label, e["median"], e["low_95"], e["high_95"], e["truth"])
+            for label, e in summary["posterior"].items()
+        ],
+        verdict=verdict,
+        num_tests=num_tests,
+        numbers=lineage.metrics(node),
+        member_runs=member_runs,
+    )
+
+
+def _set(launch: Launch, node: Node, kind: SetKind, round_: int) -> SuppliedSet:
+    """Return a set of a complete round, put back where this launch expects it."""
+    loader = kind.loader(launch.config)
+    if round_ == 0 and not loader.simulate:
+        assert loader.dataset_path_round_0 is not None
+        given = given_set(dataset_csv(localized(loader.dataset_path_round_0)))
+        return _same_as_recorded(launch, node, kind, given)
+    lineage = launch.lineage
+    with fetched(lineage.store.client, node.run_id, f"{kind.use}/{THETA}") as path:
+        theta = np.load(path, allow_pickle=False)
+    folder = place(launch, kind, round_, theta).folder
+    prefix = f"{kind.use}/"
+    names = {
+        name: name.removeprefix(prefix)
+        for name in lineage.names(node)
+        if name.startswith(prefix) and not name.startswith(f"{prefix}{SHARDS_FOLDER}/")
+    }
+    restore_files(lineage.store, node.run_id, names, folder)
+    restore_shards(lineage.store, node.run_id, kind.use, folder)
+    return _same_as_recorded(launch, node, kind, given_set(folder / FULL_CSV))
+
+
+def _same_as_recorded(
+    launch: Launch, node: Node, kind: SetKind, found: SuppliedSet
+) -> SuppliedSet:
+    """Return a set, if it is what the round learned from.
+
+    Raises:
+        DataError: it is not; a given set was changed, or another path is given.
+    """
+    with translated(f"inputs of run {node.run_id}"):
+        inputs = launch.lineage.store.client.get_run(node.run_id).inputs
+    recorded = {
+        json.loads(item.dataset.source)["digest"]
+        for item in (inputs.dataset_inputs if inputs else ())
+        if item.dataset.name == kind.use
+    }
+    if recorded and found.digest not in recorded:
+        raise DataError(
+            f"{found.csv}: SHA-256 {found.digest[:12]}…, {node.name} of the run learned from "
+            f"{' or '.join(sorted(digest[:12] + '…' for digest in recorded))}; give the same "
+            f"{kind.use} set, or begin a new experiment"
+        )
+    return found

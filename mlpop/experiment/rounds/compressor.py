@@ -1,0 +1,116 @@
+"""The compressor of an experiment, in its folder and in the MLflow run of round 0."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from mlpop.datasets.loading import Dataset
+from mlpop.errors import MlpopError
+from mlpop.experiment.inputs.given_compressor import check_compressor
+from mlpop.experiment.inputs.problem import LearningProblem
+from mlpop.experiment.output_tree import RoundFolders
+from mlpop.experiment.rounds.compressor_fit import REPORT, FittedCompressor, make_compressor
+from mlpop.experiment.rounds.context import Launch
+from mlpop.inference.compression.compressor import COMPONENTS, COMPRESSOR, NETWORK, Compressor
+from mlpop.inference.posteriors.preprocessing import COMPRESSOR_FOLDER, Preprocessing
+from mlpop.tracking import Node, TrackedRun
+
+__all__ = [
+    "FittedCompressor",
+    "check_compressor",
+    "compressor_files",
+    "compressor_for",
+    "make_compressor",
+    "with_compressor",
+]
+
+logger = logging.getLogger(__name__)
+
+
+def compressor_for(
+    launch: Launch,
+    problem: LearningProblem,
+    data: Dataset,
+    run: TrackedRun,
+    folders: RoundFolders,
+    begun: Node | None = None,
+) -> LearningProblem:
+    """Return `problem` with the configured compressor, which is kept in the run of round 0.
+
+    Without compression `problem` comes back as it is.
+
+    Args:
+        launch: of the experiment.
+        problem: without a compressor.
+        data: training set of round 0.
+        run: of round 0.
+        folders: of round 0.
+        begun: a run of round 0 that was left unfinished; its compressor is taken over.
+
+    Raises:
+        ConfigError, DataError, TrainingError: as `make_compressor`.
+    """
+    if not launch.config.compression_input.use_compression:
+        return problem
+    folder = folders.models / COMPRESSOR_FOLDER
+    if begun is not None and not (folder / REPORT).exists():
+        _restore(launch, begun, folder)
+    told = 0
+
+    def hear(_: int, event: Mapping[str, Any]) -> None:
+        nonlocal told
+        epochs = event.get("history", [event] if event["event"] == "epoch" else [])
+        for epoch in epochs:
+            if epoch["epoch"] > told:
+                told = epoch["epoch"]
+                losses = {name: epoch[f"{name}_loss"] for name in ("train", "val")}
+                run.curves.extend(
+                    {f"compressor/{name}_loss": loss for name, loss in losses.items()}, step=told
+                )
+
+    with launch.profiler.section("Compressor"):
+        fitted = make_compressor(
+            launch.config,
+            problem,
+            data,
+            folder,
+            root_seed=launch.root_seed,
+            backend=launch.backend,
+            on_event=hear,
+        )
+    for name, path in compressor_files(folders, fitted.compressor).items():
+        run.send(path, name)
+    run.log_metrics(fitted.numbers)
+    run.set_tags({"mlpop.compressor": fitted.compressor.digest})
+    return with_compressor(problem, fitted.compressor)
+
+
+def with_compressor(problem: LearningProblem, compressor: Compressor) -> LearningProblem:
+    """Return `problem` with `compressor` in its preprocessing."""
+    scaling = problem.preprocessing.input_scaling
+    return replace(problem, preprocessing=Preprocessing(scaling, compressor))
+
+
+def compressor_files(folders: RoundFolders, compressor: Compressor | None) -> dict[str, Path]:
+    """Return artifact name -> file of the compressor in a round's folder; none without one."""
+    if compressor is None:
+        return {}
+    folder = folders.models / COMPRESSOR_FOLDER
+    return {f"{COMPRESSOR_FOLDER}/{path.name}": path for path in sorted(folder.iterdir())}
+
+
+def _restore(launch: Launch, begun: Node, folder: Path) -> None:
+    """Copy the compressor of an unfinished run, if it got so far; it is checked when read."""
+    lineage = launch.lineage
+    names = {name: f"{COMPRESSOR_FOLDER}/{name}" for name in (NETWORK, COMPONENTS, COMPRESSOR)}
+    try:
+        if not lineage.has(begun, f"{COMPRESSOR_FOLDER}/{REPORT}"):
+            return
+        for name, artifact in names.items():
+            if lineage.has(begun, artifact):
+                lineage.fetch(begun, artifact, folder / name)
+        lineage.fetch(begun, f"{COMPRESSOR_FOLDER}/{REPORT}", folder / REPORT)
+    except MlpopError as error:
+        logger.warning("compressor: made again, its files cannot be used: %s", error)

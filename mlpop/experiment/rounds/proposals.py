@@ -1,0 +1,84 @@
+"""Where the theta of a round come from: the prior, or the posterior of the round before."""
+
+import logging
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Generator
+
+from mlpop.compute import Purpose, seed_sequence, torch_seed
+from mlpop.config.files.sbi import SbiConfig
+from mlpop.experiment.rounds.context import Launch
+from mlpop.experiment.rounds.result import RoundResult
+from mlpop.inference.proposals.proposal import Proposal, make_proposal
+from mlpop.inference.proposals.proposal_draw import ProposalDraw
+from mlpop.inference.rng import generator_from_seed
+
+logger = logging.getLogger(__name__)
+
+Use = Literal["training", "test", "plot"]
+
+USES: dict[Use, int] = {"training": 0, "test": 1, "plot": 2}
+"""Last place in the seed, so that one use does not change the draws of another."""
+
+
+def prior_theta(
+    config: SbiConfig, count: int, seed: np.random.SeedSequence
+) -> NDArray[np.float64]:
+    """Draw theta (count, D) from the prior, physical units."""
+    low, high = np.array(config.prior_ranges.low), np.array(config.prior_ranges.high)
+    unit = np.random.default_rng(seed).random((count, len(low)))
+    return low + unit * (high - low)
+
+
+def proposed(
+    launch: Launch, previous: RoundResult, round_: int, use: Use, count: int
+) -> ProposalDraw:
+    """Draw scaled theta from the proposal that a round leaves to the next one.
+
+    The proposal is found once, so that a truncated prior ends at the same edge for training,
+    tests and plots: networks that learn inside one edge are not calibrated inside another.
+
+    Args:
+        launch: of the experiment.
+        previous: the round whose posterior at x_o proposes.
+        round_: the number of the next round.
+        use: what the draws are for.
+        count: draws wanted.
+
+    Raises:
+        SamplingError: the proposal cannot be drawn from within its budget.
+    """
+    if round_ not in launch.proposals:
+        with launch.profiler.section(f"ComputeRestrictedPriorRound{previous.number}"):
+            launch.proposals[round_] = _make(launch, previous, round_)
+    draw = launch.proposals[round_].draw(count, _generator(launch, round_, USES[use]))
+    logger.info(
+        "round %d: %d theta for %s from the %s proposal (%s), acceptance %.3g",
+        round_,
+        count,
+        use,
+        draw.kind,
+        draw.method,
+        draw.acceptance,
+    )
+    return draw
+
+
+def _make(launch: Launch, previous: RoundResult, round_: int) -> Proposal:
+    trainer = launch.config.trainer
+    generator = _generator(launch, round_)
+    return make_proposal(
+        previous.posterior.at(previous.observed.x, generator),
+        generator,
+        kind="truncated" if trainer.truncated_prior else "posterior",
+        sampler=trainer.sampler,
+        sir_candidates=trainer.sir_candidates,
+    )
+
+
+def _generator(launch: Launch, *place: int) -> Generator:
+    return generator_from_seed(
+        torch_seed(seed_sequence(launch.root_seed, Purpose.PROPOSAL, *place))
+    )

@@ -1,0 +1,288 @@
+"""One round: simulations, training, posterior at x_o, tests; each step told to its MLflow run."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from mlpop.datasets.loading import Dataset
+from mlpop.datasets.mirror import localized
+from mlpop.experiment.inputs.observed import ObservedSample, copy_observed, observed_sample
+from mlpop.experiment.inputs.problem import (
+    PROBLEM,
+    LearningProblem,
+    TrainingArrays,
+    learning_problem,
+    load_training_set,
+    save_problem,
+    write_training_arrays,
+)
+from mlpop.experiment.output_tree import RoundFolders
+from mlpop.experiment.rounds.complete_round import write_completion
+from mlpop.experiment.rounds.compressor import compressor_files, compressor_for
+from mlpop.experiment.rounds.context import Launch
+from mlpop.experiment.rounds.datasets import (
+    PROPOSAL_JSON,
+    dataset_files,
+    joined,
+    load_round_set,
+    supply,
+)
+from mlpop.experiment.rounds.ensemble import (
+    Ensemble,
+    Start,
+    train_ensemble,
+    training_loss,
+    validation_rows,
+)
+from mlpop.experiment.rounds.evaluation import (
+    measure_coverage,
+    plot_next_proposal,
+    sample_observed,
+)
+from mlpop.experiment.rounds.posterior import make_posterior
+from mlpop.experiment.rounds.proposals import proposed
+from mlpop.experiment.rounds.result import RoundResult
+from mlpop.experiment.rounds.run_page import (
+    describe_round,
+    log_inputs,
+    observed_figure,
+    round_numbers,
+    send_summary,
+)
+from mlpop.experiment.rounds.typicality import TYPICALITY, judge_observed, learn_typicality
+from mlpop.experiment.simulations.simulated_set import SuppliedSet
+from mlpop.inference.posteriors.store import POSTERIOR_FILE, save_posterior
+from mlpop.io.files import write_json
+from mlpop.tracking import Node, TrackedRun, open_run
+
+logger = logging.getLogger(__name__)
+
+NUM_PROPOSAL_SAMPLES = 5_000
+"""Draws of the next proposal that are saved and plotted, as documented."""
+
+
+def run_round(
+    launch: Launch, round_: int, earlier: Sequence[RoundResult], begun: Node | None = None
+) -> RoundResult:
+    """Run one round and complete its MLflow run.
+
+    Args:
+        launch: of the experiment.
+        round_: number of the round.
+        earlier: results of all rounds before it.
+        begun: a run of this round that an earlier launch left unfinished: it is opened again,
+            and its theta, shards, members and checkpoints are taken over.
+
+    Raises:
+        MlpopError: a step failed; the runs say which and why.
+    """
+    config, folders = launch.config, launch.tree.round(round_)
+    previous = earlier[-1] if earlier else None
+    tags = {
+        "mlpop.round": round_,
+        "mlpop.state": "simulating",
+        "mlpop.stage": "simulating",
+    }
+    with (
+        launch.profiler.section(f"TotalRound{round_}"),
+        open_run(
+            "round",
+            f"round_{round_:02d}",
+            launch.run.run_id,
+            tags=tags,
+            store=launch.run.store,
+            run_id=None if begun is None else begun.run_id,
+        ) as run,
+    ):
+        sets = supply(launch, round_, run, previous, begun)
+        if sets.proposal:
+            write_json(folders.models / PROPOSAL_JSON, sets.proposal)
+        data = _training_data(launch, round_, earlier, sets.training)
+        if previous is None:
+            problem, observed = _pose(launch, data[round_], sets.training, run, folders, begun)
+        else:
+            problem, observed = previous.problem, previous.observed
+        count = sum(len(part) for part in data.values())
+        for logged in (launch.run, run):
+            log_inputs(logged, sets, observed, launch.stars, len(data[round_]))
+
+        # a broken test set is to be known before hours of training
+        test_sets = _test_sets(launch, earlier, sets.test, problem)
+        run.set_state("training")
+        with launch.profiler.section(f"TrainingRound{round_}"):
+            ensemble = _train(launch, round_, problem, data, run, folders, previous, begun)
+
+        run.set_state("testing")
+        posterior = make_posterior(config, ensemble.estimators, problem)
+        save_posterior(folders.models / POSTERIOR_FILE, posterior, ensemble.folders)
+        typicality = learn_typicality(
+            posterior,
+            data[round_],
+            validation_rows(config, {round_: len(data[round_])}, launch.root_seed),
+            test_sets[-1] if test_sets else None,
+            folders,
+        )
+        likeness = judge_observed(typicality, posterior, observed, folders)
+        report = sample_observed(
+            posterior,
+            observed,
+            folders,
+            num_samples=config.trainer.num_posterior_samples,
+            root_seed=launch.root_seed,
+            round_=round_,
+        )
+        coverage = None
+        if test_sets:
+            with launch.profiler.section(f"TestingRound{round_}"):
+                coverage = measure_coverage(
+                    posterior,
+                    joined(test_sets),
+                    folders,
+                    root_seed=launch.root_seed,
+                    round_=round_,
+                    typicality=likeness.p_values,
+                )
+        numbers = round_numbers(sets, ensemble, report, coverage, count) | likeness.metrics
+        result = RoundResult(
+            number=round_,
+            run_id=run.run_id,
+            problem=problem,
+            observed=observed,
+            posterior=posterior,
+            members=ensemble.folders,
+            training=sets.training,
+            test=sets.test,
+            estimates=report.estimates,
+            verdict=coverage.calibration.verdict if coverage else likeness.verdict,
+            num_tests=coverage.calibration.num_tests if coverage else 0,
+            numbers=numbers,
+            member_runs=ensemble.run_ids,
+        )
+        next_proposal: Mapping[str, Path] = {}
+        if config.trainer.plot_proposal:
+            draw = proposed(launch, result, round_ + 1, "plot", NUM_PROPOSAL_SAMPLES)
+            next_proposal = plot_next_proposal(draw, problem.prior, folders, round_ + 1)
+        run.log_metrics(numbers, step=round_)
+        for logged in (launch.run, run):
+            send_summary(logged, report.estimates)
+        describe_round(run, launch, result, sets, ensemble, coverage, count)
+        files = {
+            POSTERIOR_FILE: folders.models / POSTERIOR_FILE,
+            **report.files,
+            **likeness.files,
+            TYPICALITY: folders.models / TYPICALITY,
+            **(coverage.files if coverage else {}),
+            **next_proposal,
+            **compressor_files(folders, problem.preprocessing.compressor),
+            **observed_figure(observed, folders, config),
+            **dataset_files("training", sets.training),
+            **(dataset_files("test", sets.test) if sets.test else {}),
+        }
+        write_completion(folders, run.commit(files))
+        return result
+
+
+def _training_data(
+    launch: Launch, round_: int, earlier: Sequence[RoundResult], training: SuppliedSet
+) -> dict[int, Dataset]:
+    """Return round -> simulations, of all rounds that this one learns from."""
+    config = launch.config
+    data = {}
+    if config.trainer.append_simulations:
+        for past in earlier:
+            assert past.training is not None
+            data[past.number] = load_round_set(past.training.csv, past.problem)
+    if earlier:
+        data[round_] = load_round_set(training.csv, earlier[-1].problem)
+    else:
+        data[round_] = load_training_set(config, training.csv)
+    return data
+
+
+def _pose(
+    launch: Launch,
+    data: Dataset,
+    training: SuppliedSet,
+    run: TrackedRun,
+    folders: RoundFolders,
+    begun: Node | None,
+) -> tuple[LearningProblem, ObservedSample]:
+    """Return what all rounds share, and keep it in the run of round 0."""
+    config = launch.config
+    given = config.training_data_loader.statistic_path
+    statistics = training.statistics if given is None else localized(given)
+    problem = learning_problem(config, data, statistics)
+    observed = observed_sample(
+        config,
+        problem,
+        data.x.shape[1:],
+        training.csv,
+        plan=launch.plan,
+        root_seed=launch.root_seed,
+        folder=folders.models / "observed_sample",
+    )
+    problem = compressor_for(launch, problem, data, run, folders, begun)
+    save_problem(folders.models / PROBLEM, problem)
+    run.send(folders.models / PROBLEM)
+    for path in copy_observed(observed, folders.models):
+        run.send(path)
+    return problem, observed
+
+
+def _train(
+    launch: Launch,
+    round_: int,
+    problem: LearningProblem,
+    data: Mapping[int, Dataset],
+    run: TrackedRun,
+    folders: RoundFolders,
+    previous: RoundResult | None,
+    begun: Node | None,
+) -> Ensemble:
+    config = launch.config
+    arrays: TrainingArrays = write_training_arrays(
+        folders.models / "training_arrays", problem, joined(list(data.values()))
+    )
+    warm = previous is not None and not config.trainer.retrain_from_scratch
+    start = Start(
+        validation=validation_rows(
+            config, {number: len(part) for number, part in data.items()}, launch.root_seed
+        ),
+        loss=training_loss(config, round_),
+        members=previous.members if previous is not None and warm else None,
+        earlier=begun,
+    )
+    run.set_tags({"mlpop.loss": start.loss})
+    try:
+        ensemble = train_ensemble(
+            config,
+            problem,
+            arrays,
+            start,
+            root_seed=launch.root_seed,
+            round_=round_,
+            backend=launch.backend,
+            round_run=run,
+            folders=folders,
+        )
+    finally:
+        arrays.remove()
+    if config.trainer.ensemble:
+        for member, result in enumerate(ensemble.results):
+            launch.profiler.record(f"TrainingRound{round_}Ensemble{member}", result.seconds)
+    return ensemble
+
+
+def _test_sets(
+    launch: Launch,
+    earlier: Sequence[RoundResult],
+    test: SuppliedSet | None,
+    problem: LearningProblem,
+) -> list[Dataset]:
+    """Return what coverage is measured on, that of this round last; none without testing."""
+    if test is None:
+        return []
+    sets = [test]
+    if launch.config.trainer.append_simulations:
+        sets = [past.test for past in earlier if past.test is not None] + sets
+    return [load_round_set(one.csv, problem) for one in sets]

@@ -1,0 +1,1 @@
+"""What simulates, and the sets that come of it."""

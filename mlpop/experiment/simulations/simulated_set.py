@@ -1,0 +1,261 @@
+"""Datasets of simulations: found where an earlier launch made them, else simulated."""
+
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from mlpop.compute import Backend, Progress, Purpose, run_campaign
+from mlpop.config.blocks.compute import ComputeConfig
+from mlpop.config.blocks.generator import GeneratorConfig
+from mlpop.config.fields import Location, S3Uri
+from mlpop.datasets.dataset import assemble, dataset_digest
+from mlpop.datasets.index import DatasetIndex
+from mlpop.datasets.layout import FULL_STATISTICS, GENERATED
+from mlpop.datasets.remote_dataset import RemoteDataset
+from mlpop.datasets.shards import USABLE, ShardRecord
+from mlpop.errors import DataError
+from mlpop.experiment.output_tree import dataset_round
+from mlpop.io.locks import alone_in
+
+logger = logging.getLogger(__name__)
+
+ReportProgress = Callable[[Progress, float], None]
+OnShard = Callable[[ShardRecord], None]
+
+
+@dataclass(frozen=True)
+class SimulatorPlan:
+    """Which simulator makes the data, and what its output is called.
+
+    Attributes:
+        block: `{"type": ..., "args": ...}` as a worker builds it.
+        labels: D names of theta.
+        channels: names of the maps, in the order of an index file's columns.
+        identity: digest of what is simulated, free of paths.
+        generator: how maps are made; None where the simulator makes none of pulsars.
+    """
+
+    block: Mapping[str, Any]
+    labels: tuple[str, ...]
+    channels: tuple[str, ...]
+    identity: str
+    generator: GeneratorConfig | None
+
+
+@dataclass(frozen=True)
+class SuppliedSet:
+    """A dataset on disk.
+
+    Attributes:
+        csv: its index file.
+        statistics: mean, std, min and max of its labels, if it has the file.
+        digest: SHA-256 of its content.
+        num_simulations: simulations asked for; rows of the file for a given set.
+        counts: simulations by status; empty for a given set.
+        seconds: time spent on simulating in this launch [s].
+        simulated: whether mlpop made it.
+    """
+
+    csv: Path
+    statistics: Path
+    digest: str
+    num_simulations: int
+    counts: Mapping[str, int]
+    seconds: float
+    simulated: bool
+
+    @property
+    def failed_fraction(self) -> float:
+        """Fraction of the simulations that gave no maps."""
+        usable = self.counts.get("ok", 0) + self.counts.get("limit", 0)
+        return 1 - usable / self.num_simulations if self.simulated else 0.0
+
+
+@dataclass(frozen=True)
+class SetPlace:
+    """Where a simulated set is kept.
+
+    Attributes:
+        folder: on this machine.
+        remote: in an object store too; None: only here.
+    """
+
+    folder: Path
+    remote: S3Uri | None
+
+
+def place_of_set(root: Location | None, fallback: Path, round_: int, key: str) -> SetPlace:
+    """Return `<root>/generated_dataset/round_<r>_<key>`, the place of a simulated set.
+
+    Args:
+        root: `dataset_path` of the loader; where it is in an object store, `fallback` has the
+            local mirror.
+        fallback: used without a root.
+        round_: of the experiment.
+        key: of the set; launches that want other simulations get a folder of their own.
+    """
+    local = dataset_round(root if isinstance(root, Path) else fallback, round_)
+    folder = local.with_name(f"{local.name}_{key[:12]}")
+    if not isinstance(root, S3Uri):
+        return SetPlace(folder, None)
+    above = root if root.name == GENERATED else root / GENERATED
+    return SetPlace(folder, above / folder.name)
+
+
+def set_key(
+    plan: SimulatorPlan, theta: NDArray[np.float64], root_seed: int, purpose: Purpose, round_: int
+) -> str:
+    """Return a digest of everything that decides the content of a simulated set."""
+    content = {
+        "simulator": plan.identity,
+        "labels": plan.labels,
+        "theta": hashlib.sha256(np.ascontiguousarray(theta, "<f8").tobytes()).hexdigest(),
+        "root_seed": root_seed,
+        "purpose": purpose.name,
+        "round": round_,
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def simulate_set(
+    plan: SimulatorPlan,
+    theta: NDArray[np.float64],
+    folder: Path,
+    backend: Backend,
+    *,
+    root_seed: int,
+    purpose: Purpose,
+    round_: int,
+    compute: ComputeConfig,
+    min_success_fraction: float,
+    title: str,
+    on_progress: ReportProgress | None = None,
+    on_shard: OnShard | None = None,
+    remote: S3Uri | None = None,
+) -> SuppliedSet:
+    """Simulate every row of `theta` into a dataset; finished shards of the folder are kept.
+
+    Of launches that want the same folder at the same time one simulates, the others wait for it.
+
+    Args:
+        plan: what simulates.
+        theta: (N, D) parameters, physical units.
+        folder: of the dataset.
+        backend: who simulates.
+        root_seed: root seed of the experiment.
+        purpose: of the random numbers.
+        round_: of the experiment.
+        compute: how the work is cut.
+        min_success_fraction: smallest accepted fraction of usable simulations.
+        title: of the progress bar.
+        on_progress: told what was done and in how many seconds.
+        on_shard: told once of every finished shard, those of earlier launches too, when it is in
+            the folder.
+        remote: where the dataset is kept in an object store too: finished shards are taken from
+            there, workers put theirs there, and in the end so are the files that describe it.
+
+    Raises:
+        DataError: too few simulations are usable, the folder or `remote` holds another campaign,
+            or the disk refuses.
+        ComputeError: the simulations cannot be run.
+        TrackingError: the object store cannot be used.
+    """
+    started = time.monotonic()
+    place = None if remote is None else RemoteDataset(remote)
+    with (
+        alone_in(folder),
+        tqdm(total=len(theta), desc=title, unit="sim", disable=None) as bar,
+    ):
+
+        def tell(progress: Progress) -> None:
+            bar.update(progress.done - bar.n)
+            if on_shard is not None and progress.shard is not None:
+                on_shard(progress.shard)
+            _give_up_early(progress, min_success_fraction, folder)
+            if on_progress is not None:
+                on_progress(progress, time.monotonic() - started)
+
+        shards = run_campaign(
+            plan.block,
+            theta,
+            plan.labels,
+            root_seed,
+            purpose,
+            round_,
+            folder,
+            backend,
+            simulations_per_task=compute.simulations_per_task,
+            time_limit=compute.time_limit,
+            max_attempts=compute.max_attempts,
+            max_in_flight=compute.max_in_flight,
+            identity=plan.identity,
+            on_progress=tell,
+            remote=place,
+        )
+        made = assemble(
+            folder,
+            plan.labels,
+            theta,
+            plan.channels,
+            shards,
+            min_success_fraction=min_success_fraction,
+            generator=plan.generator,
+        )
+        if place is not None:
+            place.push_files(folder)
+    seconds = time.monotonic() - started
+    counts = {status: number for status, number in made.counts.items() if number}
+    logger.info("%s: %s in %.1f s (%s)", title, counts, seconds, made.csv)
+    return SuppliedSet(
+        csv=made.csv,
+        statistics=folder / FULL_STATISTICS,
+        digest=dataset_digest(folder),
+        num_simulations=len(theta),
+        counts=counts,
+        seconds=seconds,
+        simulated=True,
+    )
+
+
+def _give_up_early(progress: Progress, min_success_fraction: float, folder: Path) -> None:
+    """Do not simulate on when too many have failed already.
+
+    Raises:
+        DataError: with the message of the last failure.
+    """
+    failed = progress.done - sum(progress.counts.get(status, 0) for status in USABLE)
+    if progress.shard is None or failed <= (1 - min_success_fraction) * progress.total + 1e-9:
+        return
+    messages = [row.message for row in progress.shard.rows if row.status not in USABLE]
+    raise DataError(
+        f"{folder}: {failed} of the first {progress.done} simulations failed, of {progress.total} "
+        f"a fraction of {min_success_fraction} must succeed"
+        + (f"; the last failure: {messages[-1]}" if messages else "")
+    )
+
+
+def given_set(csv: Path) -> SuppliedSet:
+    """Describe a dataset that the user brought along.
+
+    Raises:
+        DataError: the index file or a map is missing or broken.
+    """
+    index = DatasetIndex.read(csv)
+    return SuppliedSet(
+        csv=csv,
+        statistics=csv.parent / FULL_STATISTICS,
+        digest=dataset_digest(csv.parent, index_file=csv.name),
+        num_simulations=len(index),
+        counts={},
+        seconds=0.0,
+        simulated=False,
+    )

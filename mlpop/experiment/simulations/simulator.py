@@ -1,0 +1,128 @@
+"""From the configuration to the simulator that workers build."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from mlpop.config.blocks.data import DynamicalDataConfig
+from mlpop.config.blocks.dynamics import DYNAMICS_LABELS, DynamicsConfig
+from mlpop.config.blocks.flux_subsample import with_census
+from mlpop.config.blocks.generator import GeneratorConfig
+from mlpop.config.blocks.training import SimulatorConfig
+from mlpop.config.files.sbi import SbiConfig
+from mlpop.datasets.mirror import localized
+from mlpop.errors import ConfigError
+from mlpop.experiment.simulations.simulated_set import SimulatorPlan
+from mlpop.experiment.simulations.stellar_database import opened, stellar_database
+from mlpop.population.stars.database import StellarDatabase
+from mlpop.simulators import load
+
+
+def simulator_plan(
+    simulator: SimulatorConfig,
+    labels: tuple[str, ...],
+    generator: GeneratorConfig,
+    stars: StellarDatabase | DynamicsConfig | None,
+) -> SimulatorPlan:
+    """Complete the `simulator` block with what only the launch knows, and try to build it.
+
+    Args:
+        simulator: the block.
+        labels: names of theta.
+        generator: how maps are made.
+        stars: the stellar database, or, where theta changes the stars, how every simulation
+            makes its own; None where the simulator needs none.
+
+    Raises:
+        ConfigError: the simulator is unknown, refuses its arguments, or has other labels.
+    """
+    args: dict[str, Any] = dict(simulator.args)
+    content: dict[str, Any] = {"type": simulator.type, "args": simulator.args}
+    if isinstance(stars, DynamicsConfig):
+        own = stars.model_dump(mode="json", exclude_unset=True)
+        args["dynamics"] = content["dynamics"] = own
+    elif stars is not None:
+        if stars.folder is None:
+            raise ConfigError("the stellar database must lie on disk for workers to share it")
+        args["database"] = str(stars.folder.resolve())
+        content["stars"] = stars.digest
+    if stars is not None:
+        generator = with_census(generator, simulator.pulsar.population)
+        args["labels"] = list(labels)
+        args["generator"] = content["generator"] = generator.model_dump(mode="json")
+    block = {"type": simulator.type, "args": args}
+    built = load(simulator.type, args)
+    if tuple(built.labels) != tuple(labels):
+        raise ConfigError(
+            f"prior_ranges.labels: {list(labels)} must be the labels of the simulator "
+            f"'{simulator.type}' in their order, {list(built.labels)}"
+        )
+    return SimulatorPlan(
+        block=block,
+        labels=tuple(labels),
+        channels=tuple(built.channels),
+        identity=_digest(content),
+        generator=None if stars is None else generator,
+    )
+
+
+def experiment_plan(config: SbiConfig) -> tuple[SimulatorPlan, StellarDatabase | None]:
+    """Return what simulates for an experiment, and the stars that it draws from.
+
+    Returns:
+        The plan; the stellar database, None where there is none or every simulation makes its own.
+
+    Raises:
+        ConfigError: as `simulator_plan`.
+        DataError: the given database is missing or broken.
+    """
+    labels = config.prior_ranges.labels
+    stars = stars_for(config.simulator, labels, config.dyn_data_loader)
+    plan = simulator_plan(config.simulator, labels, config.map_generator, stars)
+    return plan, stars if isinstance(stars, StellarDatabase) else None
+
+
+def check_plan(
+    simulator: SimulatorConfig,
+    labels: tuple[str, ...],
+    generator: GeneratorConfig,
+    given: DynamicalDataConfig,
+) -> SimulatorPlan:
+    """Try to build the simulator without building or importing a stellar database.
+
+    Returns:
+        A plan that tells labels and channels, not to simulate with.
+
+    Raises:
+        ConfigError: as `simulator_plan`.
+        DataError: the given database is missing or broken.
+    """
+    stars: StellarDatabase | DynamicsConfig | None = None
+    if simulator.type == "pulsar" and given.dataset_path is None:
+        stars = given.stars
+    elif simulator.type == "pulsar" and given.dataset_path is not None:
+        stars = opened(localized(given.dataset_path))
+        if stars is None:
+            # how many stars the CSV holds is known only when it has been imported
+            stars = given.stars.model_copy(update={"NS_number": 2**62})
+    return simulator_plan(simulator, labels, generator, stars)
+
+
+def stars_for(
+    simulator: SimulatorConfig, labels: tuple[str, ...], given: DynamicalDataConfig
+) -> StellarDatabase | DynamicsConfig | None:
+    """Return what a simulator draws its stars from: see `simulator_plan`.
+
+    Raises:
+        DataError: the given database is missing or broken.
+    """
+    if simulator.type != "pulsar":
+        return None
+    if DYNAMICS_LABELS.intersection(labels):
+        return given.stars
+    return stellar_database(given)
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

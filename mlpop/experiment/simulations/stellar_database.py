@@ -1,0 +1,92 @@
+"""The stellar database of an experiment: given, found in the cache, or built."""
+
+import hashlib
+import logging
+import time
+from pathlib import Path
+
+from filelock import FileLock
+from tqdm import tqdm
+
+from mlpop.config.blocks.data import DynamicalDataConfig
+from mlpop.config.blocks.dynamics import SCHEMA_VERSION, DynamicsConfig
+from mlpop.datasets.mirror import localized
+from mlpop.errors import DataError
+from mlpop.io.cache import cache_folder
+from mlpop.io.files import sha256_of
+from mlpop.population.stars.build import coverage_digest
+from mlpop.population.stars.database import StellarDatabase, find_or_build
+from mlpop.population.stars.folder import HEADER
+
+logger = logging.getLogger(__name__)
+
+CSV_NAME = "final_pop_dyn.csv"
+
+
+def stellar_database(config: DynamicalDataConfig) -> StellarDatabase:
+    """Return the database that simulated populations draw from.
+
+    Args:
+        config: the `dyn_data_loader` block. Its `dataset_path` may be a database folder of
+            mlpop, or hold the documented `final_pop_dyn.csv`, which is imported once into the
+            cache. Without it, `database` (or its defaults) is found in the cache or built.
+
+    Raises:
+        DataError: the folder holds neither, or is broken.
+    """
+    if config.dataset_path is not None:
+        return _given(localized(config.dataset_path))
+    return found_or_built(config.stars)
+
+
+def found_or_built(config: DynamicsConfig) -> StellarDatabase:
+    """Find the stars of `config` in the cache, or build them there with a progress bar."""
+    started = time.monotonic()
+    with tqdm(
+        total=config.NS_number, desc="stellar database", unit="star", disable=None, delay=2.0
+    ) as bar:
+        stars = find_or_build(config, progress=lambda done, _: bar.update(done - bar.n))
+    logger.info(
+        "stellar database: %d stars up to %.3g yr in %s (%.1f s)",
+        len(stars),
+        stars.t_age_max,
+        stars.folder,
+        time.monotonic() - started,
+    )
+    return stars
+
+
+def opened(folder: Path) -> StellarDatabase | None:
+    """Open a given database; None if the folder holds a CSV, which must be imported first.
+
+    Raises:
+        DataError: the folder holds neither, or is broken.
+    """
+    if (folder / HEADER).is_file():
+        return StellarDatabase.open(folder)
+    if not (folder / CSV_NAME).is_file():
+        raise DataError(
+            f"{folder}: holds neither {CSV_NAME} nor a stellar database of `mlpop dynamics`"
+        )
+    return None
+
+
+def _given(folder: Path) -> StellarDatabase:
+    stars = opened(folder)
+    if stars is not None:
+        return stars
+    csv = folder / CSV_NAME
+    folder = cache_folder() / "stars" / f"imported-{_import_key(csv)}"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{folder}.lock"):
+        if not folder.exists():
+            return StellarDatabase.import_csv(csv, None, folder)
+    return StellarDatabase.open(folder)
+
+
+def _import_key(csv: Path) -> str:
+    """Return a digest of all that decides what an import gives."""
+    settings = csv.parent / "configuration.json"
+    parts = [sha256_of(csv), str(SCHEMA_VERSION), coverage_digest()]
+    parts += [sha256_of(settings)] if settings.is_file() else []
+    return hashlib.sha256(" ".join(parts).encode()).hexdigest()[:24]

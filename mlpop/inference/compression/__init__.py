@@ -1,0 +1,1 @@
+"""Compression of maps to vectors by a network or a PCA."""

@@ -1,0 +1,1 @@
+"""Tests of a posterior: coverage, calibration, typicality of x_o."""

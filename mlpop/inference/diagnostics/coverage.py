@@ -1,0 +1,227 @@
+"""Expected coverage: does the truth lie in credible regions as often as they claim?
+
+For every test simulation the posterior is drawn from once; from these draws come the
+highest-density rank of the truth, its rank in every label (simulation-based calibration), the
+fraction of draws nearer than the truth to a random point (TARP), and widths.
+
+References:
+    Deistler et al. 2022, https://arxiv.org/abs/2210.04815 (coverage by highest density)
+    Talts et al. 2018, https://arxiv.org/abs/1804.06788 (simulation-based calibration)
+    Lemos et al. 2023, https://arxiv.org/abs/2302.03026 (TARP)
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
+from torch import Generator, Tensor
+
+from mlpop.errors import DataError
+from mlpop.inference.posteriors.conditioned import Posterior
+
+Rule = Literal["mlpop", "reference"]
+
+LEVELS: NDArray[np.float64] = np.linspace(0.0, 1.0, 12)
+"""The documented credibility levels beta."""
+
+MAX_STORED = 200_000_000
+"""Most numbers of posterior samples that are kept; beyond, every k-th draw is."""
+
+_DRAWS_AT_ONCE = 2**21
+
+
+@dataclass(frozen=True)
+class CoverageResult:
+    """What the draws for n test simulations gave. Failed rows are False in `success`.
+
+    Attributes:
+        labels: d names.
+        truth: (n, d) float32 scaled true theta.
+        samples: (n, s // thinning, d) float32 scaled posterior draws; 0 in failed rows.
+        success: (n,) whether the posterior could be drawn from.
+        rank: (n,) fraction of draws of higher density than the truth; NaN in failed rows.
+        marginal_ranks: (n, d) count of draws below the truth, 0 to s; -1 in failed rows.
+        tarp: (n,) fraction of draws nearer to a random point than the truth; NaN in failed rows.
+        log_prob: (n,) log density of the truth, scaled units, -inf outside the prior.
+        width: (n, d) standard deviation of the draws over that of the prior.
+        mass: (n, m) mass of every member inside the prior.
+        num_samples: s, draws for each test.
+        thinning: which draws are kept in `samples`: every `thinning`-th.
+        log_prior: log density of the prior, scaled units.
+        r_hat: (n,) worst of a test's Markov chains, NaN in failed rows; None without chains.
+        ess: (n,) least effective number of draws of all labels; None without chains.
+    """
+
+    labels: tuple[str, ...]
+    truth: NDArray[np.float32]
+    samples: NDArray[np.float32]
+    success: NDArray[np.bool_]
+    rank: NDArray[np.float64]
+    marginal_ranks: NDArray[np.int64]
+    tarp: NDArray[np.float64]
+    log_prob: NDArray[np.float64]
+    width: NDArray[np.float64]
+    mass: NDArray[np.float64]
+    num_samples: int
+    thinning: int
+    log_prior: float
+    r_hat: NDArray[np.float64] | None = None
+    ess: NDArray[np.float64] | None = None
+
+    @property
+    def num_ok(self) -> int:
+        """The number of tests whose posterior could be drawn from."""
+        return int(self.success.sum())
+
+
+def compute_coverage(
+    posterior: Posterior,
+    theta: ArrayLike,
+    x: NDArray[np.float32],
+    generator: Generator,
+    *,
+    num_samples: int | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> CoverageResult:
+    """Draw from the posterior of every test simulation and rank its truth.
+
+    Args:
+        posterior: what to test.
+        theta: (n, d) true theta, physical units.
+        x: (n, *x_shape) data as `posterior` takes them; may be memory-mapped.
+        generator: source of all draws.
+        num_samples: draws for each test; by default 10 000, or 1000 by Markov chains.
+        on_progress: called with the number of tests done and n.
+
+    Raises:
+        DataError: shapes do not fit, or there are no tests.
+    """
+    prior = posterior.prior
+    physical = np.asarray(theta, dtype=np.float64)
+    if physical.shape != (len(x), prior.dimension) or not len(x):
+        raise DataError(
+            f"coverage needs theta (n, {prior.dimension}) and as many x, n at least 1, but got "
+            f"{physical.shape} and {len(x)} x"
+        )
+    count, dimension = physical.shape
+    num_samples = posterior.coverage_draws if num_samples is None else num_samples
+    low, high = np.array(prior.low), np.array(prior.high)
+    inside = np.all((physical >= low) & (physical <= high), axis=1)
+    truth = prior.to_scaled(physical)
+    thinning = max(1, -(-count * num_samples * dimension // MAX_STORED))
+    box_width = prior.scaled_high - prior.scaled_low
+    result = CoverageResult(
+        labels=posterior.labels,
+        truth=truth.numpy(),
+        samples=np.zeros((count, -(-num_samples // thinning), dimension), dtype=np.float32),
+        success=np.zeros(count, dtype=np.bool_),
+        rank=np.full(count, np.nan),
+        marginal_ranks=np.full((count, dimension), -1, dtype=np.int64),
+        tarp=np.full(count, np.nan),
+        log_prob=np.full(count, np.nan),
+        width=np.full((count, dimension), np.nan),
+        mass=np.full((count, len(posterior.members)), np.nan),
+        num_samples=num_samples,
+        thinning=thinning,
+        log_prior=prior.log_density,
+    )
+    lot = max(1, _DRAWS_AT_ONCE // num_samples)
+    chains: list[tuple[NDArray[np.float64], NDArray[np.float64]]] = []
+    for start in range(0, count, lot):
+        rows = slice(start, min(start + lot, count))
+        scored = posterior.score(num_samples, x[rows], truth[rows], generator)
+        ok = ~scored.samples.isnan().any(-1).any(0)
+        reference = torch.rand(len(ok), dimension, generator=generator)
+        result.success[rows] = ok.numpy()
+        result.mass[rows] = scored.mass.numpy()
+        if scored.r_hat is not None and scored.ess is not None:
+            chains.append((scored.r_hat.double().numpy(), scored.ess.double().numpy()))
+        if bool(ok.any()):
+            chosen = np.arange(rows.start, rows.stop)[ok.numpy()]
+            draws, true = scored.samples[:, ok], truth[rows][ok]
+            log_draws, log_true = scored.log_prob[:, ok], scored.log_truth[ok]
+            log_true[~torch.from_numpy(inside[chosen])] = -torch.inf
+            unit_reference = prior.scaled_low + reference[ok] * box_width
+            result.samples[chosen] = draws[::thinning].transpose(0, 1).numpy()
+            result.rank[chosen] = density_rank(log_draws, log_true).numpy()
+            result.marginal_ranks[chosen] = (draws < true).sum(0).numpy()
+            result.tarp[chosen] = _nearer(draws, true, unit_reference, box_width).numpy()
+            result.log_prob[chosen] = log_true.double().numpy()
+            spread = draws.double().std(0, correction=0) / (box_width / 12**0.5)
+            result.width[chosen] = spread.numpy()
+        if on_progress is not None:
+            on_progress(rows.stop, count)
+    if chains:
+        worst, least = (np.concatenate(values) for values in zip(*chains, strict=True))
+        return replace(result, r_hat=worst, ess=least)
+    return result
+
+
+def density_rank(log_draws: Tensor, log_truth: Tensor) -> Tensor:
+    """Return the fraction (b,) of draws of higher density than the truth; ties count half.
+
+    Args:
+        log_draws: (s, b) log densities of draws.
+        log_truth: (b,) log densities of truths.
+    """
+    above = (log_draws > log_truth).double().mean(0)
+    equal = (log_draws == log_truth).double().mean(0)
+    return above + 0.5 * equal
+
+
+def coverage_curve(rank: ArrayLike, *, rule: Rule = "mlpop") -> NDArray[np.float64]:
+    """Return the fraction (12,) of tests whose rank is below each of `LEVELS`.
+
+    Args:
+        rank: (n,) ranks; NaN ones are left out.
+        rule: `reference` never counts a rank of 1; `mlpop` is 1 at level 1, as it must be.
+
+    Raises:
+        DataError: no rank is left.
+    """
+    ranks = np.asarray(rank, dtype=np.float64)
+    ranks = ranks[~np.isnan(ranks)]
+    if not len(ranks):
+        raise DataError("coverage cannot be computed: no test succeeded")
+    curve: NDArray[np.float64] = (ranks[:, None] < LEVELS).mean(0)
+    if rule == "mlpop":
+        curve[-1] = 1.0
+    return curve
+
+
+def binomial_band(
+    levels: ArrayLike, num_tests: int, probability: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return where the coverage of a calibrated posterior lies with this probability.
+
+    Args:
+        levels: (k,) credibility levels.
+        num_tests: tests that the coverage is a mean of.
+        probability: of the central band.
+
+    Returns:
+        (k,) lower and (k,) upper coverage.
+    """
+    low, high = stats.binom.interval(probability, num_tests, np.asarray(levels, dtype=np.float64))
+    return np.maximum(low, 0) / num_tests, np.maximum(high, 0) / num_tests
+
+
+def uniform_ks(values: ArrayLike) -> tuple[float, float]:
+    """Return the Kolmogorov-Smirnov distance of `values` from uniform on [0, 1], and p-value."""
+    test = stats.kstest(np.asarray(values, dtype=np.float64), "uniform")
+    return float(test.statistic), float(test.pvalue)
+
+
+def centred(ranks: ArrayLike, num_samples: int) -> NDArray[np.float64]:
+    """Return counts 0 to `num_samples` as the centres of their bins in (0, 1)."""
+    return (np.asarray(ranks, dtype=np.float64) + 0.5) / (num_samples + 1)
+
+
+def _nearer(draws: Tensor, truth: Tensor, reference: Tensor, box_width: Tensor) -> Tensor:
+    distance = (((draws - reference) / box_width) ** 2).sum(-1)
+    limit = (((truth - reference) / box_width) ** 2).sum(-1)
+    return (distance < limit).double().mean(0)

@@ -1,0 +1,1 @@
+"""Neural estimators of posterior, likelihood and ratio."""

@@ -1,0 +1,179 @@
+"""Neural estimators of posterior, likelihood or ratio: how to build one from its spec."""
+
+from typing import Any
+
+import torch
+from sbi.neural_nets.estimators import ConditionalDensityEstimator, MixtureDensityEstimator
+from torch import Generator, Tensor, nn
+
+from mlpop.errors import DataError
+from mlpop.inference.estimators.densities import build_density
+from mlpop.inference.estimators.likelihood import LikelihoodEstimator, build_likelihood
+from mlpop.inference.estimators.mixture import mixture_log_prob
+from mlpop.inference.estimators.ratio import RatioClassifier, build_ratio
+from mlpop.inference.estimators.spec import EmbeddingSpec, EstimatorSpec, Kind
+from mlpop.inference.estimators.standardize import Standardize, standardize
+from mlpop.inference.rng import generator_from_seed, lend
+from mlpop.networks import build, initialize, output_width
+
+__all__ = [
+    "EmbedOnce",
+    "EmbeddingSpec",
+    "Estimator",
+    "EstimatorSpec",
+    "Kind",
+    "LikelihoodEstimator",
+    "RatioClassifier",
+    "Standardize",
+    "build_estimator",
+    "empty_estimator",
+]
+
+
+class EmbedOnce(ConditionalDensityEstimator):
+    """A density of theta given x: one pass of an embedding network, then sbi's own density.
+
+    sbi keeps the embedding inside the density, where a flow runs it once for every theta. Here it
+    stands outside and runs once for every x, which gives the same numbers and is 10 to 35 times
+    faster when many theta meet one x. `embed` and `head` let callers keep the embedding.
+
+    Args:
+        head: sbi's density of theta (d,) given an embedding (e,).
+        embedding: network from x to its embedding.
+        theta_shape: (d,).
+        x_shape: shape of one x.
+    """
+
+    kind: Kind = "posterior"
+    net: ConditionalDensityEstimator
+
+    def __init__(
+        self,
+        head: ConditionalDensityEstimator,
+        embedding: nn.Module,
+        theta_shape: torch.Size,
+        x_shape: torch.Size,
+    ) -> None:
+        super().__init__(net=head, input_shape=theta_shape, condition_shape=x_shape)
+        self.embedding = embedding
+
+    @property
+    def theta_shape(self) -> torch.Size:
+        """Shape (d,) of one theta."""
+        return self.input_shape
+
+    @property
+    def x_shape(self) -> torch.Size:
+        """Shape of one x."""
+        return self.condition_shape
+
+    @property
+    def head(self) -> ConditionalDensityEstimator:
+        """The density of theta given an embedding."""
+        return self.net
+
+    @property
+    def embedding_net(self) -> nn.Module:
+        """The network from x to its embedding (sbi's name for it)."""
+        return self.embedding
+
+    def embed(self, x: Tensor) -> Tensor:
+        """Return the embeddings (..., e) of `x` (..., *x_shape)."""
+        self._check_condition_shape(x)
+        lead = x.shape[: x.ndim - len(self.condition_shape)]
+        embedded: Tensor = self.embedding(x.reshape(-1, *self.condition_shape))
+        return embedded.reshape(*lead, embedded.shape[-1])
+
+    def log_prob_embedded(self, theta: Tensor, embedding: Tensor) -> Tensor:
+        """Return log densities (s, b) of `theta` (s, b, d) given its `embedding` (b, e)."""
+        if isinstance(self.net, MixtureDensityEstimator):
+            return mixture_log_prob(self.net, theta, embedding)
+        return self.net.log_prob(theta, embedding)
+
+    def log_potential(self, theta: Tensor, x: Tensor) -> Tensor:
+        """Return log p(theta | x) (s, b) of `theta` (s, b, d) and `x` (b, *x_shape).
+
+        Under the uniform prior that is log p(x | theta) up to a function of x.
+        """
+        return self.log_prob_embedded(theta, self.embed(x))
+
+    def log_prob(self, input: Tensor, condition: Tensor, **kwargs: Any) -> Tensor:
+        """Return log densities (s, b) of theta (s, b, d) given x (b, *x_shape)."""
+        return self.net.log_prob(input, self.embed(condition), **kwargs)
+
+    def loss(self, input: Tensor, condition: Tensor, **kwargs: Any) -> Tensor:
+        """Return the negative log densities (b,) of theta (b, d) given x (b, *x_shape)."""
+        return self.net.loss(input, self.embed(condition), **kwargs)
+
+    def sample(self, sample_shape: torch.Size, condition: Tensor, **kwargs: Any) -> Tensor:
+        """Draw theta (*sample_shape, b, d) given x (b, *x_shape), from torch's generator."""
+        return self.net.sample(sample_shape, self.embed(condition), **kwargs)
+
+
+Estimator = EmbedOnce | LikelihoodEstimator | RatioClassifier
+"""A posterior, a likelihood or a ratio.
+
+All have `theta_shape`, `x_shape`, `embed(x) -> (b, e)` and `log_potential(theta, x) -> (s, b)`.
+"""
+
+
+def build_estimator(
+    spec: EstimatorSpec, theta: Tensor, x: Tensor, generator: Generator
+) -> Estimator:
+    """Build an untrained estimator; every call makes its own new networks.
+
+    Args:
+        spec: what to build.
+        theta: (n, d) scaled parameters of the training set, n >= 2; for standardization.
+        x: (n, *x_shape) data of the training set; for standardization.
+        generator: source of the initial weights.
+
+    Raises:
+        DataError: shapes contradict the spec, there are fewer than two rows, or a likelihood's x
+            has a component that never varies.
+        ConfigError: the embedding network cannot be built or cannot take this x.
+    """
+    if theta.shape[1:] != (spec.dimension,) or x.shape[1:] != spec.x_shape or len(theta) != len(x):
+        raise DataError(
+            f"training data must be theta (n, {spec.dimension}) and x (n, "
+            f"{', '.join(map(str, spec.x_shape))}), but got {tuple(theta.shape)} and "
+            f"{tuple(x.shape)}"
+        )
+    if len(theta) < 2:
+        raise DataError(f"an estimator needs at least 2 simulations, but got {len(theta)}")
+    if spec.kind == "likelihood":
+        with lend(generator):
+            return build_likelihood(spec, theta, x)
+    embedding = _build_embedding(spec, x, generator)
+    width = output_width(embedding, spec.x_shape)
+    with lend(generator):
+        if spec.kind == "ratio":
+            return build_ratio(spec, theta, embedding, width)
+        head = build_density(spec, theta, width, spec.z_score_theta)
+    return EmbedOnce(head, embedding, theta.shape[1:], x.shape[1:])
+
+
+def empty_estimator(spec: EstimatorSpec) -> Estimator:
+    """Build an estimator whose weights mean nothing, to load a state into."""
+    theta = torch.tensor([spec.low, spec.high])
+    x = torch.stack([torch.zeros(spec.x_shape), torch.ones(spec.x_shape)])
+    return build_estimator(spec, theta, x, generator_from_seed(0))
+
+
+def _build_embedding(spec: EstimatorSpec, x: Tensor, generator: Generator) -> nn.Module:
+    layers: list[nn.Module] = []
+    if spec.z_score_x != "none":
+        layers.append(standardize(x, spec.z_score_x))
+    if spec.embedding is None:
+        layers.append(nn.Flatten())
+        return nn.Sequential(*layers)
+    with lend(generator):
+        network = build(spec.embedding.type, spec.embedding.args)
+    if spec.embedding.initializer is not None:
+        initialize(
+            network,
+            spec.embedding.initializer,
+            generator,
+            include_conv=spec.embedding.include_conv,
+        )
+    return nn.Sequential(*layers, network)

@@ -1,0 +1,43 @@
+"""Shift and scale of data before a network sees them."""
+
+import torch
+from torch import Tensor, nn
+
+from mlpop.inference.estimators.spec import Standardization
+
+
+class Standardize(nn.Module):
+    """Subtract `shift` and divide by `scale`; both broadcast against one x."""
+
+    shift: Tensor
+    scale: Tensor
+
+    def __init__(self, shift: Tensor, scale: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("shift", shift)
+        self.register_buffer("scale", scale)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the standardized `x` (n, ...)."""
+        return (x - self.shift) / self.scale
+
+    def inverse(self, z: Tensor) -> Tensor:
+        """Return the x (n, ...) of standardized `z`."""
+        return z * self.scale + self.shift
+
+
+def standardize(x: Tensor, mode: Standardization) -> Standardize:
+    """Return what standardizes data like `x` (n, components or channels, ...).
+
+    What never varies in `x` is shifted but not scaled: it carries nothing, and dividing by a
+    tiny number would make it explode. `none` leaves x as it is.
+    """
+    if mode == "none":
+        return Standardize(torch.zeros_like(x[0]), torch.ones_like(x[0]))
+    keep = [] if mode == "structured" else [1]
+    over = [axis for axis in range(x.ndim) if axis not in keep]
+    values = x.double()
+    shift = values.mean(dim=over, keepdim=True)[0]
+    scale = values.std(dim=over, keepdim=True, correction=0)[0]
+    scale = torch.where(scale > 1e-7 * (1 + shift.abs()), scale, torch.ones_like(scale))
+    return Standardize(shift.float(), scale.float())

@@ -1,0 +1,1 @@
+"""Markov chains for posteriors that have no sampler of their own."""

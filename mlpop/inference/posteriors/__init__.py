@@ -1,0 +1,1 @@
+"""Posteriors of trained estimators: sampled, evaluated, stored."""

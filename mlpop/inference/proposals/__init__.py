@@ -1,0 +1,1 @@
+"""Proposals of later rounds: the truncated prior, or the posterior."""

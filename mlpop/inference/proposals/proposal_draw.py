@@ -1,0 +1,105 @@
+"""What a proposal gives, and draws of a posterior that can be relied on."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from torch import Generator, Tensor
+
+from mlpop.inference.posteriors.conditioned import ConditionedPosterior
+from mlpop.inference.posteriors.posterior import SamplingError
+
+Kind = Literal["posterior", "truncated"]
+
+MAX_REDRAWS = 20
+"""Times that draws of a posterior which are NaN or outside the prior are made again."""
+
+
+@dataclass(frozen=True, eq=False)
+class ProposalDraw:
+    """Draws for the next round, and how they were made.
+
+    Args:
+        theta: (n, d) scaled draws, float32, all inside the prior.
+        kind: `posterior`, or `truncated` for the prior where the posterior is dense.
+        sampler: what was asked for.
+        method: what drew.
+        exact: whether the draws are independent and of exactly this distribution; false only for
+            `sampling-importance-resampling`.
+        acceptance: accepted attempts over attempts.
+        attempts: candidates looked at, without the pilot.
+        seconds: wall time [s], pilot included.
+        outside_fraction: part of the draws outside the support or the prior; 0.
+        redraws: times that draws of the posterior had to be made again, see `MAX_REDRAWS`.
+        epsilon: mass of the posterior outside the support; None for `posterior`.
+        threshold: log density, per scaled unit, at the edge of the support.
+        threshold_samples: draws that it was taken from.
+        volume_fraction: volume of the support over the prior's.
+        volume_error: its standard error.
+        uncovered: part of the support that the method may miss at most, with 95 % confidence.
+        ess_median: median effective number of candidates; of resampling only.
+        pilot: acceptance of every method that the pilot looked at.
+    """
+
+    theta: Tensor
+    kind: Kind
+    sampler: str
+    method: str
+    exact: bool
+    acceptance: float
+    attempts: int
+    seconds: float
+    outside_fraction: float
+    redraws: int = 0
+    epsilon: float | None = None
+    threshold: float | None = None
+    threshold_samples: int | None = None
+    volume_fraction: float | None = None
+    volume_error: float | None = None
+    uncovered: float | None = None
+    ess_median: float | None = None
+    pilot: Mapping[str, float] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values without theta and the seconds: the same for the same seed."""
+        names = [name for name in self.__dataclass_fields__ if name not in ("theta", "seconds")]
+        values = {name: getattr(self, name) for name in names}
+        return values | {"num_samples": len(self.theta), "pilot": dict(self.pilot)}
+
+
+@dataclass
+class PosteriorDraws:
+    """Draws of a posterior, made again where they are NaN or outside the prior.
+
+    Args:
+        conditioned: the posterior at the observation.
+        made: draws so far.
+        redraws: times so far that wrong ones had to be made again.
+    """
+
+    conditioned: ConditionedPosterior
+    made: int = 0
+    redraws: int = 0
+
+    def __call__(self, count: int, generator: Generator) -> Tensor:
+        """Draw scaled theta (count, d).
+
+        Raises:
+            SamplingError: some draws are wrong however often they are repeated.
+        """
+        theta = self.conditioned.sample(count, generator).detach().cpu().clone()
+        self.made += count
+        for attempt in range(MAX_REDRAWS + 1):
+            usable = self.conditioned.prior.contains(theta) & theta.isfinite().all(-1)
+            wrong = (~usable).nonzero()[:, 0]
+            if not len(wrong):
+                return theta
+            if attempt < MAX_REDRAWS:
+                theta[wrong] = self.conditioned.sample(len(wrong), generator).detach().cpu()
+                self.made += len(wrong)
+                self.redraws += 1
+        raise SamplingError(
+            f"{len(wrong)} of {count} draws of the posterior are NaN or outside the prior after "
+            f"{MAX_REDRAWS} redraws: the training failed or the observation is unlike the "
+            "training data"
+        )

@@ -1,0 +1,264 @@
+"""The prior truncated to where the posterior is dense: the support, and what draws in it."""
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Generator
+
+from mlpop.inference.posteriors.conditioned import ConditionedPosterior
+from mlpop.inference.posteriors.posterior import SamplingError
+from mlpop.inference.proposals.cover import Shape
+from mlpop.inference.proposals.proposal_draw import PosteriorDraws, ProposalDraw
+from mlpop.inference.proposals.rejection import Budget, Source, reject
+from mlpop.inference.proposals.resampling import resample
+from mlpop.inference.proposals.truncation import (
+    Pilot,
+    PosteriorSource,
+    PriorSource,
+    RegionSource,
+    cover_support,
+    find_support,
+    posterior_log_volume,
+    volume_fraction,
+)
+
+logger = logging.getLogger(__name__)
+
+Sampler = Literal["auto", "sir", "rejection", "box"]
+
+CHEAP_THRESHOLD_SAMPLES = 100_000
+CHAIN_THRESHOLD_SAMPLES = 10_000
+"""Draws from which the threshold is taken: with 10 000 from Markov chains it is only the second
+lowest density at the default epsilon, but more would cost minutes."""
+
+PRIOR_DRAWS = 10_000
+"""Of the pilot that measures how much of the prior is left."""
+
+PRIOR_ACCEPTANCE = 1e-2
+"""From here on plain rejection from the prior is used, which needs no assumption at all."""
+
+GOOD_ACCEPTANCE = 0.3
+"""Of a region, at which no other is fitted."""
+
+DENSITY_COST = 1.0
+GEOMETRY_COST = 0.02
+CHEAP_DRAW_COST = 4.0
+CHAIN_DRAW_COST = 1000.0
+"""What an attempt costs, in evaluations of the density of one theta. Constants, not measured at
+run time: which method is chosen must not depend on the machine."""
+
+LARGEST_UNCOVERED = 0.01
+"""A region that may miss more of the support than this is used only if nothing else works."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Way:
+    """A method that could draw: what the pilot knows of it."""
+
+    source: Source
+    acceptance: float
+    cost: float
+    log_volume: float | None
+    found: int
+    uncovered: float = 0.0
+
+    def total(self, num_samples: int) -> float:
+        """Expected cost of all draws."""
+        return num_samples * self.cost / self.acceptance if self.acceptance else float("inf")
+
+    def affordable(self, num_samples: int, budget: Budget) -> bool:
+        return num_samples <= 0.8 * self.acceptance * budget.max_attempts
+
+
+@dataclass(frozen=True, eq=False)
+class TruncatedProposal:
+    """The prior inside one support, whatever is drawn from it and however often.
+
+    Args:
+        pilot: the support, and draws of the posterior in it.
+        draws: of the posterior.
+        ways: methods that could draw, and their acceptances.
+        sampler: what was asked for.
+        epsilon: mass of the posterior outside the support.
+        sir_candidates: candidates of every draw when resampling.
+        redraws: draws of the posterior that were made again to find all this.
+        seconds: wall time that it took [s].
+    """
+
+    pilot: Pilot
+    draws: PosteriorDraws
+    ways: tuple[_Way, ...]
+    sampler: Sampler
+    epsilon: float
+    sir_candidates: int
+    redraws: int
+    seconds: float
+
+    def draw(self, num_samples: int, generator: Generator, budget: Budget) -> ProposalDraw:
+        """Draw theta; see `mlpop.inference.proposals.proposal.Proposal`."""
+        support = self.pilot.support
+        before = self.draws.redraws
+        way = _choose(self.ways, num_samples, self.sampler, budget)
+        if way is None:
+            resampled = resample(
+                support,
+                self.draws,
+                num_samples,
+                generator,
+                budget,
+                candidates=self.sir_candidates,
+            )
+            theta, attempts, accepted = resampled.theta, resampled.attempts, num_samples
+            method, uncovered, ess = "sampling-importance-resampling", 0.0, resampled.ess_median
+            logger.warning(
+                "no exact method can draw from the truncated prior within %d attempts; resampled "
+                "with %d candidates (median effective number %.1f), which is denser where the "
+                "posterior is",
+                budget.max_attempts,
+                self.sir_candidates,
+                ess,
+            )
+        else:
+            result = reject(way.source, num_samples, generator, budget, expected=way.acceptance)
+            theta, attempts, accepted = result.theta, result.attempts, result.accepted
+            method, uncovered, ess = way.source.name, way.uncovered, None
+        if way is None or way.log_volume is None:
+            volume = self._volume()
+        else:
+            volume = volume_fraction(way.log_volume, accepted, attempts)
+        return ProposalDraw(
+            theta=theta,
+            kind="truncated",
+            sampler=self.sampler,
+            method=method,
+            exact=way is not None,
+            acceptance=accepted / attempts,
+            attempts=attempts,
+            seconds=self.seconds + budget.seconds,
+            outside_fraction=float((~support.contains(theta)).float().mean()),
+            redraws=self.redraws + self.draws.redraws - before,
+            epsilon=self.epsilon,
+            threshold=support.threshold,
+            threshold_samples=self.pilot.draws,
+            volume_fraction=volume[0],
+            volume_error=volume[1],
+            uncovered=uncovered,
+            ess_median=ess,
+            pilot={way.source.name: way.acceptance for way in self.ways},
+        )
+
+    def _volume(self) -> tuple[float, float]:
+        """Return the volume of the support over the prior's by the pilot alone, and its error."""
+        known = max(
+            (way for way in self.ways if way.log_volume is not None), key=lambda w: w.found
+        )
+        counts = known.found, round(known.found / known.acceptance) if known.found else PRIOR_DRAWS
+        return volume_fraction(known.log_volume or 0.0, *counts)
+
+
+def truncate(
+    conditioned: ConditionedPosterior,
+    generator: Generator,
+    *,
+    sampler: Sampler,
+    epsilon: float,
+    num_threshold_samples: int | None,
+    sir_candidates: int,
+) -> TruncatedProposal:
+    """Find the support and the methods that could draw in it; see `make_proposal`."""
+    started = time.monotonic()
+    draws = PosteriorDraws(conditioned)
+    default = CHEAP_THRESHOLD_SAMPLES if conditioned.cheap else CHAIN_THRESHOLD_SAMPLES
+    pilot = find_support(conditioned, draws(num_threshold_samples or default, generator), epsilon)
+    ways = tuple(_explore(pilot, draws, sampler, generator))
+    return TruncatedProposal(
+        pilot,
+        draws,
+        ways,
+        sampler,
+        epsilon,
+        sir_candidates,
+        redraws=draws.redraws,
+        seconds=time.monotonic() - started,
+    )
+
+
+def _explore(
+    pilot: Pilot, draws: PosteriorDraws, sampler: Sampler, generator: Generator
+) -> list[_Way]:
+    """Measure the acceptance of the methods that `sampler` allows, by counting."""
+    support = pilot.support
+    prior = PriorSource(support)
+    found = len(prior.attempt(PRIOR_DRAWS, generator))
+    ways = [_Way(prior, found / PRIOR_DRAWS, DENSITY_COST, 0.0, found)]
+    if sampler == "rejection" or (sampler != "box" and found >= PRIOR_ACCEPTANCE * PRIOR_DRAWS):
+        return ways
+    shapes: tuple[Shape, ...] = ("box", "rotated box")
+    if sampler != "box":
+        shapes = ("ellipsoid", *shapes)
+    for shape in shapes:
+        cover = cover_support(pilot, shape, generator)
+        ways.append(
+            _Way(
+                RegionSource(support, cover.region, f"{shape} rejection"),
+                cover.acceptance,
+                GEOMETRY_COST + DENSITY_COST * cover.evaluations,
+                cover.region.log_volume,
+                cover.found,
+                cover.uncovered,
+            )
+        )
+        if ways[-1].acceptance >= GOOD_ACCEPTANCE and cover.uncovered <= LARGEST_UNCOVERED:
+            break
+    if sampler == "box":
+        return ways[1:]
+    normalized = support.conditioned.normalized
+    ways.append(
+        _Way(
+            PosteriorSource(support, draws),
+            pilot.posterior_acceptance,
+            DENSITY_COST + (CHEAP_DRAW_COST if support.conditioned.cheap else CHAIN_DRAW_COST),
+            posterior_log_volume(support) if normalized else None,
+            0,
+        )
+    )
+    return ways
+
+
+def _choose(
+    ways: Sequence[_Way], num_samples: int, sampler: Sampler, budget: Budget
+) -> _Way | None:
+    """Choose the cheapest method that can do within the attempts; None: resample.
+
+    Raises:
+        SamplingError: none can, and `sampler` does not allow to resample.
+    """
+    if sampler in ("rejection", "box"):
+        return _named(ways, num_samples, sampler, budget)
+    if ways[0].acceptance >= PRIOR_ACCEPTANCE:
+        return ways[0]
+    able = [way for way in ways if way.affordable(num_samples, budget)]
+    sure = [way for way in able if way.uncovered <= LARGEST_UNCOVERED]
+    if sure or able:
+        return min(sure or able, key=lambda way: way.total(num_samples))
+    if sampler == "sir":
+        return None
+    found = ", ".join(f"{way.source.name} {way.acceptance:.2g}" for way in ways)
+    raise SamplingError(
+        f"no exact method can make {num_samples} draws of the truncated prior within "
+        f"{budget.max_attempts} attempts; acceptances: {found}. Allow more attempts, ask for "
+        "fewer draws, train longer, or set trainer.sir to true for approximate draws"
+    )
+
+
+def _named(ways: Sequence[_Way], num_samples: int, sampler: Sampler, budget: Budget) -> _Way:
+    """Take the method that was asked for; its budget's error names the others."""
+    others = {"rejection": "'box' or 'sir'", "box": "'sir'"}[sampler]
+    budget.advice = (
+        f"Set trainer.truncation_sampler to {others}, which finds a faster exact method, or ask "
+        "for fewer draws"
+    )
+    return min(ways, key=lambda way: way.total(num_samples))

@@ -1,0 +1,214 @@
+"""The prior truncated to where a posterior is dense: its support, and exact draws from it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import exp, inf, sqrt
+
+import torch
+from torch import Generator, Tensor
+
+from mlpop.inference.posteriors.conditioned import ConditionedPosterior
+from mlpop.inference.posteriors.posterior import SamplingError
+from mlpop.inference.proposals.cover import Cover, Shape, enclose
+from mlpop.inference.proposals.regions import Region
+
+_ROWS = 100_000
+"""Densities that are computed at once; bounds the memory."""
+
+_SLACK = 1e-5
+"""Relative distance above the threshold at which a draw counts as inside: a density of float32
+may come out a few units of its last digit differently next to other rows."""
+
+
+@dataclass(frozen=True, eq=False)
+class Support:
+    """Where the posterior is denser than a threshold, inside the prior: {theta: log q > tau}.
+
+    Args:
+        conditioned: the posterior q at the observation.
+        threshold: tau.
+    """
+
+    conditioned: ConditionedPosterior
+    threshold: float
+
+    @torch.no_grad()
+    def log_ratio(self, theta: Tensor) -> Tensor:
+        """Return log q - tau (n,) of scaled theta (n, d); -inf outside the prior and for NaN."""
+        parts = [self.conditioned.log_prob(part).double() for part in theta.split(_ROWS)]
+        values = torch.cat(parts).cpu() - self.threshold if parts else torch.empty(0).double()
+        inside = self.conditioned.prior.contains(theta) & ~values.isnan()
+        return torch.where(inside, values, -inf)
+
+    def contains(self, theta: Tensor) -> Tensor:
+        """Tell for scaled theta (n, d) whether it lies in the support: (n,)."""
+        return self.log_ratio(theta) > 0
+
+    def accepts(self, theta: Tensor) -> Tensor:
+        """Like `contains`, but not for points that rounding might put outside."""
+        return self.log_ratio(theta) > self.slack
+
+    @property
+    def slack(self) -> float:
+        """How far above the threshold a draw must be."""
+        return _SLACK * max(1.0, abs(self.threshold))
+
+    def to_unit(self, theta: Tensor) -> Tensor:
+        """Return scaled theta (n, d) as float64 in the unit cube of the prior."""
+        low, high = self._edges
+        return (theta.double() - low) / (high - low)
+
+    def from_unit(self, points: Tensor) -> Tensor:
+        """Return points of the unit cube (n, d) as scaled theta, float32."""
+        low, high = self._edges
+        return (low + points * (high - low)).float()
+
+    @property
+    def _edges(self) -> tuple[Tensor, Tensor]:
+        prior = self.conditioned.prior
+        return prior.scaled_low.double(), prior.scaled_high.double()
+
+
+@dataclass(frozen=True, eq=False)
+class Pilot:
+    """Draws of the posterior in its support, from which regions are fitted.
+
+    Args:
+        support: with the threshold that the draws gave.
+        theta: (n, d) scaled draws above the threshold.
+        log_ratio: (n,) log q - tau there.
+        draws: how many there were in all.
+    """
+
+    support: Support
+    theta: Tensor
+    log_ratio: Tensor
+    draws: int
+
+    @property
+    def posterior_acceptance(self) -> float:
+        """Part of the posterior's draws that exact rejection from it would keep."""
+        return float((-self.log_ratio).exp().sum()) / self.draws
+
+
+def find_support(conditioned: ConditionedPosterior, draws: Tensor, epsilon: float) -> Pilot:
+    """Find the threshold below which the fraction `epsilon` of the posterior's mass lies.
+
+    It is element int(epsilon n) of the sorted log densities of n draws.
+
+    Args:
+        conditioned: the posterior at the observation.
+        draws: (n, d) scaled draws of it, inside the prior.
+        epsilon: mass that the support leaves out, in (0, 1).
+
+    Raises:
+        SamplingError: the density is not finite at draws of its own, or is the same everywhere.
+    """
+    support = Support(conditioned, 0.0)
+    log_prob = support.log_ratio(draws)
+    broken = int((~log_prob.isfinite()).sum())
+    if broken:
+        raise SamplingError(
+            f"the log density of the posterior is not finite at {broken} of {len(draws)} draws "
+            "of its own: the training failed or the observation is unlike the training data"
+        )
+    threshold = float(log_prob.sort().values[int(epsilon * len(draws))])
+    support = Support(conditioned, threshold)
+    above = log_prob - threshold > support.slack
+    if int(above.sum()) < 10 * (draws.shape[1] + 1):
+        raise SamplingError(
+            f"only {int(above.sum())} of {len(draws)} draws of the posterior are denser than the "
+            f"threshold for epsilon {epsilon:g}: it is the same density nearly everywhere, or "
+            "num_threshold_samples is too small"
+        )
+    return Pilot(support, draws[above], (log_prob - threshold)[above], len(draws))
+
+
+@dataclass(frozen=True, eq=False)
+class PriorSource:
+    """Attempts from the prior; accepted in the support."""
+
+    support: Support
+    name: str = "prior rejection"
+
+    def attempt(self, count: int, generator: Generator) -> Tensor:
+        """Make `count` attempts; return the accepted scaled theta (m, d)."""
+        size = self.support.conditioned.prior.dimension
+        unit = torch.rand(count, size, generator=generator, dtype=torch.float64)
+        return _accepted(self.support, unit)[1]
+
+
+@dataclass(frozen=True, eq=False)
+class RegionSource:
+    """Attempts from a region around the support; accepted in the support."""
+
+    support: Support
+    region: Region
+    name: str
+
+    def attempt(self, count: int, generator: Generator) -> Tensor:
+        """Make `count` attempts; return the accepted scaled theta (m, d)."""
+        return _accepted(self.support, self.region.sample(count, generator))[1]
+
+
+@dataclass(frozen=True, eq=False)
+class PosteriorSource:
+    """Attempts from the posterior q, kept with probability exp(tau - log q) in the support.
+
+    What is left has a constant density there, whatever the shape of the support.
+    """
+
+    support: Support
+    draw: Callable[[int, Generator], Tensor]
+    name: str = "posterior rejection"
+
+    def attempt(self, count: int, generator: Generator) -> Tensor:
+        """Make `count` attempts; return the accepted scaled theta (m, d)."""
+        theta = self.draw(count, generator)
+        chance = torch.rand(count, generator=generator, dtype=torch.float64).log()
+        log_ratio = self.support.log_ratio(theta)
+        return theta[(log_ratio > self.support.slack) & (chance < -log_ratio)]
+
+
+def cover_support(pilot: Pilot, shape: Shape, generator: Generator) -> Cover:
+    """Fit a region around the support of a pilot, see `cover.enclose`."""
+    support = pilot.support
+
+    def inside(points: Tensor) -> tuple[int, Tensor]:
+        rows, _, hits = _asked(support, points)
+        found = torch.zeros(len(points), dtype=torch.bool)
+        found[rows] = hits
+        return len(rows), found
+
+    return enclose(shape, support.to_unit(pilot.theta), pilot.log_ratio, inside, generator)
+
+
+def volume_fraction(log_volume: float, accepted: int, attempts: int) -> tuple[float, float]:
+    """Return the volume of the support over the prior's, and its Monte Carlo error.
+
+    Args:
+        log_volume: of what the attempts were spread over uniformly, over the prior's.
+        accepted, attempts: counts.
+    """
+    rate = accepted / attempts
+    error = sqrt(max(rate * (1 - rate), 0.0) / attempts) if accepted else 1 / attempts
+    scale = exp(log_volume)
+    return rate * scale, error * scale
+
+
+def posterior_log_volume(support: Support) -> float:
+    """Log of the volume over the prior's for which accepted draws of q stand, if normalised."""
+    return support.conditioned.prior.log_density - support.threshold
+
+
+def _asked(support: Support, unit: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return rows of points in the prior, their theta, and which of these are accepted."""
+    theta = support.from_unit(unit)
+    rows = support.conditioned.prior.contains(theta).nonzero()[:, 0]
+    theta = theta[rows]
+    return rows, theta, support.accepts(theta)
+
+
+def _accepted(support: Support, unit: Tensor) -> tuple[int, Tensor]:
+    rows, theta, hits = _asked(support, unit)
+    return len(rows), theta[hits]

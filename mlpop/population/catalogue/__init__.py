@@ -1,0 +1,1 @@
+"""The observed sample: the ATNF catalogue and its selection."""

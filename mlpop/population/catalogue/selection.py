@@ -1,0 +1,338 @@
+"""From the whole catalogue to the observed samples: isolated, not recycled, seen by a survey.
+
+The cuts are those of Graber et al. 2024 and Pardo-Araujo et al. 2025, in their order, with two
+repairs: associations are compared token by token, so that a globular cluster that is listed
+second or written with parentheses is found; and the flux sample of every survey is made after
+the cut in the sky.
+
+Two samples are followed through the cuts. The sample for **counts** keeps pulsars whose period
+derivative is not measured; the sample for **maps** does not.
+
+References:
+    Graber et al. 2024, ApJ 968, 16; Pardo-Araujo et al. 2025, A&A 696, A114;
+    Posselt et al. 2023, MNRAS 520, 4582 (TPA census); Song et al. 2023, MNRAS 520, 4562.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from mlpop.config.blocks.generator import Survey
+from mlpop.config.files.observe import REGIONS, FluxSource, ObserveConfig, Region
+from mlpop.errors import DataError
+from mlpop.population.catalogue.catalogue import (
+    download_catalogue,
+    numbers,
+    read_catalogue,
+    read_table,
+)
+
+MIN_PERIOD = 0.01
+"""Shorter periods are those of recycled pulsars [s]."""
+MIN_PERIOD_DERIVATIVE = 1e-19
+"""Smaller period derivatives are those of recycled pulsars [s/s]."""
+OUTSIDE = ("GC", "EXGAL")
+"""Kinds of association outside the Galactic field: globular clusters and other galaxies."""
+
+ALL = "all"
+"""What stands for a survey in the rows of cuts that concern the whole catalogue."""
+
+Columns = dict[str, NDArray[np.float64]]
+
+
+class CutRow(NamedTuple):
+    """What one cut left."""
+
+    step: str
+    survey: str
+    pulsars: int
+    """Pulsars in the sample for counts."""
+    with_p1: int
+    """Those of them with a measured P1: the sample for maps."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The observed samples.
+
+    Attributes:
+        counts: rows of the catalogue by survey, P1 measured or not.
+        maps: those with a measured P1.
+        fluxes: those of `maps` with a flux, in a further column `S_radio_obs_mean_1400` [Jy];
+            None where no fluxes were asked for.
+        rows: what every cut left, in order.
+        notes: what a reader of the numbers must know, one sentence each.
+    """
+
+    counts: dict[Survey, pd.DataFrame]
+    maps: dict[Survey, pd.DataFrame]
+    fluxes: dict[Survey, pd.DataFrame] | None
+    rows: list[CutRow]
+    notes: list[str]
+
+
+def observed_selection(config: ObserveConfig) -> Selection:
+    """Read everything that `config` names, and select.
+
+    Raises:
+        DataError: see `read_catalogue`, `download_catalogue`, `read_tpa`, `read_corrections` and
+            `select`.
+    """
+    path = config.catalogue_path
+    return select(
+        download_catalogue() if path is None else read_catalogue(path),
+        config.regions,
+        fluxes=config.fluxes,
+        tpa=None if config.tpa_table is None else read_tpa(config.tpa_table),
+        corrections=None if config.corrections is None else read_corrections(config.corrections),
+    )
+
+
+def select(
+    catalogue: pd.DataFrame,
+    regions: Mapping[Survey, Region] = MappingProxyType(REGIONS),
+    *,
+    fluxes: FluxSource | None = None,
+    tpa: pd.DataFrame | None = None,
+    corrections: pd.DataFrame | None = None,
+) -> Selection:
+    """Cut the catalogue down to the samples of each survey.
+
+    Args:
+        catalogue: as `catalogue.read_catalogue` returns it; it is not changed.
+        regions: tag and sky region of each survey; the documented three by default.
+        fluxes: `tpa` takes fluxes from the table `tpa`, `S1400` those of the catalogue.
+        tpa: as `read_tpa` returns it.
+        corrections: as `read_corrections` returns it.
+
+    Raises:
+        DataError: a pulsar of the corrections is not in the catalogue; or `fluxes` is `tpa`
+            without a table, or the table has no pulsar of a survey.
+    """
+    if fluxes == "tpa" and tpa is None:
+        raise DataError("fluxes 'tpa' need the TPA table; give its path, or set fluxes to null")
+    rows: list[CutRow] = []
+    notes: list[str] = []
+    sample = catalogue
+
+    def note_row(step: str, table: pd.DataFrame, survey: str = ALL) -> None:
+        rows.append(CutRow(step, survey, len(table), int(table["P1"].notna().sum())))
+
+    note_row("catalogue", sample)
+    if corrections is None:
+        notes.append(
+            "No period was corrected: some listed periods are harmonics (Song et al. 2023)."
+        )
+    else:
+        sample = _corrected(sample, corrections)
+        notes.append(
+            f"{len(corrections)} periods were corrected for harmonics, and P1 by the same factor."
+        )
+    for step, keep in (
+        ("not in a binary", lambda t: ~_in_binary(t)),
+        ("P0 measured", lambda t: t["P0"].notna()),
+        ("not in a globular cluster or another galaxy", lambda t: ~_outside(t)),
+        (f"P0 > {MIN_PERIOD:g} s", lambda t: t["P0"] > MIN_PERIOD),
+        (
+            f"P1 > {MIN_PERIOD_DERIVATIVE:g} or not measured",
+            lambda t: t["P1"].isna() | (t["P1"] > MIN_PERIOD_DERIVATIVE),
+        ),
+    ):
+        sample = sample[keep(sample)]
+        note_row(step, sample)
+
+    counts: dict[Survey, pd.DataFrame] = {}
+    for survey, region in regions.items():
+        tagged = sample[_has_token(sample["SURVEY"], region.token)]
+        note_row(f"SURVEY has {region.token}", tagged, survey)
+        counts[survey] = tagged[_inside(tagged, region)]
+        note_row(f"in the region {_describe(region)}", counts[survey], survey)
+    maps = {survey: table[table["P1"].notna()] for survey, table in counts.items()}
+    for survey, table in maps.items():
+        note_row("P1 measured", table, survey)
+
+    flux_samples: dict[Survey, pd.DataFrame] | None = None
+    if fluxes is None:
+        notes.append("No flux maps: neither a TPA table nor the catalogue's S1400 was asked for.")
+    else:
+        measured = _tpa_fluxes(tpa) if tpa is not None and fluxes == "tpa" else _s1400(catalogue)
+        flux_samples = {survey: _with_flux(table, measured) for survey, table in maps.items()}
+        for survey, table in flux_samples.items():
+            note_row(f"flux from {fluxes}", table, survey)
+            if table.empty:
+                raise DataError(f"no pulsar of {survey} has a flux in {fluxes}; check the table")
+        if fluxes == "S1400":
+            notes.append(
+                "Flux maps hold the catalogue's S1400, compiled from many telescopes at 1400 MHz, "
+                "not the MeerKAT TPA census at 1429 MHz, which the simulated flux maps mimic."
+            )
+    return Selection(counts, maps, flux_samples, rows, notes)
+
+
+def survey_catalogues(selection: Selection) -> dict[str, Columns]:
+    """Return what the count and sky maps are made of.
+
+    Returns:
+        By survey the columns `ra`, `dec` [deg], `P` [s] and `P_dot` [s/s], each (n,).
+    """
+    names = {"ra": "RAJD", "dec": "DECJD", "P": "P0", "P_dot": "P1"}
+    return {survey: _columns(table, names) for survey, table in selection.maps.items()}
+
+
+def flux_catalogues(selection: Selection) -> dict[str, Columns] | None:
+    """Return what the flux maps are made of; None where no fluxes were asked for.
+
+    Returns:
+        By survey the columns `P` [s], `P_dot` [s/s] and `S_radio_obs_mean_1400` [Jy], each (n,).
+    """
+    if selection.fluxes is None:
+        return None
+    names = {"P": "P0", "P_dot": "P1", "S_radio_obs_mean_1400": "S_radio_obs_mean_1400"}
+    return {survey: _columns(table, names) for survey, table in selection.fluxes.items()}
+
+
+def read_tpa(path: Path) -> pd.DataFrame:
+    """Read the census of the Thousand-Pulsar-Array programme (Posselt et al. 2023).
+
+    Args:
+        path: CSV with the columns PSRJ and ch6flux [mJy at 1429 MHz]; others are ignored.
+
+    Returns:
+        PSRJ and ch6flux [mJy], NaN where absent.
+
+    Raises:
+        DataError: a column is missing, a flux is not positive, or a pulsar is there twice.
+    """
+    raw = _named_table(path, ("PSRJ", "ch6flux"))
+    flux = numbers(raw, "ch6flux", str(path))
+    if (flux <= 0.0).any():
+        row = int(np.argmax(flux <= 0.0))
+        raise DataError(
+            f"{path}: {raw['PSRJ'].iloc[row]}: ch6flux must be positive, but is {flux[row]} mJy"
+        )
+    return pd.DataFrame({"PSRJ": raw["PSRJ"], "ch6flux": flux})
+
+
+def read_corrections(path: Path) -> pd.DataFrame:
+    """Read corrected periods.
+
+    Args:
+        path: CSV with the column PSRJ and either `factor`, the true period over that in the
+            catalogue, or `P0`, the true period [s].
+
+    Returns:
+        PSRJ, factor and P0 [s]; of the last two one is NaN in every row.
+
+    Raises:
+        DataError: columns are missing, both are given, a value is absent or not positive, or a
+            pulsar is there twice.
+    """
+    raw = _named_table(path, ("PSRJ",))
+    given = [name for name in ("factor", "P0") if name in raw.columns]
+    if len(given) != 1:
+        raise DataError(
+            f"{path}: needs either a column 'factor' or a column 'P0', "
+            f"but has {' and '.join(given) or 'neither'}"
+        )
+    values = numbers(raw, given[0], str(path))
+    if not (values > 0.0).all():
+        row = int(np.argmin(values > 0.0))
+        raise DataError(
+            f"{path}: {raw['PSRJ'].iloc[row]}: {given[0]} must be positive, "
+            f"but is '{raw[given[0]].iloc[row]}'"
+        )
+    table = pd.DataFrame({"PSRJ": raw["PSRJ"], "factor": np.nan, "P0": np.nan})
+    table[given[0]] = values
+    return table
+
+
+def _named_table(path: Path, required: tuple[str, ...]) -> pd.DataFrame:
+    raw = read_table(path)
+    absent = [name for name in required if name not in raw.columns]
+    if absent:
+        raise DataError(
+            f"{path}: lacks the column {', '.join(absent)}; found {', '.join(raw.columns)}"
+        )
+    twice = raw["PSRJ"][raw["PSRJ"].duplicated()]
+    if not twice.empty:
+        raise DataError(f"{path}: {twice.iloc[0]} is there more than once")
+    return raw
+
+
+def _corrected(catalogue: pd.DataFrame, corrections: pd.DataFrame) -> pd.DataFrame:
+    unknown = sorted(set(corrections["PSRJ"]) - set(catalogue["PSRJ"]))
+    if unknown:
+        raise DataError(
+            f"corrected periods of pulsars that are not in the catalogue: {', '.join(unknown)}; "
+            "use the J names of the catalogue"
+        )
+    table = catalogue.copy()
+    row = pd.Index(table["PSRJ"]).get_indexer(corrections["PSRJ"])
+    listed = table["P0"].to_numpy()[row]
+    if np.isnan(listed).any():
+        name = corrections["PSRJ"].iloc[int(np.argmax(np.isnan(listed)))]
+        raise DataError(f"corrected period of {name}: the catalogue has no P0 to correct")
+    factor = corrections["factor"].fillna(corrections["P0"] / listed).to_numpy()
+    for name in ("P0", "P1"):
+        values = table[name].to_numpy(copy=True)
+        values[row] *= factor
+        table[name] = values
+    return table
+
+
+def _tokens(column: pd.Series) -> list[list[str]]:
+    return [[token.strip() for token in text.split(",")] for text in column]
+
+
+def _has_token(column: pd.Series, token: str) -> NDArray[np.bool_]:
+    return np.array([token in tokens for tokens in _tokens(column)], dtype=bool)
+
+
+def _outside(table: pd.DataFrame) -> NDArray[np.bool_]:
+    return np.array(
+        [any(t.split(":")[0] in OUTSIDE for t in tokens) for tokens in _tokens(table["ASSOC"])],
+        dtype=bool,
+    )
+
+
+def _in_binary(table: pd.DataFrame) -> NDArray[np.bool_]:
+    """psrcat's type(BINARY): a binary model, or the type itself, perhaps with a reference."""
+    named = [any(t.split("[")[0] == "BINARY" for t in tokens) for tokens in _tokens(table["TYPE"])]
+    return np.array(named, dtype=bool) | (table["BINARY"] != "").to_numpy()
+
+
+def _inside(table: pd.DataFrame, region: Region) -> NDArray[np.bool_]:
+    longitude = 180.0 - np.mod(180.0 - table["Gl"].to_numpy(), 360.0)
+    inside = (longitude > region.l_min) & (longitude < region.l_max)
+    if region.b_abs_max is not None:
+        inside &= np.abs(table["Gb"].to_numpy()) < region.b_abs_max
+    return inside
+
+
+def _describe(region: Region) -> str:
+    text = f"{region.l_min:g} < l < {region.l_max:g}"
+    return text if region.b_abs_max is None else f"{text}, |b| < {region.b_abs_max:g}"
+
+
+def _tpa_fluxes(tpa: pd.DataFrame) -> pd.Series:
+    return tpa.set_index("PSRJ")["ch6flux"]
+
+
+def _s1400(catalogue: pd.DataFrame) -> pd.Series:
+    flux = catalogue.set_index("PSRJ")["S1400"]
+    return flux.where(flux > 0.0)
+
+
+def _with_flux(table: pd.DataFrame, flux_mjy: pd.Series) -> pd.DataFrame:
+    flux_jy = flux_mjy.reindex(table["PSRJ"]).to_numpy() / 1000.0
+    return table.assign(S_radio_obs_mean_1400=flux_jy)[np.isfinite(flux_jy)]
+
+
+def _columns(table: pd.DataFrame, names: Mapping[str, str]) -> Columns:
+    return {new: table[old].to_numpy(dtype=np.float64) for new, old in names.items()}

@@ -1,0 +1,1 @@
+"""The Galaxy: potential, orbits, birth places, electrons, sky."""

@@ -1,0 +1,1 @@
+"""A pulsar: birth spin and field, their evolution, its radio emission."""

@@ -1,0 +1,168 @@
+"""Which stars turn a beam towards us: the one loop that runs over every star a survey covers.
+
+Most stars are refused by bounds on period and inclination long before they are evolved exactly.
+"""
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from mlpop.population.pulsars.decay_table import DecayTable
+from mlpop.population.pulsars.evolution import Evolution, ln_field_today, magnetic_time, spin_today
+from mlpop.population.pulsars.radio import Beam, is_intercepted, opening_angle
+from mlpop.population.pulsars.spindown import period_derivative
+
+Vector = NDArray[np.float64]
+
+
+class Beamed(NamedTuple):
+    """Stars whose beam meets our line of sight, all (m,).
+
+    Attributes:
+        place: index into the stars that were tested.
+        P: period [s].
+        P_dot: period derivative [s/s].
+        chi: inclination [rad].
+        B: dipole field at the pole [G].
+        zeta: angle between the line of sight and the spin axis [rad].
+        rho: half opening angle of the beam [rad].
+    """
+
+    place: NDArray[np.int64]
+    P: Vector
+    P_dot: Vector
+    chi: Vector
+    B: Vector
+    zeta: Vector
+    rho: Vector
+
+    def take(self, chosen: NDArray[Any]) -> "Beamed":
+        """Return the stars that an index or mask chooses."""
+        return Beamed(
+            self.place[chosen],
+            self.P[chosen],
+            self.P_dot[chosen],
+            self.chi[chosen],
+            self.B[chosen],
+            self.zeta[chosen],
+            self.rho[chosen],
+        )
+
+
+@njit(cache=True)
+def draw_rows(
+    order: NDArray[np.uint32],
+    start: int,
+    uniforms: Vector,
+    coverage: NDArray[np.uint16],
+    mask: int,
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Draw the next stars of a random permutation and keep those that some survey covers.
+
+    Args:
+        order: (n_stars,) the permutation so far; changed in place (Fisher and Yates).
+        start: number of stars drawn before.
+        uniforms: (m,) a uniform number for each star to draw.
+        coverage: (n_stars,) coverage bits.
+        mask: bits of the surveys in use; 0 keeps every star.
+
+    Returns:
+        (k,) rows of the database and (k,) their places among the m drawn.
+    """
+    n, m = order.size, uniforms.size
+    rows, places = np.empty(m, np.int64), np.empty(m, np.int64)
+    count = 0
+    for i in range(m):
+        here = start + i
+        other = min(n - 1, here + int(uniforms[i] * (n - here)))
+        row = order[other]
+        order[other] = order[here]
+        order[here] = row
+        rows[count] = row
+        places[count] = i
+        if mask == 0 or coverage[row] & mask:
+            count += 1
+    return rows[:count], places[:count]
+
+
+@njit(cache=True)
+def beamed_stars(
+    now: Evolution,
+    table: DecayTable,
+    beam: Beam,
+    ages: NDArray[np.float32],
+    rows: NDArray[np.int64],
+    ln_b0: Vector,
+    ln_floor: Vector,
+    ln_p0: Vector,
+    cos_chi0: Vector,
+    cos_zeta: Vector,
+) -> Beamed:
+    """Evolve stars as far as it takes to tell whether their beams meet our line of sight.
+
+    Args:
+        now: constants of this theta.
+        table: nodes of the field's decay.
+        beam: the beam.
+        ages: (n_stars,) the database's ages [yr].
+        rows: (n,) rows of the database.
+        ln_b0: (n,) ln of the field at birth [G].
+        ln_floor: (n,) ln of the residual field [G].
+        ln_p0: (n,) ln of the period at birth [s].
+        cos_chi0: (n,) cosine of the inclination at birth.
+        cos_zeta: (n,) cosine of the angle between line of sight and spin axis.
+    """
+    n = rows.size
+    place = np.empty(n, np.int64)
+    found = np.empty((6, n))
+    count = 0
+    # The bounds hold for the force-free torque and a beam that narrows as the star slows down.
+    bounded = now.force_free == 1 and beam.exponent <= 0.0
+    for i in range(n):
+        c, zeta = cos_chi0[i], math.acos(cos_zeta[i])
+        p0 = math.exp(ln_p0[i])
+        if bounded and zeta >= math.acos(c) + opening_angle(beam, p0):
+            continue
+        ln_t = math.log(ages[rows[i]])
+        tau = magnetic_time(now, table, ln_b0[i], ln_floor[i], ln_t)
+        if bounded and zeta >= _largest_reach(beam, p0, c, tau):
+            continue
+        period, sin2, cos2 = spin_today(now, p0, c * c, tau)
+        chi = math.atan2(math.sqrt(sin2), math.sqrt(cos2))
+        rho = opening_angle(beam, period)
+        if not is_intercepted(chi, rho, zeta):
+            continue
+        ln_b = ln_field_today(now, ln_b0[i], ln_floor[i], ln_t)
+        place[count] = i
+        found[0, count] = period
+        found[1, count] = period_derivative(ln_b, period, sin2, now.beta, now.k0, now.k1)
+        found[2, count] = chi
+        found[3, count] = math.exp(ln_b)
+        found[4, count] = zeta
+        found[5, count] = rho
+        count += 1
+    return Beamed(
+        place[:count].copy(),
+        found[0, :count].copy(),
+        found[1, :count].copy(),
+        found[2, :count].copy(),
+        found[3, :count].copy(),
+        found[4, :count].copy(),
+        found[5, :count].copy(),
+    )
+
+
+@njit(cache=True)
+def _largest_reach(beam: Beam, p0: float, cos_chi0: float, tau: float) -> float:
+    """Return an upper bound of chi + rho today [rad], from P^2 >= P0^2 + 2 tau.
+
+    P sin chi / cos^2 chi is conserved, so a lower bound of P gives an upper bound of chi.
+    """
+    shortest = math.sqrt(p0 * p0 + 2.0 * tau)
+    c = cos_chi0 * cos_chi0 * shortest
+    s = math.sqrt(1.0 - cos_chi0 * cos_chi0) * p0
+    sin_chi = 2.0 * s / (c + math.sqrt(c * c + 4.0 * s * s))
+    return math.asin(min(1.0, sin_chi)) + opening_angle(beam, shortest)

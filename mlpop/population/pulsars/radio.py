@@ -1,0 +1,185 @@
+"""Radio emission of one pulsar: beam, geometry, pulse width, luminosity, flux density."""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from mlpop.config.blocks.population import PopulationConfig, given
+from mlpop.population.constants import DEG, JY, KPC_CM, LIGHT_SPEED, MHZ
+from mlpop.population.pulsars.spindown import moment_of_inertia
+
+F_MIN = 1e7
+"""Lower end of the radio spectrum [Hz]."""
+F_MAX = 1e11
+"""Upper end of the radio spectrum [Hz]."""
+F_MEERKAT = 1429.0 * MHZ
+"""Channel 6 of the MeerKAT census [Hz]."""
+HALF_PI = 0.5 * math.pi
+LN10 = math.log(10.0)
+LN_BAND = math.log(F_MAX / F_MIN)
+
+Vector = NDArray[np.float64]
+
+
+class Beam(NamedTuple):
+    """Opening angle rho = coefficient * P^exponent [rad], at most pi/2."""
+
+    coefficient: float
+    exponent: float
+
+
+class Luminosity(NamedTuple):
+    """ln L = ln L0 + epsilon * ln(scale * Pdot / P^3), L0 log-normal.
+
+    Attributes:
+        ln_mean: mean of ln(L0 / erg/s).
+        ln_sigma: standard deviation of it.
+        epsilon: exponent.
+        ln_scale: ln of what makes Pdot / P^3 the spin-down power in its unit; 0 for the law in
+            P and Pdot themselves.
+    """
+
+    ln_mean: float
+    ln_sigma: float
+    epsilon: float
+    ln_scale: float
+
+
+def beam_law(config: PopulationConfig) -> Beam:
+    """Build the beam that `config` asks for.
+
+    References:
+        Johnston et al. 2020, MNRAS 497, 1957, equation 2; Lorimer & Kramer 2004, equation 3.29;
+        Maciesiak, Gil & Melikidze 2012, MNRAS 424, 1762.
+    """
+    if config.radio_beam_model == "power-law_period_cone":
+        return Beam(given(config.rho_b_0) * DEG, given(config.a_beam))
+    return Beam(math.sqrt(9.0 * math.pi * given(config.r_em) / (2.0 * LIGHT_SPEED)), -0.5)
+
+
+def luminosity_law(config: PopulationConfig) -> Luminosity:
+    """Build the luminosity law that `config` asks for.
+
+    References:
+        Pardo-Araujo et al. 2025, A&A 696, A114 (`lum_radio_edot`); Graber et al. 2024, ApJ 968,
+        16 (`lum_radio_ppdot`).
+    """
+    ln_scale = 0.0
+    if config.radio_luminosity_model == "lum_radio_edot":
+        inertia = moment_of_inertia(config.NS_mass, given(config.NS_radius))
+        ln_scale = math.log(4.0 * math.pi**2 * inertia / given(config.Erot_dot_0))
+    return Luminosity(
+        LN10 * given(config.L_radio_log10_mean),
+        LN10 * config.L_radio_log10_sigma,
+        given(config.epsilon_L),
+        ln_scale,
+    )
+
+
+def spin_down_power(period: float, period_derivative: float, inertia: float) -> float:
+    """Return Edot = 4 pi^2 I Pdot / P^3 [erg/s]: [s], [s/s], [g cm^2]."""
+    return 4.0 * math.pi**2 * inertia * period_derivative / period**3
+
+
+@njit(cache=True)
+def opening_angle(beam: Beam, period: float) -> float:
+    """Return the half opening angle of the beam [rad] at `period` [s]."""
+    if beam.exponent == -0.5:
+        return min(HALF_PI, beam.coefficient / math.sqrt(period))
+    return min(HALF_PI, beam.coefficient * period**beam.exponent)
+
+
+@njit(cache=True)
+def solid_angle(rho: float) -> float:
+    """Return the solid angle of both beams, 4 pi (1 - cos rho) [sr]."""
+    return 8.0 * math.pi * math.sin(0.5 * rho) ** 2
+
+
+def beaming_fraction(chi: float, rho: float) -> float:
+    """Return the probability that a beam meets a line of sight of random direction.
+
+    References:
+        Emmering & Chevalier 1989, ApJ 345, 931.
+    """
+    return math.cos(max(0.0, chi - rho)) - math.cos(min(HALF_PI, chi + rho))
+
+
+@njit(cache=True)
+def is_intercepted(chi: float, rho: float, zeta: float) -> bool:
+    """Tell whether a beam sweeps over the line of sight, all angles in rad."""
+    return chi - rho < zeta < chi + rho
+
+
+@njit(cache=True)
+def opening_angles(beam: Beam, periods: Vector) -> Vector:
+    """Return the half opening angles [rad] at `periods` (n,) [s]."""
+    rho = np.empty(periods.size)
+    for i in range(periods.size):
+        rho[i] = opening_angle(beam, periods[i])
+    return rho
+
+
+def intercepted(chi: Vector, rho: Vector, zeta: Vector) -> NDArray[np.bool_]:
+    """Tell for each star (n,) whether a beam sweeps over the line of sight; angles in rad."""
+    return (chi - rho < zeta) & (zeta < chi + rho)
+
+
+@njit(cache=True)
+def pulse_width(chi: float, rho: float, zeta: float) -> float:
+    """Return the width of the pulse [rad]; 2 pi where the line of sight stays in the beam.
+
+    Args:
+        chi: inclination of the magnetic axis [rad].
+        rho: half opening angle of the beam [rad].
+        zeta: angle between the line of sight and the spin axis [rad].
+
+    References:
+        Lorimer & Kramer 2004, equation 3.26; Maciesiak, Gil & Ribeiro 2011, MNRAS 414, 1314.
+    """
+    numerator = math.sin(0.5 * rho) ** 2 - math.sin(0.5 * (zeta - chi)) ** 2
+    denominator = math.sin(zeta) * math.sin(chi)
+    if denominator <= 0.0 or numerator >= denominator:
+        return 2.0 * math.pi
+    return 4.0 * math.asin(math.sqrt(max(0.0, numerator / denominator)))
+
+
+@njit(cache=True)
+def ln_luminosity(
+    law: Luminosity, period: float, period_derivative: float, deviate: float
+) -> float:
+    """Return ln of the bolometric radio luminosity [erg/s].
+
+    Args:
+        law: the luminosity law.
+        period: [s].
+        period_derivative: [s/s].
+        deviate: standard normal deviate of the star's luminosity scale.
+    """
+    power = law.ln_scale + math.log(period_derivative) - 3.0 * math.log(period)
+    return law.ln_mean + law.ln_sigma * deviate + law.epsilon * power
+
+
+@njit(cache=True)
+def bolometric_flux(luminosity: float, rho: float, distance: float) -> float:
+    """Return F = L / (Omega d^2) [erg/s/cm^2]: [erg/s], [rad], [kpc]."""
+    return luminosity / (solid_angle(rho) * (distance * KPC_CM) ** 2)
+
+
+@njit(cache=True)
+def spectral_density(index: float, frequency: float) -> float:
+    """Return the share of the bolometric flux at a frequency, as Jy per erg/s/cm^2.
+
+    The spectrum is a power law between F_MIN and F_MAX.
+
+    Args:
+        index: spectral index.
+        frequency: [Hz].
+    """
+    b = index + 1.0
+    x = b * LN_BAND
+    # b / (F_MAX^b - F_MIN^b) * F_MIN^b, which tends to 1 / ln(F_MAX / F_MIN) where b is 0
+    share = b / math.expm1(x) if abs(x) > 1e-12 else 1.0 / LN_BAND
+    return share * (frequency / F_MIN) ** b / (frequency * JY)

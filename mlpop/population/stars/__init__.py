@@ -1,0 +1,1 @@
+"""Neutron stars before their pulsar life matters: births, kicks, the stellar database."""

@@ -1,0 +1,272 @@
+"""How the columns of a stellar database come about: births, orbits, and the sky seen from here."""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlpop.config.blocks.dynamics import SCHEMA_VERSION, DynamicsConfig
+from mlpop.population.galaxy.birthmap import sample_birth_place
+from mlpop.population.galaxy.coordinates import to_cartesian, to_sky
+from mlpop.population.galaxy.dispersion import dispersion_measures
+from mlpop.population.galaxy.orbits import Orbits, integrate
+from mlpop.population.galaxy.potential import circular_velocity
+from mlpop.population.galaxy.sky import t_sky_408
+from mlpop.population.galaxy.spiral import SPIRAL_ARMS, rotate, smear
+from mlpop.population.stars.birth import RADIUS_MIN_KPC, sample_age, sample_height, sample_radius
+from mlpop.population.stars.kicks import sample_kick
+from mlpop.population.surveys.survey import coverage, surveys
+
+Array = NDArray[np.float64]
+Columns = dict[str, NDArray[Any]]
+Progress = Callable[[int, int], None]
+"""Called now and then with the number of stars done and the number of all."""
+
+UNITS: Mapping[str, str] = {
+    "age": "yr",
+    "r": "kpc",
+    "phi": "rad",
+    "z": "kpc",
+    "v_r": "km/s",
+    "v_phi": "km/s",
+    "v_z": "km/s",
+    "l": "deg",
+    "b": "deg",
+    "ra": "deg",
+    "dec": "deg",
+    "d": "kpc",
+    "pm_ra": "mas/yr",
+    "pm_dec": "mas/yr",
+    "v_ls": "km/s",
+    "DM": "pc cm^-3",
+    "T_sky408": "K",
+    "coverage": "bits",
+}
+"""Every column of a stellar database with its unit; float32 but for coverage, uint16."""
+
+DYNAMIC_COLUMNS = ("age", "r", "phi", "z", "v_r", "v_phi", "v_z")
+"""What the orbits give, and the documented CSV file holds; all else is derived from it."""
+
+CHUNK = 1 << 17
+
+
+class Stage(IntEnum):
+    """Purpose of a random stream. A number is never used again for something else."""
+
+    AGE = 0
+    ARM = 1
+    RADIUS = 2
+    SMEAR_PHI = 3
+    SMEAR_R = 4
+    PLACE = 5
+    HEIGHT = 6
+    KICK_SPEED = 7
+    KICK_DIRECTION = 8
+
+
+@dataclass(frozen=True)
+class Births:
+    """Stars at birth; all (n,): age [yr], r [kpc], phi [rad], z [kpc], velocities [km/s]."""
+
+    age: Array
+    r: Array
+    phi: Array
+    z: Array
+    v_r: Array
+    v_phi: Array
+    v_z: Array
+
+
+class BirthStreams:
+    """The births of one configuration, drawn piece by piece.
+
+    Each stage has a generator of its own that gives a star after the other. So neither the
+    sizes of the pieces nor the number of stars changes a star.
+    """
+
+    def __init__(self, config: DynamicsConfig) -> None:
+        self._config = config
+        self._rng = {
+            stage: np.random.Generator(
+                np.random.Philox(np.random.SeedSequence(config.seed, spawn_key=(int(stage),)))
+            )
+            for stage in Stage
+        }
+
+    def draw(self, n: int) -> Births:
+        """Draw the next `n` stars."""
+        config, rng = self._config, self._rng
+        age = sample_age(
+            n, t_age_min=config.t_age_min, t_age_max=config.t_age_max, rng=rng[Stage.AGE]
+        )
+        if config.sample_edm:
+            r, phi = sample_birth_place(n, r_extent=config.r_extent, rng=rng[Stage.PLACE])
+        else:
+            r, phi = self._on_arms(n)
+        z = sample_height(n, h_c=config.h_c, z_extent=config.z_extent, rng=rng[Stage.HEIGHT])
+        kick = sample_kick(
+            n, config, rng_speed=rng[Stage.KICK_SPEED], rng_direction=rng[Stage.KICK_DIRECTION]
+        )
+        rotation = circular_velocity(r, z, config.galactic_model)
+        v_phi = kick[:, 1] - rotation
+        return Births(age, r, rotate(phi, age), z, kick[:, 0], v_phi, kick[:, 2])
+
+    def _on_arms(self, n: int) -> tuple[Array, Array]:
+        config, rng = self._config, self._rng
+        arms = SPIRAL_ARMS[config.spiral_arms]
+        arm = arms.draw(n, config.arm_number, rng[Stage.ARM])
+        local = arm == 4
+        r = sample_radius(
+            n,
+            model=config.radial_model,
+            r_extent=config.r_extent,
+            resolution=config.resolution,
+            rng=rng[Stage.RADIUS],
+            r_low=np.where(local, arms.local_range[0], RADIUS_MIN_KPC),
+            r_high=np.where(local, arms.local_range[1], config.r_extent),
+        )
+        phi = arms.azimuth(r, arm)
+        return smear(r, phi, rng_phi=rng[Stage.SMEAR_PHI], rng_r=rng[Stage.SMEAR_R])
+
+
+class OrbitQuality:
+    """Collects how well energy and angular momentum were kept, for the header."""
+
+    def __init__(self) -> None:
+        self._energy: list[NDArray[np.float32]] = []
+        self._momentum: list[NDArray[np.float32]] = []
+
+    def add(self, orbits: Orbits) -> None:
+        """Take in the errors of more stars."""
+        self._energy.append(orbits.energy_error.astype(np.float32))
+        self._momentum.append(orbits.momentum_error.astype(np.float32))
+
+    def summary(self) -> dict[str, dict[str, float]]:
+        """Median, 99 % quantile and maximum of |dE/E| and |dLz/Lz|."""
+        return {
+            name: {
+                "median": float(np.median(values)),
+                "p99": float(np.quantile(values, 0.99)),
+                "max": float(values.max()),
+            }
+            for name, values in (
+                ("energy_error", np.concatenate(self._energy)),
+                ("momentum_error", np.concatenate(self._momentum)),
+            )
+        }
+
+
+def star_chunks(
+    config: DynamicsConfig, quality: OrbitQuality, progress: Progress | None = None
+) -> Iterator[Columns]:
+    """Build all stars of `config`, a piece at a time.
+
+    Args:
+        config: what to build.
+        quality: takes the errors of the orbits.
+        progress: called after each piece.
+
+    Yields:
+        Every column of `UNITS`, for the next stars in order.
+    """
+    streams = BirthStreams(config)
+    for start in range(0, config.NS_number, CHUNK):
+        births = streams.draw(min(CHUNK, config.NS_number - start))
+        orbits = integrate(
+            births.r,
+            births.phi,
+            births.z,
+            births.v_r,
+            births.v_phi,
+            births.v_z,
+            births.age,
+            model=config.galactic_model,
+            time_step=config.dyn_time_step,
+        )
+        quality.add(orbits)
+        dynamic = {"age": births.age, **{name: getattr(orbits, name) for name in _ORBIT_COLUMNS}}
+        yield complete_columns(dynamic, config)
+        if progress is not None:
+            progress(min(start + CHUNK, config.NS_number), config.NS_number)
+
+
+def complete_columns(dynamic: Mapping[str, Array], config: DynamicsConfig) -> Columns:
+    """Derive all columns from the dynamic ones.
+
+    Positions are rounded to float32 first, so that a database written to CSV and read again
+    holds the same bits in every column.
+
+    Args:
+        dynamic: the columns of `DYNAMIC_COLUMNS`, each (n,).
+        config: place of the Sun and model of the sky temperature.
+
+    Returns:
+        Every column of `UNITS`, each (n,).
+    """
+    columns: Columns = {
+        name: np.asarray(dynamic[name], dtype=np.float32) for name in DYNAMIC_COLUMNS
+    }
+    r, phi, z, v_r, v_phi, v_z = (columns[name].astype(np.float64) for name in _ORBIT_COLUMNS)
+    x, y, v_x, v_y = to_cartesian(r, phi, v_r, v_phi)
+    sky = to_sky(x, y, z, v_x, v_y, v_z, r_sun=config.R_sun, z_sun=config.z_sun)
+    for name in ("l", "b", "ra", "dec", "d", "pm_ra", "pm_dec", "v_ls"):
+        columns[name] = getattr(sky, name).astype(np.float32)
+    # Rounding may reach the end of a half-open range.
+    columns["l"][columns["l"] <= -180.0] = 180.0
+    columns["ra"][columns["ra"] >= 360.0] = 0.0
+    l, b, d = columns["l"], columns["b"], columns["d"]  # noqa: E741
+    columns["DM"] = dispersion_measures(l, b, d).astype(np.float32)
+    path = None if config.tsky_map is None else Path(config.tsky_map)
+    columns["T_sky408"] = t_sky_408(l, b, config.tsky_model, path).astype(np.float32)
+    columns["coverage"] = coverage(l, b, columns["ra"], columns["dec"])
+    return columns
+
+
+def new_header(config: DynamicsConfig, source: str) -> dict[str, Any]:
+    """The header fields known before any star is made.
+
+    Args:
+        config: what the database holds.
+        source: where the stars come from, in words.
+    """
+    return {
+        "schema": SCHEMA_VERSION,
+        "source": source,
+        "n_stars": config.NS_number,
+        "t_age_min": config.t_age_min,
+        "t_age_max": config.t_age_max,
+        "config": config.settings(),
+        "surveys": list(surveys()),
+        "coverage_digest": coverage_digest(),
+    }
+
+
+def coverage_digest() -> str:
+    """SHA-256 [hex] of all that decides the coverage bits: the areas of the known surveys."""
+    areas = {
+        key: [survey.RA_range, survey.DEC_range, survey.l_ranges, survey.b_range_abs,
+              survey.coverage_mode]
+        for key, survey in surveys().items()
+    }  # fmt: skip
+    return hashlib.sha256(json.dumps(areas, sort_keys=True).encode()).hexdigest()
+
+
+def content_digest(header: Mapping[str, Any], columns: Mapping[str, str]) -> str:
+    """SHA-256 [hex] of a database's content.
+
+    Args:
+        header: its header.
+        columns: SHA-256 [hex] of each column's bytes.
+    """
+    content = {name: header[name] for name in ("schema", "n_stars", "t_age_max", "surveys")}
+    text = json.dumps({**content, "columns": dict(columns)}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+_ORBIT_COLUMNS = DYNAMIC_COLUMNS[1:]

@@ -1,0 +1,224 @@
+"""The stellar database: stars with everything about them that does not depend on theta.
+
+A folder with one `.npy` file a column and `header.json`, which is written last. Columns are
+memory-mapped, so that any number of worker processes share one copy.
+"""
+
+import hashlib
+import logging
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import filelock
+import numpy as np
+from numpy.typing import NDArray
+
+from mlpop.config.blocks.dynamics import SCHEMA_VERSION, DynamicsConfig
+from mlpop.errors import DataError
+from mlpop.io.cache import cache_folder
+from mlpop.population.stars.build import (
+    UNITS,
+    Columns,
+    OrbitQuality,
+    Progress,
+    content_digest,
+    coverage_digest,
+    new_header,
+    star_chunks,
+)
+from mlpop.population.stars.folder import (
+    HEADER,
+    FolderWriter,
+    MappedColumns,
+    check_size,
+    read_header,
+)
+
+_log = logging.getLogger(__name__)
+
+
+class StellarDatabase:
+    """Stars as columns.
+
+    Attributes:
+        columns: (n,) arrays by name, see `stars_build.UNITS`; float32, but `coverage` uint16
+            with one bit a survey in the order of `header["surveys"]`. Rows are in random order.
+        header: how the database was made, as JSON values.
+        folder: where it lies; None if it is held in memory.
+    """
+
+    def __init__(
+        self,
+        columns: Mapping[str, NDArray[Any]],
+        header: dict[str, Any],
+        folder: Path | None = None,
+    ) -> None:
+        self.columns = columns
+        self.header = header
+        self.folder = folder
+
+    def __len__(self) -> int:
+        return int(self.header["n_stars"])
+
+    def __repr__(self) -> str:
+        place = "memory" if self.folder is None else str(self.folder)
+        return f"StellarDatabase({len(self)} stars, t_age_max={self.t_age_max:g} yr, {place})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self.folder is not None:
+            return StellarDatabase.open, (self.folder,)
+        return StellarDatabase, (self.columns, self.header)
+
+    @property
+    def t_age_max(self) -> float:
+        """Oldest age that a star may have [yr]; birth rates are numbers over this time."""
+        return float(self.header["t_age_max"])
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 [hex] of the content: equal digests mean equal stars."""
+        return str(self.header["digest"])
+
+    @classmethod
+    def open(cls, folder: Path) -> Self:
+        """Open the database in `folder`; columns are mapped when first used.
+
+        Raises:
+            DataError: the folder holds no database, an incomplete one, one of another schema,
+                or one whose coverage belongs to other survey areas.
+        """
+        folder = Path(folder)
+        header = read_header(folder)
+        if header["schema"] != SCHEMA_VERSION:
+            raise DataError(
+                f"{folder / HEADER}: schema {header['schema']}, but this version of mlpop "
+                f"reads schema {SCHEMA_VERSION}: build the database anew"
+            )
+        if header["coverage_digest"] != coverage_digest():
+            raise DataError(
+                f"{folder}: its coverage bits were made for other survey areas than those of "
+                "mlpop/population/surveys: build the database anew"
+            )
+        for name in UNITS:
+            check_size(folder / f"{name}.npy", name, int(header["n_stars"]))
+        return cls(MappedColumns(folder), header, folder)
+
+    @classmethod
+    def build(cls, config: DynamicsConfig, folder: Path, progress: Progress | None = None) -> Self:
+        """Build a database in `folder`, which appears only when it is complete.
+
+        Args:
+            config: which stars.
+            folder: where to; must not exist.
+            progress: called now and then with the numbers of stars done and of all.
+
+        Raises:
+            DataError: the folder exists or cannot be written.
+        """
+        quality = OrbitQuality()
+        header = new_header(config, "mlpop") | {"content_key": config.content_key()}
+        with FolderWriter(Path(folder), header) as writer:
+            for columns in star_chunks(config, quality, progress):
+                writer.append(columns)
+            header["orbits"] = quality.summary()
+        return cls.open(folder)
+
+    @classmethod
+    def generate(cls, config: DynamicsConfig) -> Self:
+        """Make the stars of `config` in memory; the same bits as `build` writes."""
+        quality = OrbitQuality()
+        columns = _join(star_chunks(config, quality))
+        header = new_header(config, "mlpop") | {"content_key": config.content_key()}
+        header["orbits"] = quality.summary()
+        digests = {name: hashlib.sha256(columns[name].data).hexdigest() for name in UNITS}
+        header["digest"] = content_digest(header, digests)
+        for column in columns.values():
+            column.setflags(write=False)
+        return cls(columns, header)
+
+    @classmethod
+    def import_csv(cls, path: Path, configuration_json: Path | None, folder: Path) -> Self:
+        """Import the documented `final_pop_dyn.csv`, computing every derived column.
+
+        Args:
+            path: the CSV file.
+            configuration_json: its configuration; the `configuration.json` beside it if None.
+            folder: where to; must not exist.
+
+        Raises:
+            DataError: a column or setting is missing, a unit is not the documented one, a value
+                is not a finite number in its range, or the file is truncated.
+        """
+        # Here, because pandas and pyarrow would double the start of every worker process.
+        from mlpop.population.stars.csv_file import read_configuration, read_csv
+
+        path = Path(path)
+        config = read_configuration(configuration_json or path.parent / "configuration.json")
+        header = new_header(config, f"import of {path.name}") | {"content_key": None}
+        with FolderWriter(Path(folder), header) as writer:
+            for columns in read_csv(path, config):
+                writer.append(columns)
+        return cls.open(folder)
+
+    def export_csv(self, path: Path) -> None:
+        """Write the documented `final_pop_dyn.csv`, and `configuration.json` beside it.
+
+        Raises:
+            DataError: one of the files exists or cannot be written.
+        """
+        from mlpop.population.stars.csv_file import write_csv
+
+        write_csv(Path(path), self.columns, self.header)
+
+
+def find_or_build(
+    config: DynamicsConfig, cache: Path | None = None, progress: Progress | None = None
+) -> StellarDatabase:
+    """Open the database of `config` in the cache, building it if it is not there.
+
+    Equal settings share one folder; of processes that ask at the same time one builds and the
+    others wait.
+
+    Args:
+        config: which stars.
+        cache: folder of the cache; `cache_folder()` if None.
+        progress: see `StellarDatabase.build`.
+
+    Raises:
+        DataError: the cache cannot be written.
+    """
+    key = hashlib.sha256(f"{config.content_key()} {coverage_digest()}".encode()).hexdigest()[:24]
+    folder = (cache or cache_folder()) / "stars" / key
+    found = _open_if_whole(folder)
+    if found is not None:
+        return found
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with filelock.FileLock(folder.with_suffix(".lock")):
+            found = _open_if_whole(folder)
+            if found is not None:
+                return found
+            # Nobody else builds while we hold the lock: these are damaged or were left behind.
+            for remnant in [folder, *folder.parent.glob(f".{key}.partial-*")]:
+                shutil.rmtree(remnant, ignore_errors=True)
+            _log.info("building a stellar database of %d stars in %s", config.NS_number, folder)
+            return StellarDatabase.build(config, folder, progress)
+    except OSError as error:
+        raise DataError(f"{folder}: the cache cannot be written: {error}") from None
+
+
+def _open_if_whole(folder: Path) -> StellarDatabase | None:
+    if not folder.exists():
+        return None
+    try:
+        return StellarDatabase.open(folder)
+    except DataError as error:
+        _log.warning("the cached stellar database is built again: %s", error)
+        return None
+
+
+def _join(chunks: Iterable[Columns]) -> Columns:
+    pieces = list(chunks)
+    return {name: np.concatenate([piece[name] for piece in pieces]) for name in UNITS}

@@ -1,0 +1,1 @@
+"""Radio surveys: what they see of a sky of pulsars."""

@@ -1,0 +1,194 @@
+"""Radio surveys: their parameters, the sky they cover, and the groups that share a catalogue.
+
+One JSON file a survey lies in `surveys/`; `surveys/groups.json` says which surveys are combined
+into one catalogue. Nothing in the code knows a survey by its name.
+"""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from mlpop.errors import DataError
+
+FOLDER = Path(__file__).parent
+MAX_SURVEYS = 16
+"""Coverage is stored as the bits of one uint16 a star."""
+
+Range = tuple[float, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class Survey:
+    """One pulsar survey.
+
+    Attributes:
+        key: name of its JSON file and of its coverage bit.
+        name: name in words.
+        reference: where its parameters come from.
+        deg_factor: sensitivity degradation beta of the radiometer equation.
+        G0: gain on the axis of a beam [K/Jy].
+        t_obs: integration time [s].
+        t_samp: sampling time [us].
+        T_sys: system temperature without the sky [K].
+        f_central: central frequency [MHz].
+        BW: bandwidth [MHz].
+        channel_width: width of one channel [MHz].
+        n_pol: number of polarisations summed.
+        FWHM: width of the beam [arcmin].
+        SNR_th: detection threshold in signal-to-noise.
+        RA_range: [deg]
+        DEC_range: [deg]
+        l_ranges: one or more ranges of Galactic longitude in (-180, 180] [deg].
+        b_range_abs: range of the absolute Galactic latitude [deg].
+        coverage_mode: `and` asks for a longitude and a latitude inside, `l_or_b` for one of them.
+        aperture_config: an aperture array, whose gain falls with the zenith angle.
+        FFT_search: the efficiency of Morello et al. 2020 applies.
+    """
+
+    key: str
+    name: str
+    reference: str
+    deg_factor: float
+    G0: float
+    t_obs: float
+    t_samp: float
+    T_sys: float
+    f_central: float
+    BW: float
+    channel_width: float
+    n_pol: int
+    FWHM: float
+    SNR_th: float
+    RA_range: Range
+    DEC_range: Range
+    l_ranges: tuple[Range, ...]
+    b_range_abs: Range
+    coverage_mode: Literal["and", "l_or_b"]
+    aperture_config: bool
+    FFT_search: bool
+
+    def covers(
+        self, gl: ArrayLike, gb: ArrayLike, ra: ArrayLike, dec: ArrayLike
+    ) -> NDArray[np.bool_]:
+        """Tell which directions lie in the survey's area; all bounds are strict.
+
+        Args:
+            gl: (n,) Galactic longitude in (-180, 180] [deg].
+            gb: (n,) Galactic latitude [deg].
+            ra: (n,) right ascension in [0, 360) [deg].
+            dec: (n,) declination [deg].
+
+        Returns:
+            (n,) True where covered.
+        """
+        equatorial = _inside(ra, self.RA_range) & _inside(dec, self.DEC_range)
+        longitude = np.logical_or.reduce([_inside(gl, bounds) for bounds in self.l_ranges])
+        latitude = _inside(np.abs(np.asarray(gb)), self.b_range_abs)
+        if self.coverage_mode == "l_or_b":
+            return equatorial & (longitude | latitude)
+        return equatorial & longitude & latitude
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """Surveys that make one catalogue: a star is in it if any member detects it.
+
+    Attributes:
+        key: name of the catalogue.
+        members: survey keys; widths and fluxes are those of the first member that detects.
+    """
+
+    key: str
+    members: tuple[str, ...]
+
+
+@cache
+def surveys(version: str = "current") -> Mapping[str, Survey]:
+    """Return every survey by key, in sorted order: the order of the coverage bits.
+
+    Args:
+        version: `current`, or the name of another set of parameters; surveys without such a set
+            keep their current ones.
+    """
+    paths = sorted(FOLDER.glob("*.json"), key=lambda path: path.stem)
+    found = {path.stem: load_survey(path, version) for path in paths if path.stem != "groups"}
+    if len(found) > MAX_SURVEYS:
+        raise DataError(f"{FOLDER}: {len(found)} surveys, but at most {MAX_SURVEYS} fit the bits")
+    return found
+
+
+def load_survey(path: Path, version: str = "current") -> Survey:
+    """Read one survey file.
+
+    Raises:
+        DataError: a field is missing, unknown or out of range.
+    """
+    values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    values |= values.pop("versions", {}).get(version, {})
+    known = {field.name for field in dataclasses.fields(Survey)} - {"key"}
+    if set(values) != known:
+        wrong = ", ".join(sorted(set(values) ^ known))
+        raise DataError(f"{path}: missing or unknown fields: {wrong}")
+    for name in ("RA_range", "DEC_range", "b_range_abs"):
+        values[name] = _range(values[name], f"{path}: {name}")
+    values["l_ranges"] = tuple(_range(pair, f"{path}: l_ranges") for pair in values["l_ranges"])
+    if values["coverage_mode"] not in ("and", "l_or_b"):
+        raise DataError(f"{path}: coverage_mode must be 'and' or 'l_or_b'")
+    for name in ("deg_factor", "G0", "t_obs", "t_samp", "T_sys", "f_central", "BW", "FWHM"):
+        if not values[name] > 0:
+            raise DataError(f"{path}: {name} must be above 0, found {values[name]}")
+    return Survey(key=path.stem, **values)
+
+
+@cache
+def groups() -> Mapping[str, Group]:
+    """Return every catalogue group by key, in sorted order.
+
+    Raises:
+        DataError: a group names a survey that does not exist, or another rule than `or`.
+    """
+    path = FOLDER / "groups.json"
+    found = {}
+    for key, entry in sorted(json.loads(path.read_text(encoding="utf-8")).items()):
+        if entry["combine"] != "or":
+            raise DataError(f"{path}: {key}: combine must be 'or', found '{entry['combine']}'")
+        missing = [member for member in entry["members"] if member not in surveys()]
+        if missing:
+            raise DataError(f"{path}: {key}: no survey named {', '.join(missing)}")
+        found[key] = Group(key, tuple(entry["members"]))
+    return found
+
+
+def coverage(gl: ArrayLike, gb: ArrayLike, ra: ArrayLike, dec: ArrayLike) -> NDArray[np.uint16]:
+    """Compute which surveys cover each direction, a bit a survey in the order of `surveys()`.
+
+    Args:
+        gl: (n,) Galactic longitude in (-180, 180] [deg].
+        gb: (n,) Galactic latitude [deg].
+        ra: (n,) right ascension in [0, 360) [deg].
+        dec: (n,) declination [deg].
+
+    Returns:
+        (n,) bits; bit k is set where the k-th of the sorted surveys covers the direction.
+    """
+    bits = np.zeros(np.shape(gl), dtype=np.uint16)
+    for place, survey in enumerate(surveys().values()):
+        bits |= survey.covers(gl, gb, ra, dec).astype(np.uint16) << np.uint16(place)
+    return bits
+
+
+def _inside(values: ArrayLike, bounds: Range) -> NDArray[np.bool_]:
+    array = np.asarray(values)
+    return (array > bounds[0]) & (array < bounds[1])
+
+
+def _range(pair: list[float], place: str) -> Range:
+    if len(pair) != 2 or not pair[0] < pair[1]:
+        raise DataError(f"{place}: expected [low, high] with low < high, found {pair}")
+    return float(pair[0]), float(pair[1])

@@ -1,0 +1,1 @@
+"""A whole synthetic population, star by star until the surveys are full."""

@@ -1,0 +1,246 @@
+"""Members of an ensemble: trained one by one in worker processes, then gathered."""
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mlpop.errors import DataError
+from mlpop.inference.estimators.estimator import EstimatorSpec, build_estimator
+from mlpop.inference.estimators.store import load_estimator, read_record, save_estimator
+from mlpop.inference.rng import generator_from_seed, one_thread
+from mlpop.training.losses import Loss, make_objective
+from mlpop.training.sbi_loop import TrainingOptions, fit
+from mlpop.training.state import EpochRecord, TrainingState, load_state, save_state
+
+Emit = Callable[[dict[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class MemberTask:
+    """One network to train; small, so that it travels to a worker; the data stay on disk.
+
+    Args:
+        folder: where the trained estimator goes, and `checkpoint/` while it trains.
+        theta_path: `.npy` of (n, d) scaled parameters.
+        x_path: `.npy` of (n, ...) data, as the network sees them.
+        validation: row numbers of the validation set.
+        spec: what to build.
+        options: how to train.
+        init_seed: of the initial weights.
+        training_seed: of the order of batches and of dropout.
+        data_digest: identifies the data; a checkpoint of other data is not continued.
+        start_from: folder of a trained estimator to go on from, instead of new weights.
+        checkpoint_seconds: at least so long from one checkpoint to the next.
+        device: torch device to train on.
+        loss, num_atoms: what to minimise; see `fit`.
+    """
+
+    folder: str
+    theta_path: str
+    x_path: str
+    validation: tuple[int, ...]
+    spec: EstimatorSpec
+    options: TrainingOptions
+    init_seed: int
+    training_seed: int
+    data_digest: str = ""
+    start_from: str | None = None
+    checkpoint_seconds: float = 60.0
+    device: str = "cpu"
+    loss: Loss = "maximum_likelihood"
+    num_atoms: int = 10
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of everything that the trained weights depend on but the length of training.
+
+        The weights to start from count by their digest, wherever they lie.
+
+        Raises:
+            DataError: the estimator to start from cannot be read, or the loss does not suit.
+        """
+        objective = make_objective(self.spec.kind, self.loss, self.num_atoms)
+        start = self.start_from and read_record(Path(self.start_from)).get("sha256")
+        values = {
+            "spec": self.spec.model_dump(mode="json"),
+            "options": self.options.model_dump(mode="json", exclude={"max_num_epochs"}),
+            "validation": self.validation,
+            "seeds": (self.init_seed, self.training_seed),
+            "data": self.data_digest,
+            "start_from": start,
+            "loss": objective.name,
+            "num_atoms": objective.num_atoms if objective.compares else None,
+        }
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class MemberResult:
+    """What one training gave; the estimator is in `folder`."""
+
+    folder: str
+    best_epoch: int
+    best_loss: float
+    stopped: str
+    seconds: float
+    history: tuple[EpochRecord, ...]
+    resumed_from: int
+
+
+def train_member(task: MemberTask, emit: Emit | None = None) -> MemberResult:
+    """Train one member and save it; goes on from its checkpoint where there is one.
+
+    Runs in any process with one torch thread, and gives the same bits in all of them.
+
+    Args:
+        task: what to train.
+        emit: receives `{"event": "start", "resumed_from": k, "history": [...]}` and then, for
+            every epoch, `{"event": "epoch", "epoch": .., "train_loss": .., "val_loss": ..,
+            "seconds": .., "wall_time": ..}`; `{"event": "checkpoint", "epoch": ..}` when one is
+            on disk.
+
+    Raises:
+        DataError: the data or the estimator to start from cannot be read or do not fit, or the
+            loss does not suit the kind of estimator.
+        TrainingError: the training failed.
+    """
+    folder = Path(task.folder)
+    with one_thread():
+        theta, x = _load(task.theta_path), _load(task.x_path)
+        if task.start_from is None:
+            estimator = build_estimator(task.spec, theta, x, generator_from_seed(task.init_seed))
+        else:
+            estimator, spec = load_estimator(Path(task.start_from))
+            if spec != task.spec:
+                raise DataError(
+                    f"{task.start_from}: holds an estimator of another specification than the "
+                    "one to train"
+                )
+        fingerprint = task.fingerprint
+        state = load_state(folder / "checkpoint", fingerprint)
+        history = state.history if state else []
+        if emit is not None:
+            emit(
+                {
+                    "event": "start",
+                    "resumed_from": len(history),
+                    "history": [asdict(record) for record in history],
+                }
+            )
+
+        def on_epoch(record: EpochRecord) -> None:
+            if emit is not None:
+                emit({"event": "epoch", **asdict(record)})
+
+        def on_checkpoint(state: TrainingState) -> None:
+            save_state(folder / "checkpoint", state, fingerprint)
+            if emit is not None:
+                emit({"event": "checkpoint", "epoch": state.epoch})
+
+        _, report = fit(
+            estimator.to(task.device),
+            theta,
+            x,
+            validation=torch.tensor(task.validation),
+            generator=generator_from_seed(task.training_seed),
+            options=task.options,
+            loss=task.loss,
+            num_atoms=task.num_atoms,
+            state=state,
+            on_epoch=on_epoch,
+            on_checkpoint=on_checkpoint,
+            checkpoint_seconds=task.checkpoint_seconds,
+        )
+        record = {
+            "best_epoch": report.best_epoch,
+            "best_loss": report.best_loss,
+            "epochs": len(report.history),
+            "stopped": report.stopped,
+            "init_seed": task.init_seed,
+            "training_seed": task.training_seed,
+            "fingerprint": fingerprint,
+            "loss": make_objective(task.spec.kind, task.loss, task.num_atoms).name,
+        }
+        save_estimator(folder, estimator.to("cpu"), task.spec, record)
+    return MemberResult(
+        task.folder,
+        report.best_epoch,
+        report.best_loss,
+        report.stopped,
+        report.seconds,
+        report.history,
+        resumed_from=len(history),
+    )
+
+
+def member_tasks(
+    folders: Sequence[Path],
+    seeds: Sequence[tuple[int, int]],
+    *,
+    theta_path: Path,
+    x_path: Path,
+    validation: Tensor,
+    spec: EstimatorSpec,
+    options: TrainingOptions,
+    data_digest: str = "",
+    start_from: Sequence[Path] | None = None,
+    device: str = "cpu",
+    loss: Loss = "maximum_likelihood",
+    num_atoms: int = 10,
+) -> list[MemberTask]:
+    """Return the tasks of an ensemble: same data, split and architecture, own seeds.
+
+    Args:
+        folders: one a member, where its estimator goes.
+        seeds: of every member, of its initial weights and of its training.
+        theta_path, x_path, validation, spec, options, data_digest: see `MemberTask`.
+        start_from: estimators to go on from, one a member; None for new weights.
+        device, loss, num_atoms: see `MemberTask`.
+
+    Raises:
+        DataError: seeds repeat, or the numbers of folders, seeds and starts differ.
+    """
+    starts: Sequence[Path | None] = start_from or [None] * len(folders)
+    if not len(folders) == len(seeds) == len(starts):
+        raise DataError(
+            f"an ensemble needs one folder and one seed a member, but got {len(folders)} "
+            f"folders, {len(seeds)} seeds and {len(starts)} estimators to start from"
+        )
+    if len({init for init, _ in seeds}) != len(seeds):
+        raise DataError(f"two members would be copies: the seeds {list(seeds)} repeat")
+    rows = tuple(int(row) for row in validation)
+    return [
+        MemberTask(
+            str(folder),
+            str(theta_path),
+            str(x_path),
+            rows,
+            spec,
+            options,
+            *pair,
+            data_digest,
+            None if start is None else str(start),
+            device=device,
+            loss=loss,
+            num_atoms=num_atoms,
+        )
+        for folder, pair, start in zip(folders, seeds, starts, strict=True)
+    ]
+
+
+def _load(path: str) -> Tensor:
+    try:
+        # copy-on-write: torch wants writable memory, and the pages stay shared between workers
+        values = np.load(path, mmap_mode="c", allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read: {error}") from None
+    if values.dtype != np.float32:
+        values = values.astype(np.float32)
+    return torch.from_numpy(values)

@@ -1,0 +1,147 @@
+"""Estimators whose answers are known in closed form."""
+
+import numpy as np
+import pytest
+import torch
+from sbi.neural_nets.estimators import ConditionalDensityEstimator
+from torch import nn
+
+from mlpop.inference.estimators.estimator import EmbedOnce, EstimatorSpec, build_estimator
+from mlpop.inference.estimators.spec import CLASSIFIERS
+from mlpop.inference.prior import Prior
+from mlpop.inference.rng import generator_from_seed
+
+
+class GaussianHead(ConditionalDensityEstimator):
+    """Normal around the embedding: cut to a box, the exact posterior of `GaussianLinear`."""
+
+    def __init__(self, dimension, spread, shift=0.0):
+        super().__init__(nn.Identity(), torch.Size([dimension]), torch.Size([dimension]))
+        self.spread = spread
+        self.shift = shift
+
+    def _normal(self, condition):
+        return torch.distributions.Normal(condition + self.shift, self.spread)
+
+    def log_prob(self, input, condition, **kwargs):
+        return self._normal(condition).log_prob(input).sum(-1)
+
+    def loss(self, input, condition, **kwargs):
+        return -self.log_prob(input, condition)
+
+    def sample(self, sample_shape, condition, **kwargs):
+        return self._normal(condition).sample(sample_shape)
+
+
+@pytest.fixture(scope="session")
+def gaussian_member():
+    """Factory of an estimator that is N(x + shift, spread)."""
+
+    def make(dimension, spread, shift=0.0):
+        shape = torch.Size([dimension])
+        return EmbedOnce(GaussianHead(dimension, spread, shift), nn.Flatten(), shape, shape)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def gaussian_problem():
+    """2-d data of x = theta + N(0, 0.3): prior, physical theta, x."""
+    rng = np.random.default_rng(11)
+    prior = Prior(("a", "b"), (-1.0, -1.0), (1.0, 1.0))
+    theta = prior.sample(3000, generator_from_seed(12))
+    x = (theta + 0.3 * rng.standard_normal(theta.shape)).astype(np.float32)
+    return prior, theta, x
+
+
+@pytest.fixture(scope="session")
+def small_estimator():
+    """Factory of an untrained 2-d estimator on vectors of three numbers."""
+
+    def make(model="mdn", seed=0, **changes):
+        values = {
+            "kind": "ratio" if model in CLASSIFIERS else "posterior",
+            "model": model,
+            "hidden_features": 8,
+            "num_components": 3,
+            "num_transforms": 2,
+            "num_bins": 4,
+            "x_shape": (3,),
+            "low": (-1.0, -2.0),
+            "high": (1.0, 2.0),
+        }
+        spec = EstimatorSpec.parse(values | changes)
+        generator = generator_from_seed(seed)
+        theta = torch.rand(40, 2, generator=generator) * 2 - 1
+        x = torch.cat([theta, theta[:, :1] ** 2], 1) + 0.1 * torch.randn(
+            40, 3, generator=generator
+        )
+        return build_estimator(spec, theta, x, generator), spec, theta, x
+
+    return make
+
+
+class SilentTracker:
+    """Keeps sbi from writing TensorBoard files."""
+
+    log_dir = None
+
+    def log_metric(self, *arguments, **options):
+        pass
+
+    log_metrics = log_params = add_figure = flush = log_metric
+
+
+@pytest.fixture
+def silent_tracker():
+    """A tracker for sbi's trainers that forgets everything."""
+    return SilentTracker()
+
+
+class MixtureAt:
+    """A `ConditionedPosterior` in closed form: Gaussians cut to a box; counts what is asked."""
+
+    def __init__(self, means, covariances, weights=None, *, edge=1.0, normalized=True, cheap=True):
+        self.means = torch.as_tensor(np.array(means), dtype=torch.float64)
+        size = self.means.shape[1]
+        weights = torch.ones(len(self.means)) if weights is None else torch.tensor(weights)
+        self.weights = weights.double() / weights.sum()
+        self.parts = [
+            torch.distributions.MultivariateNormal(
+                mean, torch.as_tensor(np.array(covariance), dtype=torch.float64)
+            )
+            for mean, covariance in zip(self.means, covariances, strict=True)
+        ]
+        self.prior = Prior(tuple(f"t{k}" for k in range(size)), (-edge,) * size, (edge,) * size)
+        self.normalized = normalized
+        self.cheap = cheap
+        self.densities_asked = 0
+        self.draws_made = 0
+
+    def sample(self, num_samples, generator):
+        parts, kept = [], 0
+        while kept < num_samples:
+            lot = num_samples - kept + 8
+            which = torch.multinomial(self.weights, lot, replacement=True, generator=generator)
+            normal = torch.randn(
+                lot, self.means.shape[1], generator=generator, dtype=torch.float64
+            )
+            factors = torch.stack([part.scale_tril for part in self.parts])[which]
+            theta = (self.means[which] + (factors @ normal[..., None])[..., 0]).float()
+            parts.append(theta[self.prior.contains(theta)])
+            kept += len(parts[-1])
+        self.draws_made += num_samples
+        return torch.cat(parts)[:num_samples]
+
+    def log_prob(self, theta):
+        self.densities_asked += len(theta)
+        values = torch.stack([part.log_prob(theta.double()) for part in self.parts])
+        mixed = torch.logsumexp(values + self.weights.log()[:, None], 0).float()
+        offset = 0.0 if self.normalized else 123.0
+        return torch.where(self.prior.contains(theta), mixed + offset, -torch.inf)
+
+
+@pytest.fixture(scope="session")
+def mixture_at():
+    """Factory of a conditioned posterior whose density is known."""
+    return MixtureAt

@@ -1,0 +1,121 @@
+"""Training of an ensemble as MLflow sees it."""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mlpop.compute import make_backend
+from mlpop.compute.backends.base import Outcome
+from mlpop.config.files.sbi import SbiConfig
+from mlpop.datasets.loading import Dataset
+from mlpop.errors import TrainingError
+from mlpop.experiment.inputs.problem import LearningProblem, write_training_arrays
+from mlpop.experiment.output_tree import RoundFolders
+from mlpop.experiment.rounds.ensemble import Ensemble, Start, train_ensemble, validation_rows
+from mlpop.inference.posteriors.preprocessing import Preprocessing
+from mlpop.inference.prior import Prior
+from mlpop.tracking import connect, open_run, tree
+
+LABELS = ("theta_1", "theta_2")
+
+
+class Twice:
+    """Tells every event of a task two times, as when a worker dies and the task is repeated."""
+
+    name = "twice"
+    workers = 1
+
+    def run(
+        self, function: Callable[..., Any], tasks: Sequence[Any], *, on_event: Any
+    ) -> Iterator[Outcome]:
+        with make_backend() as backend:
+            heard: list[tuple[int, Any]] = []
+            outcomes = list(
+                backend.run(function, tasks, on_event=lambda *event: heard.append(event))
+            )
+        for index, event in [*heard, *heard]:
+            on_event(index, event)
+        yield from outcomes
+
+
+class Failing:
+    """Loses the second task."""
+
+    name = "failing"
+    workers = 1
+
+    def run(
+        self, function: Callable[..., Any], tasks: Sequence[Any], *, on_event: Any
+    ) -> Iterator[Outcome]:
+        with make_backend() as backend:
+            yield from backend.run(function, tasks[:1], on_event=on_event)
+        yield Outcome(1, None, "failed", "the loss became NaN", 1, 0.1)
+
+
+@pytest.fixture
+def train(
+    at_work: Path, vectors: Callable[..., dict[str, Any]], tmp_path: Path
+) -> Callable[[Any], tuple[str, Ensemble]]:
+    """Train an ensemble of two on a given backend; return the run id of its round, and it."""
+    values = vectors(
+        tmp_path, trainer__ensemble=True, trainer__size_ensemble=2, trainer__max_num_epochs=4
+    )
+    config = SbiConfig.parse(values)
+    rng = np.random.default_rng(0)
+    theta = rng.uniform(-1, 1, (60, 2))
+    x = (theta + 0.2 * rng.standard_normal((60, 2))).astype(np.float32)
+    problem = LearningProblem(Prior(LABELS, (-1, -1), (1, 1)), ("x_1", "x_2"), Preprocessing())
+    folders = RoundFolders(tmp_path / "logs", tmp_path / "models")
+    folders.logs.mkdir()
+    folders.models.mkdir()
+    data = Dataset(theta, x, LABELS, ("x_1", "x_2"), tmp_path / "none.csv")
+    arrays = write_training_arrays(tmp_path / "arrays", problem, data)
+
+    def start(backend: Any) -> tuple[str, Ensemble]:
+        name = type(backend).__name__
+        with open_run("round", "round_00", experiment=name, store=connect()) as run:
+            ensemble = train_ensemble(
+                config,
+                problem,
+                arrays,
+                Start(validation_rows(config, {0: len(data)}, 1)),
+                root_seed=1,
+                round_=0,
+                backend=backend,
+                round_run=run,
+                folders=folders,
+            )
+        return run.run_id, ensemble
+
+    return start
+
+
+def test_repeated_epochs_are_one_point_of_a_curve(
+    train: Callable[[Any], tuple[str, Ensemble]],
+) -> None:
+    run_id, ensemble = train(Twice())
+    store = connect()
+    members = tree(store, run_id).children
+    assert [member.run_id for member in members] == list(ensemble.run_ids.values())
+    for member in members:
+        for key in ("train/loss", "val/loss"):
+            history = store.client.get_metric_history(member.run_id, key)
+            assert [point.step for point in history] == [1, 2, 3, 4]
+
+
+def test_a_member_that_fails_is_named_and_the_others_keep_their_status(
+    train: Callable[[Any], tuple[str, Ensemble]],
+) -> None:
+    with pytest.raises(TrainingError, match="member_01 of round 0: the loss became NaN"):
+        train(Failing())
+    store = connect()
+    place = store.client.get_experiment_by_name("Failing").experiment_id
+    runs = {run.info.run_name: run for run in store.client.search_runs([place])}
+    status = {name: run.info.status for name, run in runs.items()}
+    assert status == {"round_00": "FAILED", "member_00": "FINISHED", "member_01": "FAILED"}
+    assert runs["member_01"].data.tags["mlpop.error"] == (
+        "member_01 of round 0: the loss became NaN"
+    )

@@ -1,0 +1,115 @@
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+
+from mlpop.errors import ConfigError, DataError
+from mlpop.experiment.output_tree import (
+    create_output_tree,
+    dataset_root,
+    dataset_round,
+    init_folders,
+    open_output_tree,
+    simulations_round,
+)
+
+NOW = datetime(2026, 11, 22, 9, 8, 7)
+
+
+def test_documented_tree_of_a_training(tmp_path: Path) -> None:
+    tree = create_output_tree(tmp_path, "SBI_ConvolutionMDN", now=NOW)
+    first = tree.round(0)
+    logs = tmp_path / "logs/SBI_ConvolutionMDN/20261122_090807"
+    models = tmp_path / "models/SBI_ConvolutionMDN/20261122_090807"
+    assert (tree.logs, tree.models, tree.stamp) == (logs, models, "20261122_090807")
+    assert tree.log_file == logs / "log.txt"
+    assert tree.config_file == models / "config_sbi.json"
+    assert (logs / "round_0").is_dir()
+    assert (models / "round_0").is_dir()
+    assert first.training_statistics() == logs / "round_0/training_statistics.json"
+    assert first.training_statistics(1) == logs / "round_0/training_statistics_1.json"
+    assert first.training_stats_plot() == logs / "round_0/training_stats.pdf"
+    assert first.training_stats_plot(0) == logs / "round_0/training_stats_0.pdf"
+    assert first.trained_model() == models / "round_0/trained_model.pickle"
+    assert first.trained_model(2) == models / "round_0/trained_model_ensemble_2.pickle"
+    assert first.inference() == models / "round_0/inference.pickle"
+    assert first.inference(0) == models / "round_0/inference_ensemble_0.pickle"
+    assert first.samples_posterior == models / "round_0/samples_posterior.pt"
+    assert first.corner_plot == models / "round_0/corner_plot_observed_sample.pdf"
+    assert first.coverage_plot == models / "round_0/coverage_plot.pdf"
+    assert first.coverage_probability == models / "round_0/coverage_probability.npy"
+    assert first.posterior_samples_test_data == models / "round_0/posterior_samples_test_data.npz"
+    assert first.corner_plot_prior(1) == models / "round_0/corner_plot_prior_round_1.pdf"
+    assert first.samples_prior(1) == models / "round_0/samples_prior_1.pt"
+
+
+def test_inference_writes_a_logs_tree_only(tmp_path: Path) -> None:
+    tree = create_output_tree(tmp_path, "SBI", models=False, now=NOW)
+    folders = tree.round(3)
+    assert tree.models is None
+    assert folders.coverage_plot == tree.logs / "round_3/coverage_plot.pdf"
+    assert tree.config_file == tree.logs / "config_sbi.json"
+    assert not (tmp_path / "models").exists()
+
+
+def test_launches_of_the_same_second_get_their_own_folders(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        trees = list(pool.map(lambda _: create_output_tree(tmp_path, "SBI", now=NOW), range(8)))
+    stamps = {tree.stamp for tree in trees}
+    assert stamps == {"20261122_090807"} | {f"20261122_090807_{i}" for i in range(1, 8)}
+    assert all(tree.models is not None and tree.models.name == tree.stamp for tree in trees)
+
+
+def test_models_without_logs_are_not_taken_over(tmp_path: Path) -> None:
+    (tmp_path / "models/SBI/20261122_090807").mkdir(parents=True)
+    tree = create_output_tree(tmp_path, "SBI", now=NOW)
+    assert tree.stamp == "20261122_090807_1"
+    assert [path.name for path in (tmp_path / "logs/SBI").iterdir()] == ["20261122_090807_1"]
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "/a"])
+def test_name_that_is_no_folder_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ConfigError, match="cannot be the name of a folder"):
+        create_output_tree(tmp_path, name)
+
+
+def test_folder_that_cannot_be_made_is_a_data_error(tmp_path: Path) -> None:
+    (tmp_path / "logs").touch()
+    with pytest.raises(DataError, match=r"logs/SBI: cannot be made"):
+        create_output_tree(tmp_path, "SBI")
+
+
+def test_earlier_folders_are_opened_only_if_they_exist(tmp_path: Path) -> None:
+    tree = create_output_tree(tmp_path, "SBI", now=NOW)
+    assert tree.models is not None
+    assert open_output_tree(tree.logs, tree.models) == tree
+    with pytest.raises(DataError, match="gone: no such folder"):
+        open_output_tree(tree.logs, tmp_path / "gone")
+
+
+@pytest.mark.parametrize("given", ["data/train", "data/train/generated_dataset"])
+def test_dataset_paths_end_in_generated_dataset_or_not_D7(given: str) -> None:
+    root = Path("data/train")
+    assert dataset_root(Path(given)) == root
+    assert dataset_round(Path(given), 2) == root / "generated_dataset/round_2"
+    assert simulations_round(Path(given), 2) == root / "simulations/round_2"
+
+
+def test_init_folders_makes_the_documented_tree_again_and_again_S03(tmp_path: Path) -> None:
+    folders = init_folders(tmp_path)
+    (folders[0] / "dataset_full.csv").touch()
+    assert init_folders(tmp_path) == folders
+    made = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_dir()}
+    assert made == {
+        "data",
+        "data/training_dataset",
+        "data/training_dataset/generated_dataset",
+        "data/training_dataset/generated_dataset/round_0",
+        "data/training_dataset/simulations",
+        "data/test_dataset",
+        "data/test_dataset/generated_dataset",
+        "data/test_dataset/generated_dataset/round_0",
+        "data/test_dataset/simulations",
+    }
+    assert (folders[0] / "dataset_full.csv").exists()

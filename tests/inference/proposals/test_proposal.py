@@ -1,0 +1,382 @@
+"""Proposals of the next round: exact draws of an analytic truncated posterior by every method."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from mlpop.errors import ConfigError
+from mlpop.inference.posteriors.posterior import SamplingError
+from mlpop.inference.proposals.proposal import draw_proposal, make_proposal
+from mlpop.inference.proposals.proposal_draw import MAX_REDRAWS
+from mlpop.inference.proposals.truncation import Support
+from mlpop.inference.rng import generator_from_seed
+
+EPSILON = 1e-4
+
+
+def ball_volume(size):
+    return math.exp(size / 2 * math.log(math.pi) - math.lgamma(size / 2 + 1))
+
+
+def gaussian_at_acceptance(mixture_at, size, acceptance, **options):
+    """A Gaussian whose support for `EPSILON` is a ball of `acceptance` times the prior's box."""
+    radius = (acceptance * 2**size / ball_volume(size)) ** (1 / size)
+    assert radius <= 1
+    spread = radius / math.sqrt(stats.chi2.ppf(1 - EPSILON, size))
+    return mixture_at([[0.0] * size], [np.eye(size) * spread**2], **options)
+
+
+def edge_of(posterior, threshold):
+    """Radius at which the density of a round Gaussian falls to the threshold."""
+    size = posterior.means.shape[1]
+    spread = float(posterior.parts[0].scale_tril[0, 0])
+    log_peak = float(posterior.log_prob(torch.zeros(1, size)))
+    return spread * math.sqrt(2 * (log_peak - threshold))
+
+
+def check_uniform_ball(posterior, draw):
+    """(r / R)^d uniform, all octants alike, none outside, and the right volume."""
+    size = posterior.means.shape[1]
+    edge = edge_of(posterior, draw.threshold)
+    theta = draw.theta.double()
+    radius = theta.norm(dim=1).numpy() / edge
+    assert radius.max() < 1
+    assert draw.outside_fraction == 0
+    assert stats.kstest(radius**size, "uniform").pvalue > 1e-3
+    sides = (theta > 0).double().mean(0)
+    assert float((sides - 0.5).abs().max()) < 4.5 * 0.5 / len(theta) ** 0.5
+    volume = ball_volume(size) * edge**size / 2**size
+    assert draw.volume_error < 0.2 * volume
+    assert abs(draw.volume_fraction - volume) < 4.5 * draw.volume_error
+    assert draw.exact
+
+
+METHODS = {
+    "auto": (2, 5, 6),
+    "sir": (2, 5, 6),
+    "box": (2, 5, 6),
+}
+GRID = [
+    (sampler, size, acceptance)
+    for sampler, sizes in METHODS.items()
+    for size in sizes
+    for acceptance in (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
+    # the largest ball in a box of six dimensions has 0.081 of it
+    if not (size == 6 and acceptance == 1e-1)
+]
+FAST = {("auto", 2, 1e-5), ("sir", 5, 1e-4), ("sir", 6, 1e-6), ("box", 5, 1e-3)}
+
+
+@pytest.mark.parametrize(
+    ("sampler", "size", "acceptance"),
+    [
+        pytest.param(
+            *cell, marks=() if cell in FAST else pytest.mark.slow, id="{}-{}-{}".format(*cell)
+        )
+        for cell in [*GRID, ("auto", 6, 0.08), ("sir", 6, 0.08), ("box", 6, 0.08)]
+    ],
+)
+def test_truncated_prior_is_exact_S21_F10(mixture_at, sampler, size, acceptance):
+    posterior = gaussian_at_acceptance(mixture_at, size, acceptance)
+    draw = draw_proposal(
+        posterior, 2000, generator_from_seed(size), kind="truncated", sampler=sampler
+    )
+    check_uniform_ball(posterior, draw)
+    assert draw.sampler == sampler
+    assert draw.uncovered < 0.01
+    # what a pilot finds: plain rejection while it is cheap, then far better
+    if sampler != "box":
+        ellipsoid = draw.method == "ellipsoid rejection"
+        assert ellipsoid if acceptance < 5e-3 else draw.acceptance > 5e-3
+    assert draw.acceptance > (5e-3 if acceptance > 5e-3 else 0.08)
+
+
+@pytest.mark.parametrize(
+    ("size", "acceptance"),
+    [
+        (2, 1e-1),
+        (5, 1e-2),
+        pytest.param(6, 1e-2, marks=pytest.mark.slow),
+        pytest.param(2, 1e-3, marks=pytest.mark.slow),
+        pytest.param(5, 1e-3, marks=pytest.mark.slow),
+        pytest.param(6, 1e-3, marks=pytest.mark.slow),
+        pytest.param(2, 1e-4, marks=pytest.mark.slow),
+        pytest.param(6, 1e-4, marks=pytest.mark.slow),
+    ],
+)
+def test_prior_rejection_is_exact(mixture_at, size, acceptance):
+    posterior = gaussian_at_acceptance(mixture_at, size, acceptance)
+    draw = draw_proposal(
+        posterior, 1000, generator_from_seed(size), kind="truncated", sampler="rejection"
+    )
+    assert draw.method == "prior rejection"
+    check_uniform_ball(posterior, draw)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("acceptance", [1e-1, 1e-4, 1e-6])
+@pytest.mark.parametrize("size", [2, 5])
+def test_posterior_rejection_is_exact_at_any_width(mixture_at, size, acceptance, monkeypatch):
+    """The method of last resort, which needs no region: forced by leaving no other affordable."""
+    from mlpop.inference.proposals import truncated_proposal
+
+    posterior = gaussian_at_acceptance(mixture_at, size, acceptance)
+    choose = truncated_proposal._choose
+
+    def only_last(ways, *arguments):
+        return (
+            ways[-1] if ways[-1].source.name == "posterior rejection" else choose(ways, *arguments)
+        )
+
+    monkeypatch.setattr(truncated_proposal, "_choose", only_last)
+    monkeypatch.setattr(truncated_proposal, "PRIOR_ACCEPTANCE", 2.0)
+    draw = draw_proposal(posterior, 1000, generator_from_seed(size), kind="truncated")
+    assert draw.method == "posterior rejection"
+    check_uniform_ball(posterior, draw)
+
+
+def reference(posterior, threshold, count, seed):
+    """Uniform draws of a support in two dimensions: a fine grid, cell by cell."""
+    support = Support(posterior, threshold)
+    side = (torch.arange(1000, dtype=torch.float64) + 0.5) / 1000
+    grid = torch.cartesian_prod(side, side)
+    cells = grid[support.contains(support.from_unit(grid))]
+    rows = torch.randint(len(cells), (count,), generator=generator_from_seed(seed))
+    jitter = torch.rand(count, 2, generator=generator_from_seed(seed + 1)).double() - 0.5
+    return support.from_unit(cells[rows] + jitter / 1000), len(cells) / len(grid)
+
+
+SHAPES = {
+    "prior edge": ([[-0.99, 0.3]], [np.eye(2) * 0.015**2], None),
+    "prior corner": ([[-0.98, 0.99]], [np.diag([0.02, 0.01]) ** 2], None),
+    "correlated": ([[0.0, 0.0]], [0.08**2 * np.array([[1, 0.999], [0.999, 1]])], None),
+    "two modes": ([[-0.6, -0.5], [0.6, 0.4]], [np.eye(2) * 0.01**2] * 2, None),
+    "unequal modes": (
+        [[-0.6, -0.5], [0.6, 0.4]],
+        [np.eye(2) * 0.008**2, np.eye(2) * 0.012**2],
+        [0.97, 0.03],
+    ),
+    "a mode that is narrow": (
+        [[-0.6, -0.5], [0.6, 0.4]],
+        [np.eye(2) * 0.015**2, np.eye(2) * 0.003**2],
+        [0.9, 0.1],
+    ),
+    "core in a halo": (
+        [[0.0, 0.0], [0.02, 0.02]],
+        [np.eye(2) * 0.004**2, np.eye(2) * 0.02**2],
+        [9.0, 1.0],
+    ),
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("sampler", ["auto", "box"])
+def test_truncated_prior_of_other_shapes(mixture_at, shape, sampler):
+    means, covariances, weights = SHAPES[shape]
+    posterior = mixture_at(means, covariances, weights)
+    draw = draw_proposal(
+        posterior, 3000, generator_from_seed(2), kind="truncated", sampler=sampler
+    )
+    assert draw.method == "ellipsoid rejection" if sampler == "auto" else "box" in draw.method
+    assert draw.outside_fraction == 0
+    assert bool(posterior.prior.contains(draw.theta).all())
+    exact, fraction = reference(posterior, draw.threshold, 20_000, 5)
+    assert draw.volume_fraction == pytest.approx(fraction, rel=0.02, abs=4.5 * draw.volume_error)
+    for direction in ([1, 0], [0, 1], [1, 1], [1, -1]):
+        along = torch.tensor(direction).float()
+        one, two = (draw.theta @ along).numpy(), (exact @ along).numpy()
+        assert stats.ks_2samp(one, two).pvalue > 1e-3
+    if len(means) == 2 and shape != "core in a halo":
+        share = [(each[:, 0] > 0).double().mean() for each in (draw.theta, exact)]
+        assert 0 < share[0] < 1
+        assert float(share[0]) == pytest.approx(float(share[1]), abs=4 * 0.5 / 3000**0.5)
+
+
+def test_modes_in_five_dimensions_are_all_there(mixture_at):
+    rng = np.random.default_rng(0)
+    means = rng.uniform(-0.8, 0.8, (5, 5))
+    spreads = np.array([0.03, 0.03, 0.03, 0.03, 0.04])
+    posterior = mixture_at(means, [np.eye(5) * spread**2 for spread in spreads])
+    draw = draw_proposal(posterior, 4000, generator_from_seed(3), kind="truncated")
+    assert draw.method == "ellipsoid rejection"
+    assert draw.acceptance > 0.3
+    nearest = torch.cdist(draw.theta.double(), posterior.means).argmin(1)
+    share = torch.bincount(nearest, minlength=5).double() / 4000
+    # a mode's ball ends where its own density is the threshold
+    heights = np.array([float(posterior.log_prob(mean[None].float())) for mean in posterior.means])
+    volumes = (spreads * np.sqrt(2 * (heights - draw.threshold))) ** 5
+    expected = volumes / volumes.sum()
+    assert np.abs(share.numpy() - expected).max() < 4.5 * 0.5 / 4000**0.5
+    total = volumes.sum() * ball_volume(5) / 2**5
+    assert abs(draw.volume_fraction - total) < 4.5 * draw.volume_error + 0.002 * total
+
+
+def test_pilot_picks_prior_rejection_for_a_wide_mixture(mixture_at):
+    """An under-trained ensemble: a narrow member among wide ones that fill much of the prior."""
+    posterior = mixture_at(
+        [[0.0] * 5, [0.3] * 5], [np.eye(5) * 0.05**2, np.eye(5) * 0.4**2], [3.0, 1.0]
+    )
+    draw = draw_proposal(posterior, 1000, generator_from_seed(1), kind="truncated")
+    assert draw.method == "prior rejection"
+    assert 0.05 < draw.volume_fraction < 1
+    assert draw.outside_fraction == 0
+    assert list(draw.pilot) == ["prior rejection"]
+
+
+def test_markov_chain_posteriors_need_few_draws_and_no_normalisation(mixture_at):
+    """A density up to a constant, draws that are dear: same support, no draws but the pilot's."""
+    plain = gaussian_at_acceptance(mixture_at, 3, 1e-4)
+    chains = gaussian_at_acceptance(mixture_at, 3, 1e-4, normalized=False, cheap=False)
+    draw = draw_proposal(chains, 1000, generator_from_seed(1), kind="truncated")
+    assert chains.draws_made == draw.threshold_samples == 10_000
+    assert draw.method == "ellipsoid rejection"
+    moved = draw.threshold - 123.0
+    edge = edge_of(plain, moved)
+    radius = draw.theta.double().norm(dim=1).numpy() / edge
+    assert stats.kstest(radius**3, "uniform").pvalue > 1e-3
+    volume = ball_volume(3) * edge**3 / 8
+    assert abs(draw.volume_fraction - volume) < 4.5 * draw.volume_error
+
+
+def test_same_generator_same_bits(mixture_at):
+    posterior = gaussian_at_acceptance(mixture_at, 4, 1e-4)
+    one, two, other = (
+        draw_proposal(posterior, 500, generator_from_seed(seed), kind="truncated")
+        for seed in (7, 7, 8)
+    )
+    assert torch.equal(one.theta, two.theta)
+    assert one.to_dict() == two.to_dict()
+    assert not torch.equal(one.theta, other.theta)
+
+
+@pytest.mark.parametrize("kind", ["truncated", "posterior"])
+def test_draws_of_one_proposal_share_its_edge_and_do_not_depend_on_each_other(mixture_at, kind):
+    posterior = gaussian_at_acceptance(mixture_at, 2, 1e-4)
+    proposal = make_proposal(posterior, generator_from_seed(7), kind=kind)
+    first = proposal.draw(300, generator_from_seed(1))
+    second = proposal.draw(500, generator_from_seed(2))
+    assert first.threshold == second.threshold
+    assert torch.equal(proposal.draw(300, generator_from_seed(1)).theta, first.theta)
+    again = make_proposal(posterior, generator_from_seed(7), kind=kind)
+    assert torch.equal(again.draw(500, generator_from_seed(2)).theta, second.theta)
+
+
+def test_record_is_plain_json_without_times(mixture_at):
+    posterior = gaussian_at_acceptance(mixture_at, 2, 1e-4)
+    draw = draw_proposal(posterior, 200, generator_from_seed(7), kind="truncated")
+    record = json.loads(json.dumps(draw.to_dict(), allow_nan=False))
+    assert record == draw.to_dict()
+    assert record["num_samples"] == 200
+    assert "seconds" not in record
+    assert draw.seconds > 0
+    for name in ("method", "acceptance", "attempts", "volume_fraction", "outside_fraction"):
+        assert name in record
+
+
+def test_hopeless_prior_rejection_says_what_to_do(mixture_at):
+    posterior = gaussian_at_acceptance(mixture_at, 5, 1e-6)
+    with pytest.raises(
+        SamplingError,
+        match=r"prior rejection: .* acceptance .* attempts\. Set "
+        "trainer.truncation_sampler to 'box' or 'sir'",
+    ):
+        draw_proposal(
+            posterior,
+            1000,
+            generator_from_seed(1),
+            kind="truncated",
+            sampler="rejection",
+            max_attempts=500_000,
+        )
+
+
+@pytest.mark.parametrize("sampler", [pytest.param("auto", marks=pytest.mark.slow), "sir"])
+def test_no_exact_method_within_the_attempts(mixture_at, sampler):
+    """Forty modes are too many for ellipsoids: `auto` refuses, `sir` resamples and says so."""
+    means = np.random.default_rng(1).uniform(-0.9, 0.9, (40, 4))
+    posterior = mixture_at(means, [np.eye(4) * 0.005**2] * 40)
+    options = {"kind": "truncated", "max_attempts": 500 * 8, "sir_candidates": 8}
+    options |= {"epsilon": 1e-3, "num_threshold_samples": 5000}
+    if sampler == "auto":
+        with pytest.raises(
+            SamplingError, match="no exact method can make 500 draws .* trainer.sir to true"
+        ):
+            draw_proposal(posterior, 500, generator_from_seed(1), sampler=sampler, **options)
+        return
+    draw = draw_proposal(posterior, 500, generator_from_seed(1), sampler=sampler, **options)
+    assert draw.method == "sampling-importance-resampling"
+    assert not draw.exact
+    assert draw.outside_fraction == 0
+    assert 1 < draw.ess_median <= 8
+    assert draw.attempts == 500 * 8
+    assert len(set(torch.cdist(draw.theta.double(), posterior.means).argmin(1).tolist())) == 40
+
+
+def test_posterior_proposal_is_the_posterior(mixture_at):
+    posterior = mixture_at([[0.2, 0.0]], [np.diag([0.1, 0.05]) ** 2])
+    draw = draw_proposal(posterior, 3000, generator_from_seed(1), kind="posterior")
+    assert (draw.kind, draw.method, draw.acceptance) == ("posterior", "posterior", 1.0)
+    assert draw.threshold is draw.volume_fraction is None
+    for axis, (mean, spread) in enumerate(((0.2, 0.1), (0.0, 0.05))):
+        cdf = stats.norm(mean, spread).cdf
+        assert stats.kstest(draw.theta[:, axis].numpy(), cdf).pvalue > 1e-3
+
+
+def test_nan_rows_are_redrawn_B4(mixture_at):
+    posterior = mixture_at([[0.2, 0.0]], [np.diag([0.1, 0.05]) ** 2])
+    clean = posterior.sample
+    calls = []
+
+    def spoiled(count, generator):
+        theta = clean(count, generator)
+        calls.append(count)
+        lot = torch.rand(count, generator=generator)
+        theta[lot < 0.5, 0] = float("nan")
+        theta[lot > 0.9] = 5.0
+        return theta
+
+    posterior.sample = spoiled
+    draw = draw_proposal(posterior, 1000, generator_from_seed(1), kind="posterior")
+    assert len(draw.theta) == 1000
+    assert bool(posterior.prior.contains(draw.theta).all())
+    assert draw.redraws == len(calls) - 1 > 3
+    assert draw.attempts == sum(calls)
+    assert draw.acceptance == 1000 / sum(calls)
+    assert stats.kstest(draw.theta[:, 0].numpy(), stats.norm(0.2, 0.1).cdf).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("kind", ["posterior", "truncated"])
+def test_redraws_end_after_twenty_B4(mixture_at, kind):
+    posterior = mixture_at([[0.2, 0.0]], [np.diag([0.1, 0.05]) ** 2])
+    calls = []
+
+    def broken(count, generator):
+        calls.append(count)
+        return torch.full((count, 2), float("nan"))
+
+    posterior.sample = broken
+    with pytest.raises(SamplingError, match="100 of 100 draws .* NaN .* after 20 redraws"):
+        draw_proposal(posterior, 100, generator_from_seed(1), kind=kind, num_threshold_samples=100)
+    assert len(calls) == MAX_REDRAWS + 1
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"kind": "prior"}, "kind of a proposal must be one of .* but got 'prior'"),
+        ({"sampler": "mcmc"}, "sampler of a proposal must be one of .* but got 'mcmc'"),
+        ({"epsilon": 0.0}, r"epsilon .* must be in \(0, 1\), but got 0.0"),
+        ({"sir_candidates": 1}, "sir_candidates .* at least 2, but got 1"),
+        ({"num_threshold_samples": 5}, "num_threshold_samples .* at least 100, but got 5"),
+        ({"num_samples": 0}, "num_samples .* at least 1, but got 0"),
+    ],
+)
+def test_wrong_arguments(mixture_at, options, message):
+    posterior = mixture_at([[0.0]], [[[0.01]]])
+    values = {"num_samples": 10, "kind": "truncated"} | options
+    with pytest.raises(ConfigError, match=message):
+        draw_proposal(posterior, values.pop("num_samples"), generator_from_seed(0), **values)
