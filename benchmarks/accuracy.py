@@ -47,8 +47,8 @@ from mlpop.inference.posteriors.mcmc_posterior import McmcPosterior
 from mlpop.inference.posteriors.posterior import EnsemblePosterior
 from mlpop.inference.prior import Prior
 from mlpop.inference.proposals.proposal import draw_proposal
-from mlpop.inference.rng import generator_from_seed, one_thread
 from mlpop.io.files import write_json
+from mlpop.networks.rng import generator_from_seed, one_thread
 from mlpop.simulators import load
 from mlpop.training.member_task import MemberTask, train_member
 from mlpop.training.sbi_loop import TrainingOptions, validation_split

@@ -23,7 +23,7 @@ from mlpop.inference.diagnostics.coverage import compute_coverage
 from mlpop.inference.estimators.estimator import EmbedOnce, EstimatorSpec, build_estimator
 from mlpop.inference.posteriors.posterior import EnsemblePosterior
 from mlpop.inference.prior import Prior
-from mlpop.inference.rng import generator_from_seed, lend, one_thread
+from mlpop.networks.rng import generator_from_seed, lend, one_thread
 
 SHAPE = (6, 32, 32)
 LABELS = 5

@@ -26,7 +26,7 @@ from mlpop.inference.mcmc.chains import McmcOptions
 from mlpop.inference.mcmc.convergence import bulk_ess, r_hat
 from mlpop.inference.posteriors.mcmc_posterior import McmcPosterior
 from mlpop.inference.prior import Prior
-from mlpop.inference.rng import generator_from_seed, one_thread
+from mlpop.networks.rng import generator_from_seed, one_thread
 from mlpop.training.sbi_loop import TrainingOptions, fit, validation_split
 
 WARMUP = 50

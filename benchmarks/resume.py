@@ -27,7 +27,7 @@ import torch
 
 from mlpop.experiment.rounds.member_files import FOLDER, CheckpointSender
 from mlpop.inference.estimators.estimator import EstimatorSpec, build_estimator
-from mlpop.inference.rng import generator_from_seed
+from mlpop.networks.rng import generator_from_seed
 from mlpop.tracking import connect, find, open_run, verify
 from mlpop.tracking.owner import HEARTBEAT_SECONDS, HEARTBEAT_TAG
 from mlpop.training.state import TrainingState, optimizer_tensors, save_state

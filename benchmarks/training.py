@@ -35,8 +35,8 @@ from sbi.utils import BoxUniform
 from torch import Tensor, nn
 
 from mlpop.inference.estimators.estimator import Estimator, EstimatorSpec, build_estimator
-from mlpop.inference.rng import generator_from_seed, lend, one_thread
 from mlpop.networks import ModelConvSBI
+from mlpop.networks.rng import generator_from_seed, lend, one_thread
 from mlpop.training.losses import Objective, make_objective
 from mlpop.training.member_task import member_tasks, train_member
 from mlpop.training.sbi_loop import TrainingOptions, fit, validation_split

@@ -23,7 +23,7 @@ from torch import Generator, Tensor
 from mlpop.inference.prior import Prior
 from mlpop.inference.proposals.proposal import draw_proposal
 from mlpop.inference.proposals.truncation import PriorSource, Support
-from mlpop.inference.rng import generator_from_seed, lend, one_thread
+from mlpop.networks.rng import generator_from_seed, lend, one_thread
 
 EPSILON = 1e-4
 

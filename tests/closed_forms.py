@@ -9,7 +9,7 @@ from torch import nn
 from mlpop.inference.estimators.estimator import EmbedOnce, EstimatorSpec, build_estimator
 from mlpop.inference.estimators.spec import CLASSIFIERS
 from mlpop.inference.prior import Prior
-from mlpop.inference.rng import generator_from_seed
+from mlpop.networks.rng import generator_from_seed
 
 
 class GaussianHead(ConditionalDensityEstimator):

@@ -17,7 +17,7 @@ from mlpop.config.files.sbi import SbiConfig
 from mlpop.config.files.study import StudyConfig
 from mlpop.errors import ConfigError
 from mlpop.experiment.rounds.ensemble import estimator_spec, training_options
-from mlpop.inference.rng import generator_from_seed
+from mlpop.networks.rng import generator_from_seed
 from mlpop.study.data import StudyData
 from mlpop.study.mirror import TrialRuns
 from mlpop.study.space import Space, applied, base_point, suggest

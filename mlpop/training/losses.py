@@ -23,7 +23,7 @@ from torch import Tensor
 
 from mlpop.errors import DataError
 from mlpop.inference.estimators.spec import Kind
-from mlpop.inference.rng import generator_from_seed
+from mlpop.networks.rng import generator_from_seed
 
 Loss = Literal["maximum_likelihood", "atomic"]
 """What to ask for."""

@@ -14,7 +14,7 @@ from torch import Tensor
 from mlpop.errors import DataError
 from mlpop.inference.estimators.estimator import EstimatorSpec, build_estimator
 from mlpop.inference.estimators.store import load_estimator, read_record, save_estimator
-from mlpop.inference.rng import generator_from_seed, one_thread
+from mlpop.networks.rng import generator_from_seed, one_thread
 from mlpop.training.losses import Loss, make_objective
 from mlpop.training.sbi_loop import TrainingOptions, fit
 from mlpop.training.state import EpochRecord, TrainingState, load_state, save_state

@@ -18,7 +18,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from mlpop.config.base import StrictModel
 from mlpop.errors import DataError, TrainingError
 from mlpop.inference.estimators.estimator import Estimator
-from mlpop.inference.rng import lend
+from mlpop.networks.rng import lend
 from mlpop.training.losses import Loss, Objective, check_num_atoms, make_objective
 from mlpop.training.state import (
     EpochRecord,

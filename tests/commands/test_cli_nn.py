@@ -17,7 +17,7 @@ def parsed(monkeypatch, arguments):
     calls = []
     for name in ("train_nn.train_nn", "train_nn.resume_train_nn", "infer_nn.infer_nn"):
         monkeypatch.setattr(
-            f"mlpop.experiment.{name}", lambda *args, **options: calls.append((args, options))
+            f"mlpop.commands.{name}", lambda *args, **options: calls.append((args, options))
         )
     result = CliRunner().invoke(cli, arguments, catch_exceptions=False)
     return result, calls[0] if calls else None

@@ -18,7 +18,7 @@ from mlpop.config.files.sbi import SbiConfig
 from mlpop.errors import ConfigError, DataError, TrackingError
 from mlpop.experiment.models.trained_rounds import launch_folder, load_rounds
 from mlpop.inference.posteriors.store import load_posterior
-from mlpop.inference.rng import generator_from_seed
+from mlpop.networks.rng import generator_from_seed
 from mlpop.tracking import connect, find, tree, verify
 
 Values = dict[str, Any]

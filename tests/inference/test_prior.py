@@ -7,7 +7,7 @@ import torch
 from mlpop.datasets.scaling import LabelScaling
 from mlpop.errors import ConfigError, DataError
 from mlpop.inference.prior import Prior, make_prior
-from mlpop.inference.rng import generator_from_seed
+from mlpop.networks.rng import generator_from_seed
 
 LABELS = ("B_initial_log10_mean", "P_initial_log10_mean")
 STATISTICS = {

@@ -281,7 +281,7 @@ def test_full_disk_leaves_no_file(place: S3Uri, large: Path, tmp_path: Path) -> 
         "from pathlib import Path\n"
         "from mlpop.config.fields import S3Uri\n"
         "from mlpop.errors import DataError\n"
-        "from mlpop.storage import ObjectStore\n"
+        "from mlpop.io.s3 import ObjectStore\n"
         f"resource.setrlimit(resource.RLIMIT_FSIZE, ({LARGE // 2},) * 2)\n"
         "try:\n"
         "    ObjectStore().download(S3Uri(sys.argv[1]), Path(sys.argv[2]))\n"

@@ -6,7 +6,7 @@ from sbi.neural_nets import posterior_nn
 from mlpop.errors import DataError
 from mlpop.inference.estimators.estimator import EstimatorSpec, build_estimator
 from mlpop.inference.prior import Prior
-from mlpop.inference.rng import generator_from_seed, lend
+from mlpop.networks.rng import generator_from_seed, lend
 from mlpop.training.losses import (
     Objective,
     check_num_atoms,

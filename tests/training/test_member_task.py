@@ -11,7 +11,7 @@ import torch
 from mlpop.errors import DataError
 from mlpop.inference.estimators.estimator import EstimatorSpec
 from mlpop.inference.estimators.store import load_ensemble, load_estimator, read_record
-from mlpop.inference.rng import generator_from_seed
+from mlpop.networks.rng import generator_from_seed
 from mlpop.training.member_task import member_tasks, train_member
 from mlpop.training.sbi_loop import TrainingOptions, validation_split
 

@@ -10,7 +10,7 @@ from mlpop.inference.posteriors.posterior import EnsemblePosterior
 from mlpop.inference.prior import Prior
 from mlpop.inference.proposals import truncated_proposal
 from mlpop.inference.proposals.proposal import draw_proposal
-from mlpop.inference.rng import generator_from_seed
+from mlpop.networks.rng import generator_from_seed
 from mlpop.training.member_task import member_tasks, train_member
 from mlpop.training.sbi_loop import TrainingOptions, validation_split
 

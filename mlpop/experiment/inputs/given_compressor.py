@@ -15,8 +15,8 @@ from mlpop.inference.compression.compressor import Compressor
 from mlpop.inference.compression.rescaling import fit_rescaling
 from mlpop.inference.compression.sources import Trust, read_compressor
 from mlpop.inference.estimators.spec import EmbeddingSpec
-from mlpop.inference.rng import generator_from_seed
 from mlpop.io.files import read_json_object
+from mlpop.networks.rng import generator_from_seed
 from mlpop.training.sbi_loop import validation_split
 
 BLOCK = "compression_input"

@@ -11,7 +11,7 @@ from mlpop.tracking import TrackedRun
 from mlpop.tracking.models import DIGEST_TAG, MODEL_URI, ServedModel, log_model
 
 MODEL_NAME = "point_estimates"
-PARTS = ("networks", "regression", "maps", "config")
+PARTS = ("config", "datasets", "io", "networks", "regression")
 REQUIREMENTS = ("mlflow", "numpy", "pandas", "pillow", "pydantic", "scipy", "torch")
 
 

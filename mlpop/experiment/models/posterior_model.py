@@ -36,7 +36,7 @@ CHAMPION, CANDIDATE = "champion", "candidate"
 ALIASES = (CHAMPION, CANDIDATE)
 CALIBRATED = "calibrated"
 
-PARTS = ("config", "inference", "maps", "networks")
+PARTS = ("config", "datasets", "inference", "io", "networks")
 REQUIREMENTS = (
     *("mlflow", "nflows", "numpy", "pandas", "pydantic", "safetensors", "sbi", "scipy", "torch"),
 )

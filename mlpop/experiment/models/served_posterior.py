@@ -14,7 +14,7 @@ from mlflow.pyfunc.model import PythonModel
 
 from mlpop.errors import DataError
 from mlpop.inference.posteriors.model_files import load_packed
-from mlpop.inference.rng import generator_from_seed
+from mlpop.networks.rng import generator_from_seed
 
 
 class ServedPosterior(PythonModel):

@@ -27,7 +27,7 @@ from mlpop.inference.estimators.estimator import Estimator
 from mlpop.inference.estimators.spec import EmbeddingSpec, EstimatorSpec, Kind
 from mlpop.inference.estimators.store import DESCRIPTION, WEIGHTS, load_ensemble
 from mlpop.inference.estimators.user_pickles import write_user_pickles
-from mlpop.inference.rng import generator_from_seed
+from mlpop.networks.rng import generator_from_seed
 from mlpop.plots import training_curves
 from mlpop.tracking import Node, TrackedRun, member_note, open_run, save_figure
 from mlpop.training.losses import Loss

@@ -22,8 +22,8 @@ from mlpop.inference.posteriors.conditioned import Posterior
 from mlpop.inference.posteriors.mcmc_posterior import McmcPosterior
 from mlpop.inference.prior import Prior
 from mlpop.inference.proposals.proposal_draw import ProposalDraw
-from mlpop.inference.rng import generator_from_seed
 from mlpop.io.files import write_json
+from mlpop.networks.rng import generator_from_seed
 from mlpop.plots import corner, coverage, intervals, proposal_corner, ranks, ranks_cumulative
 from mlpop.tracking import Estimate, save_figure
 

@@ -13,7 +13,7 @@ from mlpop.experiment.rounds.context import Launch
 from mlpop.experiment.rounds.result import RoundResult
 from mlpop.inference.proposals.proposal import Proposal, make_proposal
 from mlpop.inference.proposals.proposal_draw import ProposalDraw
-from mlpop.inference.rng import generator_from_seed
+from mlpop.networks.rng import generator_from_seed
 
 logger = logging.getLogger(__name__)
 

@@ -20,9 +20,9 @@ from mlpop.inference.compression.pca import PCA, load_pca, pca_to_bytes
 from mlpop.inference.compression.rescaling import RescaleMode, Rescaling, fit_rescaling, varying
 from mlpop.inference.estimators.spec import EmbeddingSpec
 from mlpop.inference.estimators.standardize import Standardize
-from mlpop.inference.rng import generator_from_seed, lend, one_thread
 from mlpop.io.files import read_json_object, sha256_of, write_atomically, write_json
 from mlpop.networks import build, output_width
+from mlpop.networks.rng import generator_from_seed, lend, one_thread
 
 COMPRESSOR = "compressor.json"
 NETWORK = "network.safetensors"

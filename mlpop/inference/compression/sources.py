@@ -28,8 +28,8 @@ from mlpop.inference.estimators.estimator import EmbedOnce
 from mlpop.inference.estimators.spec import EmbeddingSpec
 from mlpop.inference.estimators.standardize import Standardize
 from mlpop.inference.estimators.store import DESCRIPTION, WEIGHTS, load_estimator
-from mlpop.inference.rng import generator_from_seed, one_thread
 from mlpop.io.files import read_json_object, sha256_of
+from mlpop.networks.rng import generator_from_seed, one_thread
 
 PICKLES = (".pickle", ".pkl", ".joblib", ".p")
 """Suffixes of the documented formats, which run code when they are read."""

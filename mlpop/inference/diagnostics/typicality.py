@@ -26,7 +26,7 @@ from mlpop.errors import DataError
 from mlpop.inference.compression.pca import ARRAYS, PCA, fit_pca
 from mlpop.inference.estimators.store import save_tensors
 from mlpop.inference.posteriors.conditioned import Posterior
-from mlpop.inference.rng import one_thread
+from mlpop.networks.rng import one_thread
 
 ALPHA = 0.01
 """Chance that an observation of the simulator itself is called unlike it, over all views."""

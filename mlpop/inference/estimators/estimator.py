@@ -13,8 +13,8 @@ from mlpop.inference.estimators.mixture import mixture_log_prob
 from mlpop.inference.estimators.ratio import RatioClassifier, build_ratio
 from mlpop.inference.estimators.spec import EmbeddingSpec, EstimatorSpec, Kind
 from mlpop.inference.estimators.standardize import Standardize, standardize
-from mlpop.inference.rng import generator_from_seed, lend
 from mlpop.networks import build, initialize, output_width
+from mlpop.networks.rng import generator_from_seed, lend
 
 __all__ = [
     "EmbedOnce",

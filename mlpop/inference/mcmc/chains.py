@@ -14,7 +14,7 @@ from mlpop.inference.mcmc.kernels import Chains, HamiltonianKernel, Kernel, Slic
 from mlpop.inference.mcmc.potential import Target
 from mlpop.inference.mcmc.starting_points import temper
 from mlpop.inference.mcmc.student_mixture import StudentMixture, fit_student_mixture
-from mlpop.inference.rng import one_thread
+from mlpop.networks.rng import one_thread
 
 log = logging.getLogger(__name__)
 

@@ -25,7 +25,7 @@ from mlpop.inference.posteriors.map_estimate import climb
 from mlpop.inference.posteriors.preprocessing import Preprocessing
 from mlpop.inference.posteriors.sampling import to_physical_density
 from mlpop.inference.prior import Prior
-from mlpop.inference.rng import generator_from_seed
+from mlpop.networks.rng import generator_from_seed
 
 COVERAGE_DRAWS = 1000
 """Draws of a test's posterior: they cost milliseconds each, and more would not help: the rank of

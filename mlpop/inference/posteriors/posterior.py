@@ -30,7 +30,7 @@ from mlpop.inference.posteriors.sampling import (
     to_physical_density,
 )
 from mlpop.inference.prior import Prior
-from mlpop.inference.rng import generator_from_seed
+from mlpop.networks.rng import generator_from_seed
 
 __all__ = ["ConditionedEnsemble", "EnsemblePosterior", "SamplingError"]
 

@@ -9,7 +9,7 @@ from torch import Generator, Tensor
 
 from mlpop.inference.estimators.estimator import EmbedOnce
 from mlpop.inference.prior import Prior
-from mlpop.inference.rng import lend
+from mlpop.networks.rng import lend
 
 _EMBED_CHUNK = 512
 _ROWS = 100_000

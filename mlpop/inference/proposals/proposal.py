@@ -12,7 +12,7 @@ from mlpop.inference.posteriors.conditioned import ConditionedPosterior
 from mlpop.inference.proposals.proposal_draw import Kind, PosteriorDraws, ProposalDraw
 from mlpop.inference.proposals.rejection import Budget
 from mlpop.inference.proposals.truncated_proposal import Sampler, TruncatedProposal, truncate
-from mlpop.inference.rng import one_thread
+from mlpop.networks.rng import one_thread
 
 
 @dataclass(frozen=True, eq=False)

@@ -32,7 +32,7 @@ from mlpop.errors import ComputeError
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parents[1]
 
 
 def backend_of(folder: Path, workers: int = 1, **compute: Any) -> Backend:

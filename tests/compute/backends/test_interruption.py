@@ -12,7 +12,7 @@ import pytest
 
 DRIVER = """
 import os, sys, time
-from mlpop.compute.{module} import {backend}
+from mlpop.compute.backends.{module} import {backend}
 
 def work(task, emit):
     emit({{"pid": os.getpid()}})

@@ -39,8 +39,8 @@ from mlpop.inference.posteriors.model_files import pack_posterior
 from mlpop.inference.posteriors.posterior import EnsemblePosterior
 from mlpop.inference.posteriors.preprocessing import Preprocessing
 from mlpop.inference.prior import Prior
-from mlpop.inference.rng import generator_from_seed
 from mlpop.io.files import sha256_of, write_json
+from mlpop.networks.rng import generator_from_seed
 from mlpop.tracking import Store, TrackedRun, connect, open_run
 
 REPOSITORY = Path(__file__).parents[3]
@@ -321,7 +321,7 @@ def test_fresh_process_needs_the_store_only(gaussian, tmp_path: Path) -> None:
     files = [Path(name) for name in answer["files"]]
     assert len(files) > 20
     assert all("code" in path.parts and REPOSITORY not in path.parents for path in files)
-    served = REPOSITORY / "mlpop" / "experiment" / "served_posterior.py"
+    served = REPOSITORY / "mlpop" / "experiment" / "models" / "served_posterior.py"
     packages = {name for path in (*files, served) for name in imported(path)}
     assert {"torch", "sbi", "safetensors"} <= packages
     assert packages - sys.stdlib_module_names - {"mlpop"} <= set(REQUIREMENTS)

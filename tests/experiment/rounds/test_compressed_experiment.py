@@ -16,7 +16,7 @@ from mlpop.errors import TrainingError
 from mlpop.experiment.rounds import compressor_fit
 from mlpop.experiment.rounds import run as round_module
 from mlpop.inference.posteriors.store import load_posterior
-from mlpop.inference.rng import generator_from_seed
+from mlpop.networks.rng import generator_from_seed
 from mlpop.tracking import Node, connect, find
 from mlpop.tracking.artifacts import manifest_records, read_manifest
 

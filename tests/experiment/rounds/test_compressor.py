@@ -26,7 +26,7 @@ from mlpop.inference.estimators.estimator import build_estimator
 from mlpop.inference.estimators.store import save_estimator
 from mlpop.inference.posteriors.preprocessing import Preprocessing
 from mlpop.inference.prior import Prior
-from mlpop.inference.rng import generator_from_seed
+from mlpop.networks.rng import generator_from_seed
 
 SEED = 11
 CHANNELS = ("map_a", "map_b")

@@ -20,7 +20,7 @@ from mlpop.errors import ConfigError, DataError
 from mlpop.experiment.rounds.ensemble import training_options
 from mlpop.inference.estimators.estimator import build_estimator
 from mlpop.inference.estimators.store import load_estimator
-from mlpop.inference.rng import generator_from_seed
+from mlpop.networks.rng import generator_from_seed
 from mlpop.tracking import connect, find
 
 Values = dict[str, Any]

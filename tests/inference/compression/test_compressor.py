@@ -20,7 +20,7 @@ from mlpop.inference.compression.sources import Trust, read_compressor
 from mlpop.inference.estimators.estimator import EstimatorSpec, build_estimator
 from mlpop.inference.estimators.spec import EmbeddingSpec
 from mlpop.inference.estimators.store import save_estimator
-from mlpop.inference.rng import generator_from_seed
+from mlpop.networks.rng import generator_from_seed
 
 SHAPE = (2, 8, 8)
 ARGS = {"input_shape": list(SHAPE), "len_output_layer": 5, "final_activation": "none"}

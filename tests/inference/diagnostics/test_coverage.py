@@ -21,7 +21,7 @@ from mlpop.inference.mcmc.chains import McmcOptions
 from mlpop.inference.posteriors.mcmc_posterior import McmcPosterior
 from mlpop.inference.posteriors.posterior import EnsemblePosterior
 from mlpop.inference.prior import Prior
-from mlpop.inference.rng import generator_from_seed
+from mlpop.networks.rng import generator_from_seed
 
 NOISE = 0.3
 PRIOR = Prior(("a", "b"), (-1.0, -1.0), (1.0, 1.0))

@@ -7,7 +7,7 @@ from torch import nn
 from mlpop.errors import ConfigError, DataError
 from mlpop.inference.estimators.estimator import EstimatorSpec, build_estimator, empty_estimator
 from mlpop.inference.estimators.spec import DENSITIES
-from mlpop.inference.rng import generator_from_seed, lend
+from mlpop.networks.rng import generator_from_seed, lend
 
 MAPS = {
     "hidden_features": 16,

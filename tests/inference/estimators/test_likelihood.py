@@ -8,7 +8,7 @@ from sbi.neural_nets import likelihood_nn
 from mlpop.errors import DataError
 from mlpop.inference.estimators.estimator import EstimatorSpec, build_estimator
 from mlpop.inference.estimators.spec import DENSITIES
-from mlpop.inference.rng import generator_from_seed, lend
+from mlpop.networks.rng import generator_from_seed, lend
 from mlpop.training.sbi_loop import TrainingOptions, fit, validation_split
 
 SPEC = {

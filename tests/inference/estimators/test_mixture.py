@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from mlpop.inference.estimators.estimator import EstimatorSpec, build_estimator
-from mlpop.inference.rng import generator_from_seed
+from mlpop.networks.rng import generator_from_seed
 
 
 @pytest.mark.parametrize("labels", [1, 2, 6])

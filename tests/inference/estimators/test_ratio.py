@@ -3,7 +3,7 @@ import torch
 
 from mlpop.inference.estimators.estimator import EstimatorSpec, build_estimator
 from mlpop.inference.estimators.spec import CLASSIFIERS
-from mlpop.inference.rng import generator_from_seed, lend
+from mlpop.networks.rng import generator_from_seed, lend
 from mlpop.training.sbi_loop import TrainingOptions, fit, validation_split
 
 SPREAD = 0.4

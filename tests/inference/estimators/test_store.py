@@ -18,7 +18,7 @@ from mlpop.inference.estimators.user_pickles import write_user_pickles
 from mlpop.inference.posteriors.posterior import EnsemblePosterior
 from mlpop.inference.posteriors.store import load_posterior, save_posterior
 from mlpop.inference.prior import Prior
-from mlpop.inference.rng import generator_from_seed, lend
+from mlpop.networks.rng import generator_from_seed, lend
 
 PRIOR = Prior(("a", "b"), (-1.0, -2.0), (1.0, 2.0))
 

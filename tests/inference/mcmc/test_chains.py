@@ -12,7 +12,7 @@ from mlpop.inference.mcmc.report import McmcReport
 from mlpop.inference.posteriors.mcmc_posterior import CHAINS_AT_ONE_X, McmcPosterior
 from mlpop.inference.posteriors.posterior import SamplingError
 from mlpop.inference.prior import Prior
-from mlpop.inference.rng import generator_from_seed
+from mlpop.networks.rng import generator_from_seed
 
 SAMPLERS = ["slice_np_vectorized", "hmc"]
 

@@ -10,7 +10,7 @@ from mlpop.inference.mcmc.potential import make_target
 from mlpop.inference.mcmc.starting_points import systematic, temper
 from mlpop.inference.mcmc.student_mixture import fit_student_mixture
 from mlpop.inference.prior import Prior
-from mlpop.inference.rng import generator_from_seed
+from mlpop.networks.rng import generator_from_seed
 
 
 def _target(member, x, prior=None):

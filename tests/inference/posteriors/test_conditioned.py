@@ -9,7 +9,7 @@ from mlpop.inference.posteriors.conditioned import ConditionedPosterior
 from mlpop.inference.posteriors.mcmc_posterior import McmcPosterior
 from mlpop.inference.posteriors.posterior import EnsemblePosterior, SamplingError
 from mlpop.inference.prior import Prior
-from mlpop.inference.rng import generator_from_seed, one_thread
+from mlpop.networks.rng import generator_from_seed, one_thread
 
 X = np.array([0.7, -0.2])
 

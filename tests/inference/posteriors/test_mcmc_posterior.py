@@ -14,7 +14,7 @@ from mlpop.inference.posteriors.mcmc_posterior import McmcPosterior
 from mlpop.inference.posteriors.posterior import EnsemblePosterior
 from mlpop.inference.posteriors.store import load_posterior, save_posterior
 from mlpop.inference.prior import Prior
-from mlpop.inference.rng import generator_from_seed
+from mlpop.networks.rng import generator_from_seed
 
 PRIOR = Prior(("a", "b"), (-1.0, -2.0), (1.0, 2.0))
 OPTIONS = McmcOptions(num_chains=60, thin=2, num_candidates=2000)

@@ -8,7 +8,7 @@ from mlpop.inference.estimators.store import save_estimator
 from mlpop.inference.posteriors.model_files import DIGESTS, load_packed, pack_posterior
 from mlpop.inference.posteriors.posterior import EnsemblePosterior
 from mlpop.inference.prior import Prior
-from mlpop.inference.rng import generator_from_seed
+from mlpop.networks.rng import generator_from_seed
 
 PRIOR = Prior(("a", "b"), (-1.0, -2.0), (1.0, 2.0))
 

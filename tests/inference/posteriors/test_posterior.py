@@ -10,7 +10,7 @@ from mlpop.inference.posteriors.posterior import EnsemblePosterior, SamplingErro
 from mlpop.inference.posteriors.preprocessing import Preprocessing
 from mlpop.inference.posteriors.sampling import sample_truncated
 from mlpop.inference.prior import Prior
-from mlpop.inference.rng import generator_from_seed
+from mlpop.networks.rng import generator_from_seed
 from mlpop.training.sbi_loop import TrainingOptions, fit, validation_split
 
 

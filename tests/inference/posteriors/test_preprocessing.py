@@ -16,7 +16,7 @@ from mlpop.inference.posteriors.posterior import EnsemblePosterior
 from mlpop.inference.posteriors.preprocessing import Preprocessing
 from mlpop.inference.posteriors.store import load_posterior, save_posterior
 from mlpop.inference.prior import Prior
-from mlpop.inference.rng import generator_from_seed
+from mlpop.networks.rng import generator_from_seed
 
 SHAPE = (2, 6, 5)
 PRIOR = Prior(("a", "b"), (-1.0, -2.0), (1.0, 2.0))

@@ -13,7 +13,7 @@ from mlpop.inference.posteriors.posterior import SamplingError
 from mlpop.inference.proposals.proposal import draw_proposal, make_proposal
 from mlpop.inference.proposals.proposal_draw import MAX_REDRAWS
 from mlpop.inference.proposals.truncation import Support
-from mlpop.inference.rng import generator_from_seed
+from mlpop.networks.rng import generator_from_seed
 
 EPSILON = 1e-4
 

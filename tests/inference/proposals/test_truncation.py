@@ -19,7 +19,7 @@ from mlpop.inference.proposals.truncation import (
     cover_support,
     find_support,
 )
-from mlpop.inference.rng import generator_from_seed
+from mlpop.networks.rng import generator_from_seed
 
 
 def rotation(size, seed=0):

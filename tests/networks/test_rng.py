@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from mlpop.inference.rng import generator_from_seed, lend, one_thread
+from mlpop.networks.rng import generator_from_seed, lend, one_thread
 
 
 def test_lend_draws_from_the_generator_and_advances_it():
