@@ -150,8 +150,8 @@ def light(tracked: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
     `test_outputs_and_tracking` and others run with them.
     """
-    for name in ("log_figures", "record_provenance"):
-        monkeypatch.setattr(f"mlpop.commands.train_nn.{name}", lambda *args, **kwargs: None)
+    for name in ("commands.train_nn.log_figures", "commands.infer_nn.log_figures"):
+        monkeypatch.setattr(f"mlpop.{name}", lambda *args: None)
+    monkeypatch.setattr("mlpop.experiment.session.record_provenance", lambda run: {})
     monkeypatch.setattr("mlpop.commands.train_nn.log_point_model", lambda *args: "")
-    monkeypatch.setattr("mlpop.commands.infer_nn.log_figures", lambda *args: None)
     return tracked

@@ -1,6 +1,5 @@
 """`mlpop infer-nn`: point estimates of a trained network for the rows of a dataset."""
 
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,11 +15,11 @@ from mlpop.config.files.regression import (
     shape_problems,
 )
 from mlpop.errors import ConfigError
-from mlpop.experiment.logs import log_to, show_on_terminal
-from mlpop.experiment.output_tree import create_output_tree
+from mlpop.experiment.logs import show_on_terminal
 from mlpop.experiment.point.figures import log_figures
 from mlpop.experiment.point.setup import check_same_columns, device_for, load, network_args
-from mlpop.io.files import sha256_of, write_atomically
+from mlpop.experiment.session import session
+from mlpop.io.files import sha256_of
 from mlpop.networks import build
 from mlpop.regression import (
     PointModel,
@@ -33,7 +32,7 @@ from mlpop.regression import (
     summary,
     write_results,
 )
-from mlpop.tracking import connect, graceful_signals, open_run, round_note, where_to_look
+from mlpop.tracking import round_note
 
 logger = logging.getLogger(__name__)
 
@@ -92,45 +91,35 @@ def infer_nn(
     rows = selected_rows(samples, len(data), data.source)
     device = device_for(config.n_gpu)
     data.to(device)
-    with graceful_signals():
-        store = connect()
-        params = {"trained_model": str(trained_model), "num_samples": len(rows)}
-        tags = {"mlpop.trained_model_sha256": sha256_of(trained_model)}
-        with open_run(KIND, config.name, tags=tags, params=params, store=store) as run:
-            save_dir = config.infer.save_dir or config.trainer.save_dir
-            tree = create_output_tree(save_dir, config.name, models=False)
-            with log_to(tree.log_file):
-                logger.info("%s, epoch %d, on %s", trained_model, model.epoch, device)
-                write_atomically(
-                    tree.logs / CONFIG, json.dumps(config.resolved(), indent=2) + "\n"
-                )
-                run.log_dataset(
-                    "test", data.digest, str(data.source), "testing", {"num_rows": len(data)}
-                )
-                trained = model.build_network(str(trained_model)).to(device)
-                found = predict(trained, data, loss, model.scaling, rows)
-                truth = np.ascontiguousarray(data.theta[rows])
-                csv = tree.logs / RESULTS
-                write_results(csv, found, truth)
-                numbers = summary(found, truth)
-                log_figures(run, tree, found, truth, "test")
-                flat = {f"{k}/{label}": v for label, n in numbers.items() for k, v in n.items()}
-                run.log_metrics(flat)
-                run.set_note(
-                    round_note(
-                        run.experiment_id,
-                        f"`{trained_model.name}` on {len(rows)} of {len(data)} samples of "
-                        f"`{data.source}`.",
-                        flat,
-                    )
-                )
-                for label, values in numbers.items():
-                    text = ", ".join(f"{key} {value:.4g}" for key, value in values.items())
-                    logger.info("%-28s %s", label, text)
-            run.commit({RESULTS: csv, CONFIG: tree.logs / CONFIG, "log.txt": tree.log_file})
-            logger.info("wrote %s", csv)
-            logger.info("%s", where_to_look(store, run.experiment_id, run.run_id))
-            return InferNnResult(run.run_id, csv, tuple(rows), found, numbers)
+    with session(
+        KIND,
+        config.name,
+        config.resolved(),
+        config_file=CONFIG,
+        save_dir=config.infer.save_dir or config.trainer.save_dir,
+        models=False,
+        params={"trained_model": str(trained_model), "num_samples": len(rows)},
+        tags={"mlpop.trained_model_sha256": sha256_of(trained_model)},
+    ) as launch:
+        run, tree = launch.run, launch.tree
+        logger.info("%s, epoch %d, on %s", trained_model, model.epoch, device)
+        run.log_dataset("test", data.digest, str(data.source), "testing", {"num_rows": len(data)})
+        trained = model.build_network(str(trained_model)).to(device)
+        found = predict(trained, data, loss, model.scaling, rows)
+        truth = np.ascontiguousarray(data.theta[rows])
+        csv = launch.files[RESULTS] = tree.logs / RESULTS
+        write_results(csv, found, truth)
+        numbers = summary(found, truth)
+        log_figures(run, tree, found, truth, "test")
+        flat = {f"{k}/{label}": v for label, n in numbers.items() for k, v in n.items()}
+        run.log_metrics(flat)
+        about = f"`{trained_model.name}` on {len(rows)} of {len(data)} samples of `{data.source}`."
+        run.set_note(round_note(run.experiment_id, about, flat))
+        for label, values in numbers.items():
+            text = ", ".join(f"{key} {value:.4g}" for key, value in values.items())
+            logger.info("%-28s %s", label, text)
+        logger.info("wrote %s", csv)
+        return InferNnResult(run.run_id, csv, tuple(rows), found, numbers)
 
 
 def _check_trained(config: RegressionConfig, model: PointModel, path: Path) -> None:

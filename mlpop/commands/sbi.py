@@ -1,28 +1,23 @@
 """The main job: rounds of simulation-based inference, tracked from first draw to verdict."""
 
-import json
-import logging
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 
-from mlpop.compute import draw_root_seed, make_backend
-from mlpop.config.base import config_digest
+from mlpop.compute import draw_root_seed
 from mlpop.config.files.checks import ExperimentFacts
 from mlpop.config.files.sbi import SbiConfig
 from mlpop.experiment.inputs.checks import check_inputs
-from mlpop.experiment.logs import log_to
 from mlpop.experiment.models.posterior_model import log_posterior_model
-from mlpop.experiment.output_tree import OutputTree
+from mlpop.experiment.output_tree import CONFIG_FILE
 from mlpop.experiment.profile import Profiler
 from mlpop.experiment.report.html import in_a_sentence, write_report
-from mlpop.experiment.resume.attempts import note_attempt
+from mlpop.experiment.report.summary import describe, print_result
 from mlpop.experiment.resume.lineage import Lineage
 from mlpop.experiment.resume.start import (
+    KIND,
     SIMULATOR,
     Beginning,
-    output_tree,
     recorded_launch,
     unfinished_launch,
 )
@@ -31,25 +26,9 @@ from mlpop.experiment.rounds.context import Launch
 from mlpop.experiment.rounds.result import RoundResult
 from mlpop.experiment.rounds.run import run_round
 from mlpop.experiment.rounds.run_page import send_summary
+from mlpop.experiment.session import Session, session
 from mlpop.experiment.simulations.simulator import experiment_plan
-from mlpop.io.files import write_atomically
-from mlpop.tracking import (
-    RoundLine,
-    Store,
-    TrackedRun,
-    check_artifacts,
-    connect,
-    experiment_note,
-    graceful_signals,
-    open_run,
-    record_provenance,
-    replay,
-    select,
-    where_to_look,
-)
-from mlpop.tracking.outages import resumable
-
-logger = logging.getLogger(__name__)
+from mlpop.tracking import Store, TrackedRun, connect, graceful_signals, select
 
 COMPARED = (
     "trainer.type",
@@ -99,10 +78,7 @@ def run_experiment(config: SbiConfig) -> ExperimentResult:
         return _continue(lambda store: recorded_launch(store, config))
     check_inputs(config)
     root_seed = config.root_seed if config.root_seed is not None else draw_root_seed()
-    with graceful_signals():
-        store = connect()
-        replay(store.client, store.spill_folder)
-        return _launch(Beginning(config, root_seed, Lineage(store)), store)
+    return _launch(Beginning(config, root_seed, Lineage(connect())))
 
 
 def resume_experiment(which: str, config: SbiConfig | None = None) -> ExperimentResult:
@@ -125,73 +101,38 @@ def resume_experiment(which: str, config: SbiConfig | None = None) -> Experiment
 
 def _continue(find: Callable[[Store], Beginning]) -> ExperimentResult:
     with graceful_signals():
-        store = connect()
-        beginning = find(store)
+        beginning = find(connect())
         if beginning.lineage.round(0) is None:
             check_inputs(beginning.config)
-        replay(store.client, store.spill_folder)
-        if beginning.run is not None:
-            note_attempt(store, beginning.run)
-        return _launch(beginning, store)
+        return _launch(beginning)
 
 
-def _launch(beginning: Beginning, store: Store) -> ExperimentResult:
-    config, root_seed, root = beginning.config, beginning.root_seed, beginning.run
+def _launch(beginning: Beginning) -> ExperimentResult:
+    config, root_seed = beginning.config, beginning.root_seed
     resolved = config.resolved()
-    tags = {
-        **beginning.tags,
-        "mlpop.root_seed": root_seed,
-        "mlpop.config_digest": config_digest(resolved),
-        "mlpop.state": "starting",
-    }
-    params = select(resolved, compared(config)) | {
-        "members": config.trainer.members,
-        "root_seed": root_seed,
-    }
-    again = None if root is None else root.run_id
-    with (
-        open_run(
-            "experiment", config.name, tags=tags, params=params, store=store, run_id=again
-        ) as run,
-        resumable(),
-    ):
-        check_artifacts(store, run.experiment_id)
-        beginning = beginning.claimed()
-        tree = output_tree(config, root)
-        profiler = Profiler(
-            tree.logs,
-            json_name=config.profile_json,
-            log_name=config.profile_log,
-            show=config.show_profiling,
-        )
-        with log_to(tree.log_file), profiler.section("TotalTraining"):
-            logger.info("root seed %d", root_seed)
-            logger.info("%s", where_to_look(store, run.experiment_id, run.run_id))
-            run.set_tags({"mlpop.save_dir": tree.models, "mlpop.log_dir": tree.logs})
-            write_atomically(tree.config_file, json.dumps(resolved, indent=2) + "\n")
-            run.send(tree.config_file)
-            code = record_provenance(run)
-            run.set_state("running")
-            try:
-                rounds = _run_rounds(beginning, run, tree, profiler)
-            except BaseException:
-                # what went before helps to see why
-                if run.answers():
-                    run.spare(tree.log_file, tree.log_file.name)
-                raise
-            report = write_report(run, config, root_seed, rounds, tree, profiler, code)
+    with session(
+        KIND,
+        config.name,
+        resolved,
+        config_file=CONFIG_FILE,
+        save_dir=config.trainer.save_dir,
+        root_seed=root_seed,
+        params=select(resolved, compared(config)) | {"members": config.trainer.members},
+        tags=beginning.tags,
+        store=beginning.lineage.store,
+        resumed=beginning.run,
+    ) as launch:
+        run, tree, profiler = launch.run, launch.tree, launch.profiler(config)
+        with profiler.section("TotalTraining"):
+            rounds = _run_rounds(beginning.claimed(), launch, profiler)
+            launch.files.update(
+                write_report(run, config, root_seed, rounds, tree, profiler, launch.code)
+            )
         _tell(config, run, rounds)
         last = rounds[-1]
         log_posterior_model(run, config.name, last, tree.round(last.number).models)
-        run.commit(
-            {
-                "log.txt": tree.log_file,
-                config.profile_json: tree.logs / config.profile_json,
-                config.profile_log: tree.logs / config.profile_log,
-            }
-            | report
-        )
-        _say(run, rounds, tree.models or tree.logs)
+        print_result(last)
+        launch.compared.extend(last.member_runs.values())
         return ExperimentResult(run.run_id, tuple(rounds))
 
 
@@ -205,13 +146,11 @@ def compared(config: SbiConfig) -> list[str]:
     return [path for path in COMPARED if path not in ignored]
 
 
-def _run_rounds(
-    beginning: Beginning, run: TrackedRun, tree: OutputTree, profiler: Profiler
-) -> list[RoundResult]:
-    config, lineage = beginning.config, beginning.lineage
+def _run_rounds(beginning: Beginning, launch: Session, profiler: Profiler) -> list[RoundResult]:
+    config, lineage, run = beginning.config, beginning.lineage, launch.run
     number = config.trainer.num_rounds
-    kept = lineage.complete_rounds(config)
-    more = kept < number
+    complete = lineage.complete_rounds(config)
+    more = complete < number
     with ExitStack() as stack:
         with profiler.section("Initialization"):
             simulates = more and ExperimentFacts(config).simulates
@@ -222,37 +161,29 @@ def _run_rounds(
         starting = "InitializingDask" if config.enable_dask else "InitializingWorkers"
         with profiler.section(starting):
             backend = stack.enter_context(
-                make_backend(
-                    n_processes=config.n_processes if more else 1,
-                    enable_dask=config.enable_dask and more,
-                    workers_dask=config.workers_dask,
-                    compute=config.compute,
-                    logs=tree.logs,
+                launch.backend(
+                    config.n_processes if more else 1,
+                    config.enable_dask and more,
+                    config.workers_dask,
+                    config.compute,
                 )
             )
-        run.set_tags(
-            {
-                "mlpop.backend": backend.name,
-                "mlpop.workers": backend.workers,
-                "mlpop.dask_dashboard": getattr(backend, "dashboard_link", None),
-            }
-        )
-        launch = Launch(
-            config, beginning.root_seed, backend, plan, stars, tree, profiler, run, lineage
+        shared = Launch(
+            config, beginning.root_seed, backend, plan, stars, launch.tree, profiler, run, lineage
         )
         rounds: list[RoundResult] = []
         for round_ in range(number):
-            begun = lineage.round(round_)
-            if begun is not None and round_ < kept:
+            earlier = lineage.round(round_)
+            if earlier is not None and round_ < complete:
                 previous = rounds[-1] if rounds else None
-                result = restore_round(launch, begun, previous, with_sets=more)
+                result = restore_round(shared, earlier, previous, with_sets=more)
                 # an earlier launch may have ended before it said so; what is there is not repeated
                 run.curves.extend(result.headline, step=round_)
                 if round_ == number - 1:
                     send_summary(run, result.estimates)
                 rounds.append(result)
                 continue
-            result = run_round(launch, round_, rounds, begun)
+            result = run_round(shared, round_, rounds, earlier)
             run.log_metrics(result.headline, step=round_)
             rounds.append(result)
             _tell(config, run, rounds)
@@ -261,38 +192,5 @@ def _run_rounds(
 
 def _tell(config: SbiConfig, run: TrackedRun, rounds: list[RoundResult]) -> None:
     """Write the description of the experiment: its result, and links to its rounds."""
-    last = rounds[-1]
     shown = ("sim/trained_on", "proposal/acceptance", "val/best_loss", "coverage/ece")
-    lines = [
-        RoundLine(
-            result.number,
-            result.run_id,
-            "complete",
-            {name: result.numbers[name] for name in shown if name in result.numbers},
-        )
-        for result in rounds
-    ]
-    about = in_a_sentence(config)
-    run.set_note(experiment_note(run.experiment_id, about, lines, last.estimates, last.verdict))
-    if last.verdict:
-        run.set_tags({"mlpop.calibration": last.verdict})
-
-
-def _say(run: TrackedRun, rounds: list[RoundResult], folder: Path) -> None:
-    """Print the result and where to look."""
-    last = rounds[-1]
-    for estimate in last.estimates:
-        truth = "" if estimate.truth is None else f"   truth {estimate.truth:g}"
-        logger.info(
-            "%-28s %9.4f  95 %% [%.4f, %.4f]%s",
-            estimate.label,
-            estimate.median,
-            estimate.low,
-            estimate.high,
-            truth,
-        )
-    if last.verdict:
-        logger.info("calibration: %s (%d tests)", last.verdict, last.num_tests)
-    logger.info("files: %s", folder)
-    members = list(last.member_runs.values())
-    logger.info("%s", where_to_look(run.store, run.experiment_id, run.run_id, members))
+    describe(run, in_a_sentence(config), rounds, shown)

@@ -2,8 +2,9 @@
 
 from mlpop.datasets.shards import SHARDS_FOLDER
 from mlpop.errors import TrackingError
+from mlpop.experiment.output_tree import CONFIG_FILE
 from mlpop.experiment.resume.attempts import recorded_json
-from mlpop.experiment.resume.start import CONFIG, lineage_of
+from mlpop.experiment.resume.start import lineage_of
 from mlpop.tracking import Node, Store, connect, root_of, status, tree
 from mlpop.tracking.artifacts import listed
 from mlpop.tracking.description import clock
@@ -79,7 +80,7 @@ def _stage(node: Node) -> str:
 def recorded_rounds(store: Store, root: Node) -> int | None:
     """Return how many rounds an experiment is to have, None if it ended before it said so."""
     try:
-        return int(recorded_json(store, root.run_id, CONFIG)["trainer"]["num_rounds"])
+        return int(recorded_json(store, root.run_id, CONFIG_FILE)["trainer"]["num_rounds"])
     except (TrackingError, KeyError, TypeError, ValueError):
         return None
 

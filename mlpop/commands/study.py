@@ -5,27 +5,29 @@ import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import optuna
 
-from mlpop.compute import draw_root_seed, make_backend
+from mlpop.compute import draw_root_seed
 from mlpop.config.base import read_json
 from mlpop.config.files.sbi import SbiConfig
 from mlpop.config.files.study import StudyConfig
 from mlpop.config.messages import show
-from mlpop.errors import ConfigError, DataError, TrackingError, TrainingError
+from mlpop.errors import ConfigError, TrackingError, TrainingError
 from mlpop.experiment.inputs.checks import check_inputs
-from mlpop.experiment.logs import log_to
-from mlpop.experiment.output_tree import OutputTree, create_output_tree, open_output_tree
+from mlpop.experiment.output_tree import OutputTree
 from mlpop.experiment.resume.attempts import (
-    note_attempt,
-    recorded_json,
+    DATA_TAG,
+    recorded_seed,
     refuse_changes,
-    unfinished_run,
+    refuse_other_data,
+    resumed_run,
 )
 from mlpop.experiment.rounds.ensemble import training_device
+from mlpop.experiment.session import session
 from mlpop.io.files import write_atomically
 from mlpop.study.data import given_files, on_files, study_data, without_test_set
 from mlpop.study.driver import Driver
@@ -33,18 +35,7 @@ from mlpop.study.mirror import TRIAL_TAG, TrialRuns
 from mlpop.study.report import BEST_CONFIG, draw, study_note
 from mlpop.study.space import applied, search_space
 from mlpop.study.storage import TrialRecord, best, open_storage, open_study, records
-from mlpop.tracking import (
-    Node,
-    Store,
-    TrackedRun,
-    check_artifacts,
-    connect,
-    graceful_signals,
-    open_run,
-    record_provenance,
-    replay,
-    where_to_look,
-)
+from mlpop.tracking import Node, Store, TrackedRun, connect
 from mlpop.tracking.artifacts import fetched
 from mlpop.tracking.store import without_credentials
 
@@ -53,7 +44,6 @@ logger = logging.getLogger(__name__)
 KIND = "study"
 CONFIG = "study.json"
 JOURNAL = "optuna.log"
-DIGEST_TAG = "mlpop.data_training"
 
 FREE = ("timeout", "n_workers", "enable_dask", "storage")
 """Fields of a study that may differ on a resume; the root seed is recorded."""
@@ -90,7 +80,7 @@ def run_study(config: StudyConfig, source: str = "study") -> StudyResult:
         DataError: a dataset is broken.
         TrainingError: no trial was complete.
     """
-    return _study(config, source, connect(), None)
+    return _study(config, source, connect())
 
 
 def resume_study(which: str, config: StudyConfig | None = None) -> StudyResult:
@@ -106,18 +96,11 @@ def resume_study(which: str, config: StudyConfig | None = None) -> StudyResult:
         TrackingError: there is no such run, it is complete, or a living process works on it.
     """
     store = connect()
-    root = unfinished_run(store, KIND, which, config.name if config is not None else None)
-    recorded = recorded_json(store, root.run_id, CONFIG)
-    source = f"{CONFIG} of run {root.run_id}"
-    if config is None:
-        if "***" in (recorded.get("storage") or ""):
-            raise ConfigError(
-                f"--resume {which}: the password of storage {recorded['storage']} is not kept; "
-                "give --configuration with the whole URL"
-            )
-        config = StudyConfig.parse(recorded, source)
+    root, config, recorded = resumed_run(
+        store, KIND, which, CONFIG, config, partial(_parsed, which)
+    )
     refuse_changes(recorded, _recorded(config), FREE, growing=("n_trials",))
-    return _study(config, source, store, root)
+    return _study(config, f"{CONFIG} of run {root.run_id}", store, root)
 
 
 def base_experiment(config: StudyConfig) -> SbiConfig:
@@ -151,7 +134,9 @@ def _require_searchable(base: SbiConfig) -> None:
         raise ConfigError("\n".join(lines))
 
 
-def _study(config: StudyConfig, source: str, store: Store, root: Node | None) -> StudyResult:
+def _study(
+    config: StudyConfig, source: str, store: Store, root: Node | None = None
+) -> StudyResult:
     base = base_experiment(config)
     _require_searchable(base)
     space = search_space(base, config.space, use_default=config.use_default_space, source=source)
@@ -161,108 +146,81 @@ def _study(config: StudyConfig, source: str, store: Store, root: Node | None) ->
     seeds = config.seed, base.root_seed
     root_seed = next((seed for seed in seeds if seed is not None), None)
     if root is not None:
-        root_seed = int(root.tags["mlpop.root_seed"])
+        root_seed = recorded_seed(root)
     elif root_seed is None:
         root_seed = draw_root_seed()
     data_seed = root_seed if base.root_seed is None else base.root_seed
-    with graceful_signals():
-        if root is not None:
-            note_attempt(store, root)
-        replay(store.client, store.spill_folder)
-        with open_run(
-            KIND,
-            config.name,
-            tags={"mlpop.root_seed": root_seed, "mlpop.state": "starting"},
-            params=_compared(config, root_seed),
-            store=store,
-            run_id=root.run_id if root else None,
-        ) as run:
-            check_artifacts(store, run.experiment_id)
-            tree = _tree(config, base, root)
-            assert tree.models is not None
-            with log_to(tree.log_file):
-                logger.info("root seed %d", root_seed)
-                logger.info("%s", where_to_look(store, run.experiment_id, run.run_id))
-                run.set_tags({"mlpop.save_dir": tree.models, "mlpop.log_dir": tree.logs})
-                write_atomically(
-                    tree.models / CONFIG, json.dumps(_recorded(config), indent=2) + "\n"
-                )
-                run.send(tree.models / CONFIG)
-                record_provenance(run)
-                journal = store.root / "mlruns" / "optuna" / f"{config.name}-{run.run_id}.log"
-                if root is not None and config.storage is None:
-                    _bring_back(store, root, journal)
-                study = open_study(
-                    open_storage(config.storage, journal),
-                    run.run_id,
-                    pruner=config.pruning,
-                    objectives=2 if config.second_objective else 1,
-                    max_epochs=config.max_num_epochs or base.trainer.max_num_epochs,
-                )
-                where = journal if config.storage is None else without_credentials(config.storage)
-                run.set_tags({"mlpop.storage": where})
-                logger.info("Optuna storage: %s", where)
-                started = time.monotonic()
-                with make_backend(
-                    n_processes=config.n_workers,
-                    enable_dask=config.enable_dask,
-                    workers_dask=config.n_workers,
-                    compute=base.compute,
-                    logs=tree.logs,
-                ) as backend:
-                    run.set_tags({"mlpop.backend": backend.name, "mlpop.workers": backend.workers})
-                    run.set_state("simulating")
-                    data = study_data(
-                        trained,
-                        files,
-                        data_seed=data_seed,
-                        backend=backend,
-                        folders=tree,
-                        run=run,
-                    )
-                    _same_data(run, root, data.digest)
-                    run.set_state("searching")
-                    runs = TrialRuns(run, _earlier(root))
+    with session(
+        KIND,
+        config.name,
+        _recorded(config),
+        config_file=CONFIG,
+        save_dir=base.trainer.save_dir,
+        root_seed=root_seed,
+        params={
+            "sampler": config.sampler.type,
+            "pruner": config.pruning.type,
+            "n_trials": config.n_trials,
+            "second_objective": config.second_objective or "none",
+        },
+        store=store,
+        resumed=root,
+    ) as launch:
+        run, tree = launch.run, launch.tree
+        journal = store.root / "mlruns" / "optuna" / f"{config.name}-{run.run_id}.log"
+        if root is not None and config.storage is None:
+            _bring_back(store, root, journal)
+        study = open_study(
+            open_storage(config.storage, journal),
+            run.run_id,
+            pruner=config.pruning,
+            objectives=2 if config.second_objective else 1,
+            max_epochs=config.max_num_epochs or base.trainer.max_num_epochs,
+        )
+        where = journal if config.storage is None else without_credentials(config.storage)
+        run.set_tags({"mlpop.storage": where})
+        logger.info("Optuna storage: %s", where)
+        started = time.monotonic()
+        with launch.backend(
+            config.n_workers, config.enable_dask, config.n_workers, base.compute
+        ) as backend:
+            run.set_state("simulating")
+            data = study_data(
+                trained, files, data_seed=data_seed, backend=backend, folders=tree, run=run
+            )
+            if root is not None:
+                refuse_other_data(root, {"training": data.digest})
+            run.set_tags({f"{DATA_TAG}training": data.digest})
+            run.set_state("searching")
+            runs = TrialRuns(run, _earlier(root))
 
-                    def after_trial(record: TrialRecord) -> None:
-                        _after_trial(run, study, base, tree, record)
-                        if config.storage is None:
-                            run.send(journal, JOURNAL)
-
-                    driver = Driver(
-                        config=config,
-                        base=base,
-                        space=space,
-                        study=study,
-                        data=data,
-                        runs=runs,
-                        root_seed=root_seed,
-                        data_seed=data_seed,
-                        folder=tree.models / "trials",
-                        device=training_device(base.n_gpu),
-                        after_trial=after_trial,
-                    )
-                    trials = driver.run(backend)
-                data.arrays.remove()
-                result = _finish(config, base, run, study, trials, tree, runs)
-                run.log_metrics({"study/wall_seconds": time.monotonic() - started})
+            def after_trial(record: TrialRecord) -> None:
+                _after_trial(run, study, base, tree, record)
                 if config.storage is None:
                     run.send(journal, JOURNAL)
-            run.commit({"log.txt": tree.log_file})
-            others = [runs.run_ids[record.slot] for record in trials]
-            logger.info("%s", where_to_look(store, run.experiment_id, run.run_id, others))
-            logger.info("next    mlpop sbi --configuration runs:/%s/%s", run.run_id, BEST_CONFIG)
-            return result
 
-
-def _compared(config: StudyConfig, root_seed: int) -> dict[str, Any]:
-    return {
-        "sampler": config.sampler.type,
-        "pruner": config.pruning.type,
-        "n_trials": config.n_trials,
-        "second_objective": config.second_objective or "none",
-        "root_seed": root_seed,
-    }
+            driver = Driver(
+                config=config,
+                base=base,
+                space=space,
+                study=study,
+                data=data,
+                runs=runs,
+                root_seed=root_seed,
+                data_seed=data_seed,
+                folder=tree.models / "trials",
+                device=training_device(base.n_gpu),
+                after_trial=after_trial,
+            )
+            trials = driver.run(backend)
+        data.arrays.remove()
+        result = _finish(config, base, run, study, trials, tree, runs)
+        run.log_metrics({"study/wall_seconds": time.monotonic() - started})
+        if config.storage is None:
+            run.send(journal, JOURNAL)
+        launch.compared.extend(runs.run_ids[record.slot] for record in trials)
+    logger.info("next    mlpop sbi --configuration runs:/%s/%s", result.run_id, BEST_CONFIG)
+    return result
 
 
 def _recorded(config: StudyConfig) -> dict[str, Any]:
@@ -276,13 +234,13 @@ def _recorded(config: StudyConfig) -> dict[str, Any]:
     return plain
 
 
-def _tree(config: StudyConfig, base: SbiConfig, root: Node | None) -> OutputTree:
-    """Go on in the folders of the run if they are on this machine, else make new ones."""
-    if root is not None and {"mlpop.log_dir", "mlpop.save_dir"} <= root.tags.keys():
-        logs, models = Path(root.tags["mlpop.log_dir"]), Path(root.tags["mlpop.save_dir"])
-        if logs.is_dir() and models.is_dir():
-            return open_output_tree(logs, models)
-    return create_output_tree(base.trainer.save_dir, config.name)
+def _parsed(which: str, recorded: dict[str, Any], source: str) -> StudyConfig:
+    if "***" in (recorded.get("storage") or ""):
+        raise ConfigError(
+            f"--resume {which}: the password of storage {recorded['storage']} is not kept; "
+            "give --configuration with the whole URL"
+        )
+    return StudyConfig.parse(recorded, source)
 
 
 def _bring_back(store: Store, root: Node, journal: Path) -> None:
@@ -295,16 +253,6 @@ def _bring_back(store: Store, root: Node, journal: Path) -> None:
             journal.write_bytes(path.read_bytes())
     except (TrackingError, OSError):
         logger.info("run %s holds no journal yet: no trial had ended", root.run_id)
-
-
-def _same_data(run: TrackedRun, root: Node | None, digest: str) -> None:
-    known = root.tags.get(DIGEST_TAG, digest) if root is not None else digest
-    if known != digest:
-        raise DataError(
-            "--resume: the training set is not the one that the study was started with: its "
-            "content has another digest"
-        )
-    run.set_tags({DIGEST_TAG: digest})
 
 
 def _earlier(root: Node | None) -> dict[int, Node]:
@@ -321,18 +269,14 @@ def _after_trial(
         run.curves.append("study/loss", record.value, step=record.slot)
     if leader is not None and leader.slot == record.slot:
         run.curves.append("study/best_loss", leader.value, step=record.slot)
-        _write_best(base, tree, leader)
-        run.send(_best_file(tree))
+        run.send(_write_best(base, tree, leader))
 
 
-def _best_file(tree: OutputTree) -> Path:
-    assert tree.models is not None
-    return tree.models / BEST_CONFIG
-
-
-def _write_best(base: SbiConfig, tree: OutputTree, leader: TrialRecord) -> None:
+def _write_best(base: SbiConfig, tree: OutputTree, leader: TrialRecord) -> Path:
     values = applied(base.resolved(), leader.point)
-    write_atomically(_best_file(tree), json.dumps(values, indent=2) + "\n")
+    path = tree.models / BEST_CONFIG
+    write_atomically(path, json.dumps(values, indent=2) + "\n")
+    return path
 
 
 def _finish(
@@ -350,11 +294,10 @@ def _finish(
         reasons = [record.reason for record in trials if record.reason]
         why = f"; the first: {reasons[0]}" if reasons else ""
         raise TrainingError(f"none of {len(trials)} trials was complete{why}")
-    assert tree.models is not None
     space = search_space(base, config.space, use_default=config.use_default_space)
     files, weights = draw(tree.models, study, trials, space, config.second_objective)
-    _write_best(base, tree, leader)
-    for name, path in {**files, BEST_CONFIG: _best_file(tree)}.items():
+    best_config = _write_best(base, tree, leader)
+    for name, path in {**files, BEST_CONFIG: best_config}.items():
         run.send(path, name)
     numbers = {
         "study/best_loss": leader.value,
@@ -381,5 +324,5 @@ def _finish(
     )
     for field, value in leader.point.items():
         logger.info("  %-40s %s", field, value)
-    logger.info("best configuration: %s", _best_file(tree))
-    return StudyResult(run.run_id, tuple(trials), leader, weights, _best_file(tree))
+    logger.info("best configuration: %s", best_config)
+    return StudyResult(run.run_id, tuple(trials), leader, weights, best_config)

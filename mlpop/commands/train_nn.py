@@ -6,40 +6,29 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from mlpop.compute import draw_root_seed
-from mlpop.config.base import config_digest
 from mlpop.config.files.regression import RegressionConfig
 from mlpop.datasets.statistics import label_statistics
-from mlpop.errors import ConfigError, DataError, TrainingError
-from mlpop.experiment.logs import log_to, show_on_terminal
+from mlpop.errors import ConfigError, TrainingError
+from mlpop.experiment.logs import show_on_terminal
 from mlpop.experiment.models.point_model import log_point_model
-from mlpop.experiment.output_tree import OutputTree, create_output_tree, open_output_tree
+from mlpop.experiment.output_tree import OutputTree
 from mlpop.experiment.point.figures import log_figures
 from mlpop.experiment.point.setup import Problem, describe_network, label_names, pose
 from mlpop.experiment.point.trial import TrialResult, run_trial
 from mlpop.experiment.resume.attempts import (
-    note_attempt,
-    recorded_json,
+    DATA_TAG,
+    recorded_seed,
     refuse_changes,
-    unfinished_run,
+    refuse_other_data,
+    resumed_run,
 )
+from mlpop.experiment.session import session
 from mlpop.io.files import write_atomically
 from mlpop.regression import PointSet, load_model, predict, summary
-from mlpop.tracking import (
-    Node,
-    Store,
-    TrackedRun,
-    check_artifacts,
-    connect,
-    graceful_signals,
-    open_run,
-    record_provenance,
-    round_note,
-    select,
-    where_to_look,
-)
+from mlpop.tracking import Node, Store, TrackedRun, connect, round_note, select
+from mlpop.tracking import tree as run_tree
 
 logger = logging.getLogger(__name__)
 
@@ -120,18 +109,13 @@ def train_nn(
         TrainingError: every trial failed.
     """
     show_on_terminal(config.trainer.verbosity)
-    if convergence is not None:
-        names = label_names(config)
-        config = config.model_copy(
-            update={"convergence": {name + SUFFIX: convergence for name in names}}
-        )
+    config = _with_threshold(config, convergence)
     root_seed = config.root_seed if config.root_seed is not None else draw_root_seed()
     problem = pose(config, root_seed)
     thresholds = convergence_thresholds(config.convergence, problem.labels)
     if trained_model is not None:
         load_model(trained_model)
-    with graceful_signals():
-        return _launch(problem, thresholds, connect(), None, trained_model)
+    return _launch(problem, thresholds, trained_model=trained_model)
 
 
 def resume_train_nn(
@@ -151,28 +135,17 @@ def resume_train_nn(
         TrainingError: every trial failed.
     """
     store = connect()
-    root = unfinished_run(store, KIND, which, config.name if config is not None else None)
-    recorded = recorded_json(store, root.run_id, CONFIG)
-    if config is None:
-        config = RegressionConfig.parse(recorded, f"{CONFIG} of run {root.run_id}")
-    elif convergence is not None:
-        names = label_names(config)
-        config = config.model_copy(
-            update={"convergence": {name + SUFFIX: convergence for name in names}}
-        )
+    if config is not None:
+        config = _with_threshold(config, convergence)
+    root, config, recorded = resumed_run(
+        store, KIND, which, CONFIG, config, RegressionConfig.parse
+    )
     refuse_changes(recorded, config.resolved(), FREE, growing=("trials",))
     show_on_terminal(config.trainer.verbosity)
-    problem = pose(config, int(root.tags["mlpop.root_seed"]))
-    for name, digest in _digests(problem).items():
-        if root.tags.get(name, digest) != digest:
-            raise DataError(
-                f"--resume: the {name.removeprefix('mlpop.data_')} set is not the one that the "
-                "run was started with: its content has another digest"
-            )
+    problem = pose(config, recorded_seed(root))
+    refuse_other_data(root, _digests(problem))
     thresholds = convergence_thresholds(config.convergence, problem.labels)
-    with graceful_signals():
-        note_attempt(store, root)
-        return _launch(problem, thresholds, store, root, None)
+    return _launch(problem, thresholds, store=store, root=root)
 
 
 def convergence_thresholds(given: Mapping[str, float], labels: Sequence[str]) -> dict[str, float]:
@@ -220,51 +193,46 @@ def choose(trials: Sequence[TrialResult]) -> TrialResult:
     return min(converged or alive, key=lambda trial: trial.rank)
 
 
+def _with_threshold(config: RegressionConfig, convergence: float | None) -> RegressionConfig:
+    """Return the configuration with one threshold for all labels, if there is one."""
+    if convergence is None:
+        return config
+    thresholds = {name + SUFFIX: convergence for name in label_names(config)}
+    return config.model_copy(update={"convergence": thresholds})
+
+
 def _launch(
     problem: Problem,
     thresholds: Mapping[str, float],
-    store: Store,
-    root: Node | None,
-    trained_model: Path | None,
+    *,
+    trained_model: Path | None = None,
+    store: Store | None = None,
+    root: Node | None = None,
 ) -> TrainNnResult:
     config = problem.config
     resolved = config.resolved()
-    tags: dict[str, Any] = {
-        "mlpop.root_seed": problem.root_seed,
-        "mlpop.config_digest": config_digest(resolved),
-        "mlpop.state": "training",
-    }
-    params = select(resolved, COMPARED) | {
-        "root_seed": problem.root_seed,
-        "labels": " ".join(problem.labels),
-        "num_train": len(problem.train),
-    }
-    with open_run(
+    with session(
         KIND,
         config.name,
-        tags=tags | _digests(problem),
-        params=params,
+        resolved,
+        config_file=CONFIG,
+        save_dir=config.trainer.save_dir,
+        root_seed=problem.root_seed,
+        params=select(resolved, COMPARED)
+        | {"labels": " ".join(problem.labels), "num_train": len(problem.train)},
+        tags={f"{DATA_TAG}{name}": digest for name, digest in _digests(problem).items()},
         store=store,
-        run_id=root.run_id if root else None,
-    ) as run:
-        check_artifacts(store, run.experiment_id)
-        tree = _tree(config, root)
-        with log_to(tree.log_file):
-            assert tree.models is not None
-            logger.info("root seed %d, device %s", problem.root_seed, problem.device)
-            logger.info("%s", where_to_look(store, run.experiment_id, run.run_id))
-            logger.info("%s", describe_network(problem.training(1).network))
-            run.set_tags({"mlpop.save_dir": tree.models, "mlpop.log_dir": tree.logs})
-            write_atomically(tree.models / CONFIG, json.dumps(resolved, indent=2) + "\n")
-            run.send(tree.models / CONFIG)
-            record_provenance(run)
-            _log_inputs(run, problem)
-            trials = _run_trials(problem, thresholds, run, tree, root, trained_model)
-            chosen = choose(trials)
-            result = _finish(problem, run, tree, trials, chosen)
-        run.commit({"log.txt": tree.log_file} | _files(tree))
-        logger.info("files: %s and %s", tree.logs, tree.models)
-        logger.info("%s", where_to_look(store, run.experiment_id, run.run_id))
+        resumed=root,
+    ) as launch:
+        run, tree = launch.run, launch.tree
+        logger.info("device %s", problem.device)
+        logger.info("%s", describe_network(problem.training(1).network))
+        _log_inputs(run, problem)
+        run.set_state("training")
+        trials = _run_trials(problem, thresholds, run, tree, root, trained_model)
+        result = _finish(problem, run, tree, trials, choose(trials))
+        launch.files.update({path.name: path for path in tree.logs.glob("*_results.json")})
+        launch.files.update({name: tree.models / name for name in (BEST, TRIALS)})
         return result
 
 
@@ -278,7 +246,6 @@ def _run_trials(
 ) -> list[TrialResult]:
     earlier = {child.tags.get("mlpop.trial"): child for child in (root.children if root else ())}
     trials: list[TrialResult] = []
-    assert tree.models is not None
     for number in range(1, problem.config.trials + 1):
         result = run_trial(
             problem,
@@ -301,7 +268,6 @@ def _run_trials(
 
 def _publish(tree: OutputTree, result: TrialResult) -> None:
     """Make a trial's files those at the top."""
-    assert tree.models is not None
     shutil.copyfile(tree.models / f"best_model_trial{result.trial}.pth", tree.models / BEST)
     for path in (tree.logs / f"trial_{result.trial}").glob("*_results.json"):
         shutil.copyfile(path, tree.logs / path.name)
@@ -314,7 +280,6 @@ def _finish(
     trials: Sequence[TrialResult],
     chosen: TrialResult,
 ) -> TrainNnResult:
-    assert tree.models is not None
     if not chosen.converged:
         logger.warning("no trial of %d converged; the best is trial %d", len(trials), chosen.trial)
     model, _ = load_model(tree.models / BEST)
@@ -336,7 +301,8 @@ def _finish(
         metrics["best/monitor"] = chosen.monitor
     metrics |= {f"best/{label}": value for label, value in chosen.losses.items()}
     run.log_metrics(metrics | (compared if len(compared) <= 12 else {}))
-    runs = {node: run_id for node, run_id in _trial_runs(run)}
+    children = run_tree(run.store, run.run_id).children
+    runs = {child.name: child.run_id for child in children if child.kind == "trial"}
     about = (
         f"`{problem.config.arch.type}` on {len(problem.train)} simulations; the numbers are those "
         f"of trial {chosen.trial} on the {name} set ({len(data)} samples)."
@@ -351,27 +317,10 @@ def _finish(
     return TrainNnResult(run.run_id, tuple(trials), chosen, tree.logs, tree.models, uri, numbers)
 
 
-def _trial_runs(run: TrackedRun) -> list[tuple[str, str]]:
-    from mlpop.tracking import tree as run_tree
-
-    children = run_tree(run.store, run.run_id).children
-    return [(child.name, child.run_id) for child in children if child.kind == "trial"]
-
-
-def _tree(config: RegressionConfig, root: Node | None) -> OutputTree:
-    """Go on in the folders of the run if they are on this machine, else make new ones."""
-    if root is not None and {"mlpop.log_dir", "mlpop.save_dir"} <= root.tags.keys():
-        logs, models = Path(root.tags["mlpop.log_dir"]), Path(root.tags["mlpop.save_dir"])
-        if logs.is_dir() and models.is_dir():
-            return open_output_tree(logs, models)
-    return create_output_tree(config.trainer.save_dir, config.name)
-
-
 def _digests(problem: Problem) -> dict[str, str]:
-    digests = {"mlpop.data_training": problem.train.digest}
-    if problem.valid is not None:
-        digests["mlpop.data_validation"] = problem.valid.digest
-    return digests
+    """Return name of a set -> digest of its content."""
+    sets = {"training": problem.train, "validation": problem.valid}
+    return {name: data.digest for name, data in sets.items() if data is not None}
 
 
 def _log_inputs(run: TrackedRun, problem: Problem) -> None:
@@ -384,9 +333,3 @@ def _log_inputs(run: TrackedRun, problem: Problem) -> None:
             spread = label_statistics(data.theta, data.labels)
             profile = {"num_rows": len(data), "labels": spread}
             run.log_dataset(name, data.digest, str(data.source), name, profile)
-
-
-def _files(tree: OutputTree) -> dict[str, Path]:
-    assert tree.models is not None
-    files = {path.name: path for path in tree.logs.glob("*_results.json")}
-    return files | {name: tree.models / name for name in (BEST, TRIALS)}

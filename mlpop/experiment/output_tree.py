@@ -9,6 +9,7 @@ MLflow holds the copy that counts; this tree is for people and for other program
 
 import itertools
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -19,6 +20,7 @@ from mlpop.errors import ConfigError, DataError
 
 STAMP_FORMAT = "%Y%m%d_%H%M%S"
 CONFIG_FILE = "config_sbi.json"
+LOG_DIR, SAVE_DIR = "mlpop.log_dir", "mlpop.save_dir"
 
 
 @dataclass(frozen=True)
@@ -27,11 +29,11 @@ class OutputTree:
 
     Attributes:
         logs: `<save_dir>/logs/<name>/<stamp>`.
-        models: `<save_dir>/models/<name>/<stamp>`, None for inference, which writes logs only.
+        models: `<save_dir>/models/<name>/<stamp>`; `logs` for inference, which has that alone.
     """
 
     logs: Path
-    models: Path | None
+    models: Path
 
     @property
     def stamp(self) -> str:
@@ -44,14 +46,15 @@ class OutputTree:
         return self.logs / "log.txt"
 
     @property
-    def config_file(self) -> Path:
-        """`config_sbi.json`: beside the models, or beside the log for inference."""
-        return (self.models or self.logs) / CONFIG_FILE
+    def folders(self) -> dict[str, Path]:
+        """Tag of the run -> folder, of those that there are; see `output_tree`."""
+        logs = {LOG_DIR: self.logs}
+        return logs if self.models == self.logs else logs | {SAVE_DIR: self.models}
 
     def round(self, number: int) -> "RoundFolders":
         """Make and return the folders of a round."""
         logs = self.logs / f"round_{number}"
-        models = (self.models or self.logs) / f"round_{number}"
+        models = self.models / f"round_{number}"
         for folder in (logs, models):
             _make(folder)
         return RoundFolders(logs, models)
@@ -121,52 +124,50 @@ class RoundFolders:
         return self.models / f"samples_prior_{next_round}.pt"
 
 
-def create_output_tree(
-    save_dir: Path, name: str, *, models: bool = True, now: datetime | None = None
+def output_tree(
+    save_dir: Path,
+    name: str,
+    tags: Mapping[str, str] | None = None,
+    *,
+    models: bool = True,
+    now: datetime | None = None,
 ) -> OutputTree:
-    """Make the folders of a launch; two launches never get the same.
+    """Return the folders of a launch: those of the run that it goes on with, else new ones.
 
     Args:
         save_dir: `trainer.save_dir`, or `infer.save_dir` of an inference.
         name: name of the experiment.
+        tags: of the run that goes on; its folders are taken if they are on this machine.
         models: whether there is a models folder, with the same stamp; inference has none.
         now: launch time in local time, by default the clock.
 
     Returns:
-        The new folders, stamped `YYYYMMDD_HHMMSS`, with `_1`, `_2`, ... if that is taken.
+        Absolute folders: a resume may be started from anywhere. New ones are stamped
+        `YYYYMMDD_HHMMSS`, with `_1`, `_2`, ... if that is taken: no two launches get the same.
 
     Raises:
         ConfigError: `name` cannot be the name of a folder.
         DataError: the folders cannot be made.
     """
+    earlier = [Path((tags or {}).get(tag, "")) for tag in (LOG_DIR, SAVE_DIR)]
+    if models and all(folder.is_absolute() and folder.is_dir() for folder in earlier):
+        return OutputTree(*earlier)
     if not name or name != Path(name).name or name in (".", ".."):
         raise ConfigError(f"name: '{name}' cannot be the name of a folder; leave out '/' and '..'")
     stamp = (now or datetime.now()).strftime(STAMP_FORMAT)
     for count in itertools.count():
         this = stamp if count == 0 else f"{stamp}_{count}"
-        logs = save_dir / "logs" / name / this
+        logs = save_dir.absolute() / "logs" / name / this
         if not _claim(logs):
             continue
         if not models:
-            return OutputTree(logs, None)
-        beside = save_dir / "models" / name / this
+            return OutputTree(logs, logs)
+        beside = save_dir.absolute() / "models" / name / this
         if _claim(beside):
             return OutputTree(logs, beside)
         # the models of a launch whose logs were deleted
         logs.rmdir()
     raise AssertionError("unreachable")
-
-
-def open_output_tree(logs: Path, models: Path) -> OutputTree:
-    """Return the folders of an earlier launch, to go on writing into them.
-
-    Raises:
-        DataError: one of them does not exist.
-    """
-    for folder in (logs, models):
-        if not folder.is_dir():
-            raise DataError(f"{folder}: no such folder, to go on writing into")
-    return OutputTree(logs, models)
 
 
 def dataset_round(root: Path, number: int) -> Path:
@@ -188,11 +189,6 @@ def dataset_csv(path: Path) -> Path:
         f"{path}: holds no {FULL_CSV}; make one with `mlpop simulate`, or set "
         '"simulate": true in the data loader'
     )
-
-
-def simulations_round(root: Path, number: int) -> Path:
-    """Return `<root>/simulations/round_<number>`, the folder of `manifest.csv`."""
-    return dataset_root(root) / "simulations" / f"round_{number}"
 
 
 def check_writable(folder: Path, field: str) -> None:

@@ -116,7 +116,6 @@ def study_data(
     given = config.training_data_loader.statistic_path
     statistics = supplied[0].statistics if given is None else localized(given)
     problem = learning_problem(config, data, statistics)
-    assert folders.models is not None
     arrays = write_training_arrays(folders.models / "training_arrays", problem, data)
     for number, one in enumerate(supplied):
         name = "training" if len(supplied) == 1 else f"training_{number}"

@@ -17,7 +17,7 @@ from mlpop.tracking.links import compare_link, run_link, ui_command, where_to_lo
 from mlpop.tracking.params import flatten, select
 from mlpop.tracking.provenance import record_provenance
 from mlpop.tracking.run import TrackedRun
-from mlpop.tracking.runs import open_run, tell_given_run
+from mlpop.tracking.runs import note_attempt, open_run, tell_given_run
 from mlpop.tracking.signals import graceful_signals
 from mlpop.tracking.store import Store, check_artifacts, connect, project_root
 
@@ -39,6 +39,7 @@ __all__ = [
     "graceful_signals",
     "log_dataset",
     "member_note",
+    "note_attempt",
     "open_run",
     "project_root",
     "record_provenance",

@@ -20,6 +20,7 @@ from filelock import FileLock
 
 from mlpop.errors import MlpopError, TrackingError
 from mlpop.tracking.curves import CLOSE_SECONDS, CurveBuffer
+from mlpop.tracking.lineage import Node
 from mlpop.tracking.outages import patiently
 from mlpop.tracking.owner import HEARTBEAT_TAG, OWNER_TAG, Heartbeat, Owner, is_alive
 from mlpop.tracking.run import ENDED_TAG, LONGEST_TAG, PARENT_TAG, TakenOver, TrackedRun
@@ -88,6 +89,24 @@ def open_run(
             _close(run, beat, error)
         raise
     _close(run, beat, None)
+
+
+def note_attempt(store: Store, root: Node) -> None:
+    """Hang the run that `mlflow run` made for this launch under the run that is resumed."""
+    run_id = os.environ.pop("MLFLOW_RUN_ID", None)
+    if run_id is None or run_id == root.run_id:
+        return
+    number = int(root.tags.get("mlpop.attempt", "1")) + 1
+    tags = {
+        "mlflow.parentRunId": root.run_id,
+        "mlpop.kind": "attempt",
+        "mlpop.root": root.run_id,
+        "mlpop.attempt": str(number),
+    }
+    with translated(f"run {run_id}"):
+        store.client.update_run(run_id, name=f"attempt_{number:02d}")
+        for key, value in tags.items():
+            store.client.set_tag(run_id, key, value)
 
 
 def tell_given_run(message: str) -> None:

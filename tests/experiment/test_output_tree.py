@@ -6,25 +6,23 @@ import pytest
 
 from mlpop.errors import ConfigError, DataError
 from mlpop.experiment.output_tree import (
-    create_output_tree,
     dataset_root,
     dataset_round,
     init_folders,
-    open_output_tree,
-    simulations_round,
+    output_tree,
 )
 
 NOW = datetime(2026, 11, 22, 9, 8, 7)
 
 
 def test_documented_tree_of_a_training(tmp_path: Path) -> None:
-    tree = create_output_tree(tmp_path, "SBI_ConvolutionMDN", now=NOW)
+    tree = output_tree(tmp_path, "SBI_ConvolutionMDN", now=NOW)
     first = tree.round(0)
     logs = tmp_path / "logs/SBI_ConvolutionMDN/20261122_090807"
     models = tmp_path / "models/SBI_ConvolutionMDN/20261122_090807"
     assert (tree.logs, tree.models, tree.stamp) == (logs, models, "20261122_090807")
     assert tree.log_file == logs / "log.txt"
-    assert tree.config_file == models / "config_sbi.json"
+    assert tree.folders == {"mlpop.log_dir": logs, "mlpop.save_dir": models}
     assert (logs / "round_0").is_dir()
     assert (models / "round_0").is_dir()
     assert first.training_statistics() == logs / "round_0/training_statistics.json"
@@ -45,25 +43,25 @@ def test_documented_tree_of_a_training(tmp_path: Path) -> None:
 
 
 def test_inference_writes_a_logs_tree_only(tmp_path: Path) -> None:
-    tree = create_output_tree(tmp_path, "SBI", models=False, now=NOW)
+    tree = output_tree(tmp_path, "SBI", models=False, now=NOW)
     folders = tree.round(3)
-    assert tree.models is None
+    assert tree.models == tree.logs
+    assert tree.folders == {"mlpop.log_dir": tree.logs}
     assert folders.coverage_plot == tree.logs / "round_3/coverage_plot.pdf"
-    assert tree.config_file == tree.logs / "config_sbi.json"
     assert not (tmp_path / "models").exists()
 
 
 def test_launches_of_the_same_second_get_their_own_folders(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
-        trees = list(pool.map(lambda _: create_output_tree(tmp_path, "SBI", now=NOW), range(8)))
+        trees = list(pool.map(lambda _: output_tree(tmp_path, "SBI", now=NOW), range(8)))
     stamps = {tree.stamp for tree in trees}
     assert stamps == {"20261122_090807"} | {f"20261122_090807_{i}" for i in range(1, 8)}
-    assert all(tree.models is not None and tree.models.name == tree.stamp for tree in trees)
+    assert all(tree.models.name == tree.stamp for tree in trees)
 
 
 def test_models_without_logs_are_not_taken_over(tmp_path: Path) -> None:
     (tmp_path / "models/SBI/20261122_090807").mkdir(parents=True)
-    tree = create_output_tree(tmp_path, "SBI", now=NOW)
+    tree = output_tree(tmp_path, "SBI", now=NOW)
     assert tree.stamp == "20261122_090807_1"
     assert [path.name for path in (tmp_path / "logs/SBI").iterdir()] == ["20261122_090807_1"]
 
@@ -71,21 +69,30 @@ def test_models_without_logs_are_not_taken_over(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "/a"])
 def test_name_that_is_no_folder_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(ConfigError, match="cannot be the name of a folder"):
-        create_output_tree(tmp_path, name)
+        output_tree(tmp_path, name)
 
 
 def test_folder_that_cannot_be_made_is_a_data_error(tmp_path: Path) -> None:
     (tmp_path / "logs").touch()
     with pytest.raises(DataError, match=r"logs/SBI: cannot be made"):
-        create_output_tree(tmp_path, "SBI")
+        output_tree(tmp_path, "SBI")
 
 
-def test_earlier_folders_are_opened_only_if_they_exist(tmp_path: Path) -> None:
-    tree = create_output_tree(tmp_path, "SBI", now=NOW)
-    assert tree.models is not None
-    assert open_output_tree(tree.logs, tree.models) == tree
-    with pytest.raises(DataError, match="gone: no such folder"):
-        open_output_tree(tree.logs, tmp_path / "gone")
+def test_resume_goes_on_in_the_folders_of_the_run_if_they_are_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    tree = output_tree(Path("output"), "SBI", now=NOW)
+    assert tree.models == tmp_path / "output/models/SBI/20261122_090807"
+    tags = {tag: str(folder) for tag, folder in tree.folders.items()}
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir("elsewhere")
+    assert output_tree(Path("output"), "SBI", tags) == tree
+    tree.models.rmdir()
+    moved = output_tree(Path("output"), "SBI", tags, now=NOW)
+    assert moved.models == tmp_path / "elsewhere/output/models/SBI/20261122_090807"
+    assert moved.models.is_dir()
+    assert moved.logs.is_dir()
 
 
 @pytest.mark.parametrize("given", ["data/train", "data/train/generated_dataset"])
@@ -93,7 +100,6 @@ def test_dataset_paths_end_in_generated_dataset_or_not_D7(given: str) -> None:
     root = Path("data/train")
     assert dataset_root(Path(given)) == root
     assert dataset_round(Path(given), 2) == root / "generated_dataset/round_2"
-    assert simulations_round(Path(given), 2) == root / "simulations/round_2"
 
 
 def test_init_folders_makes_the_documented_tree_again_and_again_S03(tmp_path: Path) -> None:

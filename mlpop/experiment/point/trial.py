@@ -221,7 +221,6 @@ class _Keeper:
     def __init__(
         self, problem: Problem, training: Training, run: TrackedRun, tree: OutputTree, trial: int
     ) -> None:
-        assert tree.models is not None
         self._problem, self._training, self._run = problem, training, run
         self._folder, self._trial = tree.models, trial
         self._saved_at = time.monotonic()
@@ -299,7 +298,6 @@ def _broken(parent: TrackedRun, earlier: Node) -> list[str]:
 
 def _kept(trial: int, parent: TrackedRun, earlier: Node, tree: OutputTree) -> TrialResult:
     """Take a complete trial over; its files are brought to this machine if they are not here."""
-    assert tree.models is not None
     folder = results_folder(tree.logs, trial)
     client = parent.store.client
     with fetched(client, earlier.run_id, RESULT) as path:

@@ -60,7 +60,7 @@ def write_report(
     Returns:
         Artifact name -> file; empty if it could not be written, which the log then tells.
     """
-    path = (tree.models or tree.logs) / REPORT
+    path = tree.models / REPORT
     try:
         # that of an earlier launch may know fewer rounds
         path.unlink(missing_ok=True)

@@ -1,17 +1,22 @@
-"""Resuming: which run goes on, whether it may, and what becomes of the run of `mlflow run`."""
+"""Resuming: which run goes on, and whether it may."""
 
 import json
-import os
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
-from mlpop.errors import ConfigError, TrackingError
+from mlpop.config.files.regression import RegressionConfig
+from mlpop.config.files.sbi import SbiConfig
+from mlpop.config.files.study import StudyConfig
+from mlpop.errors import ConfigError, DataError, TrackingError
 from mlpop.tracking import Node, Store, find, flatten, root_of, tree
 from mlpop.tracking.artifacts import fetched
 from mlpop.tracking.owner import is_alive
-from mlpop.tracking.store import translated
 
 LAST = "last"
+DATA_TAG = "mlpop.data_"
+"""With the name of a set: the digest of its content."""
+
+Config = TypeVar("Config", SbiConfig, RegressionConfig, StudyConfig)
 
 
 def unfinished_run(
@@ -49,6 +54,68 @@ def unfinished_run(
             f"{node.tags.get('mlpop.host', '?')} works on run '{node.name}'; end it first"
         )
     return node
+
+
+def resumed_run(
+    store: Store,
+    kind: str,
+    which: str,
+    config_file: str,
+    given: Config | None,
+    parse: Callable[[dict[str, Any], str], Config],
+    *,
+    complete_too: bool = False,
+) -> tuple[Node, Config, dict[str, Any]]:
+    """Return the run to resume, the configuration to resume it with, and the one it recorded.
+
+    Args:
+        store: the tracking store.
+        kind: of the run at the top.
+        which: a run id, or `last`.
+        config_file: the artifact that holds the configuration.
+        given: the configuration of this launch; None for the recorded one.
+        parse: makes a configuration of recorded values and of what messages call them.
+        complete_too: whether a complete run will do.
+
+    Raises:
+        ConfigError: the recorded configuration cannot be used.
+        TrackingError: see `unfinished_run` and `recorded_json`.
+    """
+    name = None if given is None else given.name
+    root = unfinished_run(store, kind, which, name, complete_too=complete_too)
+    recorded = recorded_json(store, root.run_id, config_file)
+    config = parse(recorded, f"{config_file} of run {root.run_id}") if given is None else given
+    return root, config, recorded
+
+
+def recorded_seed(root: Node) -> int:
+    """Return the root seed of a run.
+
+    Raises:
+        TrackingError: it has none.
+    """
+    try:
+        return int(root.tags["mlpop.root_seed"])
+    except (KeyError, ValueError):
+        raise TrackingError(f"run {root.run_id}: has no root seed recorded") from None
+
+
+def refuse_other_data(root: Node, digests: Mapping[str, str]) -> None:
+    """Refuse to resume on other data than those of the run.
+
+    Args:
+        root: the run.
+        digests: name of a set -> digest of its content now, a tag `mlpop.data_<name>` of the run.
+
+    Raises:
+        DataError: naming the set.
+    """
+    for name, digest in digests.items():
+        if root.tags.get(f"{DATA_TAG}{name}", digest) != digest:
+            raise DataError(
+                f"--resume: the {name} set is not the one that the run was started with: its "
+                "content has another digest"
+            )
 
 
 def recorded_json(store: Store, run_id: str, name: str) -> dict[str, Any]:
@@ -102,24 +169,6 @@ def refuse_changes(
         lines.append(f"{field}: {json.dumps(old)} in the run, {json.dumps(new)} now")
     if lines:
         raise ConfigError("--resume: the configuration has changed: " + "; ".join(lines))
-
-
-def note_attempt(store: Store, root: Node) -> None:
-    """Hang the run that `mlflow run` made for this launch under the run that is resumed."""
-    run_id = os.environ.pop("MLFLOW_RUN_ID", None)
-    if run_id is None or run_id == root.run_id:
-        return
-    number = int(root.tags.get("mlpop.attempt", "1")) + 1
-    tags = {
-        "mlflow.parentRunId": root.run_id,
-        "mlpop.kind": "attempt",
-        "mlpop.root": root.run_id,
-        "mlpop.attempt": str(number),
-    }
-    with translated(f"run {run_id}"):
-        store.client.update_run(run_id, name=f"attempt_{number:02d}")
-        for key, value in tags.items():
-            store.client.set_tag(run_id, key, value)
 
 
 def _last(store: Store, kind: str, name: str | None) -> str:

@@ -7,15 +7,21 @@ from pathlib import Path
 
 from mlpop.config.files.sbi import SbiConfig
 from mlpop.errors import ConfigError, TrackingError
-from mlpop.experiment.output_tree import OutputTree, create_output_tree, open_output_tree
-from mlpop.experiment.resume.attempts import LAST, recorded_json, refuse_changes, unfinished_run
+from mlpop.experiment.output_tree import CONFIG_FILE
+from mlpop.experiment.resume.attempts import (
+    LAST,
+    recorded_json,
+    recorded_seed,
+    refuse_changes,
+    resumed_run,
+    unfinished_run,
+)
 from mlpop.experiment.resume.lineage import Lineage
 from mlpop.tracking import Node, Store, find, tree
 
 logger = logging.getLogger(__name__)
 
 KIND = "experiment"
-CONFIG = "config_sbi.json"
 BRANCH_OF = "mlpop.branch_of"
 BRANCH_ROUND = "mlpop.branch_round"
 SIMULATOR = "mlpop.simulator"
@@ -128,11 +134,9 @@ def unfinished_launch(store: Store, which: str, config: SbiConfig | None) -> Beg
         ConfigError: the configuration has changed; every field that differs is named.
         TrackingError: there is no such run, it is complete, or a living process works on it.
     """
-    name = config.name if config is not None else None
-    root = unfinished_run(store, KIND, which, name, complete_too=which != LAST)
-    recorded = recorded_json(store, root.run_id, CONFIG)
-    if config is None:
-        config = SbiConfig.parse(recorded, f"{CONFIG} of run {root.run_id}")
+    root, config, recorded = resumed_run(
+        store, KIND, which, CONFIG_FILE, config, SbiConfig.parse, complete_too=which != LAST
+    )
     _refuse(recorded, config, FREE, GROWING)
     lineage = lineage_of(store, root)
     if root.status == "FINISHED" and lineage.complete_rounds(config) == config.trainer.num_rounds:
@@ -167,7 +171,7 @@ def recorded_launch(store: Store, config: SbiConfig) -> Beginning:
             f"resume_training.last_round: is {block.last_round}, but {there} complete in run "
             f"{root.run_id}; give the last complete round, or `mlpop sbi --resume {root.run_id}`"
         )
-    recorded = recorded_json(store, root.run_id, CONFIG)
+    recorded = recorded_json(store, root.run_id, CONFIG_FILE)
     if block.last_round == complete - 1:
         if root.status == "RUNNING" and root.life == "alive":
             unfinished_run(store, KIND, root.run_id)
@@ -194,15 +198,6 @@ def lineage_of(store: Store, root: Node) -> Lineage:
     return Lineage(store, root, origin, int(root.tags[BRANCH_ROUND]))
 
 
-def output_tree(config: SbiConfig, root: Node | None) -> OutputTree:
-    """Return the folders of a launch: those of the run that goes on, if they are here."""
-    tags = root.tags if root is not None else {}
-    logs, models = (Path(tags.get(f"mlpop.{name}", "")) for name in ("log_dir", "save_dir"))
-    if tags and logs.is_absolute() and models.is_absolute() and logs.is_dir() and models.is_dir():
-        return open_output_tree(logs, models)
-    return create_output_tree(config.trainer.save_dir.absolute(), config.name)
-
-
 def _refuse(
     recorded: Mapping[str, object],
     config: SbiConfig,
@@ -221,7 +216,7 @@ def _branch_free(config: SbiConfig) -> tuple[str, ...]:
 
 
 def _branch_seed(root: Node, config: SbiConfig) -> int:
-    recorded = _root_seed(root)
+    recorded = recorded_seed(root)
     seed = recorded if config.root_seed is None else config.root_seed
     if seed != recorded and not config.trainer.retrain_from_scratch:
         raise ConfigError(
@@ -233,19 +228,12 @@ def _branch_seed(root: Node, config: SbiConfig) -> int:
 
 
 def _recorded_seed(root: Node, config: SbiConfig) -> int:
-    recorded = _root_seed(root)
+    recorded = recorded_seed(root)
     if config.root_seed not in (None, recorded):
         logger.warning(
             "manual_seed: is %d; the run goes on with its own, %d", config.root_seed, recorded
         )
     return recorded
-
-
-def _root_seed(root: Node) -> int:
-    try:
-        return int(root.tags["mlpop.root_seed"])
-    except (KeyError, ValueError):
-        raise TrackingError(f"run {root.run_id}: has no root seed recorded") from None
 
 
 def _with_folders(store: Store, save_dir: Path, log_dir: Path) -> Node:

@@ -18,7 +18,7 @@ from resume_checks import SMALL, without_figures
 from mlpop.commands import sbi
 from mlpop.commands.sbi import resume_experiment, run_experiment
 from mlpop.config.files.sbi import SbiConfig
-from mlpop.experiment.output_tree import OutputTree, open_output_tree
+from mlpop.experiment.output_tree import OutputTree
 from mlpop.experiment.profile import Profiler
 from mlpop.experiment.report import html as report
 from mlpop.experiment.report.contents import RoundStory, tell_round
@@ -218,7 +218,7 @@ def tree(gaussian, tmp_path: Path) -> OutputTree:
     """A copy of an experiment's folders, to break."""
     for part in ("logs", "models"):
         shutil.copytree(getattr(gaussian, part), tmp_path / part)
-    return open_output_tree(tmp_path / "logs", tmp_path / "models")
+    return OutputTree(tmp_path / "logs", tmp_path / "models")
 
 
 @pytest.fixture

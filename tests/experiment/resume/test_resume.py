@@ -24,7 +24,7 @@ from mlpop.experiment.rounds import datasets as round_data
 from mlpop.experiment.rounds import ensemble as members
 from mlpop.experiment.rounds import member_files as member_state
 from mlpop.experiment.rounds import run as round
-from mlpop.tracking import Node, Store, connect
+from mlpop.tracking import Node, Store, TrackedRun, connect
 from mlpop.tracking.owner import OWNER_TAG, Owner
 from mlpop.tracking.uploads import Uploader
 
@@ -73,7 +73,7 @@ STAGES = {
     "after the manifest of a round": Stage(round, "write_completion", 1, False, 4, 2),
     "between rounds": Stage(sbi, "_tell", 1, False, 4, 2),
     "before the final commit": Stage(sbi, "_tell", 3, False, 8, 4),
-    "after the final commit": Stage(sbi, "_say", 1, False, 8, 4),
+    "after the final commit": Stage(TrackedRun, "commit", 7, True, 8, 4),
 }
 FAST = ("in the middle of simulating", "in the middle of training", "after one member")
 

@@ -22,7 +22,6 @@ from mlpop.experiment.resume.start import (
     SIMULATOR,
     Beginning,
     lineage_of,
-    output_tree,
     recorded_launch,
     unfinished_launch,
 )
@@ -360,25 +359,6 @@ def test_command_line_says_it_in_one_line_and_changes_nothing(
     assert "trainer.lr: 0.005 in the run, 1.0 now" in ended.err
     assert "show_profiling" not in ended.err
     assert store.client.get_run(run_id).to_dictionary() == before.to_dictionary()
-
-
-# --- where it goes on ---------------------------------------------------------------------------
-
-
-def test_output_goes_on_in_the_folders_of_the_run_if_they_are_here(
-    store: Store, recorded: Callable[..., str], values: Values, tmp_path: Path
-) -> None:
-    root = tree(store, recorded())
-    config = SbiConfig.parse(values)
-    models = tmp_path / "output" / "models" / "vectors" / "stamp"
-    assert output_tree(config, root).models == models
-    models.rmdir()
-    moved = output_tree(config, root)
-    assert moved.models is not None
-    assert moved.models != models
-    assert moved.models.is_dir()
-    assert moved.logs.is_dir()
-    assert moved.logs.name == moved.models.name
 
 
 # --- the block resume_training ------------------------------------------------------------------
