@@ -11,7 +11,6 @@ from mlpop.experiment.output_tree import (
     dataset_round,
     init_folders,
     open_output_tree,
-    simulations_round,
 )
 
 NOW = datetime(2026, 11, 22, 9, 8, 7)
@@ -38,8 +37,6 @@ def test_documented_tree_of_a_training(tmp_path: Path) -> None:
     assert first.samples_posterior == models / "round_0/samples_posterior.pt"
     assert first.corner_plot == models / "round_0/corner_plot_observed_sample.pdf"
     assert first.coverage_plot == models / "round_0/coverage_plot.pdf"
-    assert first.coverage_probability == models / "round_0/coverage_probability.npy"
-    assert first.posterior_samples_test_data == models / "round_0/posterior_samples_test_data.npz"
     assert first.corner_plot_prior(1) == models / "round_0/corner_plot_prior_round_1.pdf"
     assert first.samples_prior(1) == models / "round_0/samples_prior_1.pt"
 
@@ -93,7 +90,6 @@ def test_dataset_paths_end_in_generated_dataset_or_not_D7(given: str) -> None:
     root = Path("data/train")
     assert dataset_root(Path(given)) == root
     assert dataset_round(Path(given), 2) == root / "generated_dataset/round_2"
-    assert simulations_round(Path(given), 2) == root / "simulations/round_2"
 
 
 def test_init_folders_makes_the_documented_tree_again_and_again_S03(tmp_path: Path) -> None:
