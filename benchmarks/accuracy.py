@@ -46,7 +46,7 @@ from mlpop.inference.mcmc.chains import McmcOptions
 from mlpop.inference.posteriors.mcmc_posterior import McmcPosterior
 from mlpop.inference.posteriors.posterior import EnsemblePosterior
 from mlpop.inference.prior import Prior
-from mlpop.inference.proposals.proposal import draw_proposal
+from mlpop.inference.proposals.proposal import make_proposal
 from mlpop.io.files import write_json
 from mlpop.networks.rng import generator_from_seed, one_thread
 from mlpop.simulators import load
@@ -264,12 +264,10 @@ class Learner:
         """Draw the theta of the next round."""
         assert self.method.proposal is not None
         place = self.job.observations[0]
-        draw = draw_proposal(
-            posterior.at(x, self.generator(Purpose.PROPOSAL, round_, place, 0)),
-            self.job.simulations // self.job.rounds,
-            self.generator(Purpose.PROPOSAL, round_, place, 1),
-            kind=self.method.proposal,
-        )
+        conditioned = posterior.at(x, self.generator(Purpose.PROPOSAL, round_, place, 0))
+        generator = self.generator(Purpose.PROPOSAL, round_, place, 1)
+        proposal = make_proposal(conditioned, generator, kind=self.method.proposal)
+        draw = proposal.draw(self.job.simulations // self.job.rounds, generator)
         self.seconds["propose"] += draw.seconds
         self.proposals.append(draw.to_dict())
         return draw.theta

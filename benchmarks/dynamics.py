@@ -16,8 +16,8 @@ from scipy.integrate import odeint, solve_ivp
 
 from mlpop.config.blocks.dynamics import DynamicsConfig
 from mlpop.population.constants import KMS_KPC_YR
+from mlpop.population.galaxy.gravitational_potential import force_factors
 from mlpop.population.galaxy.orbits import Orbits, integrate
-from mlpop.population.galaxy.potential import force_factors
 from mlpop.population.stars.build import Births, BirthStreams
 from mlpop.population.stars.database import StellarDatabase
 

@@ -20,8 +20,10 @@ from scipy.integrate import odeint
 from mlpop.config.blocks.dynamics import DynamicsConfig
 from mlpop.config.blocks.population import PopulationConfig, given
 from mlpop.population.constants import CENTURY_YR, YEAR_S
-from mlpop.population.pulsars.evolution import evolution, evolve
+from mlpop.population.pulsars.decay_table import decay_table
+from mlpop.population.pulsars.evolution import evolution, evolve_births
 from mlpop.population.pulsars.field import log_decay
+from mlpop.population.pulsars.initial import Births
 from mlpop.population.pulsars.spindown import beta
 from mlpop.population.stars.database import StellarDatabase, find_or_build
 from mlpop.population.synthesis.synthesis import synthesize
@@ -77,11 +79,14 @@ def compare_spin_down(n_odes: int, n_stars: int) -> None:
     rng = np.random.default_rng(0)
     b0, p0 = 10 ** rng.normal(13.09, 0.5, n_stars), 10 ** rng.normal(-0.67, 0.55, n_stars)
     chi0, age = np.arccos(rng.random(n_stars)), rng.uniform(1.0, 3e7, n_stars)
-    evolve(config, b0, p0, chi0, age, tabulated=True)
+    none = np.full(n_stars, -700.0)
+    births = Births(np.log(b0), none, np.log(p0), np.cos(chi0), none)
+    now = evolution(config)
+    evolve_births(now, decay_table(now.law, age.max()), births, age)
     costs = []
     for _ in range(3):
         start = time.process_time()
-        spins = evolve(config, b0, p0, chi0, age, tabulated=True)
+        spins = evolve_births(now, decay_table(now.law, age.max()), births, age)
         costs.append((time.process_time() - start) / n_stars)
     start = time.process_time()
     periods = np.array(

@@ -21,7 +21,7 @@ from scipy import stats
 from torch import Generator, Tensor
 
 from mlpop.inference.prior import Prior
-from mlpop.inference.proposals.proposal import draw_proposal
+from mlpop.inference.proposals.proposal import make_proposal
 from mlpop.inference.proposals.truncation import PriorSource, Support
 from mlpop.networks.rng import generator_from_seed, lend, one_thread
 
@@ -84,13 +84,9 @@ def main() -> None:
     )
     with one_thread():
         for sampler in ("auto", "box"):
-            draw = draw_proposal(
-                posterior,
-                arguments.samples,
-                generator_from_seed(1),
-                kind="truncated",
-                sampler=sampler,
-            )
+            generator = generator_from_seed(1)
+            proposal = make_proposal(posterior, generator, kind="truncated", sampler=sampler)
+            draw = proposal.draw(arguments.samples, generator)
             places = radii(posterior, draw.theta, draw.threshold)
             write(describe(f"mlpop {sampler}: {draw.method}", draw.seconds, places))
             write(

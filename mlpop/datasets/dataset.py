@@ -39,11 +39,6 @@ class Assembled:
     indices: tuple[int, ...]
     counts: Mapping[str, int]
 
-    @property
-    def success_fraction(self) -> float:
-        """Usable simulations (`ok` and `limit`) among all."""
-        return len(self.indices) / sum(self.counts.values())
-
 
 def assemble(
     folder: Path,

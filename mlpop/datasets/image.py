@@ -2,7 +2,7 @@
 
 The picture shows the map's first axis to the right and its second axis upwards. Its red channel
 is *small* where the map is high, and the absolute level of the map is lost: only
-`(map - min) / (max - min)` can be recovered, to about 1/255 (`relative_level`).
+`(map - min) / (max - min)` can be recovered, to about 1/255.
 
 References:
     Harrower & Brewer 2003, Cartographic Journal 40, 27 (the colours of Greys).
@@ -39,19 +39,6 @@ def to_pixels(values: NDArray) -> NDArray[np.uint8]:
     numbers = np.minimum((level * 256).astype(int), 255)
     grey = _BYTES[numbers].T[::-1]
     return np.stack([grey, grey, grey, np.full_like(grey, 255)], axis=-1)
-
-
-def relative_level(red: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Undo `to_pixels` as far as possible.
-
-    Args:
-        red: (n_j, n_i) red channel of a picture.
-
-    Returns:
-        (n_i, n_j) level of the map between its own minimum (0) and maximum (1).
-    """
-    level = np.interp(red / 255.0, GREYS[::-1], np.linspace(1, 0, 256))
-    return level[::-1].T
 
 
 def write_image(path: Path, values: NDArray) -> None:

@@ -1,9 +1,5 @@
 """Documented names of a dataset's files, and where the dataset of a round lies."""
 
-from pathlib import Path
-
-from mlpop.config.fields import dataset_root
-
 FULL_CSV = "dataset_full.csv"
 TRAIN_CSV = "dataset_train.csv"
 VALID_CSV = "dataset_valid.csv"
@@ -17,8 +13,3 @@ GENERATOR_JSON = "generator.json"
 TRUTH_JSON = "truth.json"
 
 GENERATED = "generated_dataset"
-
-
-def round_csv(root: Path, round_number: int) -> Path:
-    """Index file of the dataset of a round below `root`."""
-    return dataset_root(root) / GENERATED / f"round_{round_number}" / FULL_CSV

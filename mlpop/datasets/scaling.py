@@ -16,17 +16,6 @@ MODES: tuple[Mode, ...] = ("standardize", "normalize", "none")
 _CHUNK = 256
 
 
-def scaling_mode(*, normalize: bool, standardize: bool) -> Mode:
-    """Mode that the two documented switches ask for.
-
-    Raises:
-        ConfigError: both are on.
-    """
-    if normalize and standardize:
-        raise ConfigError("normalize and standardize exclude each other: set one of them to false")
-    return "normalize" if normalize else "standardize" if standardize else "none"
-
-
 @dataclass(frozen=True)
 class LabelScaling:
     """Affine map between physical and scaled labels: `scaled = (theta - shift) / width`.

@@ -105,16 +105,6 @@ class RoundFolders:
         """Coverage against credibility level."""
         return self.models / "coverage_plot.pdf"
 
-    @property
-    def coverage_probability(self) -> Path:
-        """The curve of the coverage plot."""
-        return self.models / "coverage_probability.npy"
-
-    @property
-    def posterior_samples_test_data(self) -> Path:
-        """Draws of the posterior for every test sample, with their true values."""
-        return self.models / "posterior_samples_test_data.npz"
-
     def corner_plot_prior(self, next_round: int) -> Path:
         """Corner plot of the proposal of the next round."""
         return self.models / f"corner_plot_prior_round_{next_round}.pdf"

@@ -126,7 +126,7 @@ def population_maps(
 
 
 def final_population_maps(table: Catalogue, generator: GeneratorConfig) -> Maps:
-    """The maps of a whole, end-to-end population.
+    """The maps of a whole population.
 
     Args:
         table: columns of all stars, each (n,): `r` [kpc], `phi` [rad], `z` [kpc], `v_r`,

@@ -34,7 +34,6 @@ MHZ = 1e6  # Hz / MHz
 # Derived conversions.
 KMS_KPC_YR = YEAR_S / KPC_KM  # (kpc/yr) / (km/s) = 1.0220121572e-9
 GRAVITATION_KPC = GRAVITATION_CGS / KPC_CM**3 * YEAR_S**2  # kpc^3 g^-1 yr^-2 = 2.257810106689e-57
-KPC2_YR2_ERG_G = (KPC_CM / YEAR_S) ** 2  # (erg/g) / (kpc^2 yr^-2)
 
 # Proper motion: velocity [km/s] = PM_KMS * proper motion [mas/yr] * distance [kpc]. Angles of
 # the observers use the Julian year and the IAU au, so this one does not follow YEAR_S.

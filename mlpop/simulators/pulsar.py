@@ -22,9 +22,9 @@ from mlpop.maps.density import dropped_stars, final_population_maps, population_
 from mlpop.population.stars.build import Progress
 from mlpop.population.stars.database import StellarDatabase, find_or_build
 from mlpop.population.synthesis.draws import Stage, generator, stage_seed
-from mlpop.population.synthesis.endtoend import synthesize_all
 from mlpop.population.synthesis.stream import survey_keys
 from mlpop.population.synthesis.synthesis import require_stars, star_limit, synthesize
+from mlpop.population.synthesis.whole_population import synthesize_all
 from mlpop.simulators.base import Simulation, theta_by_label
 
 RunMode = Literal["magrot_det", "full"]

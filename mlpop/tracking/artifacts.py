@@ -6,7 +6,6 @@ with the SHA-256 of each goes last of all: a run without a manifest that verifie
 
 import hashlib
 import json
-import logging
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -22,8 +21,6 @@ from mlpop.tracking.store import translated
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from mlflow import MlflowClient
-
-logger = logging.getLogger(__name__)
 
 MANIFEST = "COMPLETE.json"
 MANIFEST_SCHEMA = 1

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from mlflow.entities import LoggedModel
     from mlflow.models import ModelSignature
 
-logger = logging.getLogger(__name__)
-
 DIGEST_TAG = "mlpop.digest"
 MODEL_URI = "models:/"
 READY = "READY"

@@ -44,7 +44,6 @@ def test_only_usable_rows_enter_the_index_file(tmp_path: Path) -> None:
     simulate(tmp_path, ["ok", "failed", "limit", "timeout", "ok", "invalid"])
     made = assemble(tmp_path, LABELS, theta(6), ["a"], finished_shards(tmp_path).values())
     assert made.indices == (0, 2, 4)
-    assert made.success_fraction == 0.5
     assert made.counts == {"ok": 2, "limit": 1, "failed": 1, "timeout": 1, "invalid": 1}
     header, rows = read_csv(tmp_path / "dataset_full.csv")
     assert header == ["input:a", "u", "v"]

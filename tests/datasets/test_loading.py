@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mlpop.config.fields import dataset_root
 from mlpop.datasets.index import DatasetIndex
-from mlpop.datasets.layout import dataset_root, round_csv
 from mlpop.datasets.loading import load_dataset, load_observed
 from mlpop.errors import DataError
 
@@ -253,8 +253,6 @@ def test_observed_sample_has_empty_cells(folder: Path) -> None:
 def test_roots_of_rounds_D7() -> None:
     bare = Path("out/data/training_dataset")
     assert dataset_root(bare / "generated_dataset") == dataset_root(bare) == bare
-    expected = bare / "generated_dataset" / "round_3" / "dataset_full.csv"
-    assert round_csv(bare / "generated_dataset", 3) == round_csv(bare, 3) == expected
 
 
 def test_index_keeps_inputs_and_labels_apart(folder: Path) -> None:

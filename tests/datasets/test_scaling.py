@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from mlpop.datasets.scaling import MODES, LabelScaling, Mode, scale_inputs, scaling_mode
+from mlpop.datasets.scaling import MODES, LabelScaling, Mode, scale_inputs
 from mlpop.datasets.statistics import Statistics, label_statistics
 from mlpop.errors import ConfigError, DataError
 
@@ -98,14 +98,6 @@ def test_wrong_use_is_refused(statistics: Statistics) -> None:
         scaling.bounds([14, -1.5], [12, -0.3])
     with pytest.raises(ConfigError, match="'log' is none of standardize"):
         LabelScaling("log", statistics, LABELS)  # type: ignore[arg-type]
-    with pytest.raises(ConfigError, match="exclude each other"):
-        scaling_mode(normalize=True, standardize=True)
-
-
-def test_mode_of_the_documented_switches() -> None:
-    assert scaling_mode(normalize=True, standardize=False) == "normalize"
-    assert scaling_mode(normalize=False, standardize=True) == "standardize"
-    assert scaling_mode(normalize=False, standardize=False) == "none"
 
 
 def maps(n: int = 300) -> np.ndarray:

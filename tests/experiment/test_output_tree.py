@@ -36,8 +36,6 @@ def test_documented_tree_of_a_training(tmp_path: Path) -> None:
     assert first.samples_posterior == models / "round_0/samples_posterior.pt"
     assert first.corner_plot == models / "round_0/corner_plot_observed_sample.pdf"
     assert first.coverage_plot == models / "round_0/coverage_plot.pdf"
-    assert first.coverage_probability == models / "round_0/coverage_probability.npy"
-    assert first.posterior_samples_test_data == models / "round_0/posterior_samples_test_data.npz"
     assert first.corner_plot_prior(1) == models / "round_0/corner_plot_prior_round_1.pdf"
     assert first.samples_prior(1) == models / "round_0/samples_prior_1.pt"
 

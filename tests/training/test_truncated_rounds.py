@@ -9,7 +9,7 @@ from mlpop.inference.estimators.store import load_ensemble
 from mlpop.inference.posteriors.posterior import EnsemblePosterior
 from mlpop.inference.prior import Prior
 from mlpop.inference.proposals import truncated_proposal
-from mlpop.inference.proposals.proposal import draw_proposal
+from mlpop.inference.proposals.proposal import make_proposal
 from mlpop.networks.rng import generator_from_seed
 from mlpop.training.member_task import member_tasks, train_member
 from mlpop.training.sbi_loop import TrainingOptions, validation_split
@@ -49,13 +49,10 @@ def run(folder, seed, spread=SPREAD):
     posterior = None
     for round_ in range(ROUNDS):
         if round_:
-            draw = draw_proposal(
-                posterior.at(OBSERVED, generator_from_seed(seed)),
-                SIMULATIONS,
-                generator_from_seed(100 * seed + round_),
-                kind="truncated",
-                sampler="sir",
-            )
+            conditioned = posterior.at(OBSERVED, generator_from_seed(seed))
+            generator = generator_from_seed(100 * seed + round_)
+            proposal = make_proposal(conditioned, generator, kind="truncated", sampler="sir")
+            draw = proposal.draw(SIMULATIONS, generator)
             proposals.append(draw)
             theta = np.concatenate([theta, draw.theta.numpy()])
         noise = spread * rng.standard_normal((SIMULATIONS, 2))
@@ -98,9 +95,9 @@ def test_posterior_keeps_its_width_through_truncated_rounds_S21(
 
     def final(sampler):
         conditioned = posterior.at(OBSERVED, generator_from_seed(seed))
-        return draw_proposal(
-            conditioned, 2000, generator_from_seed(9), kind="truncated", sampler=sampler
-        )
+        generator = generator_from_seed(9)
+        proposal = make_proposal(conditioned, generator, kind="truncated", sampler=sampler)
+        return proposal.draw(2000, generator)
 
     monkeypatch.setattr(truncated_proposal, "PRIOR_ACCEPTANCE", 2.0)
     plain, box, best = final("rejection"), final("box"), final("auto")

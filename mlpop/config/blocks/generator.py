@@ -32,7 +32,7 @@ POPULATION_CHANNELS: tuple[str, ...] = (
     "velocity_map_vdec",
     PPDOT_KIND,
 )
-"""The maps of an end-to-end dataset; `ppdot_map_fluxes` follows where fluxes are known."""
+"""The maps of a whole population; `ppdot_map_fluxes` follows where fluxes are known."""
 
 CENSUS_SIZES: dict[Survey, int | None] = {"PMPS": 640, "SMPS": 170, "HTRU": 668}
 """Pulsars of each survey in the MeerKAT census of fluxes (Posselt et al. 2023)."""

@@ -2,7 +2,7 @@
 
 import time
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import get_args
 
 import torch
 from torch import Generator
@@ -117,23 +117,6 @@ def make_proposal(
                 sir_candidates=sir_candidates,
             )
         )
-
-
-def draw_proposal(
-    conditioned: ConditionedPosterior,
-    num_samples: int,
-    generator: Generator,
-    *,
-    max_attempts: int | None = None,
-    max_seconds: float = 3600.0,
-    **options: Any,
-) -> ProposalDraw:
-    """Make a proposal and draw from it once; see `make_proposal` for `options`."""
-    _check_count("num_samples", num_samples, 1)
-    proposal = make_proposal(conditioned, generator, **options)
-    return proposal.draw(
-        num_samples, generator, max_attempts=max_attempts, max_seconds=max_seconds
-    )
 
 
 def _draw_posterior(

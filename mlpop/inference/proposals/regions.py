@@ -4,7 +4,7 @@ All live in the unit cube of the prior, where a volume is a fraction of the prio
 """
 
 from dataclasses import dataclass
-from math import exp, lgamma, log, pi
+from math import lgamma, log, pi
 from typing import Protocol, Self
 
 import torch
@@ -129,8 +129,3 @@ class Ellipsoids:
         """(k, n) squared Mahalanobis distances, 1 at an ellipsoid's surface."""
         shifted = points.T[None] - self.centres[..., None]
         return torch.linalg.solve_triangular(self.factors, shifted, upper=False).square().sum(1)
-
-
-def volume(region: Region) -> float:
-    """Return the volume of a region; 0 where it is too small for a float."""
-    return exp(region.log_volume)

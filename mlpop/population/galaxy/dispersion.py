@@ -1,6 +1,6 @@
 """Dispersion measure and distance: integrals of the electron density along lines of sight.
 
-`dispersion_measure` and `distance` are the reference: midpoint rule in steps of 5 pc (d / 200 for
+`dispersion_measure` is the reference: midpoint rule in steps of 5 pc (d / 200 for
 stars nearer than 1 kpc) through the whole model of `electrons`, about 1 ms a line.
 `dispersion_measures` is for stellar databases of millions of stars. It differs in three ways that
 its accuracy does not notice and its speed does:
@@ -67,26 +67,6 @@ def dispersion_measure(l_deg: float, b_deg: float, d_kpc: float) -> float:
     """
     longitude, latitude, distance = _checked(l_deg, b_deg, d_kpc)
     return float(_reference(longitude[0], latitude[0], distance[0]))
-
-
-def distance(l_deg: float, b_deg: float, dm: float) -> float:
-    """Return the distance at which a line of sight has gathered `dm`.
-
-    Args:
-        l_deg: Galactic longitude [deg], in any turn.
-        b_deg: Galactic latitude [deg].
-        dm: dispersion measure [pc cm^-3], >= 0.
-
-    Returns:
-        Distance [kpc]; 25 kpc, where lines end, if the whole line gathers less than `dm`.
-
-    Raises:
-        DataError: an argument is not finite, or `dm` is negative.
-    """
-    if not (math.isfinite(dm) and dm >= 0.0):
-        raise DataError(f"dm must be finite and >= 0 pc cm^-3, but got {dm}")
-    longitude, latitude, _ = _checked(l_deg, b_deg, 0.0)
-    return float(_distance(longitude[0], latitude[0], float(dm))) * PC_KPC
 
 
 def dispersion_measures(l_deg: ArrayLike, b_deg: ArrayLike, d_kpc: ArrayLike) -> Array:
@@ -176,20 +156,6 @@ def _reference(l_deg: float, b_deg: float, d: float) -> float:
         t = i * h + 0.5 * width
         total += width * ed.electron_density(t * ax, ed.SUN_Y + t * ay, ed.SUN_Z + t * az, l_deg)
     return total
-
-
-@njit(cache=True)
-def _distance(l_deg: float, b_deg: float, dm: float) -> float:
-    ax, ay, az = _direction(l_deg, b_deg)
-    total = 0.0
-    for i in range(int(LINE_END / STEP)):
-        t = (i + 0.5) * STEP
-        x, y, z = t * ax, ed.SUN_Y + t * ay, ed.SUN_Z + t * az
-        gathered = STEP * ed.electron_density(x, y, z, l_deg)
-        if total + gathered >= dm:
-            return STEP * (i + (dm - total) / gathered) if gathered > 0.0 else STEP * i
-        total += gathered
-    return LINE_END
 
 
 @njit(cache=True, parallel=True)

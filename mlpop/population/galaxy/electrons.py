@@ -281,7 +281,7 @@ def electron_density(x: float, y: float, z: float, l_deg: float) -> float:
     Args:
         x, y, z: position [pc], z measured from the plane (the Sun is at z = +6 pc).
         l_deg: Galactic longitude of the line of sight on which the point lies [deg]; it only
-            matters within 500 pc of the Sun. `longitude(x, y)` gives it.
+            matters within 500 pc of the Sun.
 
     Returns:
         Density [cm^-3].
@@ -298,9 +298,3 @@ def electron_density(x: float, y: float, z: float, l_deg: float) -> float:
     arms = profile * arms_in_plane(radius, theta) if profile > 0.0 else 0.0
     disc = max(thin_disc(radius, zp, height), arms)
     return combine(x, y, z, l_deg, thick_disc(radius, zp), disc, galactic_centre(x, y, z))
-
-
-@njit(cache=True)
-def longitude(x: float, y: float) -> float:
-    """Return the Galactic longitude in (-180, 180] [deg] at which the Sun sees (x, y) [pc]."""
-    return math.degrees(math.atan2(x, SUN_Y - y))

@@ -25,7 +25,11 @@ from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
 from mlpop.population.constants import KMS_KPC_YR, TWO_PI
-from mlpop.population.galaxy.potential import MODEL_CODES, force_factors, potential_energy
+from mlpop.population.galaxy.gravitational_potential import (
+    MODEL_CODES,
+    force_factors,
+    potential_energy,
+)
 
 Array = NDArray[np.float64]
 

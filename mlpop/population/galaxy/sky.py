@@ -53,19 +53,6 @@ def t_sky_408(
     return values[ang2pix_ring(nside, longitude, latitude)]
 
 
-def scale(t_408: ArrayLike, frequency: float) -> Array:
-    """Scale sky temperatures from 408 MHz to `frequency`.
-
-    Args:
-        t_408: (...) temperature at 408 MHz [K].
-        frequency: [Hz].
-
-    Returns:
-        (...) temperature [K].
-    """
-    return np.asarray(t_408) * (frequency / REFERENCE_FREQUENCY) ** INDEX
-
-
 def ang2pix_ring(nside: int, longitude: ArrayLike, latitude: ArrayLike) -> NDArray[np.int64]:
     """Return the HEALPix pixels, in RING order, that contain the given directions.
 

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from mlpop.config.blocks.population import PopulationConfig, given
 from mlpop.population.constants import YEAR_S
-from mlpop.population.pulsars.decay_table import DecayTable, decay_table, lookup
+from mlpop.population.pulsars.decay_table import DecayTable, lookup
 from mlpop.population.pulsars.field import FieldLaw, crossing_time, field_law, log_decay
 from mlpop.population.pulsars.initial import Births
 from mlpop.population.pulsars.spindown import beta, force_free, general, period_derivative
@@ -64,41 +64,6 @@ def evolution(config: PopulationConfig) -> Evolution:
     k0, k1, k2 = config.k_coefficients
     simple = int(k0 == 1.0 and k1 == 1.0 and k2 == 1.0)
     return Evolution(field_law(config), strength, math.log(strength * YEAR_S), k0, k1, k2, simple)
-
-
-def evolve(
-    config: PopulationConfig,
-    b0: ArrayLike,
-    p0: ArrayLike,
-    chi0: ArrayLike,
-    age: ArrayLike,
-    b_floor: ArrayLike = 0.0,
-    *,
-    tabulated: bool = False,
-) -> Spins:
-    """Evolve stars from birth to their ages.
-
-    Args:
-        config: the field's decay, the star's mass and radius, the torque coefficients.
-        b0: (n,) dipole field at the pole at birth [G].
-        p0: (n,) period at birth [s].
-        chi0: (n,) inclination at birth [rad].
-        age: (n,) [yr], above 0.
-        b_floor: (n,) residual field [G]; 0 for none.
-        tabulated: look the field's integral up (1e-6 in P) instead of computing it (1e-11).
-    """
-    arrays = [np.asarray(a, dtype=np.float64) for a in (b0, b_floor, p0, chi0, age)]
-    field, floor, period, chi, time = (np.atleast_1d(a) for a in np.broadcast_arrays(*arrays))
-    now = evolution(config)
-    table = decay_table(now.law, float(np.max(time))) if tabulated else no_table()
-    ln_floor = np.log(np.maximum(floor, 1e-300))
-    return _evolve(now, table, np.log(field), ln_floor, np.log(period), np.cos(chi), np.log(time))
-
-
-def no_table() -> DecayTable:
-    """Return an empty table: every look-up is a quadrature."""
-    empty = np.zeros((2, 4, 4))
-    return DecayTable(0, np.zeros(2), np.ones(2), 0.0, 0.0, 0.0, empty, empty)
 
 
 def evolve_births(now: Evolution, table: DecayTable, births: Births, ages: ArrayLike) -> Spins:

@@ -79,11 +79,6 @@ def luminosity_law(config: PopulationConfig) -> Luminosity:
     )
 
 
-def spin_down_power(period: float, period_derivative: float, inertia: float) -> float:
-    """Return Edot = 4 pi^2 I Pdot / P^3 [erg/s]: [s], [s/s], [g cm^2]."""
-    return 4.0 * math.pi**2 * inertia * period_derivative / period**3
-
-
 @njit(cache=True)
 def opening_angle(beam: Beam, period: float) -> float:
     """Return the half opening angle of the beam [rad] at `period` [s]."""
@@ -96,15 +91,6 @@ def opening_angle(beam: Beam, period: float) -> float:
 def solid_angle(rho: float) -> float:
     """Return the solid angle of both beams, 4 pi (1 - cos rho) [sr]."""
     return 8.0 * math.pi * math.sin(0.5 * rho) ** 2
-
-
-def beaming_fraction(chi: float, rho: float) -> float:
-    """Return the probability that a beam meets a line of sight of random direction.
-
-    References:
-        Emmering & Chevalier 1989, ApJ 345, 931.
-    """
-    return math.cos(max(0.0, chi - rho)) - math.cos(min(HALF_PI, chi + rho))
 
 
 @njit(cache=True)

@@ -13,15 +13,12 @@ References:
 
 import math
 
-import numpy as np
 from numba import njit
-from numpy.typing import NDArray
 
 from mlpop.population.constants import LIGHT_SPEED
 from mlpop.population.pulsars.field import NODES, WEIGHTS
 
 SMALL = 1e-3
-Vector = NDArray[np.float64]
 
 
 def moment_of_inertia(mass: float, radius: float) -> float:

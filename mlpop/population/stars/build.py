@@ -15,8 +15,8 @@ from mlpop.config.blocks.dynamics import SCHEMA_VERSION, DynamicsConfig
 from mlpop.population.galaxy.birthmap import sample_birth_place
 from mlpop.population.galaxy.coordinates import to_cartesian, to_sky
 from mlpop.population.galaxy.dispersion import dispersion_measures
+from mlpop.population.galaxy.gravitational_potential import circular_velocity
 from mlpop.population.galaxy.orbits import Orbits, integrate
-from mlpop.population.galaxy.potential import circular_velocity
 from mlpop.population.galaxy.sky import t_sky_408
 from mlpop.population.galaxy.spiral import SPIRAL_ARMS, rotate, smear
 from mlpop.population.stars.birth import RADIUS_MIN_KPC, sample_age, sample_height, sample_radius

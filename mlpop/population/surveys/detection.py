@@ -14,7 +14,6 @@ from mlpop.population.galaxy.scattering import FREQUENCY as TAU_FREQUENCY
 from mlpop.population.galaxy.scattering import INDEX as TAU_INDEX
 from mlpop.population.galaxy.sky import INDEX as SKY_INDEX
 from mlpop.population.galaxy.sky import REFERENCE_FREQUENCY as SKY_FREQUENCY
-from mlpop.population.pulsars.radio import spectral_density
 from mlpop.population.surveys.survey import Survey
 
 BEAM_SHAPE = 2.77
@@ -187,19 +186,3 @@ def may_be_detected(receivers: Receivers, k: int, flux: float, duty: float) -> b
         factor = DUTY_CAP
     bound = flux * receivers.gain[k] * receivers.radiometer[k] / receivers.t_sys[k] * factor
     return bound > receivers.threshold[k]
-
-
-@njit(cache=True)
-def survey_flux(flux: float, duty: float, index: float, frequency: float) -> float:
-    """Return the period-averaged flux density at `frequency` [Hz].
-
-    Args:
-        flux: bolometric flux [erg/s/cm^2].
-        duty: intrinsic width over period; broadening conserves the fluence.
-        index: spectral index.
-        frequency: [Hz].
-
-    Returns:
-        [Jy].
-    """
-    return flux * duty * spectral_density(index, frequency)

@@ -1,6 +1,6 @@
 """When a simulation has created enough stars."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 BATCH = 100_000
 REDUCED = ((0.9, 10_000), (0.95, 5_000))
@@ -32,12 +32,6 @@ class BatchRule:
                     self._size = size
                 return size
         return self._size
-
-
-def batch_sizes(fractions: Sequence[float], *, persist: bool) -> list[int]:
-    """Return the batch sizes that follow from a sequence of smallest target fractions."""
-    rule = BatchRule(persist=persist)
-    return [rule.size(fraction) for fraction in fractions]
 
 
 def smallest_fraction(detected: Mapping[str, int], targets: Mapping[str, int]) -> float:

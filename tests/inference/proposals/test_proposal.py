@@ -10,12 +10,17 @@ from scipy import stats
 
 from mlpop.errors import ConfigError
 from mlpop.inference.posteriors.posterior import SamplingError
-from mlpop.inference.proposals.proposal import draw_proposal, make_proposal
+from mlpop.inference.proposals.proposal import make_proposal
 from mlpop.inference.proposals.proposal_draw import MAX_REDRAWS
 from mlpop.inference.proposals.truncation import Support
 from mlpop.networks.rng import generator_from_seed
 
 EPSILON = 1e-4
+
+
+def draw_proposal(posterior, num_samples, generator, *, max_attempts=None, **options):
+    proposal = make_proposal(posterior, generator, **options)
+    return proposal.draw(num_samples, generator, max_attempts=max_attempts)
 
 
 def ball_volume(size):

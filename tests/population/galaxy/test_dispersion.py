@@ -9,7 +9,6 @@ from mlpop.population.galaxy.dispersion import (
     _reference,
     dispersion_measure,
     dispersion_measures,
-    distance,
 )
 
 
@@ -73,19 +72,8 @@ def test_lines_end_at_25_kpc_G70():
         (180, 0, 50.0, 1.20631),
     ],
 )
-def test_distance_G71(l_deg, b_deg, dm, d):
-    assert distance(l_deg, b_deg, dm) == pytest.approx(d, rel=1e-3)
-
-
-@pytest.mark.parametrize("d", [0.004, 0.31, 2.2, 7.77, 24.0])
-def test_distance_inverts_the_dispersion_measure(d):
-    # nearer than 1 kpc the two steps differ
-    assert distance(23.0, 1.0, dispersion_measure(23.0, 1.0, d)) == pytest.approx(d, rel=5e-3)
-
-
-def test_distance_of_nothing_and_of_too_much():
-    assert distance(0, 0, 0.0) == 0.0
-    assert distance(0, 60, 1e5) == 25.0
+def test_dispersion_measure_at_known_distances_G71(l_deg, b_deg, dm, d):
+    assert dispersion_measures([l_deg], [b_deg], [d])[0] == pytest.approx(dm, rel=1e-3)
 
 
 def test_fast_agrees_with_the_reference_over_the_galaxy():
@@ -166,8 +154,3 @@ def test_no_star_no_answer():
 def test_bad_lines_are_refused(arguments, message):
     with pytest.raises(DataError, match=message):
         dispersion_measures(*arguments)
-
-
-def test_a_negative_dispersion_measure_is_refused():
-    with pytest.raises(DataError, match="-3.0"):
-        distance(0.0, 0.0, -3.0)

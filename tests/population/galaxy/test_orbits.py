@@ -8,8 +8,8 @@ from scipy.integrate import solve_ivp
 
 from mlpop.population.constants import KMS_KPC_YR
 from mlpop.population.galaxy import orbits
+from mlpop.population.galaxy.gravitational_potential import circular_velocity, force_factors
 from mlpop.population.galaxy.orbits import integrate
-from mlpop.population.galaxy.potential import circular_velocity, force_factors
 
 O1 = (8.3, math.pi / 2, 0.02, 100.0, -220.0, 50.0)
 O2 = (4.0, 1.0, 0.1, -50.0, -150.0, 200.0)

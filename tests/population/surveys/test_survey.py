@@ -9,8 +9,8 @@ import pytest
 from scipy.optimize import minimize_scalar
 
 from mlpop.errors import DataError
-from mlpop.population.galaxy.scattering import tau_327
-from mlpop.population.galaxy.sky import scale, t_sky_408
+from mlpop.population.galaxy.scattering import DISPERSION, tau_327
+from mlpop.population.galaxy.sky import t_sky_408
 from mlpop.population.surveys.detection import (
     DUTY_CAP,
     SMALL_DUTY,
@@ -122,14 +122,18 @@ def test_wrong_survey_files_are_refused(tmp_path, change, message):
         load_survey(path)
 
 
-def test_sky_temperature_G75_G76():
-    def t_sky(longitude, latitude, mhz):
-        return float(scale(t_sky_408([longitude], [latitude]), mhz * 1e6)[0])
+def test_smearing_in_a_channel_G73():
+    k, other = BITS["PMPS"], BITS["HTRU_mid"]
+    assert 100.0 * ALL.smearing[k] == pytest.approx(9.596528e-4, rel=1e-6)
+    assert 100.0 * ALL.smearing[other] == pytest.approx(1.311545e-4, rel=1e-6)
+    mid, width = surveys()["PMPS"].f_central * 1e6, surveys()["PMPS"].channel_width * 1e6
+    low, high = mid - width / 2, mid + width / 2
+    assert ALL.smearing[k] == pytest.approx(DISPERSION * (low**-2 - high**-2), rel=1e-5)
 
-    found = [t_sky(*d, 1374) for d in ((0, 0), (30, 0), (-60, 2), (90, 20))]
-    assert found == pytest.approx([12.7665095, 8.8129170, 3.7282338, 1.1099278], rel=1e-6)
-    assert t_sky(-90, 0, 1400) == pytest.approx(3.00651602, rel=1e-6)
-    assert t_sky(0, 20, 1400) == pytest.approx(1.25853108, rel=1e-6)
+
+def test_scattering_falls_with_frequency():
+    ratio = surveys()["SKA_low_AA4"].f_central / 327.0
+    assert ALL.tau_scale[BITS["SKA_low_AA4"]] == pytest.approx(ratio**-4.4)
 
 
 def test_gain_G77():

@@ -13,18 +13,18 @@ from mlpop.population.galaxy.coordinates import to_sky
 from mlpop.population.galaxy.scattering import tau_327
 from mlpop.population.galaxy.sky import t_sky_408
 from mlpop.population.pulsars.beaming import Beamed, beamed_stars
-from mlpop.population.pulsars.evolution import evolve_births, no_table
+from mlpop.population.pulsars.evolution import evolve_births
 from mlpop.population.pulsars.radio import intercepted, luminosity_law, opening_angles
 from mlpop.population.stars.database import find_or_build
 from mlpop.population.surveys.detection import receivers, signal_to_noise
 from mlpop.population.surveys.observing import Deviates, Sight, observe
 from mlpop.population.surveys.survey import coverage, surveys
 from mlpop.population.synthesis.draws import Stage, generator
-from mlpop.population.synthesis.endtoend import synthesize_all
-from mlpop.population.synthesis.stop_rule import BatchRule, batch_sizes, smallest_fraction
+from mlpop.population.synthesis.stop_rule import BatchRule, smallest_fraction
 from mlpop.population.synthesis.stream import StarStream
 from mlpop.population.synthesis.synthesis import star_limit, synthesize
 from mlpop.population.synthesis.tables import FINAL_UNITS, UNITS
+from mlpop.population.synthesis.whole_population import synthesize_all
 
 N_STARS = 60_000
 T_AGE_MAX = 3e6
@@ -216,8 +216,9 @@ def test_unknown_catalogues_and_uncovered_surveys_are_refused(stars):
 def test_batch_rule_G89():
     fractions = [0.0, 0.5, 0.91, 0.96, 0.97]
     once = [100_000, 100_000, 10_000, 5_000, 100_000]
-    assert batch_sizes(fractions, persist=False) == once
-    assert batch_sizes(fractions, persist=True) == [*once[:4], 5_000]
+    for persist, last in ((False, 100_000), (True, 5_000)):
+        rule = BatchRule(persist=persist)
+        assert [rule.size(fraction) for fraction in fractions] == [*once[:4], last]
     assert BatchRule(persist=False).size(0.99) == 10_000
     assert smallest_fraction({"A": 5, "B": 9}, {"A": 10, "B": 10}) == 0.5
     assert smallest_fraction({"A": 5}, {}) == 0.0
@@ -354,7 +355,7 @@ def test_early_refusals_refuse_only_stars_that_are_not_beamed(stars, override):
     births = stream.births(len(rows))
     ages = stars.columns["age"]
     found = beamed_stars(stream.now, stream.table, stream.beam, ages, rows, *births)
-    spins = evolve_births(stream.now, no_table(), births, ages[rows])
+    spins = evolve_births(stream.now, stream.table._replace(usable=0), births, ages[rows])
     rho, zeta = opening_angles(stream.beam, spins.P), np.arccos(births.cos_zeta)
     expected = np.flatnonzero(intercepted(spins.chi, rho, zeta))
     assert len(expected) > 300

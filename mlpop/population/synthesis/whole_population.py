@@ -18,7 +18,7 @@ from mlpop.population.synthesis.tables import Table, catalogue, final_population
 
 
 @dataclasses.dataclass(frozen=True)
-class EndToEnd:
+class WholePopulation:
     """All stars of one simulation.
 
     Attributes:
@@ -41,7 +41,7 @@ def synthesize_all(
     stars: Stars,
     seed: np.random.SeedSequence,
     n_stars: int | None = None,
-) -> EndToEnd:
+) -> WholePopulation:
     """Create a fixed number of neutron stars, without a stop rule.
 
     Args:
@@ -69,7 +69,7 @@ def synthesize_all(
     chosen = np.flatnonzero(towards_us)
     seen = stream.observe(rows[chosen], places[chosen], births.take(chosen), everyone.take(chosen))
     catalogues = _catalogues(stream, seen)
-    return EndToEnd(
+    return WholePopulation(
         final=final_population(stars, rows, births, everyone, chosen, seen),
         catalogues=catalogues,
         n_detected={group: len(table["idx"]) for group, table in catalogues.items()},

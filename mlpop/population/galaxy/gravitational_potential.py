@@ -105,24 +105,6 @@ def potential_energy(r2: float, z: float, model: int) -> float:
     )
 
 
-def potential(r: ArrayLike, z: ArrayLike, model: str) -> Array:
-    """Gravitational potential.
-
-    Args:
-        r: (n,) cylindrical radius [kpc].
-        z: (n,) height [kpc].
-        model: "gmM19" or "gmFK06".
-
-    Returns:
-        (n,) potential [kpc^2 yr^-2], zero at infinity.
-
-    References:
-        Marchetti et al. 2019, MNRAS 490, 157. Faucher-Giguere & Kaspi 2006, ApJ 643, 332.
-    """
-    value: Array = _broadcast(r, z, model)[0]
-    return value
-
-
 def gradient(r: ArrayLike, z: ArrayLike, model: str) -> tuple[Array, Array]:
     """Derivatives of the potential.
 
@@ -134,8 +116,14 @@ def gradient(r: ArrayLike, z: ArrayLike, model: str) -> tuple[Array, Array]:
     Returns:
         (n,) dPhi/dr and (n,) dPhi/dz [kpc yr^-2].
     """
-    values = _broadcast(r, z, model)
-    return values[1], values[2]
+    if model not in MODEL_CODES:
+        raise ValueError(f"galactic_model must be one of {sorted(MODEL_CODES)}, but got '{model}'")
+    radius, height = np.broadcast_arrays(
+        np.asarray(r, dtype=np.float64), np.asarray(z, dtype=np.float64)
+    )
+    values = np.asarray(_gradient(radius.ravel(), height.ravel(), MODEL_CODES[model]))
+    by_r, by_z = values.reshape(2, *radius.shape)
+    return by_r, by_z
 
 
 def circular_velocity(r: ArrayLike, z: ArrayLike, model: str) -> Array:
@@ -153,37 +141,11 @@ def circular_velocity(r: ArrayLike, z: ArrayLike, model: str) -> Array:
     return np.sqrt(radius * gradient(radius, z, model)[0]) / KMS_KPC_YR
 
 
-def escape_speed(r: ArrayLike, z: ArrayLike, model: str) -> Array:
-    """Speed sqrt(-2 Phi) of a star that just leaves the Galaxy.
-
-    Args:
-        r: (n,) cylindrical radius [kpc].
-        z: (n,) height [kpc].
-        model: "gmM19" or "gmFK06".
-
-    Returns:
-        (n,) speed [km/s].
-    """
-    return np.sqrt(-2.0 * potential(r, z, model)) / KMS_KPC_YR
-
-
 @njit(cache=True)
-def _evaluate(r, z, model):  # type: ignore[no-untyped-def]
-    out = np.empty((3, r.size))
+def _gradient(r, z, model):  # type: ignore[no-untyped-def]
+    out = np.empty((2, r.size))
     for i in range(r.size):
         factor_r, factor_z = force_factors(r[i] * r[i], z[i], model)
-        out[0, i] = potential_energy(r[i] * r[i], z[i], model)
-        out[1, i] = factor_r * r[i]
-        out[2, i] = factor_z * z[i]
+        out[0, i] = factor_r * r[i]
+        out[1, i] = factor_z * z[i]
     return out
-
-
-def _broadcast(r: ArrayLike, z: ArrayLike, model: str) -> Array:
-    """Potential, dPhi/dr and dPhi/dz, stacked along the first axis."""
-    if model not in MODEL_CODES:
-        raise ValueError(f"galactic_model must be one of {sorted(MODEL_CODES)}, but got '{model}'")
-    radius, height = np.broadcast_arrays(
-        np.asarray(r, dtype=np.float64), np.asarray(z, dtype=np.float64)
-    )
-    values = np.asarray(_evaluate(radius.ravel(), height.ravel(), MODEL_CODES[model]))
-    return values.reshape(3, *radius.shape)
