@@ -29,10 +29,10 @@ from mlpop.experiment.rounds.ensemble import training_device
 from mlpop.io.files import write_atomically
 from mlpop.study.data import given_files, on_files, study_data, without_test_set
 from mlpop.study.driver import Driver
-from mlpop.study.mirror import TRIAL_TAG, TrialRuns
-from mlpop.study.report import BEST_CONFIG, draw, study_note
+from mlpop.study.report import BEST_CONFIG, study_note, write_findings
 from mlpop.study.space import applied, search_space
 from mlpop.study.storage import TrialRecord, best, open_storage, open_study, records
+from mlpop.study.trial_runs import TRIAL_TAG, TrialRuns
 from mlpop.tracking import (
     Node,
     Store,
@@ -352,7 +352,7 @@ def _finish(
         raise TrainingError(f"none of {len(trials)} trials was complete{why}")
     assert tree.models is not None
     space = search_space(base, config.space, use_default=config.use_default_space)
-    files, weights = draw(tree.models, study, trials, space, config.second_objective)
+    files, weights = write_findings(tree.models, study, trials, space, config.second_objective)
     _write_best(base, tree, leader)
     for name, path in {**files, BEST_CONFIG: _best_file(tree)}.items():
         run.send(path, name)
