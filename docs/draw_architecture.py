@@ -6,18 +6,27 @@ An arrow goes from a room to one that it imports; it is left out where a longer 
 """
 
 import ast
-import re
 import sys
 from collections import defaultdict
+from collections.abc import Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "mlpop"
 PAGE = ROOT / "docs" / "architecture.md"
-MARKS = "<!-- drawn by draw_architecture.py -->\n", "<!-- end of the drawing -->\n"
+START = "<!-- drawn by draw_architecture.py -->\n"
+END = "<!-- end of the drawing -->\n"
 
 sys.path.insert(0, str(ROOT / "tests"))
 from test_layers import LAYERS, LEAVES, imported, modules, part  # noqa: E402
+
+Graph = Mapping[str, set[str]]
+
+
+def layers() -> list[list[str]]:
+    """Return the rooms of each layer from the top; single modules are no rooms."""
+    rooms = [sorted(name for name in layer if (PACKAGE / name).is_dir()) for layer in LAYERS]
+    return [layer for layer in rooms if layer]
 
 
 def imports() -> dict[str, set[str]]:
@@ -27,58 +36,62 @@ def imports() -> dict[str, set[str]]:
         for _, name in imported(ast.parse(path.read_text("utf-8")), path):
             if name.startswith("mlpop."):
                 found[part(path)].add(name.split(".")[1])
-    rooms = set().union(*LAYERS)
-    return {room: {there for there in found[room] & rooms if there != room} for room in rooms}
+    rooms = {room for layer in layers() for room in layer}
+    return {room: found[room] & rooms - {room} for room in sorted(rooms)}
 
 
-def reachable(room: str, graph: dict[str, set[str]]) -> set[str]:
+def reachable(room: str, graph: Graph) -> set[str]:
     """Return the rooms that one or more arrows lead to."""
-    return graph[room].union(*(reachable(there, graph) for there in graph[room]))
+    return graph[room].union(*(reachable(below, graph) for below in graph[room]))
 
 
-def arrows(graph: dict[str, set[str]]) -> list[tuple[str, str]]:
+def arrows(graph: Graph) -> list[tuple[str, str]]:
     """Return the imports that no longer way stands for."""
     found = []
     for room, direct in graph.items():
-        behind = set().union(*(reachable(there, graph) for there in direct))
-        found += [(room, there) for there in direct - behind]
+        behind = set().union(*(reachable(below, graph) for below in direct))
+        found += [(room, below) for below in direct - behind]
     return sorted(found)
 
 
-def about(folder: Path) -> str:
-    """Return the first sentence of a package's docstring."""
-    text = ast.get_docstring(ast.parse((folder / "__init__.py").read_text("utf-8"))) or ""
-    return re.split(r"[.:;]\s|\.$", " ".join(text.split()), maxsplit=1)[0]
+def about(room: str) -> str:
+    """Return the first paragraph of a room's docstring."""
+    tree = ast.parse((PACKAGE / room / "__init__.py").read_text("utf-8"))
+    return " ".join((ast.get_docstring(tree) or "").split("\n\n")[0].split())
 
 
-def folders(folder: Path) -> list[Path]:
-    return sorted(path.parent for path in folder.glob("*/__init__.py"))
+def inner_rooms(room: str) -> list[str]:
+    return sorted(path.parent.name for path in (PACKAGE / room).glob("*/__init__.py"))
 
 
 def drawing() -> str:
     """Return the picture, in the language mermaid that GitHub draws, and the list of rooms."""
     lines = ["```mermaid", "flowchart TB"]
-    for layer in LAYERS:
-        for room in sorted(layer):
-            inner = ", ".join(path.name for path in folders(PACKAGE / room))
-            lines.append(f'    {room}["<b>{room}</b>{f"<br/>{inner}" if inner else ""}"]')
-    lines += [f"    {room} --> {there}" for room, there in arrows(imports())]
+    for layer in layers():
+        for room in layer:
+            inner = "".join(f"<br/>{name}" for name in inner_rooms(room))
+            lines.append(f'    {room}["<b>{room}</b>{inner}"]')
+    lines += [f"    {room} --> {below}" for room, below in arrows(imports())]
     lines += ["```", "", "| layer | room | what it is | rooms in it |", "|---|---|---|---|"]
-    for depth, layer in enumerate((*LAYERS, LEAVES), 1):
-        number = str(depth) if layer != LEAVES else "leaf"
-        for folder in (PACKAGE / room for room in sorted(layer)):
-            if folder.is_dir():
-                inner = ", ".join(f"`{path.name}`" for path in folders(folder))
-                lines.append(f"| {number} | `{folder.name}` | {about(folder)} | {inner} |")
+    named = [(str(depth), layer) for depth, layer in enumerate(layers(), 1)]
+    for depth, layer in (*named, ("leaf", sorted(LEAVES - {"errors"}))):
+        for room in layer:
+            inner = ", ".join(f"`{name}`" for name in inner_rooms(room))
+            lines.append(f"| {depth} | `{room}` | {about(room)} | {inner} |")
     return "\n".join(lines) + "\n"
 
 
 def with_drawing(page: str) -> str:
-    """Return the page with the drawing of today between the marks."""
-    start, end = MARKS
-    before, _, rest = page.partition(start)
-    _, _, after = rest.partition(end)
-    return f"{before}{start}{drawing()}{end}{after}"
+    """Return the page with the drawing of today between the marks.
+
+    Raises:
+        ValueError: the page has no marks.
+    """
+    before, start, rest = page.partition(START)
+    _, end, after = rest.partition(END)
+    if not start or not end:
+        raise ValueError(f"{PAGE}: no marks {START.strip()} and {END.strip()}")
+    return f"{before}{start}\n{drawing()}\n{end}{after}"
 
 
 if __name__ == "__main__":
