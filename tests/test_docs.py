@@ -294,3 +294,54 @@ def test_every_page_is_linked_from_the_index() -> None:
     index = (DOCS / "index.md").read_text()
     pages = {path.name for path in DOCS.glob("*.md")} - {"index.md"}
     assert {name for name in pages if f"({name})" not in index} == set()
+
+
+# --- names of the code --------------------------------------------------------------------------
+
+PATH = re.compile(r"(?<![\w./-])(?:mlpop|tests|benchmarks|experiments|docs)/[\w./-]*\w")
+NAME = re.compile(r"(?<![\w./-])mlpop(?:\.[A-Za-z_]\w*)+")
+YOURS = {"experiments/my.json"}
+"""Files that the pages tell the reader to write."""
+
+
+def found_on_pages(pattern: re.Pattern[str]) -> list[tuple[str, str]]:
+    return sorted({(page_name(p), name) for p in PAGES for name in pattern.findall(p.read_text())})
+
+
+@cache
+def strings_of_the_code() -> str:
+    """All source text of the package: tags of MLflow are strings in it."""
+    texts = [path.read_text("utf-8") for path in (ROOT / "mlpop").rglob("*.py")]
+    return "\n".join([*texts, (ROOT / "pyproject.toml").read_text("utf-8")])
+
+
+def exists(name: str) -> bool:
+    """Whether a dotted name is a module, something in one, or a tag or group of entry points."""
+    if re.search(rf"""["']{re.escape(name)}["']""", strings_of_the_code()):
+        return True
+    place: Any = importlib.import_module("mlpop")
+    for part in name.split(".")[1:]:
+        if not hasattr(place, part):
+            try:
+                importlib.import_module(f"{place.__name__}.{part}")
+            except (AttributeError, ImportError):
+                return False
+        place = getattr(place, part)
+    return True
+
+
+@pytest.mark.parametrize(("page", "path"), found_on_pages(PATH))
+def test_path_on_a_page_exists(page: str, path: str) -> None:
+    assert path in YOURS or (ROOT / path).exists(), f"{page}: there is no {path}"
+
+
+@pytest.mark.parametrize(("page", "name"), found_on_pages(NAME))
+def test_name_on_a_page_exists(page: str, name: str) -> None:
+    assert exists(name), f"{page}: there is no {name}"
+
+
+def test_names_that_do_not_exist_would_be_found() -> None:
+    assert not exists("mlpop.nothing")
+    assert not exists("mlpop.tracking.nothing")
+    assert not exists("mlpop.errors.MlpopError.nothing")
+    assert exists("mlpop.errors.MlpopError")

@@ -31,10 +31,10 @@ from mlpop.experiment.session import session
 from mlpop.io.files import write_atomically
 from mlpop.study.data import given_files, on_files, study_data, without_test_set
 from mlpop.study.driver import Driver
-from mlpop.study.mirror import TRIAL_TAG, TrialRuns
-from mlpop.study.report import BEST_CONFIG, draw, study_note
+from mlpop.study.report import BEST_CONFIG, study_note, write_findings
 from mlpop.study.space import applied, search_space
 from mlpop.study.storage import TrialRecord, best, open_storage, open_study, records
+from mlpop.study.trial_runs import TRIAL_TAG, TrialRuns
 from mlpop.tracking import Node, Store, TrackedRun, connect
 from mlpop.tracking.artifacts import fetched
 from mlpop.tracking.store import without_credentials
@@ -295,7 +295,7 @@ def _finish(
         why = f"; the first: {reasons[0]}" if reasons else ""
         raise TrainingError(f"none of {len(trials)} trials was complete{why}")
     space = search_space(base, config.space, use_default=config.use_default_space)
-    files, weights = draw(tree.models, study, trials, space, config.second_objective)
+    files, weights = write_findings(tree.models, study, trials, space, config.second_objective)
     best_config = _write_best(base, tree, leader)
     for name, path in {**files, BEST_CONFIG: best_config}.items():
         run.send(path, name)

@@ -1,1 +1,1 @@
-"""Detected pulsars to density maps, maps to datasets, datasets to arrays."""
+"""Detected pulsars to density maps."""

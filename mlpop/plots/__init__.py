@@ -1,4 +1,4 @@
-"""Every figure of mlpop, drawn without pyplot: functions from arrays to a matplotlib Figure."""
+"""Figures drawn without pyplot: functions from arrays to a matplotlib Figure, and their style."""
 
 from mlpop.plots.corner import corner, decimals, intervals
 from mlpop.plots.coverage import coverage, ranks, ranks_cumulative

@@ -19,7 +19,6 @@ from mlpop.errors import ConfigError
 from mlpop.experiment.rounds.ensemble import estimator_spec, training_options
 from mlpop.networks.rng import generator_from_seed
 from mlpop.study.data import StudyData
-from mlpop.study.mirror import TrialRuns
 from mlpop.study.space import Space, applied, base_point, suggest
 from mlpop.study.storage import (
     REASON,
@@ -33,6 +32,7 @@ from mlpop.study.storage import (
     sampler,
     trial_name,
 )
+from mlpop.study.trial_runs import TrialRuns
 from mlpop.tracking import flatten
 from mlpop.training.member_task import member_tasks
 from mlpop.training.sbi_loop import validation_split

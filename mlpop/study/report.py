@@ -9,28 +9,17 @@ from typing import Any
 
 import optuna
 
-from mlpop.config.files.study import Choices
-from mlpop.errors import MlpopError
 from mlpop.io.files import write_atomically
-from mlpop.plots.study import (
-    study_coordinates,
-    study_front,
-    study_history,
-    study_importances,
-    study_slices,
-)
-from mlpop.study.mirror import short
+from mlpop.plots import write
+from mlpop.study.figures import study_figures
 from mlpop.study.space import Space
 from mlpop.study.storage import TrialRecord, best, front
-from mlpop.tracking import save_figure
+from mlpop.study.trial_runs import short
 from mlpop.tracking.links import run_path
 
 logger = logging.getLogger(__name__)
 
 BEST_CONFIG = "best_config.json"
-LOSS = "validation loss (negative log-probability)"
-SHORT_LOSS = "validation loss"
-OBJECTIVES = {"seconds": "training time [s]", "parameters": "weights"}
 IMPORTANCE_SEED = 0
 LEAST_TRIALS = 4
 """Complete trials that importances need."""
@@ -78,37 +67,6 @@ def importances(study: optuna.Study, space: Space) -> dict[str, dict[str, float]
             continue
         found[name] = {path: round(float(value), 4) for path, value in values.items()}
     return found
-
-
-def write_figures(
-    folder: Path,
-    trials: Sequence[TrialRecord],
-    space: Space,
-    weights: Mapping[str, Mapping[str, float]],
-    second: str | None,
-) -> dict[str, Path]:
-    """Draw the figures of a study and return artifact name -> file."""
-    plain = [_plain(record) for record in trials]
-    log = [p for p, d in space.items() if not isinstance(d, Choices) and d.log]
-    figures = {
-        "optimization_history": study_history(plain, LOSS),
-        "slices": study_slices(plain, SHORT_LOSS, list(space), log),
-        "parallel_coordinates": study_coordinates(plain, SHORT_LOSS, list(space), log),
-    }
-    for number, (name, values) in enumerate(weights.items()):
-        suffix = "" if name == "all" else f"_{number}"
-        title = "" if name == "all" else f"where {name}"
-        figures[f"importances{suffix}"] = study_importances(values, title)
-    if second is not None:
-        slots = [record.slot for record in front(list(trials))]
-        names = LOSS, OBJECTIVES[second]
-        figures["pareto_front"] = study_front(plain, slots, names, log=True)
-    files: dict[str, Path] = {}
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, figure in figures.items():
-        for path in save_figure(figure, folder / f"{name}.pdf"):
-            files[f"figures/{path.name}"] = path
-    return files
 
 
 def write_tables(
@@ -165,24 +123,25 @@ def study_note(
     return "\n\n".join(parts) + "\n"
 
 
-def draw(
+def write_findings(
     folder: Path,
     study: optuna.Study,
     trials: Sequence[TrialRecord],
     space: Space,
     second: str | None,
 ) -> tuple[dict[str, Path], dict[str, dict[str, float]]]:
-    """Write all that a finished study shows; a figure that fails does not fail the study.
+    """Write the tables and the figures of a finished study.
 
     Returns:
         Artifact name -> file, and the importances.
     """
     weights = importances(study, space)
     files = write_tables(folder, trials, weights, second)
-    try:
-        files |= write_figures(folder / "figures", trials, space, weights, second)
-    except MlpopError as error:
-        logger.warning("no figures: %s", error)
+    numbered = study.get_trials(deepcopy=False)
+    ended = [numbered[record.number] for record in trials]
+    for name, figure in study_figures(ended, weights, second).items():
+        for path in write(figure, folder / "figures" / name):
+            files[f"figures/{path.name}"] = path
     return files, weights
 
 

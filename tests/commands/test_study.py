@@ -14,7 +14,7 @@ from mlpop.config.files.sbi import SbiConfig
 from mlpop.config.files.study import StudyConfig
 from mlpop.errors import TrackingError
 from mlpop.experiment.resume.attempts import recorded_json
-from mlpop.study.mirror import short
+from mlpop.study.trial_runs import short
 from mlpop.tracking import connect, tree, verify
 
 Values = dict[str, Any]

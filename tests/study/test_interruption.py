@@ -25,7 +25,7 @@ Values = dict[str, Any]
 
 def stop_after(monkeypatch: pytest.MonkeyPatch, trials: int) -> None:
     """Let the driver die when this trial has ended in Optuna and before MLflow hears of it."""
-    from mlpop.study.mirror import TrialRuns
+    from mlpop.study.trial_runs import TrialRuns
 
     end = TrialRuns.end
 
