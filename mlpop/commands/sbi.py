@@ -9,6 +9,7 @@ from pathlib import Path
 
 from mlpop.compute import draw_root_seed, make_backend
 from mlpop.config.base import config_digest
+from mlpop.config.estimators import NETWORKS
 from mlpop.config.files.checks import ExperimentFacts
 from mlpop.config.files.sbi import SbiConfig
 from mlpop.experiment.inputs.checks import check_inputs
@@ -198,10 +199,8 @@ def _launch(beginning: Beginning, store: Store) -> ExperimentResult:
 def compared(config: SbiConfig) -> list[str]:
     """Return the fields by which this experiment is compared, without those it ignores."""
     ignored = {f"density_estimator.args.{name}" for name in config.density_estimator.unused}
-    if config.trainer.type == "snre":
-        ignored |= {"density_estimator.type"}
-    else:
-        ignored |= {"density_estimator.classifier_nre"}
+    used = config.trainer.method.network
+    ignored |= {f"density_estimator.{field}" for field in NETWORKS if field != used}
     return [path for path in COMPARED if path not in ignored]
 
 

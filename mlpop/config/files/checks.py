@@ -326,12 +326,12 @@ def _census(config: SbiConfig) -> Iterator[Problem]:
 
 
 def _methods(config: SbiConfig) -> Iterator[Problem]:
-    kind, trainer = config.trainer.type, config.trainer
+    trainer, method = config.trainer, config.trainer.method
     compression = config.compression_input
-    if kind != "snpe" and config.arch is not None and not compression.use_compression:
+    if method.needs_vectors and config.arch is not None and not compression.use_compression:
         yield (
             "compression_input.use_compression",
-            f"must be true when trainer.type is '{kind}' and x is a map: it needs vectors",
+            f"must be true when trainer.type is '{trainer.type}' and x is a map: it needs vectors",
         )
     fits_cnn = compression.use_compression and compression.compression_type == "cnn"
     if fits_cnn and compression.fit and config.arch is None:
@@ -339,9 +339,9 @@ def _methods(config: SbiConfig) -> Iterator[Problem]:
             "compression_input.compression_type",
             "must be 'pca' with fit when arch is null: there is no network to train as compressor",
         )
-    proposes = kind == "snpe" and trainer.num_rounds > 1 and not trainer.truncated_prior
-    if (kind == "snre" or proposes) and trainer.batch_size < 2:
-        why = "trainer.type is 'snre'" if kind == "snre" else "the posterior proposes theta"
+    corrects = trainer.loss(trainer.num_rounds - 1) == "atomic"
+    if (method.compares or corrects) and trainer.batch_size < 2:
+        why = "the posterior proposes theta" if corrects else f"trainer.type is '{trainer.type}'"
         yield (
             "trainer.batch_size",
             f"must be at least 2 when {why}: the loss compares the simulations of a batch, found "

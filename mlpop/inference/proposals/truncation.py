@@ -7,8 +7,8 @@ from math import exp, inf, sqrt
 import torch
 from torch import Generator, Tensor
 
+from mlpop.inference.posteriors.arguments import SamplingError
 from mlpop.inference.posteriors.conditioned import ConditionedPosterior
-from mlpop.inference.posteriors.posterior import SamplingError
 from mlpop.inference.proposals.cover import Cover, Shape, enclose
 from mlpop.inference.proposals.regions import Region
 
@@ -197,7 +197,7 @@ def volume_fraction(log_volume: float, accepted: int, attempts: int) -> tuple[fl
 
 
 def posterior_log_volume(support: Support) -> float:
-    """Log of the volume over the prior's for which accepted draws of q stand, if normalised."""
+    """Log of the volume over the prior's for which accepted draws of q stand."""
     return support.conditioned.prior.log_density - support.threshold
 
 

@@ -18,8 +18,8 @@ from mlpop.inference.diagnostics.coverage import (
     uniform_ks,
 )
 from mlpop.inference.mcmc.chains import McmcOptions
+from mlpop.inference.posteriors.ensemble_posterior import EnsemblePosterior
 from mlpop.inference.posteriors.mcmc_posterior import McmcPosterior
-from mlpop.inference.posteriors.posterior import EnsemblePosterior
 from mlpop.inference.prior import Prior
 from mlpop.inference.rng import generator_from_seed
 

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 import torch
 
+from mlpop.config.estimators import CLASSIFIERS, DENSITIES
 from mlpop.datasets.scaling import LabelScaling
 from mlpop.errors import DataError
-from mlpop.inference.estimators.spec import CLASSIFIERS, DENSITIES
 from mlpop.inference.estimators.store import (
     load_ensemble,
     load_estimator,
@@ -15,7 +15,7 @@ from mlpop.inference.estimators.store import (
     save_estimator,
 )
 from mlpop.inference.estimators.user_pickles import write_user_pickles
-from mlpop.inference.posteriors.posterior import EnsemblePosterior
+from mlpop.inference.posteriors.ensemble_posterior import EnsemblePosterior
 from mlpop.inference.posteriors.store import load_posterior, save_posterior
 from mlpop.inference.prior import Prior
 from mlpop.inference.rng import generator_from_seed, lend

@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy import stats
 
-from mlpop.inference.posteriors.posterior import SamplingError
+from mlpop.inference.posteriors.arguments import SamplingError
 from mlpop.inference.proposals.cover import enclose
 from mlpop.inference.proposals.regions import Box, Ellipsoids
 from mlpop.inference.proposals.rejection import Budget, reject
