@@ -11,9 +11,9 @@ from torch import Generator, Tensor
 
 from mlpop.inference.estimators.estimator import PotentialEstimator
 from mlpop.inference.mcmc.chains import McmcOptions, WarmChains, draw, log_mapping, warm_up
-from mlpop.inference.mcmc.potential import make_target
 from mlpop.inference.mcmc.report import McmcReport, MemberChains, convergence, make_report
 from mlpop.inference.mcmc.starting_points import systematic
+from mlpop.inference.mcmc.target import make_target
 from mlpop.inference.posteriors.arguments import check_drawn, checked_x, one_x
 from mlpop.inference.posteriors.conditioned import ConditionedPosterior, ScoredDraws, join_scored
 from mlpop.inference.posteriors.posterior import Posterior

@@ -10,7 +10,7 @@ from torch import Generator
 
 from mlpop.inference.posteriors.arguments import SamplingError
 from mlpop.inference.posteriors.conditioned import ConditionedPosterior
-from mlpop.inference.proposals.cover import Shape
+from mlpop.inference.proposals.enclosing_region import ShapeName
 from mlpop.inference.proposals.proposal_draw import PosteriorDraws, ProposalDraw
 from mlpop.inference.proposals.rejection import Budget, Source, reject
 from mlpop.inference.proposals.resampling import resample
@@ -19,7 +19,7 @@ from mlpop.inference.proposals.truncation import (
     PosteriorSource,
     PriorSource,
     RegionSource,
-    cover_support,
+    enclose_support,
     find_support,
     posterior_log_volume,
     volume_fraction,
@@ -192,22 +192,22 @@ def _explore(
     ways = [_Way(prior, found / PRIOR_DRAWS, DENSITY_COST, 0.0, found)]
     if sampler == "rejection" or (sampler != "box" and found >= PRIOR_ACCEPTANCE * PRIOR_DRAWS):
         return ways
-    shapes: tuple[Shape, ...] = ("box", "rotated box")
+    shapes: tuple[ShapeName, ...] = ("box", "rotated box")
     if sampler != "box":
         shapes = ("ellipsoid", *shapes)
     for shape in shapes:
-        cover = cover_support(pilot, shape, generator)
+        enclosure = enclose_support(pilot, shape, generator)
         ways.append(
             _Way(
-                RegionSource(support, cover.region, f"{shape} rejection"),
-                cover.acceptance,
-                GEOMETRY_COST + DENSITY_COST * cover.evaluations,
-                cover.region.log_volume,
-                cover.found,
-                cover.uncovered,
+                RegionSource(support, enclosure.region, f"{shape} rejection"),
+                enclosure.acceptance,
+                GEOMETRY_COST + DENSITY_COST * enclosure.evaluations,
+                enclosure.region.log_volume,
+                enclosure.found,
+                enclosure.uncovered,
             )
         )
-        if ways[-1].acceptance >= GOOD_ACCEPTANCE and cover.uncovered <= LARGEST_UNCOVERED:
+        if ways[-1].acceptance >= GOOD_ACCEPTANCE and enclosure.uncovered <= LARGEST_UNCOVERED:
             break
     if sampler == "box":
         return ways[1:]

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -354,6 +355,18 @@ def test_failed_chains_are_left_out(tmp_path):
     summary = json.loads(write_coverage(tmp_path, result, PRIOR)[3].read_text())
     assert summary["mcmc"]["ess_min"] > 5
     assert summary["num_samples"] == 30
+
+
+def test_chains_that_never_moved_have_no_number_in_the_summary(exact, tmp_path):
+    """R-hat of equal draws is NaN, which JSON has not."""
+    count = len(exact.success)
+    still = replace(exact, r_hat=np.full(count, np.nan), ess=np.full(count, np.nan))
+    summary = json.loads(
+        write_coverage(tmp_path, still, PRIOR)[3].read_text(), parse_constant=pytest.fail
+    )
+    assert summary["mcmc"]["r_hat_max"] is None
+    assert summary["mcmc"]["ess_min"] is None
+    assert summary["mcmc"]["poor_fraction"] == 1
 
 
 def test_draws_a_test_by_default(gaussian_member):

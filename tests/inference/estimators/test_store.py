@@ -40,6 +40,13 @@ def test_loaded_likelihood_or_ratio_gives_identical_numbers(
     assert torch.equal(loaded.log_potential(points, x), estimator.log_potential(points, x))
 
 
+def test_a_record_that_is_not_json_is_refused(small_estimator, tmp_path):
+    estimator, spec, *_ = small_estimator()
+    with pytest.raises(ValueError, match="JSON"):
+        save_estimator(tmp_path, estimator, spec, {"best_loss": float("nan")})
+    assert not (tmp_path / "estimator.json").exists()
+
+
 @pytest.mark.parametrize("model", DENSITIES)
 def test_loaded_estimator_gives_identical_numbers(small_estimator, tmp_path, model):
     estimator, spec, theta, x = small_estimator(model, z_score_x="independent")

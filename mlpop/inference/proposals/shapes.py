@@ -11,7 +11,7 @@ import torch
 from torch import Generator, Tensor
 
 
-class Region(Protocol):
+class Shape(Protocol):
     """A set that can be drawn from uniformly."""
 
     @property
@@ -131,6 +131,6 @@ class Ellipsoids:
         return torch.linalg.solve_triangular(self.factors, shifted, upper=False).square().sum(1)
 
 
-def volume(region: Region) -> float:
+def volume(region: Shape) -> float:
     """Return the volume of a region; 0 where it is too small for a float."""
     return exp(region.log_volume)
