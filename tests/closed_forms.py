@@ -6,7 +6,7 @@ import torch
 from sbi.neural_nets.estimators import ConditionalDensityEstimator
 from torch import nn
 
-from mlpop.config.estimators import CLASSIFIERS
+from mlpop.config.methods import CLASSIFIERS
 from mlpop.inference.estimators.estimator import EmbedOnce, EstimatorSpec, build_estimator
 from mlpop.inference.prior import Prior
 from mlpop.inference.rng import generator_from_seed

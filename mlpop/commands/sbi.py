@@ -9,9 +9,9 @@ from pathlib import Path
 
 from mlpop.compute import draw_root_seed, make_backend
 from mlpop.config.base import config_digest
-from mlpop.config.estimators import NETWORKS
 from mlpop.config.files.checks import ExperimentFacts
 from mlpop.config.files.sbi import SbiConfig
+from mlpop.config.methods import NETWORKS
 from mlpop.experiment.inputs.checks import check_inputs
 from mlpop.experiment.logs import log_to
 from mlpop.experiment.models.posterior_model import log_posterior_model

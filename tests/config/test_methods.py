@@ -8,8 +8,14 @@ import torch
 
 from mlpop.config.blocks.network import DensityConfig
 from mlpop.config.blocks.training import TrainerConfig
-from mlpop.config.estimators import NETWORKS, NetworkField
-from mlpop.config.methods import COMPRESSOR_METHOD, METHODS, EstimatorKind, network_field
+from mlpop.config.methods import (
+    COMPRESSOR_METHOD,
+    METHODS,
+    NETWORKS,
+    EstimatorKind,
+    NetworkField,
+    network_field,
+)
 from mlpop.inference.estimators.estimator import BUILDERS, build_estimator
 from mlpop.inference.estimators.spec import EstimatorSpec
 from mlpop.inference.rng import generator_from_seed

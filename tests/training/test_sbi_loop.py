@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from mlpop.config.estimators import DENSITIES
+from mlpop.config.methods import DENSITIES
 from mlpop.errors import ConfigError, DataError, TrainingError
 from mlpop.inference.estimators.estimator import EstimatorSpec, build_estimator
 from mlpop.inference.rng import generator_from_seed

@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from mlpop.config.base import StrictModel
-from mlpop.config.estimators import CLASSIFIERS, DENSITIES
 from mlpop.config.fields import Count, OneOf, OptionalPath
 from mlpop.config.messages import Refused, one_of, show, unknown
+from mlpop.config.methods import CLASSIFIERS, DENSITIES
 
 BLOCKS = {
     "ModelConvSBI": {"documented": 3, "reference": 2},

@@ -9,7 +9,7 @@ from sbi.neural_nets import posterior_nn
 from sbi.neural_nets.estimators import ConditionalDensityEstimator
 from torch import Tensor, nn
 
-from mlpop.config.estimators import DENSITIES
+from mlpop.config.methods import DENSITIES
 from mlpop.inference.estimators.spec import EstimatorSpec, Standardization
 
 

@@ -6,11 +6,13 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from mlpop.config.base import StrictModel
-from mlpop.config.estimators import CLASSIFIERS, DENSITIES, NETWORKS
 from mlpop.config.fields import OneOf
-from mlpop.config.methods import EstimatorKind, network_field
+from mlpop.config.methods import NETWORKS, EstimatorKind, network_field
 
 Standardization = Literal["none", "independent", "structured"]
+
+MODELS = tuple(dict.fromkeys(name for networks in NETWORKS.values() for name in networks))
+"""Names of all networks."""
 
 
 class EmbeddingSpec(StrictModel):
@@ -42,7 +44,7 @@ class EstimatorSpec(StrictModel):
 
     schema_version: Literal[1] = 1
     kind: EstimatorKind = "posterior"
-    model: Annotated[str, OneOf([*DENSITIES, *CLASSIFIERS])] = "mdn"
+    model: Annotated[str, OneOf(MODELS)] = "mdn"
     hidden_features: int = Field(default=32, ge=1)
     num_components: int = Field(default=10, ge=1)
     num_transforms: int = Field(default=5, ge=1)

@@ -4,7 +4,7 @@ import torch
 from sbi.neural_nets import posterior_nn
 from torch import nn
 
-from mlpop.config.estimators import DENSITIES
+from mlpop.config.methods import DENSITIES
 from mlpop.errors import ConfigError, DataError
 from mlpop.inference.estimators.estimator import EstimatorSpec, build_estimator, empty_estimator
 from mlpop.inference.rng import generator_from_seed, lend

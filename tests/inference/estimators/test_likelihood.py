@@ -5,7 +5,7 @@ import pytest
 import torch
 from sbi.neural_nets import likelihood_nn
 
-from mlpop.config.estimators import DENSITIES
+from mlpop.config.methods import DENSITIES
 from mlpop.errors import DataError
 from mlpop.inference.estimators.estimator import EstimatorSpec, build_estimator
 from mlpop.inference.rng import generator_from_seed, lend

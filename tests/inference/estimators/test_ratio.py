@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from mlpop.config.estimators import CLASSIFIERS
+from mlpop.config.methods import CLASSIFIERS
 from mlpop.inference.estimators.estimator import EstimatorSpec, build_estimator
 from mlpop.inference.rng import generator_from_seed, lend
 from mlpop.training.sbi_loop import TrainingOptions, fit, validation_split

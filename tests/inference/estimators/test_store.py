@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from mlpop.config.estimators import CLASSIFIERS, DENSITIES
+from mlpop.config.methods import CLASSIFIERS, DENSITIES
 from mlpop.datasets.scaling import LabelScaling
 from mlpop.errors import DataError
 from mlpop.inference.estimators.store import (
