@@ -43,8 +43,9 @@ from mlpop.compute.backends.serial import SerialBackend
 from mlpop.inference.estimators.estimator import EmbedOnce, EstimatorSpec
 from mlpop.inference.estimators.store import load_estimator
 from mlpop.inference.mcmc.chains import McmcOptions
+from mlpop.inference.posteriors.ensemble_posterior import EnsemblePosterior
 from mlpop.inference.posteriors.mcmc_posterior import McmcPosterior
-from mlpop.inference.posteriors.posterior import EnsemblePosterior
+from mlpop.inference.posteriors.posterior import Posterior
 from mlpop.inference.prior import Prior
 from mlpop.inference.proposals.proposal import make_proposal
 from mlpop.io.files import write_json
@@ -209,7 +210,7 @@ class Learner:
         self.x = torch.cat([self.x, torch.from_numpy(x)])
         self.seconds["simulate"] += time.monotonic() - started
 
-    def train(self, round_: int) -> EnsemblePosterior | McmcPosterior:
+    def train(self, round_: int) -> Posterior:
         """Train on all simulations so far; return the posterior."""
         started = time.monotonic()
         folder = self.job.folder / f"round_{round_}"
@@ -258,9 +259,7 @@ class Learner:
             return EnsemblePosterior(densities, self.prior)
         return McmcPosterior(found, self.prior, options=McmcOptions(num_chains=100))
 
-    def propose(
-        self, posterior: EnsemblePosterior | McmcPosterior, x: NDArray[np.float32], round_: int
-    ) -> Tensor:
+    def propose(self, posterior: Posterior, x: NDArray[np.float32], round_: int) -> Tensor:
         """Draw the theta of the next round."""
         assert self.method.proposal is not None
         place = self.job.observations[0]
@@ -272,9 +271,7 @@ class Learner:
         self.proposals.append(draw.to_dict())
         return draw.theta
 
-    def judge(
-        self, posterior: EnsemblePosterior | McmcPosterior, observation: int
-    ) -> dict[str, Any]:
+    def judge(self, posterior: Posterior, observation: int) -> dict[str, Any]:
         """Return the C2ST at one observation and what it cost."""
         x = self.observe(observation)
         started = time.monotonic()

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from mlpop.inference.diagnostics.coverage import compute_coverage
 from mlpop.inference.estimators.estimator import EmbedOnce, EstimatorSpec, build_estimator
-from mlpop.inference.posteriors.posterior import EnsemblePosterior
+from mlpop.inference.posteriors.ensemble_posterior import EnsemblePosterior
 from mlpop.inference.prior import Prior
 from mlpop.networks.rng import generator_from_seed, lend, one_thread
 

@@ -31,7 +31,6 @@ EPSILON = 1e-4
 class Gaussian:
     """A round Gaussian cut to the box: our `ConditionedPosterior`, and sbi's distribution."""
 
-    normalized = True
     cheap = True
 
     def __init__(self, size: int, acceptance: float) -> None:

@@ -6,8 +6,8 @@ import torch
 from sbi.neural_nets.estimators import ConditionalDensityEstimator
 from torch import nn
 
+from mlpop.config.methods import CLASSIFIERS
 from mlpop.inference.estimators.estimator import EmbedOnce, EstimatorSpec, build_estimator
-from mlpop.inference.estimators.spec import CLASSIFIERS
 from mlpop.inference.prior import Prior
 from mlpop.networks.rng import generator_from_seed
 
@@ -101,7 +101,7 @@ def silent_tracker():
 class MixtureAt:
     """A `ConditionedPosterior` in closed form: Gaussians cut to a box; counts what is asked."""
 
-    def __init__(self, means, covariances, weights=None, *, edge=1.0, normalized=True, cheap=True):
+    def __init__(self, means, covariances, weights=None, *, edge=1.0, cheap=True):
         self.means = torch.as_tensor(np.array(means), dtype=torch.float64)
         size = self.means.shape[1]
         weights = torch.ones(len(self.means)) if weights is None else torch.tensor(weights)
@@ -113,7 +113,6 @@ class MixtureAt:
             for mean, covariance in zip(self.means, covariances, strict=True)
         ]
         self.prior = Prior(tuple(f"t{k}" for k in range(size)), (-edge,) * size, (edge,) * size)
-        self.normalized = normalized
         self.cheap = cheap
         self.densities_asked = 0
         self.draws_made = 0
@@ -137,8 +136,7 @@ class MixtureAt:
         self.densities_asked += len(theta)
         values = torch.stack([part.log_prob(theta.double()) for part in self.parts])
         mixed = torch.logsumexp(values + self.weights.log()[:, None], 0).float()
-        offset = 0.0 if self.normalized else 123.0
-        return torch.where(self.prior.contains(theta), mixed + offset, -torch.inf)
+        return torch.where(self.prior.contains(theta), mixed, -torch.inf)
 
 
 @pytest.fixture(scope="session")

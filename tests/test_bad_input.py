@@ -529,7 +529,10 @@ def test_bad_configuration_file(
             "gone: holds neither final_pop_dyn.csv nor a stellar database",
         ),
         ("simulator.args.population.birth_rate_max=99", "NS_number"),
-        ('simulator={"type": "no.such:Thing"}', "simulator.type: 'no.such:Thing': cannot import"),
+        (
+            'simulator={"type": "no.such:Thing"}',
+            "simulator.type: 'no.such:Thing' cannot be imported",
+        ),
         ('simulator={"type": "two_moons"}', "prior_ranges.labels: "),
         ("generator.resolution_ppdot=16", "arch.args.input_shape"),
     ],

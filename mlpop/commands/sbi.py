@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from mlpop.compute import draw_root_seed
 from mlpop.config.files.checks import ExperimentFacts
 from mlpop.config.files.sbi import SbiConfig
+from mlpop.config.methods import NETWORKS
 from mlpop.experiment.inputs.checks import check_inputs
 from mlpop.experiment.models.posterior_model import log_posterior_model
 from mlpop.experiment.output_tree import CONFIG_FILE
@@ -139,10 +140,8 @@ def _launch(beginning: Beginning) -> ExperimentResult:
 def compared(config: SbiConfig) -> list[str]:
     """Return the fields by which this experiment is compared, without those it ignores."""
     ignored = {f"density_estimator.args.{name}" for name in config.density_estimator.unused}
-    if config.trainer.type == "snre":
-        ignored |= {"density_estimator.type"}
-    else:
-        ignored |= {"density_estimator.classifier_nre"}
+    used = config.trainer.method.network
+    ignored |= {f"density_estimator.{field}" for field in NETWORKS if field != used}
     return [path for path in COMPARED if path not in ignored]
 
 

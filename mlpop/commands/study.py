@@ -16,6 +16,7 @@ from mlpop.config.base import read_json
 from mlpop.config.files.sbi import SbiConfig
 from mlpop.config.files.study import StudyConfig
 from mlpop.config.messages import show
+from mlpop.config.methods import METHODS
 from mlpop.errors import ConfigError, TrackingError, TrainingError
 from mlpop.experiment.inputs.checks import check_inputs
 from mlpop.experiment.output_tree import OutputTree
@@ -115,13 +116,15 @@ def base_experiment(config: StudyConfig) -> SbiConfig:
 
 
 def _require_searchable(base: SbiConfig) -> None:
-    """Refuse what a study cannot search: it trains snpe networks on the set of round 0.
+    """Refuse what a study cannot search: it trains networks on the set of round 0.
 
     Raises:
         ConfigError: one line a field.
     """
+    searchable = [name for name, method in METHODS.items() if method.searchable]
+    method = base.trainer.type if base.trainer.type in searchable else searchable[0]
     wrong = {
-        "trainer.type": (base.trainer.type, "snpe"),
+        "trainer.type": (base.trainer.type, method),
         "compression_input.use_compression": (base.compression_input.use_compression, False),
         "resume_training.resume": (base.resume_training.resume, False),
     }

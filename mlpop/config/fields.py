@@ -1,6 +1,7 @@
 """Field types that several blocks share."""
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -72,6 +73,20 @@ class S3Uri(str):
 
     def __truediv__(self, name: str) -> "S3Uri":
         return S3Uri(f"{self}/{name}")
+
+
+class OneOf:
+    """Makes pydantic take one of some names, such as the keys of a table, as a `Literal` does.
+
+    Args:
+        names: those that are allowed.
+    """
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self.names = list(names)
+
+    def __get_pydantic_core_schema__(self, _: Any, __: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.literal_schema(self.names)
 
 
 def _given(value: Any) -> Any:

@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Generator, Tensor, nn
 
+from mlpop.config.registry import Registry
 from mlpop.errors import ConfigError
-from mlpop.networks.plugins import Registry
 
 Rule = Callable[[Tensor, Generator], None]
 
@@ -72,7 +72,7 @@ class Initializer(ABC):
 OWN_INITIALIZERS = Registry(
     "weights_initializer.type",
     "initializer",
-    Initializer,  # type: ignore[type-abstract]
+    Initializer,
     "mlpop.initializers",
 )
 

@@ -1,55 +1,16 @@
 """Networks by name: what a configuration's `arch.type` may say."""
 
-from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
-
 import torch
 from torch import nn
 
+from mlpop.config.registry import Registry
 from mlpop.errors import ConfigError
-from mlpop.networks.plugins import Registry
 
-Network = TypeVar("Network", bound=type[nn.Module])
+NETWORKS = Registry("arch.type", "network", nn.Module, "mlpop.networks")
+"""Weights of a network that is built are PyTorch's default, drawn from torch's global generator:
+`mlpop.networks.rng.lend` draws them from a generator of your own."""
 
-_NETWORKS = Registry("arch.type", "network", nn.Module, "mlpop.networks")
-
-
-def register(name: str) -> Callable[[Network], Network]:
-    """Class decorator that makes a network known as `name`.
-
-    Raises:
-        ConfigError: another class already has this name.
-    """
-    return _NETWORKS.register(name)
-
-
-def names() -> tuple[str, ...]:
-    """Return the names of all networks, sorted."""
-    return _NETWORKS.names()
-
-
-def find(name: str) -> type[nn.Module]:
-    """Return the network class called `name`.
-
-    It is a registered name, an entry point of the group `mlpop.networks` in any installed
-    package, or `package.module:Class`.
-
-    Raises:
-        ConfigError: no such name, module or class, or the class is no `torch.nn.Module`.
-    """
-    return _NETWORKS.find(name)
-
-
-def build(name: str, args: Mapping[str, Any]) -> nn.Module:
-    """Build the network `name` with the keyword arguments `args`.
-
-    Weights are PyTorch's default, drawn from torch's global generator: wrap the call in
-    `mlpop.networks.rng.lend` to draw them from a generator of your own.
-
-    Raises:
-        ConfigError: unknown network, or arguments that its constructor refuses.
-    """
-    return _NETWORKS.build(name, args)
+register, names, find, build = NETWORKS.register, NETWORKS.names, NETWORKS.find, NETWORKS.build
 
 
 def output_width(network: nn.Module, input_shape: tuple[int, ...]) -> int:

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from mlpop.config.registry import Registry
 from mlpop.errors import ConfigError, DataError
-from mlpop.networks.plugins import Registry
 
 ROOT_OFFSET = 1e-12
 """Added under the root of LossRMSE, whose gradient is infinite at 0."""
@@ -67,7 +67,7 @@ class Loss(ABC):
             raise DataError(f"{targets.shape[1]} columns of targets for {len(labels)} labels")
 
 
-LOSSES = Registry("loss.type", "loss", Loss, "mlpop.losses")  # type: ignore[type-abstract]
+LOSSES = Registry("loss.type", "loss", Loss, "mlpop.losses")
 register_loss = LOSSES.register
 
 

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mlpop.config.registry import Registry
 from mlpop.errors import ConfigError
-from mlpop.networks.plugins import Registry
 from mlpop.regression.losses import Task
 
 SMALLEST_TARGET = 1e-12
@@ -53,7 +53,7 @@ class Metric(ABC):
         self.task = task
 
 
-METRICS = Registry("metric.type", "metric", Metric, "mlpop.metrics")  # type: ignore[type-abstract]
+METRICS = Registry("metric.type", "metric", Metric, "mlpop.metrics")
 register_metric = METRICS.register
 
 

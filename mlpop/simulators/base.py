@@ -1,6 +1,5 @@
 """What a simulator is, and how one is found by the name that a configuration gives."""
 
-import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
@@ -9,7 +8,7 @@ import numpy as np
 from numpy.random import SeedSequence
 from numpy.typing import ArrayLike, NDArray
 
-from mlpop.config.messages import nearest
+from mlpop.config.registry import Registry
 from mlpop.errors import ConfigError, SimulationFailed
 
 REGISTERED: Mapping[str, str] = {
@@ -58,35 +57,24 @@ class Simulator(Protocol):
         ...
 
 
+SIMULATORS: Registry[Simulator] = Registry(
+    "simulator.type", "simulator", None, "mlpop.simulators", REGISTERED
+)
+
+
 def load(type: str, args: Mapping[str, Any] | None = None) -> Simulator:
     """Build a simulator.
 
     Args:
-        type: a registered name, or `package.module:Class`.
+        type: a registered name, an entry point of the group `mlpop.simulators`, or
+            `package.module:Class`.
         args: keyword arguments of the class.
 
     Raises:
         ConfigError: there is no such simulator, it cannot be imported, it refuses its arguments,
             or what it builds is no simulator.
     """
-    target = REGISTERED.get(type, type)
-    module_name, separator, class_name = target.partition(":")
-    if not (module_name and separator and class_name):
-        near = nearest(type, tuple(REGISTERED))
-        hint = f"; did you mean '{near}'?" if near else ""
-        raise ConfigError(
-            f"simulator.type: must be one of {', '.join(REGISTERED)} or 'package.module:Class', "
-            f"found '{type}'{hint}"
-        )
-    try:
-        module = importlib.import_module(module_name)
-    except ImportError as error:
-        raise ConfigError(
-            f"simulator.type: '{type}': cannot import {module_name}: {error}"
-        ) from None
-    builder = getattr(module, class_name, None)
-    if not callable(builder):
-        raise ConfigError(f"simulator.type: '{type}': {module_name} has no class {class_name}")
+    builder = SIMULATORS.find(type)
     try:
         simulator = builder(**(args or {}))
     except TypeError as error:

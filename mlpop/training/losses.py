@@ -21,8 +21,8 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
+from mlpop.config.methods import EstimatorKind
 from mlpop.errors import DataError
-from mlpop.inference.estimators.spec import Kind
 from mlpop.networks.rng import generator_from_seed
 
 Loss = Literal["maximum_likelihood", "atomic"]
@@ -37,7 +37,7 @@ _SEED = 0
 class Trainable(Protocol):
     """What a loss needs of an estimator."""
 
-    kind: Kind
+    kind: EstimatorKind
 
     def loss(self, theta: Tensor, x: Tensor, /) -> Tensor:
         """Return negative log densities (b,) of theta (b, d) and x (b, ...)."""
@@ -94,7 +94,7 @@ class Objective:
         return estimator.loss(theta[0], x)
 
 
-def make_objective(kind: Kind, loss: Loss, num_atoms: int) -> Objective:
+def make_objective(kind: EstimatorKind, loss: Loss, num_atoms: int) -> Objective:
     """Return what an estimator of this kind is trained on.
 
     Raises:

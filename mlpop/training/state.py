@@ -1,8 +1,11 @@
 """The state of a training between two epochs: all that is needed to go on with the same bits."""
 
 import json
+import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -10,8 +13,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from mlpop.errors import DataError
-from mlpop.inference.estimators.store import save_tensors, write_json
-from mlpop.io.files import sha256_of
+from mlpop.inference.estimators.store import save_tensors
+from mlpop.io.files import sha256_of, write_json
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,7 @@ def save_state(folder: Path, state: TrainingState, fingerprint: str = "") -> Non
             "epoch": state.epoch,
             "best_epoch": state.best_epoch,
             "best_loss": state.best_loss if state.best_epoch else None,
-            "history": [asdict(record) for record in state.history],
+            "history": [_to_json(record) for record in state.history],
         },
     )
     for old in folder.glob("checkpoint_*.safetensors"):
@@ -118,7 +121,7 @@ def load_state(folder: Path, fingerprint: str = "") -> TrainingState | None:
             best_weights=_group(tensors, "best_weights"),
             optimizer=_group(tensors, "optimizer"),
             generator=tensors["generator"],
-            history=[EpochRecord(**record) for record in values["history"]],
+            history=[_from_json(record) for record in values["history"]],
             average=_group(tensors, "average"),
         )
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
@@ -143,6 +146,17 @@ def load_optimizer_tensors(optimizer: torch.optim.Optimizer, tensors: dict[str, 
     whole = optimizer.state_dict()
     whole["state"] = values
     optimizer.load_state_dict(whole)
+
+
+def _to_json(record: EpochRecord) -> dict[str, float | str]:
+    """JSON has no infinity, which a loss may be: it is written as text."""
+    values = asdict(record)
+    return {name: v if math.isfinite(v) else str(v) for name, v in values.items()}
+
+
+def _from_json(values: Mapping[str, Any]) -> EpochRecord:
+    losses = {name: float(values[name]) for name in ("train_loss", "val_loss")}
+    return EpochRecord(**(dict(values) | losses))
 
 
 def _group(tensors: dict[str, Tensor], group: str) -> dict[str, Tensor]:

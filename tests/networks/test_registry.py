@@ -50,7 +50,10 @@ def test_own_class_by_path():
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("ModelConvSB", "unknown network 'ModelConvSB'; allowed: .*ModelConvSBIdeep"),
+        (
+            "ModelConvSB",
+            "unknown network 'ModelConvSB'; allowed: .*ModelConvSBIdeep.*did you mean",
+        ),
         ("no_such_module:Net", "'no_such_module:Net' cannot be imported"),
         ("user_networks:Missing", "cannot be imported"),
         ("user_networks:number", "not a subclass of torch.nn.Module"),

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+from importlib.metadata import EntryPoint
 
 import numpy as np
 import pytest
@@ -255,11 +256,12 @@ def test_registered_simulators_load():
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
-        ("pulsars", "simulator.type: must be one of.*did you mean 'pulsar'"),
-        ("no.such.module:Class", "cannot import no.such.module"),
-        ("mlpop.errors:Missing", "mlpop.errors has no class Missing"),
+        ("pulsars", "simulator.type: unknown simulator 'pulsars'; .*did you mean 'pulsar'"),
+        ("no.such.module:Class", "'no.such.module:Class' cannot be imported: No module named"),
+        ("mlpop.errors:Missing", "'mlpop.errors' has no attribute 'Missing'"),
         ("mlpop.errors:MlpopError", "labels must be a tuple"),
-        ("two_moons:", "must be one of"),
+        ("two_moons:", "cannot be imported"),
+        ("mlpop.simulators.base:REGISTERED", "is not a class"),
     ],
 )
 def test_what_cannot_be_loaded(kind, message):
@@ -270,3 +272,11 @@ def test_what_cannot_be_loaded(kind, message):
 def test_wrong_arguments_are_refused():
     with pytest.raises(ConfigError, match="simulator.args: 'two_moons' refuses them"):
         load("two_moons", {"dimension": 3})
+
+
+def test_simulator_of_an_installed_package_has_a_name(monkeypatch):
+    point = EntryPoint("moons", "mlpop.simulators.two_moons:TwoMoons", "mlpop.simulators")
+    monkeypatch.setattr("importlib.metadata.entry_points", lambda group: (point,))
+    assert type(load("moons")) is type(load("two_moons"))
+    with pytest.raises(ConfigError, match="allowed: gaussian_linear, moons, pulsar, two_moons"):
+        load("sun")

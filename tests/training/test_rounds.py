@@ -8,7 +8,7 @@ import torch
 from scipy.stats import truncnorm
 
 from mlpop.inference.estimators.estimator import EstimatorSpec, build_estimator
-from mlpop.inference.posteriors.posterior import EnsemblePosterior
+from mlpop.inference.posteriors.ensemble_posterior import EnsemblePosterior
 from mlpop.inference.prior import Prior
 from mlpop.networks.rng import generator_from_seed
 from mlpop.training.sbi_loop import TrainingOptions, fit, validation_split

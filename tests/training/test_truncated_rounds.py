@@ -6,7 +6,7 @@ from scipy.stats import ks_2samp
 
 from mlpop.inference.estimators.estimator import EstimatorSpec
 from mlpop.inference.estimators.store import load_ensemble
-from mlpop.inference.posteriors.posterior import EnsemblePosterior
+from mlpop.inference.posteriors.ensemble_posterior import EnsemblePosterior
 from mlpop.inference.prior import Prior
 from mlpop.inference.proposals import truncated_proposal
 from mlpop.inference.proposals.proposal import make_proposal

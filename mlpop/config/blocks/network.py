@@ -1,15 +1,15 @@
 """Blocks about networks: embedding, initializer, density estimator, sampler, compression."""
 
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from mlpop.config.base import StrictModel
-from mlpop.config.fields import Count, OptionalPath
+from mlpop.config.fields import Count, OneOf, OptionalPath
 from mlpop.config.messages import Refused, one_of, show, unknown
+from mlpop.config.methods import CLASSIFIERS, DENSITIES
 
 BLOCKS = {
     "ModelConvSBI": {"documented": 3, "reference": 2},
@@ -118,39 +118,21 @@ class DensityArgs(StrictModel):
     """How x is; null: `none` for maps, which are scaled already, `independent` for vectors."""
 
 
-DensityType = Literal[
-    "mdn", "maf", "nsf", "zuko_nice", "zuko_maf", "zuko_nsf", "zuko_gf", "zuko_bpf"
-]
-
-OWN_ARGS: Mapping[str, tuple[str, ...]] = {
-    "num_components": ("mdn", "zuko_gf"),
-    "num_transforms": (
-        "maf",
-        "nsf",
-        "zuko_nice",
-        "zuko_maf",
-        "zuko_nsf",
-        "zuko_gf",
-        "zuko_bpf",
-    ),
-    "num_bins": ("nsf", "zuko_nsf"),
-}
-"""Argument -> the estimators that have it; the others ignore it."""
-
-
 class DensityConfig(StrictModel):
     """The network that models posterior (snpe), likelihood (snle) or ratio (snre)."""
 
-    type: DensityType = "mdn"
+    type: Annotated[str, OneOf(DENSITIES)] = "mdn"
     """Mixture density network (mdn), or a flow: maf, nsf, and those of zuko."""
     args: DensityArgs = DensityArgs()
-    classifier_nre: Literal["linear", "mlp", "resnet"] = "resnet"
+    classifier_nre: Annotated[str, OneOf(CLASSIFIERS)] = "resnet"
     """The classifier (snre only)."""
 
     @property
     def unused(self) -> tuple[str, ...]:
         """Arguments that this type ignores."""
-        return tuple(name for name, types in OWN_ARGS.items() if self.type not in types)
+        taken = DENSITIES[self.type].arguments
+        sizes = ("hidden_features", "num_components", "num_transforms", "num_bins")
+        return tuple(name for name in sizes if name not in taken)
 
 
 def _thinning(value: int) -> int:

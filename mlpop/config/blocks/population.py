@@ -197,11 +197,11 @@ class PopulationConfig(StrictModel):
     def _resolve(cls, values: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
         if not isinstance(values, dict):
             return handler(values)
-        given = _by_field_name(values)
-        _refuse_foreign_keys(given)
-        config = handler(_resolved(given))
+        named = _by_field_name(values)
+        _refuse_foreign_keys(named)
+        config = handler(_resolved(named))
         # What the user gave stays known, so that an override resolves the rest anew.
-        object.__setattr__(config, "__pydantic_fields_set__", set(given))
+        object.__setattr__(config, "__pydantic_fields_set__", set(named))
         return config
 
     @model_validator(mode="after")
@@ -239,14 +239,14 @@ class PopulationConfig(StrictModel):
             ConfigError: a key is unknown or belongs to a model not chosen, or a value is out of
                 its range.
         """
-        given = self.model_dump(exclude_unset=True)
+        changed = self.model_dump(exclude_unset=True)
         for key, value in theta.items():
             if not isinstance(value, bool | str | Mapping | list | tuple) and value is not None:
                 value = float(value)
                 if value != value or abs(value) == float("inf"):
                     raise ConfigError(f"population: {key}: must be a finite number, got {value}")
-            given[key] = value
-        return PopulationConfig.parse(given, source="population")
+            changed[key] = value
+        return PopulationConfig.parse(changed, source="population")
 
     def require_sweepable(self, labels: Sequence[str]) -> None:
         """Check that labels of theta are numbers of the models chosen.
@@ -285,22 +285,22 @@ def _choices(values: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _resolved(given: Mapping[str, Any]) -> dict[str, Any]:
+def _resolved(entries: Mapping[str, Any]) -> dict[str, Any]:
     values: dict[str, Any] = {}
-    for model, choice in _choices(given).items():
+    for model, choice in _choices(entries).items():
         values[model] = choice
         values |= MODEL_DEFAULTS[model].get(str(choice), {})
-    preset = PRESETS.get(str(given.get("preset", "current")), {})
+    preset = PRESETS.get(str(entries.get("preset", "current")), {})
     values |= preset
     # Null means the default where there is one: a resolved file can be read again.
-    return values | {k: v for k, v in given.items() if v is not None or k not in values}
+    return values | {k: v for k, v in entries.items() if v is not None or k not in values}
 
 
-def _refuse_foreign_keys(given: Mapping[str, Any]) -> None:
-    choices = _choices(given)
+def _refuse_foreign_keys(entries: Mapping[str, Any]) -> None:
+    choices = _choices(entries)
     problems = [
         (key, reason)
-        for key, value in given.items()
+        for key, value in entries.items()
         if value is not None and (reason := _foreign(key, choices))
     ]
     if problems:

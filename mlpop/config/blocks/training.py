@@ -9,8 +9,18 @@ from pydantic import AfterValidator, Field, ValidationError, model_validator
 from mlpop.config.base import StrictModel
 from mlpop.config.blocks.network import IMPORTABLE
 from mlpop.config.blocks.population import PopulationConfig
-from mlpop.config.fields import Count, Folder, Fraction, Name, Natural, OptionalPath, Positive
+from mlpop.config.fields import (
+    Count,
+    Folder,
+    Fraction,
+    Name,
+    Natural,
+    OneOf,
+    OptionalPath,
+    Positive,
+)
 from mlpop.config.messages import Refused, describe
+from mlpop.config.methods import METHODS, Method
 
 Sampler = Literal["auto", "sir", "rejection", "box"]
 
@@ -18,7 +28,7 @@ Sampler = Literal["auto", "sir", "rejection", "box"]
 class TrainerConfig(StrictModel):
     """Method, rounds, optimiser, ensemble, proposals."""
 
-    type: Literal["snpe", "snle", "snre"] = "snpe"
+    type: Annotated[str, OneOf(METHODS)] = "snpe"
     """Neural posterior, likelihood or ratio estimation."""
     num_rounds: Count = 1
     """Rounds in all, round 0 included."""
@@ -73,21 +83,26 @@ class TrainerConfig(StrictModel):
         """How the truncated prior is sampled."""
         return self.truncation_sampler or ("sir" if self.sir else "rejection")
 
+    @property
+    def method(self) -> Method:
+        """What is trained, and how its posterior is drawn from."""
+        return METHODS[self.type]
+
+    def loss(self, round_: int) -> Literal["maximum_likelihood", "atomic"]:
+        """Return what the networks of a round minimise; ratios compare theta in any case."""
+        proposed = round_ > 0 and not self.truncated_prior
+        return "atomic" if self.method.corrected and proposed else "maximum_likelihood"
+
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.truncation_sampler == "sir" and not self.sir:
             raise Refused(("truncation_sampler", "is 'sir', but sir is false"))
-        if (
-            self.type == "snpe"
-            and self.num_rounds > 1
-            and self.append_simulations
-            and not self.truncated_prior
-        ):
+        if self.append_simulations and self.loss(self.num_rounds - 1) == "atomic":
             raise Refused(
                 (
                     "append_simulations",
-                    "must be false for snpe with several rounds unless truncated_prior is true: "
-                    "earlier rounds were not drawn from the prior",
+                    f"must be false for {self.type} with several rounds unless truncated_prior is "
+                    "true: earlier rounds were not drawn from the prior",
                 )
             )
         return self

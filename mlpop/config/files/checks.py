@@ -24,7 +24,7 @@ from mlpop.errors import ConfigError
 if TYPE_CHECKING:
     from mlpop.config.files.sbi import SbiConfig
 
-Problem = tuple[str, str]
+Contradiction = tuple[str, str]
 
 PPDOT_MAPS = (PPDOT_KIND, FLUX_KIND)
 
@@ -117,7 +117,7 @@ def ppdot_resolution(config: SbiConfig) -> int:
     return config.generator.resolution_ppdot
 
 
-def contradictions(config: SbiConfig) -> Iterator[Problem]:
+def contradictions(config: SbiConfig) -> Iterator[Contradiction]:
     """Yield (field path, message) for every contradiction between blocks of `config`."""
     yield from _filters(config)
     yield from _maps(config)
@@ -133,7 +133,7 @@ def contradictions(config: SbiConfig) -> Iterator[Problem]:
     yield from _compute(config)
 
 
-def _filters(config: SbiConfig) -> Iterator[Problem]:
+def _filters(config: SbiConfig) -> Iterator[Contradiction]:
     columns = config.training_data_loader.filter_inputs
     path = "training_data_loader.filter_inputs"
     if config.arch is None:
@@ -149,7 +149,7 @@ def _filters(config: SbiConfig) -> Iterator[Problem]:
         )
 
 
-def _maps(config: SbiConfig) -> Iterator[Problem]:
+def _maps(config: SbiConfig) -> Iterator[Contradiction]:
     facts = ExperimentFacts(config)
     if not facts.makes_maps or config.arch is None or facts.selects_unseen:
         return
@@ -177,7 +177,7 @@ def _maps(config: SbiConfig) -> Iterator[Problem]:
             )
 
 
-def _labels(config: SbiConfig) -> Iterator[Problem]:
+def _labels(config: SbiConfig) -> Iterator[Contradiction]:
     labels = config.prior_ranges.labels
     columns = config.training_data_loader.filter_labels
     path = "training_data_loader.filter_labels"
@@ -197,7 +197,7 @@ def _labels(config: SbiConfig) -> Iterator[Problem]:
             yield f"{path}[{i}]", f"must not be an input column too, found {show(column)}"
 
 
-def _swept(config: SbiConfig) -> Iterator[Problem]:
+def _swept(config: SbiConfig) -> Iterator[Contradiction]:
     """Labels that the pulsar simulator cannot vary, or not over their whole prior range."""
     if not ExperimentFacts(config).makes_maps:
         return
@@ -232,7 +232,7 @@ def _swept(config: SbiConfig) -> Iterator[Problem]:
                 yield f"prior_ranges.{name}[{i}]", f"{label} {reason}, found {edge}"
 
 
-def _training_data(config: SbiConfig) -> Iterator[Problem]:
+def _training_data(config: SbiConfig) -> Iterator[Contradiction]:
     data = config.training_data_loader
     block = "training_data_loader"
     if not data.simulate and data.dataset_path_round_0 is None:
@@ -250,7 +250,7 @@ def _training_data(config: SbiConfig) -> Iterator[Problem]:
         yield f"{block}.num_sim", "must be at least 2: one to train on, one to validate, found 1"
 
 
-def _test_data(config: SbiConfig) -> Iterator[Problem]:
+def _test_data(config: SbiConfig) -> Iterator[Contradiction]:
     data = config.test_data_loader
     path = "test_data_loader.dataset_path_round_0"
     if data.testing and not data.simulate and data.dataset_path_round_0 is None:
@@ -259,7 +259,7 @@ def _test_data(config: SbiConfig) -> Iterator[Problem]:
         yield path, "must be null when simulate is true"
 
 
-def _observed(config: SbiConfig) -> Iterator[Problem]:
+def _observed(config: SbiConfig) -> Iterator[Contradiction]:
     observed, trained = config.observed_sample, config.training_data_loader.filter_inputs
     path = "observed_sample.filter_inputs"
     if observed.filter_inputs is not None and observed.filter_inputs != trained:
@@ -278,7 +278,7 @@ def _observed(config: SbiConfig) -> Iterator[Problem]:
         yield from _truth(config, observed.synthetic.theta)
 
 
-def _truth(config: SbiConfig, theta: dict[str, float]) -> Iterator[Problem]:
+def _truth(config: SbiConfig, theta: dict[str, float]) -> Iterator[Contradiction]:
     prior = config.prior_ranges
     path = "observed_sample.synthetic.theta"
     for label in theta:
@@ -296,7 +296,7 @@ def _truth(config: SbiConfig, theta: dict[str, float]) -> Iterator[Problem]:
             )
 
 
-def _database(config: SbiConfig) -> Iterator[Problem]:
+def _database(config: SbiConfig) -> Iterator[Contradiction]:
     if not ExperimentFacts(config).makes_maps:
         return
     data = config.dyn_data_loader
@@ -317,7 +317,7 @@ def _database(config: SbiConfig) -> Iterator[Problem]:
             )
 
 
-def _census(config: SbiConfig) -> Iterator[Problem]:
+def _census(config: SbiConfig) -> Iterator[Contradiction]:
     if config.simulator.type == "pulsar":
         try:
             with_census(config.generator, config.simulator.pulsar.population)
@@ -325,13 +325,13 @@ def _census(config: SbiConfig) -> Iterator[Problem]:
             yield "generator.flux_subsample", str(error)
 
 
-def _methods(config: SbiConfig) -> Iterator[Problem]:
-    kind, trainer = config.trainer.type, config.trainer
+def _methods(config: SbiConfig) -> Iterator[Contradiction]:
+    trainer, method = config.trainer, config.trainer.method
     compression = config.compression_input
-    if kind != "snpe" and config.arch is not None and not compression.use_compression:
+    if method.needs_vectors and config.arch is not None and not compression.use_compression:
         yield (
             "compression_input.use_compression",
-            f"must be true when trainer.type is '{kind}' and x is a map: it needs vectors",
+            f"must be true when trainer.type is '{trainer.type}' and x is a map: it needs vectors",
         )
     fits_cnn = compression.use_compression and compression.compression_type == "cnn"
     if fits_cnn and compression.fit and config.arch is None:
@@ -339,9 +339,9 @@ def _methods(config: SbiConfig) -> Iterator[Problem]:
             "compression_input.compression_type",
             "must be 'pca' with fit when arch is null: there is no network to train as compressor",
         )
-    proposes = kind == "snpe" and trainer.num_rounds > 1 and not trainer.truncated_prior
-    if (kind == "snre" or proposes) and trainer.batch_size < 2:
-        why = "trainer.type is 'snre'" if kind == "snre" else "the posterior proposes theta"
+    corrects = trainer.loss(trainer.num_rounds - 1) == "atomic"
+    if (method.compares or corrects) and trainer.batch_size < 2:
+        why = "the posterior proposes theta" if corrects else f"trainer.type is '{trainer.type}'"
         yield (
             "trainer.batch_size",
             f"must be at least 2 when {why}: the loss compares the simulations of a batch, found "
@@ -349,7 +349,7 @@ def _methods(config: SbiConfig) -> Iterator[Problem]:
         )
 
 
-def _resume(config: SbiConfig) -> Iterator[Problem]:
+def _resume(config: SbiConfig) -> Iterator[Contradiction]:
     resume, rounds = config.resume_training, config.trainer.num_rounds
     if resume.resume and resume.last_round is not None and resume.last_round > rounds - 1:
         yield (
@@ -359,6 +359,6 @@ def _resume(config: SbiConfig) -> Iterator[Problem]:
         )
 
 
-def _compute(config: SbiConfig) -> Iterator[Problem]:
+def _compute(config: SbiConfig) -> Iterator[Contradiction]:
     if config.compute.cluster == "htcondor" and not config.enable_dask:
         yield "compute.cluster", "is 'htcondor', which needs enable_dask true"

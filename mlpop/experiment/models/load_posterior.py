@@ -5,15 +5,13 @@ import os
 import re
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TypeAlias
 
 from mlpop.errors import DataError, TrackingError
 from mlpop.experiment.models.posterior_model import MODEL_NAME
 from mlpop.experiment.models.trained_rounds import RUN_URI, fetch_round, launch_folder, load_round
 from mlpop.experiment.resume.start import lineage_of
-from mlpop.inference.posteriors.mcmc_posterior import McmcPosterior
 from mlpop.inference.posteriors.model_files import DIGESTS, load_packed, read_digests
-from mlpop.inference.posteriors.posterior import EnsemblePosterior
+from mlpop.inference.posteriors.posterior import Posterior
 from mlpop.inference.posteriors.store import POSTERIOR_FILE
 from mlpop.tracking import Node, Store, connect, root_of, tree
 from mlpop.tracking.artifacts import read_manifest
@@ -21,13 +19,11 @@ from mlpop.tracking.models import DIGEST_TAG, MODEL_URI, fetch_model_file, find_
 
 logger = logging.getLogger(__name__)
 
-Loaded: TypeAlias = EnsemblePosterior | McmcPosterior
-
 RUN_ID = re.compile(r"[0-9a-f]{32}")
 ROUND = re.compile(r"round_(\d+)")
 
 
-def load_posterior(uri: str | os.PathLike[str]) -> Loaded:
+def load_posterior(uri: str | os.PathLike[str]) -> Posterior:
     """Load the posterior of an experiment: that of its last complete round.
 
     It has `sample`, `log_prob` and `map`, in physical units, with the names `labels` and the
@@ -59,7 +55,7 @@ def load_posterior(uri: str | os.PathLike[str]) -> Loaded:
     return _of_folder(Path(text))
 
 
-def _of_folder(folder: Path) -> Loaded:
+def _of_folder(folder: Path) -> Posterior:
     if not _is_round(folder):
         folder = launch_folder(folder, field="mlpop.load_posterior")
         numbers = [int(m[1]) for p in folder.iterdir() if (m := ROUND.fullmatch(p.name))]
@@ -81,7 +77,7 @@ def _is_round(folder: Path) -> bool:
     return named and not any(folder.glob("**/round_0"))
 
 
-def _of_run(store: Store, run_id: str) -> Loaded:
+def _of_run(store: Store, run_id: str) -> Posterior:
     node = _node(store, run_id)
     if node.kind not in ("experiment", "round"):
         raise TrackingError(
@@ -104,7 +100,7 @@ def _of_run(store: Store, run_id: str) -> Loaded:
         return load_round(folder, number)
 
 
-def _of_model(store: Store, uri: str) -> Loaded:
+def _of_model(store: Store, uri: str) -> Posterior:
     model = find_model(store, uri)
     digest = require_tag(model, DIGEST_TAG, uri)
     with TemporaryDirectory(prefix="mlpop-posterior-") as scratch:

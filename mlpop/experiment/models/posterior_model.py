@@ -12,9 +12,7 @@ from mlpop.errors import DataError, MlpopError, TrackingError
 from mlpop.experiment.rounds.result import RoundResult
 from mlpop.experiment.rounds.typicality import MISSPECIFIED, TYPICALITY_JSON, unlike_reason
 from mlpop.inference.diagnostics.calibration import MIN_TESTS
-from mlpop.inference.posteriors.mcmc_posterior import McmcPosterior
 from mlpop.inference.posteriors.model_files import pack_posterior
-from mlpop.inference.posteriors.posterior import EnsemblePosterior
 from mlpop.io.files import read_json_object
 from mlpop.tracking import TrackedRun
 from mlpop.tracking.models import (
@@ -66,9 +64,7 @@ def log_posterior_model(
     try:
         with tempfile.TemporaryDirectory(prefix="mlpop-posterior-") as scratch:
             packed = Path(scratch, MODEL_NAME)
-            posterior = result.posterior
-            assert isinstance(posterior, EnsemblePosterior | McmcPosterior)
-            digest = pack_posterior(packed, posterior, result.members)
+            digest = pack_posterior(packed, result.posterior, result.members)
             tags = {
                 DIGEST_TAG: digest,
                 "mlpop.round": str(result.number),

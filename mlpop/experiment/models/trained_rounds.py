@@ -22,16 +22,13 @@ from mlpop.experiment.resume.start import lineage_of
 from mlpop.experiment.rounds.typicality import TYPICALITY
 from mlpop.inference.diagnostics.typicality import Typicality
 from mlpop.inference.estimators.store import DESCRIPTION, WEIGHTS
-from mlpop.inference.posteriors.mcmc_posterior import McmcPosterior
-from mlpop.inference.posteriors.posterior import EnsemblePosterior
+from mlpop.inference.posteriors.posterior import Posterior
 from mlpop.inference.posteriors.preprocessing import COMPRESSOR_FOLDER
 from mlpop.inference.posteriors.store import POSTERIOR_FILE, load_posterior
 from mlpop.tracking import Node, Store, connect, find, root_of, tree
 from mlpop.tracking.artifacts import MANIFEST, file_record, manifest_records, read_manifest
 
 logger = logging.getLogger(__name__)
-
-Posterior = EnsemblePosterior | McmcPosterior
 
 RUN_URI = "runs:/"
 FIELD = "infer.load_dir"
@@ -152,7 +149,7 @@ def _load(folder: Path, num_rounds: int, run_id: str | None) -> TrainedRounds:
     )
 
 
-def load_round(folder: Path, round_: int) -> EnsemblePosterior | McmcPosterior:
+def load_round(folder: Path, round_: int) -> Posterior:
     """Load the posterior of a round from its folder below `models/`.
 
     Raises:

@@ -16,6 +16,7 @@ from torch import Tensor
 from mlpop.compute import Backend, Purpose, seed_sequence, torch_seed
 from mlpop.config.blocks.network import CompressionConfig
 from mlpop.config.files.sbi import SbiConfig
+from mlpop.config.methods import COMPRESSOR_METHOD, Method
 from mlpop.datasets.loading import Dataset
 from mlpop.datasets.scaling import scale_inputs
 from mlpop.errors import DataError, TrainingError
@@ -126,7 +127,9 @@ def make_compressor(
     compressor = compressor.rescaled(maps[used], block.rescale, scaling)
     numbers |= _numbers(compressor, maps[used], maps[held_out])
     count = int(used.sum())
-    warnings = tuple(_warnings(compressor, numbers, count, config.trainer.type, fitted=block.fit))
+    warnings = tuple(
+        _warnings(compressor, numbers, count, config.trainer.method, fitted=block.fit)
+    )
     for warning in warnings:
         logger.warning("compressor: %s", warning)
     compressor.save(folder)
@@ -142,12 +145,12 @@ def make_compressor(
 
 
 def _on_maps(config: SbiConfig) -> SbiConfig:
-    """Return the experiment as snpe on maps: what an embedding network learns.
+    """Return the experiment on the maps themselves: what an embedding network learns.
 
     Without a final ReLU, which would make components 0 for many maps at once: a likelihood has no
     density there, and a dead one carries nothing.
     """
-    trainer = config.trainer.model_copy(update={"type": "snpe"})
+    trainer = config.trainer.model_copy(update={"type": COMPRESSOR_METHOD})
     arch = config.arch
     if arch is not None and not arch.is_custom:
         args = arch.args.model_copy(update={"final_activation": "none"})
@@ -167,7 +170,7 @@ def _train_cnn(
     backend: Backend,
     on_event: OnEvent | None,
 ) -> tuple[Compressor, dict[str, float]]:
-    """Train one snpe network on the maps and keep its embedding network."""
+    """Train one network on the maps and keep its embedding network."""
     place = folder.with_name(f"{folder.name}_training")
     arrays = write_training_arrays(place / "arrays", problem, data)
     seeds = [torch_seed(seed_sequence(root_seed, Purpose.COMPRESSOR, use)) for use in (0, 1)]
@@ -222,7 +225,7 @@ def _warnings(
     compressor: Compressor,
     numbers: Mapping[str, float],
     count: int,
-    method: str,
+    method: Method,
     *,
     fitted: bool,
 ) -> list[str]:
@@ -236,7 +239,7 @@ def _warnings(
             logger.info("compressor: %s", text)
     if compressor.kind == "cnn":
         equal = numbers["compressor/equal_values"]
-        if method == "snle" and equal * count > 1 and equal > ATOM:
+        if method.estimator == "likelihood" and equal * count > 1 and equal > ATOM:
             warnings.append(
                 f"{equal:.2g} of the training maps have one and the same value in a component: a "
                 "likelihood has no density there and its posterior may be wrong; use a network "

@@ -24,7 +24,7 @@ from mlpop.experiment.rounds.member_files import (
 )
 from mlpop.experiment.rounds.training_statistics import write_training_statistics
 from mlpop.inference.estimators.estimator import Estimator
-from mlpop.inference.estimators.spec import EmbeddingSpec, EstimatorSpec, Kind
+from mlpop.inference.estimators.spec import EmbeddingSpec, EstimatorSpec
 from mlpop.inference.estimators.store import DESCRIPTION, WEIGHTS, load_ensemble
 from mlpop.inference.estimators.user_pickles import write_user_pickles
 from mlpop.networks.rng import generator_from_seed
@@ -63,7 +63,6 @@ def estimator_spec(
     config: SbiConfig, problem: LearningProblem, x_shape: tuple[int, ...]
 ) -> EstimatorSpec:
     """Return what every member is: embedding and density estimator."""
-    arguments = config.density_estimator.args
     embedding = None
     if config.arch is not None and not config.compression_input.use_compression:
         embedding = EmbeddingSpec(
@@ -72,34 +71,17 @@ def estimator_spec(
             initializer=config.weights_initializer.type,
             include_conv=config.weights_initializer.args.include_conv,
         )
-    kinds: dict[str, Kind] = {"snpe": "posterior", "snle": "likelihood", "snre": "ratio"}
-    kind = kinds[config.trainer.type]
-    density = config.density_estimator
+    method, density = config.trainer.method, config.density_estimator
     return EstimatorSpec(
-        kind=kind,
-        model=density.classifier_nre if kind == "ratio" else density.type,
-        hidden_features=arguments.hidden_features,
-        num_components=arguments.num_components,
-        num_transforms=arguments.num_transforms,
-        num_bins=arguments.num_bins,
-        z_score_theta=arguments.z_score_theta,
+        kind=method.estimator,
+        model=getattr(density, method.network),
+        **density.args.model_dump(exclude={"z_score_x"}),
         z_score_x=config.z_score_x,
         embedding=embedding,
         x_shape=x_shape,
         low=tuple(problem.prior.scaled_low.tolist()),
         high=tuple(problem.prior.scaled_high.tolist()),
     )
-
-
-def training_loss(config: SbiConfig, round_: int) -> Loss:
-    """Return what the networks of a round minimise.
-
-    Where theta come from the posterior, the density of theta must be corrected for; draws from
-    the prior, cut or not, need no correction inside the cut, and likelihoods and ratios none.
-    """
-    trainer = config.trainer
-    proposed = trainer.type == "snpe" and round_ > 0 and not trainer.truncated_prior
-    return "atomic" if proposed else "maximum_likelihood"
 
 
 def training_options(config: SbiConfig) -> TrainingOptions:

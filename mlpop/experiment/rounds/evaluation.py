@@ -18,8 +18,8 @@ from mlpop.experiment.output_tree import RoundFolders
 from mlpop.inference.diagnostics.calibration import Calibration, calibrate, write_coverage
 from mlpop.inference.diagnostics.coverage import LEVELS, compute_coverage, coverage_curve
 from mlpop.inference.mcmc.report import McmcReport
-from mlpop.inference.posteriors.conditioned import Posterior
 from mlpop.inference.posteriors.mcmc_posterior import McmcPosterior
+from mlpop.inference.posteriors.posterior import Posterior
 from mlpop.inference.prior import Prior
 from mlpop.inference.proposals.proposal_draw import ProposalDraw
 from mlpop.io.files import write_json

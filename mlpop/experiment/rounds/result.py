@@ -7,8 +7,7 @@ from pathlib import Path
 from mlpop.experiment.inputs.observed import ObservedSample
 from mlpop.experiment.inputs.problem import LearningProblem
 from mlpop.experiment.simulations.simulated_set import SuppliedSet
-from mlpop.inference.posteriors.mcmc_posterior import McmcPosterior
-from mlpop.inference.posteriors.posterior import EnsemblePosterior
+from mlpop.inference.posteriors.posterior import Posterior
 from mlpop.tracking import Estimate
 
 HEADLINE = (
@@ -47,7 +46,7 @@ class RoundResult:
     run_id: str
     problem: LearningProblem
     observed: ObservedSample
-    posterior: EnsemblePosterior | McmcPosterior
+    posterior: Posterior
     members: tuple[Path, ...]
     training: SuppliedSet | None
     test: SuppliedSet | None

@@ -31,7 +31,6 @@ from mlpop.experiment.rounds.ensemble import (
     Ensemble,
     Start,
     train_ensemble,
-    training_loss,
     validation_rows,
 )
 from mlpop.experiment.rounds.evaluation import (
@@ -248,7 +247,7 @@ def _train(
         validation=validation_rows(
             config, {number: len(part) for number, part in data.items()}, launch.root_seed
         ),
-        loss=training_loss(config, round_),
+        loss=config.trainer.loss(round_),
         members=previous.members if previous is not None and warm else None,
         earlier=begun,
     )

@@ -19,7 +19,7 @@ from mlpop.inference.diagnostics.typicality import (
     few_rows,
     is_unlike,
 )
-from mlpop.inference.posteriors.conditioned import Posterior
+from mlpop.inference.posteriors.posterior import Posterior
 from mlpop.io.files import read_json_object, write_json
 
 logger = logging.getLogger(__name__)

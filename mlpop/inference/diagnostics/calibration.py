@@ -20,9 +20,9 @@ from mlpop.inference.diagnostics.coverage import (
     uniform_ks,
 )
 from mlpop.inference.diagnostics.typicality import is_unlike
-from mlpop.inference.estimators.store import write_json
 from mlpop.inference.mcmc.report import MAX_R_HAT, least_ess
 from mlpop.inference.prior import Prior
+from mlpop.io.files import write_json
 
 Verdict = Literal[
     "calibrated", "overconfident", "underconfident", "biased", "misspecified", "too few tests"
@@ -155,10 +155,10 @@ def coverage_summary(result: CoverageResult, *, rule: Rule = "mlpop") -> dict[st
         summary[f"band_{percent}"] = {"low": low.tolist(), "high": high.tolist()}
     if result.r_hat is not None and result.ess is not None:
         summary["mcmc"] = {
-            "r_hat_median": float(np.median(result.r_hat[result.success])),
-            "r_hat_max": float(result.r_hat[result.success].max()),
-            "ess_median": float(np.median(result.ess[result.success])),
-            "ess_min": float(result.ess[result.success].min()),
+            "r_hat_median": _finite(np.median(result.r_hat[result.success])),
+            "r_hat_max": _finite(result.r_hat[result.success].max()),
+            "ess_median": _finite(np.median(result.ess[result.success])),
+            "ess_min": _finite(result.ess[result.success].min()),
             "poor_fraction": _poor_chains(result),
         }
     low, high = binomial_band(REPORTED_LEVELS, number, 0.95)
@@ -240,6 +240,11 @@ def _poor_chains(result: CoverageResult) -> float | None:
     ok = result.success
     fine = (result.r_hat[ok] <= MAX_R_HAT) & (result.ess[ok] >= least_ess(result.num_samples))
     return float(1 - fine.mean())
+
+
+def _finite(value: np.floating) -> float | None:
+    """Chains that never moved have neither R-hat nor effective draws."""
+    return float(value) if np.isfinite(value) else None
 
 
 def _standard_errors(deviations: NDArray[np.float64], variance: float) -> NDArray[np.float64]:

@@ -21,7 +21,7 @@ from scipy import stats
 from torch import Generator, Tensor
 
 from mlpop.errors import DataError
-from mlpop.inference.posteriors.conditioned import Posterior
+from mlpop.inference.posteriors.posterior import Posterior
 
 Rule = Literal["mlpop", "reference"]
 

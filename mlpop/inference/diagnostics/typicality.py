@@ -25,7 +25,7 @@ from torch import Tensor
 from mlpop.errors import DataError
 from mlpop.inference.compression.pca import ARRAYS, PCA, fit_pca
 from mlpop.inference.estimators.store import save_tensors
-from mlpop.inference.posteriors.conditioned import Posterior
+from mlpop.inference.posteriors.posterior import Posterior
 from mlpop.networks.rng import one_thread
 
 ALPHA = 0.01

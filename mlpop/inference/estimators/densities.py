@@ -9,6 +9,7 @@ from sbi.neural_nets import posterior_nn
 from sbi.neural_nets.estimators import ConditionalDensityEstimator
 from torch import Tensor, nn
 
+from mlpop.config.methods import DENSITIES
 from mlpop.inference.estimators.spec import EstimatorSpec, Standardization
 
 
@@ -26,7 +27,8 @@ def build_density(
     if values.shape[1] == 1 and z_score == "structured":
         # sbi cannot pool the scale of one component, and it is the same thing
         z_score = "independent"
-    sizes = {"components": spec.num_components} if spec.model == "zuko_gf" else {}
+    network = DENSITIES[spec.model]
+    sizes = {name: name for name in network.arguments} | dict(network.keywords)
     with warnings.catch_warnings():
         # sbi warns that flows in one dimension are Gaussian: the user chose the model
         warnings.simplefilter("ignore", UserWarning)
@@ -35,13 +37,9 @@ def build_density(
             spec.model,
             z_score_theta=z_score,
             z_score_x="none",
-            hidden_features=spec.hidden_features,
-            num_transforms=spec.num_transforms,
-            num_bins=spec.num_bins,
-            num_components=spec.num_components,
-            **sizes,
+            **{theirs: getattr(spec, ours) for theirs, ours in sizes.items()},
         )(values, torch.zeros(len(values), width))
-    if spec.model == "maf":
+    if network.permutes:
         _change_first_component(density)
     for module in density.modules():
         if isinstance(module, LULinear):

@@ -1,17 +1,19 @@
 """Neural estimators of posterior, likelihood or ratio: how to build one from its spec."""
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from sbi.neural_nets.estimators import ConditionalDensityEstimator, MixtureDensityEstimator
 from torch import Generator, Tensor, nn
 
+from mlpop.config.methods import EstimatorKind
 from mlpop.errors import DataError
 from mlpop.inference.estimators.densities import build_density
 from mlpop.inference.estimators.likelihood import LikelihoodEstimator, build_likelihood
 from mlpop.inference.estimators.mixture import mixture_log_prob
 from mlpop.inference.estimators.ratio import RatioClassifier, build_ratio
-from mlpop.inference.estimators.spec import EmbeddingSpec, EstimatorSpec, Kind
+from mlpop.inference.estimators.spec import EmbeddingSpec, EstimatorSpec
 from mlpop.inference.estimators.standardize import Standardize, standardize
 from mlpop.networks import build, initialize, output_width
 from mlpop.networks.rng import generator_from_seed, lend
@@ -21,7 +23,6 @@ __all__ = [
     "EmbeddingSpec",
     "Estimator",
     "EstimatorSpec",
-    "Kind",
     "LikelihoodEstimator",
     "RatioClassifier",
     "Standardize",
@@ -44,7 +45,7 @@ class EmbedOnce(ConditionalDensityEstimator):
         x_shape: shape of one x.
     """
 
-    kind: Kind = "posterior"
+    kind: EstimatorKind = "posterior"
     net: ConditionalDensityEstimator
 
     def __init__(
@@ -110,11 +111,40 @@ class EmbedOnce(ConditionalDensityEstimator):
         return self.net.sample(sample_shape, self.embed(condition), **kwargs)
 
 
-Estimator = EmbedOnce | LikelihoodEstimator | RatioClassifier
+PotentialEstimator = LikelihoodEstimator | RatioClassifier
+"""What Markov chains walk on; has `log_potential_embedded(theta, embedding)`."""
+
+Estimator = EmbedOnce | PotentialEstimator
 """A posterior, a likelihood or a ratio.
 
 All have `theta_shape`, `x_shape`, `embed(x) -> (b, e)` and `log_potential(theta, x) -> (s, b)`.
 """
+
+
+def build_posterior(
+    spec: EstimatorSpec, theta: Tensor, x: Tensor, embedding: nn.Module
+) -> EmbedOnce:
+    """Build an untrained density of theta; draws from torch's global generator.
+
+    Args:
+        spec: what to build.
+        theta: (n, d) scaled parameters; for standardization.
+        x: (n, *x_shape) data.
+        embedding: network from x to its embedding.
+    """
+    width = output_width(embedding, spec.x_shape)
+    head = build_density(spec, theta, width, spec.z_score_theta)
+    return EmbedOnce(head, embedding, theta.shape[1:], x.shape[1:])
+
+
+Builder = Callable[[EstimatorSpec, Tensor, Tensor, nn.Module], Estimator]
+
+BUILDERS: Mapping[EstimatorKind, Builder] = {
+    "posterior": build_posterior,
+    "likelihood": build_likelihood,
+    "ratio": build_ratio,
+}
+"""What is learned -> how to build it untrained, of spec, theta, x and embedding network."""
 
 
 def build_estimator(
@@ -141,16 +171,9 @@ def build_estimator(
         )
     if len(theta) < 2:
         raise DataError(f"an estimator needs at least 2 simulations, but got {len(theta)}")
-    if spec.kind == "likelihood":
-        with lend(generator):
-            return build_likelihood(spec, theta, x)
     embedding = _build_embedding(spec, x, generator)
-    width = output_width(embedding, spec.x_shape)
     with lend(generator):
-        if spec.kind == "ratio":
-            return build_ratio(spec, theta, embedding, width)
-        head = build_density(spec, theta, width, spec.z_score_theta)
-    return EmbedOnce(head, embedding, theta.shape[1:], x.shape[1:])
+        return BUILDERS[spec.kind](spec, theta, x, embedding)
 
 
 def empty_estimator(spec: EstimatorSpec) -> Estimator:

@@ -6,9 +6,10 @@ import torch
 from sbi.neural_nets.estimators import ConditionalDensityEstimator
 from torch import Tensor, nn
 
+from mlpop.config.methods import EstimatorKind
 from mlpop.errors import DataError
 from mlpop.inference.estimators.densities import build_density
-from mlpop.inference.estimators.spec import EstimatorSpec, Kind
+from mlpop.inference.estimators.spec import EstimatorSpec
 from mlpop.inference.estimators.standardize import Standardize, standardize
 
 
@@ -67,7 +68,7 @@ class LikelihoodEstimator(nn.Module):
         density: of x (e,) given theta (d,).
     """
 
-    kind: Kind = "likelihood"
+    kind: EstimatorKind = "likelihood"
 
     def __init__(self, density: StandardizedDensity) -> None:
         super().__init__()
@@ -112,7 +113,9 @@ class LikelihoodEstimator(nn.Module):
         return self.density.sample(torch.Size((num_samples,)), theta)
 
 
-def build_likelihood(spec: EstimatorSpec, theta: Tensor, x: Tensor) -> LikelihoodEstimator:
+def build_likelihood(
+    spec: EstimatorSpec, theta: Tensor, x: Tensor, _: nn.Module
+) -> LikelihoodEstimator:
     """Build an untrained likelihood; draws from torch's global generator.
 
     Args:

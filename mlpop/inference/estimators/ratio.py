@@ -5,8 +5,10 @@ from sbi.neural_nets import classifier_nn
 from sbi.neural_nets.ratio_estimators import RatioEstimator
 from torch import Tensor, nn
 
-from mlpop.inference.estimators.spec import EstimatorSpec, Kind
+from mlpop.config.methods import EstimatorKind
+from mlpop.inference.estimators.spec import EstimatorSpec
 from mlpop.inference.estimators.standardize import standardize
+from mlpop.networks import output_width
 
 
 class ProductClassifier(nn.Module):
@@ -52,7 +54,7 @@ class RatioClassifier(RatioEstimator):
         embedding_net_x: network from x to its embedding (e,).
     """
 
-    kind: Kind = "ratio"
+    kind: EstimatorKind = "ratio"
 
     def embed(self, x: Tensor) -> Tensor:
         """Return the embeddings (b, e) of `x` (b, *x_shape)."""
@@ -78,16 +80,17 @@ class RatioClassifier(RatioEstimator):
 
 
 def build_ratio(
-    spec: EstimatorSpec, theta: Tensor, embedding: nn.Module, width: int
+    spec: EstimatorSpec, theta: Tensor, x: Tensor, embedding: nn.Module
 ) -> RatioClassifier:
     """Build an untrained ratio; draws from torch's global generator.
 
     Args:
         spec: what to build.
         theta: (n, d) scaled parameters; for standardization.
+        x: (n, *x_shape) data.
         embedding: network from x to its embedding.
-        width: length of the embedding.
     """
+    width = output_width(embedding, spec.x_shape)
     if spec.model == "linear":
         net: nn.Module = ProductClassifier(spec.dimension, width)
     else:
@@ -100,7 +103,7 @@ def build_ratio(
     return RatioClassifier(
         net,
         theta.shape[1:],
-        torch.Size(spec.x_shape),
+        x.shape[1:],
         standardize(theta, spec.z_score_theta),
         embedding,
     )

@@ -1,43 +1,18 @@
 """What an estimator is: everything that is needed to rebuild it, apart from its weights."""
 
 import json
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from mlpop.config.base import StrictModel
+from mlpop.config.fields import OneOf
+from mlpop.config.methods import NETWORKS, EstimatorKind, network_field
 
-Kind = Literal["posterior", "likelihood", "ratio"]
 Standardization = Literal["none", "independent", "structured"]
-Model = Literal[
-    "mdn",
-    "maf",
-    "nsf",
-    "zuko_nice",
-    "zuko_maf",
-    "zuko_nsf",
-    "zuko_gf",
-    "zuko_bpf",
-    "linear",
-    "mlp",
-    "resnet",
-]
 
-DENSITIES = ("mdn", "maf", "nsf", "zuko_nice", "zuko_maf", "zuko_nsf", "zuko_gf", "zuko_bpf")
-"""Models of a posterior or a likelihood, by sbi's names.
-
-`nsf` has couplings and `zuko_nsf` is autoregressive: the former reached the lower loss on
-two_moons at equal cost of training, and draws in half the time.
-
-Of sbi's other flows, `zuko_ncsf` is a density on a torus, which integrates to more than 1 here;
-draws from `zuko_sospf` pile up at the edges of the interval that its inverse is searched in; and
-a draw from `zuko_naf` or `zuko_unaf` takes milliseconds.
-"""
-CLASSIFIERS = ("linear", "mlp", "resnet")
-"""Models of a ratio."""
-
-_BLIND_ALONE = ("maf", "nsf", "zuko_nice")
-"""Flows whose single transform leaves some components of its input blind to the condition."""
+MODELS = tuple(dict.fromkeys(name for networks in NETWORKS.values() for name in networks))
+"""Names of all networks."""
 
 
 class EmbeddingSpec(StrictModel):
@@ -59,10 +34,8 @@ class EmbeddingSpec(StrictModel):
 class EstimatorSpec(StrictModel):
     """Everything that is needed to rebuild an estimator, apart from its weights.
 
-    `kind` says what is learned: the density of theta given x, that of x given theta, or the ratio
-    of the latter to the density of x. `model` is one of `DENSITIES`, or for a ratio one of
-    `CLASSIFIERS`. `hidden_features` belongs to all models but `linear`, `num_components` to mdn
-    and zuko_gf, `num_transforms` to flows, `num_bins` to nsf and zuko_nsf.
+    `kind` says what is learned, see `EstimatorKind`. `model` is one of `DENSITIES`, or for a ratio
+    one of `CLASSIFIERS`, where it says which of the sizes it takes.
 
     `low` and `high` are the edges of the prior where the network sees theta. `z_score_x` is done
     for every component of a vector, for every channel of maps (`independent`), or once for all
@@ -70,8 +43,8 @@ class EstimatorSpec(StrictModel):
     """
 
     schema_version: Literal[1] = 1
-    kind: Kind = "posterior"
-    model: Model = "mdn"
+    kind: EstimatorKind = "posterior"
+    model: Annotated[str, OneOf(MODELS)] = "mdn"
     hidden_features: int = Field(default=32, ge=1)
     num_components: int = Field(default=10, ge=1)
     num_transforms: int = Field(default=5, ge=1)
@@ -96,7 +69,7 @@ class EstimatorSpec(StrictModel):
             raise ValueError(f"low {self.low} must be below high {self.high}")
         if min(self.x_shape) < 1:
             raise ValueError(f"x_shape {self.x_shape} must be positive")
-        allowed = CLASSIFIERS if self.kind == "ratio" else DENSITIES
+        allowed = NETWORKS[network_field(self.kind)]
         if self.model not in allowed:
             raise ValueError(
                 f"the model of a {self.kind} must be one of {', '.join(allowed)}, found "
@@ -108,7 +81,7 @@ class EstimatorSpec(StrictModel):
                 f"{' with an embedding network' if self.embedding else ''}; compress x before"
             )
         width = self.x_shape[0] if self.kind == "likelihood" else self.dimension
-        if self.model in _BLIND_ALONE and self.num_transforms < 2 and width > 1:
+        if allowed[self.model].blind_alone and self.num_transforms < 2 and width > 1:
             blind = (
                 "component of x ignores theta" if self.kind == "likelihood" else "label ignores x"
             )

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mlpop.errors import ConfigError, DataError
 from mlpop.inference.estimators.estimator import Estimator, EstimatorSpec, empty_estimator
-from mlpop.io.files import sha256_of, write_atomically
+from mlpop.io.files import sha256_of, write_atomically, write_json
 
 WEIGHTS = "estimator.safetensors"
 DESCRIPTION = "estimator.json"
@@ -110,8 +110,3 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
         for name, value in tensors.items()
     }
     write_atomically(path, save(copies))
-
-
-def write_json(path: Path, values: Mapping[str, Any]) -> None:
-    """Write `values` as JSON; a reader sees the old file or the whole new one."""
-    write_atomically(path, json.dumps(values, indent=2) + "\n")

@@ -11,9 +11,9 @@ from torch import Generator, Tensor
 
 from mlpop.errors import ConfigError
 from mlpop.inference.mcmc.kernels import Chains, HamiltonianKernel, Kernel, SliceKernel, jump
-from mlpop.inference.mcmc.potential import Target
 from mlpop.inference.mcmc.starting_points import temper
 from mlpop.inference.mcmc.student_mixture import StudentMixture, fit_student_mixture
+from mlpop.inference.mcmc.target import Target
 from mlpop.networks.rng import one_thread
 
 log = logging.getLogger(__name__)

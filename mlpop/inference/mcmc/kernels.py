@@ -16,8 +16,8 @@ from typing import Protocol
 import torch
 from torch import Generator, Tensor
 
-from mlpop.inference.mcmc.potential import Target
 from mlpop.inference.mcmc.student_mixture import StudentMixture
+from mlpop.inference.mcmc.target import Target
 
 _AHEAD = 512
 """Potentials that cost little more than one: so many are computed ahead of their need."""

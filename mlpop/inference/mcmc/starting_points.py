@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
-from mlpop.inference.mcmc.potential import Target
+from mlpop.inference.mcmc.target import Target
 
 _MOVES = 8
 """Rounds of moves of all particles at every temperature."""

@@ -1,9 +1,6 @@
-"""Refusals that all posteriors share: of members, observations, points and failed draws."""
-
-from collections.abc import Sequence
+"""Refusals that all posteriors share: of observations, points and failed draws."""
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
@@ -13,20 +10,6 @@ from mlpop.inference.prior import Prior
 
 class SamplingError(MlpopError):
     """A posterior puts next to no mass inside the prior, so that it cannot be drawn from."""
-
-
-def member_probabilities(count: int, weights: Sequence[float] | None) -> Tensor:
-    """Return the probabilities (count,) of an ensemble's members; equal without `weights`.
-
-    Raises:
-        DataError: there are no members, or the weights do not fit them.
-    """
-    if not count:
-        raise DataError("a posterior needs at least one trained member")
-    values = torch.tensor([1.0] * count if weights is None else list(weights)).double()
-    if len(values) != count or not bool((values > 0).all()):
-        raise DataError(f"{count} members need as many weights above 0, but got {values.tolist()}")
-    return (values / values.sum()).float()
 
 
 def checked_x(x: ArrayLike, x_shape: tuple[int, ...]) -> NDArray[np.float32]:

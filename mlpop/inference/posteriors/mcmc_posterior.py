@@ -2,34 +2,22 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Generator, Tensor
 
-from mlpop.errors import DataError
+from mlpop.inference.estimators.estimator import PotentialEstimator
 from mlpop.inference.mcmc.chains import McmcOptions, WarmChains, draw, log_mapping, warm_up
-from mlpop.inference.mcmc.potential import PotentialEstimator, make_target
 from mlpop.inference.mcmc.report import McmcReport, MemberChains, convergence, make_report
 from mlpop.inference.mcmc.starting_points import systematic
-from mlpop.inference.posteriors.arguments import (
-    check_drawn,
-    checked_theta,
-    checked_x,
-    member_probabilities,
-    one_x,
-)
-from mlpop.inference.posteriors.conditioned import ScoredDraws, join_scored
-from mlpop.inference.posteriors.map_estimate import climb
-from mlpop.inference.posteriors.preprocessing import Preprocessing
-from mlpop.inference.posteriors.sampling import to_physical_density
+from mlpop.inference.mcmc.target import make_target
+from mlpop.inference.posteriors.arguments import check_drawn, checked_x, one_x
+from mlpop.inference.posteriors.conditioned import ConditionedPosterior, ScoredDraws, join_scored
+from mlpop.inference.posteriors.posterior import Posterior
 from mlpop.inference.prior import Prior
-from mlpop.networks.rng import generator_from_seed
-
-COVERAGE_DRAWS = 1000
-"""Draws of a test's posterior: they cost milliseconds each, and more would not help: the rank of
-one test scatters by 0.016 around its exact value, its coverage over N tests by 0.5 / sqrt(N)."""
 
 CHAINS_AT_ONE_X = 400
 """Least number of chains where there is one observation: a step of 400 costs about twice that of
@@ -42,68 +30,32 @@ _ROWS = 20_000
 
 
 @dataclass(frozen=True, eq=False)
-class McmcPosterior:
+class McmcPosterior(Posterior):
     """A mixture of posteriors under trained likelihoods or ratios, each normalized.
 
     Its density is sum_j w_j exp(f_j(theta, x)) / Z_j(x) inside the prior and 0 outside, with
     Z_j the integral of exp(f_j) there: potentials f_j lack any function of x, so that they
     cannot be averaged as they are. Z_j is estimated by importance sampling from a mixture fitted
-    to the member's draws. The chains of all members and observations run at once; nothing is
-    cached between calls, and all randomness comes from generators that are passed in.
+    to the member's draws. The chains of all members and observations run at once.
 
     Args:
-        members: trained estimators with a `log_potential` of scaled theta and x.
-        prior: labels, ranges and scaling of theta.
-        weights: of the members; equal by default.
-        preprocessing: of x, before the networks see it.
-        options: how to sample.
-
-    Raises:
-        DataError: no members, or weights or a compressor that do not fit them.
+        options: how to sample; the others are those of `Posterior`.
     """
 
+    sampling: ClassVar[Literal["direct", "mcmc"]] = "mcmc"
+    # they cost milliseconds each, and more would not help: the rank of one test scatters by 0.016
+    # around its exact value, its coverage over N tests by 0.5 / sqrt(N)
+    coverage_draws: ClassVar[int] = 1000
+
     members: Sequence[PotentialEstimator]
-    prior: Prior
-    weights: Sequence[float] | None = None
-    preprocessing: Preprocessing = field(default_factory=Preprocessing)
     options: McmcOptions = field(default_factory=McmcOptions)
-    probabilities: Tensor = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        probabilities = member_probabilities(len(self.members), self.weights)
-        for member in self.members:
-            if tuple(member.theta_shape) != (self.prior.dimension,):
-                raise DataError(
-                    f"the prior has {self.prior.dimension} labels but a member was trained for "
-                    f"theta of shape {tuple(member.theta_shape)}"
-                )
-            self.preprocessing.stored_shape(tuple(member.x_shape))
-            member.eval()
-        object.__setattr__(self, "probabilities", probabilities)
+        super().__post_init__()
         log_mapping(self.options.type)
 
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """Names of the parameters, in the order of theta."""
-        return self.prior.labels
-
-    @property
-    def x_shape(self) -> tuple[int, ...]:
-        """Shape of one x as stored, before any preprocessing."""
-        return self.preprocessing.stored_shape(tuple(self.members[0].x_shape))
-
-    @property
-    def coverage_draws(self) -> int:
-        """Draws for every test of its coverage, unless told."""
-        return COVERAGE_DRAWS
-
     def sample(self, num_samples: int, x: ArrayLike, generator: Generator) -> NDArray[np.float64]:
-        """Draw theta (num_samples, d) in physical units given one `x`, of shape (*x_shape).
-
-        Raises:
-            DataError: `x` has the wrong shape or holds NaN.
-            SamplingError: no place in the prior has a finite potential.
-        """
+        """Draw given one x; see `Posterior.sample`."""
         return self.sample_with_report(num_samples, x, generator)[0]
 
     def sample_with_report(
@@ -116,75 +68,20 @@ class McmcPosterior:
     def sample_batched(
         self, num_samples: int, x: ArrayLike, generator: Generator
     ) -> NDArray[np.float64]:
-        """Draw theta (num_samples, b, d) in physical units given each of `x` (b, *x_shape).
-
-        Raises:
-            DataError: `x` has the wrong shape or holds NaN.
-            SamplingError: for some x, no place in the prior has a finite potential.
-        """
+        """Draw given each x; see `Posterior.sample_batched`."""
         batches = self._batches(checked_x(x, self.x_shape), generator)
         samples = torch.cat([batch.draw(num_samples, generator)[0] for _, batch in batches], 1)
         check_drawn(samples)
         return self.prior.to_physical(samples)
 
-    def log_prob(
-        self, theta: ArrayLike, x: ArrayLike, *, generator: Generator | None = None
-    ) -> NDArray[np.float64]:
-        """Return the log densities (s,) of physical theta (s, d) given one `x`.
-
-        The density is per physical unit of every label, -inf outside the prior; its
-        normalization is an estimate with an error of about 1 / sqrt(`evidence_ess`).
-
-        Args:
-            theta: (s, d) points.
-            x: (*x_shape) one observation.
-            generator: for the chains that the normalization needs; by default one with a fixed
-                seed.
-
-        Raises:
-            DataError: `x` or `theta` has the wrong shape or holds NaN.
-        """
-        points = np.asarray(theta, dtype=np.float64)
-        batched = points[:, None, :] if points.ndim == 2 else points
-        values = one_x(x, self.x_shape)
-        return self.log_prob_batched(batched, values, generator=generator)[:, 0]
-
-    def log_prob_batched(
-        self, theta: ArrayLike, x: ArrayLike, *, generator: Generator | None = None
-    ) -> NDArray[np.float64]:
-        """Return the log densities (s, b) of physical theta (s, b, d) given `x` (b, *x_shape).
-
-        NaN for an x that cannot be drawn for. Arguments and errors are those of `log_prob`.
-        """
-        values = checked_x(x, self.x_shape)
-        points = checked_theta(theta, len(values), self.prior)
-        scaled = self.prior.to_scaled(points)
-        batches = self._batches(values, generator or generator_from_seed(0))
-        parts = [batch.log_prob(scaled[:, rows]) for rows, batch in batches]
-        return to_physical_density(torch.cat(parts, 1), points, self.prior)
-
-    def map(
-        self, x: ArrayLike, generator: Generator, *, num_samples: int = 2000, num_steps: int = 200
-    ) -> NDArray[np.float64]:
-        """Return the theta (d,) of the highest posterior density, in physical units.
-
-        The ten densest of `num_samples` draws climb for `num_steps` steps of Adam.
-
-        Raises:
-            DataError: `x` has the wrong shape or holds NaN.
-            SamplingError: no place in the prior has a finite potential.
-        """
-        conditioned = self.at(x, generator)
-        start = conditioned.sample(num_samples, generator)
-        return self.prior.to_physical(climb(conditioned.density, start, self.prior, num_steps))
+    def _log_prob_scaled(
+        self, theta: Tensor, x: NDArray[np.float32], generator: Generator
+    ) -> Tensor:
+        batches = self._batches(x, generator)
+        return torch.cat([batch.log_prob(theta[:, rows]) for rows, batch in batches], 1)
 
     def at(self, x: ArrayLike, generator: Generator) -> "ConditionedMcmc":
-        """Return the posterior at one `x` (*x_shape), in scaled units, with chains warmed up.
-
-        Raises:
-            DataError: `x` has the wrong shape or holds NaN.
-            SamplingError: no place in the prior has a finite potential.
-        """
+        """Return the posterior at one x, with chains warmed up; see `Posterior.at`."""
         many = replace(self.options, num_chains=max(self.options.num_chains, CHAINS_AT_ONE_X))
         batch = self._condition(one_x(x, self.x_shape), generator, many)
         check_drawn(torch.where(batch.ok, 0.0, torch.nan)[None, :, None])
@@ -193,17 +90,7 @@ class McmcPosterior:
     def score(
         self, num_samples: int, x: ArrayLike, truth: Tensor, generator: Generator
     ) -> ScoredDraws:
-        """Draw given each of `x`, and rank draws and truths by density; see `ScoredDraws`.
-
-        Args:
-            num_samples: draws for every x.
-            x: (b, *x_shape).
-            truth: (b, d) scaled theta.
-            generator: source of all randomness.
-
-        Raises:
-            DataError: `x` has the wrong shape or holds NaN.
-        """
+        """Draw and rank; see `Posterior.score`."""
         parts = []
         for rows, batch in self._batches(checked_x(x, self.x_shape), generator):
             samples, chains = batch.draw(num_samples, generator)
@@ -344,8 +231,8 @@ class ConditionedBatch:
 
 
 @dataclass(frozen=True, eq=False)
-class ConditionedMcmc:
-    """An `McmcPosterior` at one observation; a `ConditionedPosterior`.
+class ConditionedMcmc(ConditionedPosterior):
+    """An `McmcPosterior` at one observation.
 
     The chains are warm. Every call of `sample` goes on from the same places, with its own
     generator, and keeps nothing for the next.
@@ -354,22 +241,14 @@ class ConditionedMcmc:
         batch: of the one observation.
     """
 
+    cheap: ClassVar[bool] = False
+
     batch: ConditionedBatch
 
     @property
     def prior(self) -> Prior:
         """Labels, ranges and scaling of theta."""
         return self.batch.posterior.prior
-
-    @property
-    def normalized(self) -> bool:
-        """`log_prob` is that of a density, up to the error of the estimated evidence."""
-        return True
-
-    @property
-    def cheap(self) -> bool:
-        """Draws cost milliseconds."""
-        return False
 
     def sample(self, num_samples: int, generator: Generator) -> Tensor:
         """Draw scaled theta (num_samples, d), all inside the prior."""
@@ -381,11 +260,6 @@ class ConditionedMcmc:
         """Draw as `sample` does, and tell how the chains did."""
         samples, chains = self.batch.draw(num_samples, generator)
         return samples[:, 0], make_report(chains, self.prior.labels, -self.prior.log_density)
-
-    def log_prob(self, theta: Tensor) -> Tensor:
-        """Return log densities (n,) of scaled theta (n, d), -inf outside the prior."""
-        values = self.batch.log_prob(theta[:, None])[:, 0]
-        return torch.where(self.prior.contains(theta), values, -torch.inf)
 
     def density(self, theta: Tensor) -> Tensor:
         """Return log densities (n,) of scaled theta (n, d), not cut; differentiable."""

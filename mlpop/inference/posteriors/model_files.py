@@ -8,8 +8,7 @@ from shutil import copyfile
 
 from mlpop.errors import DataError
 from mlpop.inference.estimators.store import DESCRIPTION, WEIGHTS
-from mlpop.inference.posteriors.mcmc_posterior import McmcPosterior
-from mlpop.inference.posteriors.posterior import EnsemblePosterior
+from mlpop.inference.posteriors.posterior import Posterior
 from mlpop.inference.posteriors.store import POSTERIOR_FILE, load_posterior, save_posterior
 from mlpop.io.files import sha256_of, write_json
 
@@ -17,9 +16,7 @@ DIGESTS = "digests.json"
 """Name of the list: file -> SHA-256. The SHA-256 of the list is the digest of the posterior."""
 
 
-def pack_posterior(
-    folder: Path, posterior: EnsemblePosterior | McmcPosterior, members: Sequence[Path]
-) -> str:
+def pack_posterior(folder: Path, posterior: Posterior, members: Sequence[Path]) -> str:
     """Write a posterior, its members and its compressor into one folder.
 
     Args:
@@ -68,7 +65,7 @@ def read_digests(content: bytes, digest: str, source: str) -> dict[str, str]:
     return {str(name): str(value) for name, value in json.loads(content).items()}
 
 
-def load_packed(folder: Path, digest: str) -> EnsemblePosterior | McmcPosterior:
+def load_packed(folder: Path, digest: str) -> Posterior:
     """Load the posterior that `pack_posterior` wrote.
 
     Args:

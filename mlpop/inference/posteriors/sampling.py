@@ -2,9 +2,7 @@
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Generator, Tensor
 
 from mlpop.inference.estimators.estimator import EmbedOnce
@@ -185,21 +183,6 @@ def log_prob_mixture(log_probs: Tensor, masses: Tensor, weights: Tensor) -> Tens
     """
     offset = weights.log()[:, None] - masses.log()
     return torch.logsumexp(log_probs + offset[:, None, :], dim=0)
-
-
-def to_physical_density(
-    log_prob: Tensor, theta: NDArray[np.float64], prior: Prior
-) -> NDArray[np.float64]:
-    """Return log densities (s, b) per physical unit, -inf outside the prior.
-
-    Args:
-        log_prob: (s, b) per scaled unit.
-        theta: (s, b, d) physical.
-        prior: ranges and scaling.
-    """
-    result = log_prob.double().numpy() + prior.log_volume_ratio
-    inside = ((theta >= np.array(prior.low)) & (theta <= np.array(prior.high))).all(-1)
-    return np.where(inside, result, -np.inf)
 
 
 def _group(wanted: list[int]) -> list[tuple[int, int, int]]:

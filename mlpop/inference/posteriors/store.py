@@ -7,19 +7,19 @@ from pathlib import Path
 
 from mlpop.errors import ConfigError, DataError
 from mlpop.inference.estimators.estimator import EmbedOnce
-from mlpop.inference.estimators.store import load_ensemble, write_json
+from mlpop.inference.estimators.store import load_ensemble
 from mlpop.inference.mcmc.chains import McmcOptions
+from mlpop.inference.posteriors.ensemble_posterior import EnsemblePosterior
 from mlpop.inference.posteriors.mcmc_posterior import McmcPosterior
-from mlpop.inference.posteriors.posterior import EnsemblePosterior
+from mlpop.inference.posteriors.posterior import Posterior
 from mlpop.inference.posteriors.preprocessing import Preprocessing
 from mlpop.inference.prior import Prior
+from mlpop.io.files import write_json
 
 POSTERIOR_FILE = "posterior.json"
 
 
-def save_posterior(
-    path: Path, posterior: EnsemblePosterior | McmcPosterior, folders: Sequence[Path]
-) -> None:
+def save_posterior(path: Path, posterior: Posterior, folders: Sequence[Path]) -> None:
     """Write what `load_posterior` needs besides the members' own files.
 
     A compressor goes into the folder `compressor` beside `path`.
@@ -37,21 +37,20 @@ def save_posterior(
             f"{path}: the posterior has {len(posterior.members)} members, but got "
             f"{len(folders)} folders"
         )
-    options = posterior.options.to_dict() if isinstance(posterior, McmcPosterior) else None
     write_json(
         path,
         {
-            "kind": "direct" if options is None else "mcmc",
+            "kind": posterior.sampling,
             "members": [os.path.relpath(folder, path.parent) for folder in folders],
             "weights": posterior.probabilities.double().tolist(),
             "prior": posterior.prior.to_dict(),
             "preprocessing": posterior.preprocessing.save(path.parent),
-            "mcmc": options,
+            "mcmc": posterior.options.to_dict() if isinstance(posterior, McmcPosterior) else None,
         },
     )
 
 
-def load_posterior(path: Path) -> EnsemblePosterior | McmcPosterior:
+def load_posterior(path: Path) -> Posterior:
     """Load the posterior that `save_posterior` wrote.
 
     Raises:

@@ -9,7 +9,7 @@ from torch import Generator
 
 from mlpop.errors import ConfigError
 from mlpop.inference.posteriors.conditioned import ConditionedPosterior
-from mlpop.inference.proposals.proposal_draw import Kind, PosteriorDraws, ProposalDraw
+from mlpop.inference.proposals.proposal_draw import PosteriorDraws, ProposalDraw, ProposalKind
 from mlpop.inference.proposals.rejection import Budget
 from mlpop.inference.proposals.truncated_proposal import Sampler, TruncatedProposal, truncate
 from mlpop.networks.rng import one_thread
@@ -63,7 +63,7 @@ def make_proposal(
     conditioned: ConditionedPosterior,
     generator: Generator,
     *,
-    kind: Kind,
+    kind: ProposalKind,
     sampler: Sampler = "auto",
     epsilon: float = 1e-4,
     num_threshold_samples: int | None = None,
@@ -152,7 +152,7 @@ def _check(
         ConfigError: names the argument, its value and what is allowed.
     """
     for name, value, allowed in (
-        ("kind", kind, get_args(Kind)),
+        ("kind", kind, get_args(ProposalKind)),
         ("sampler", sampler, get_args(Sampler)),
     ):
         if value not in allowed:

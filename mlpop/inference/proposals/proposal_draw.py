@@ -6,10 +6,10 @@ from typing import Any, Literal
 
 from torch import Generator, Tensor
 
+from mlpop.inference.posteriors.arguments import SamplingError
 from mlpop.inference.posteriors.conditioned import ConditionedPosterior
-from mlpop.inference.posteriors.posterior import SamplingError
 
-Kind = Literal["posterior", "truncated"]
+ProposalKind = Literal["posterior", "truncated"]
 
 MAX_REDRAWS = 20
 """Times that draws of a posterior which are NaN or outside the prior are made again."""
@@ -42,7 +42,7 @@ class ProposalDraw:
     """
 
     theta: Tensor
-    kind: Kind
+    kind: ProposalKind
     sampler: str
     method: str
     exact: bool

@@ -8,7 +8,7 @@ from typing import Protocol
 import torch
 from torch import Generator, Tensor
 
-from mlpop.inference.posteriors.posterior import SamplingError
+from mlpop.inference.posteriors.arguments import SamplingError
 
 LARGEST_LOT = 100_000
 """Attempts made at once; bounds the memory."""

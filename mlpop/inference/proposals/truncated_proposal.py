@@ -8,9 +8,9 @@ from typing import Literal
 
 from torch import Generator
 
+from mlpop.inference.posteriors.arguments import SamplingError
 from mlpop.inference.posteriors.conditioned import ConditionedPosterior
-from mlpop.inference.posteriors.posterior import SamplingError
-from mlpop.inference.proposals.cover import Shape
+from mlpop.inference.proposals.enclosing_region import ShapeName
 from mlpop.inference.proposals.proposal_draw import PosteriorDraws, ProposalDraw
 from mlpop.inference.proposals.rejection import Budget, Source, reject
 from mlpop.inference.proposals.resampling import resample
@@ -19,7 +19,7 @@ from mlpop.inference.proposals.truncation import (
     PosteriorSource,
     PriorSource,
     RegionSource,
-    cover_support,
+    enclose_support,
     find_support,
     posterior_log_volume,
     volume_fraction,
@@ -61,7 +61,7 @@ class _Way:
     source: Source
     acceptance: float
     cost: float
-    log_volume: float | None
+    log_volume: float
     found: int
     uncovered: float = 0.0
 
@@ -113,6 +113,7 @@ class TruncatedProposal:
             )
             theta, attempts, accepted = resampled.theta, resampled.attempts, num_samples
             method, uncovered, ess = "sampling-importance-resampling", 0.0, resampled.ess_median
+            volume = self._volume()
             logger.warning(
                 "no exact method can draw from the truncated prior within %d attempts; resampled "
                 "with %d candidates (median effective number %.1f), which is denser where the "
@@ -125,9 +126,6 @@ class TruncatedProposal:
             result = reject(way.source, num_samples, generator, budget, expected=way.acceptance)
             theta, attempts, accepted = result.theta, result.attempts, result.accepted
             method, uncovered, ess = way.source.name, way.uncovered, None
-        if way is None or way.log_volume is None:
-            volume = self._volume()
-        else:
             volume = volume_fraction(way.log_volume, accepted, attempts)
         return ProposalDraw(
             theta=theta,
@@ -152,11 +150,9 @@ class TruncatedProposal:
 
     def _volume(self) -> tuple[float, float]:
         """Return the volume of the support over the prior's by the pilot alone, and its error."""
-        known = max(
-            (way for way in self.ways if way.log_volume is not None), key=lambda w: w.found
-        )
+        known = max(self.ways, key=lambda way: way.found)
         counts = known.found, round(known.found / known.acceptance) if known.found else PRIOR_DRAWS
-        return volume_fraction(known.log_volume or 0.0, *counts)
+        return volume_fraction(known.log_volume, *counts)
 
 
 def truncate(
@@ -196,32 +192,31 @@ def _explore(
     ways = [_Way(prior, found / PRIOR_DRAWS, DENSITY_COST, 0.0, found)]
     if sampler == "rejection" or (sampler != "box" and found >= PRIOR_ACCEPTANCE * PRIOR_DRAWS):
         return ways
-    shapes: tuple[Shape, ...] = ("box", "rotated box")
+    shapes: tuple[ShapeName, ...] = ("box", "rotated box")
     if sampler != "box":
         shapes = ("ellipsoid", *shapes)
     for shape in shapes:
-        cover = cover_support(pilot, shape, generator)
+        enclosure = enclose_support(pilot, shape, generator)
         ways.append(
             _Way(
-                RegionSource(support, cover.region, f"{shape} rejection"),
-                cover.acceptance,
-                GEOMETRY_COST + DENSITY_COST * cover.evaluations,
-                cover.region.log_volume,
-                cover.found,
-                cover.uncovered,
+                RegionSource(support, enclosure.region, f"{shape} rejection"),
+                enclosure.acceptance,
+                GEOMETRY_COST + DENSITY_COST * enclosure.evaluations,
+                enclosure.region.log_volume,
+                enclosure.found,
+                enclosure.uncovered,
             )
         )
-        if ways[-1].acceptance >= GOOD_ACCEPTANCE and cover.uncovered <= LARGEST_UNCOVERED:
+        if ways[-1].acceptance >= GOOD_ACCEPTANCE and enclosure.uncovered <= LARGEST_UNCOVERED:
             break
     if sampler == "box":
         return ways[1:]
-    normalized = support.conditioned.normalized
     ways.append(
         _Way(
             PosteriorSource(support, draws),
             pilot.posterior_acceptance,
             DENSITY_COST + (CHEAP_DRAW_COST if support.conditioned.cheap else CHAIN_DRAW_COST),
-            posterior_log_volume(support) if normalized else None,
+            posterior_log_volume(support),
             0,
         )
     )

@@ -7,10 +7,10 @@ from math import exp, inf, sqrt
 import torch
 from torch import Generator, Tensor
 
+from mlpop.inference.posteriors.arguments import SamplingError
 from mlpop.inference.posteriors.conditioned import ConditionedPosterior
-from mlpop.inference.posteriors.posterior import SamplingError
-from mlpop.inference.proposals.cover import Cover, Shape, enclose
-from mlpop.inference.proposals.regions import Region
+from mlpop.inference.proposals.enclosing_region import EnclosingRegion, ShapeName, enclose
+from mlpop.inference.proposals.shapes import Shape
 
 _ROWS = 100_000
 """Densities that are computed at once; bounds the memory."""
@@ -143,7 +143,7 @@ class RegionSource:
     """Attempts from a region around the support; accepted in the support."""
 
     support: Support
-    region: Region
+    region: Shape
     name: str
 
     def attempt(self, count: int, generator: Generator) -> Tensor:
@@ -170,8 +170,8 @@ class PosteriorSource:
         return theta[(log_ratio > self.support.slack) & (chance < -log_ratio)]
 
 
-def cover_support(pilot: Pilot, shape: Shape, generator: Generator) -> Cover:
-    """Fit a region around the support of a pilot, see `cover.enclose`."""
+def enclose_support(pilot: Pilot, shape: ShapeName, generator: Generator) -> EnclosingRegion:
+    """Fit a region around the support of a pilot, see `enclosing_region.enclose`."""
     support = pilot.support
 
     def inside(points: Tensor) -> tuple[int, Tensor]:
@@ -197,7 +197,7 @@ def volume_fraction(log_volume: float, accepted: int, attempts: int) -> tuple[fl
 
 
 def posterior_log_volume(support: Support) -> float:
-    """Log of the volume over the prior's for which accepted draws of q stand, if normalised."""
+    """Log of the volume over the prior's for which accepted draws of q stand."""
     return support.conditioned.prior.log_density - support.threshold
 
 

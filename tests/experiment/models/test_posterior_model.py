@@ -33,10 +33,10 @@ from mlpop.inference.compression.pca import fit_pca
 from mlpop.inference.estimators.estimator import EstimatorSpec, build_estimator
 from mlpop.inference.estimators.store import save_estimator
 from mlpop.inference.mcmc.chains import McmcOptions
-from mlpop.inference.posteriors.conditioned import Posterior
+from mlpop.inference.posteriors.ensemble_posterior import EnsemblePosterior
 from mlpop.inference.posteriors.mcmc_posterior import McmcPosterior
 from mlpop.inference.posteriors.model_files import pack_posterior
-from mlpop.inference.posteriors.posterior import EnsemblePosterior
+from mlpop.inference.posteriors.posterior import Posterior
 from mlpop.inference.posteriors.preprocessing import Preprocessing
 from mlpop.inference.prior import Prior
 from mlpop.io.files import sha256_of, write_json

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,8 +19,8 @@ from mlpop.inference.diagnostics.coverage import (
     uniform_ks,
 )
 from mlpop.inference.mcmc.chains import McmcOptions
+from mlpop.inference.posteriors.ensemble_posterior import EnsemblePosterior
 from mlpop.inference.posteriors.mcmc_posterior import McmcPosterior
-from mlpop.inference.posteriors.posterior import EnsemblePosterior
 from mlpop.inference.prior import Prior
 from mlpop.networks.rng import generator_from_seed
 
@@ -354,6 +355,18 @@ def test_failed_chains_are_left_out(tmp_path):
     summary = json.loads(write_coverage(tmp_path, result, PRIOR)[3].read_text())
     assert summary["mcmc"]["ess_min"] > 5
     assert summary["num_samples"] == 30
+
+
+def test_chains_that_never_moved_have_no_number_in_the_summary(exact, tmp_path):
+    """R-hat of equal draws is NaN, which JSON has not."""
+    count = len(exact.success)
+    still = replace(exact, r_hat=np.full(count, np.nan), ess=np.full(count, np.nan))
+    summary = json.loads(
+        write_coverage(tmp_path, still, PRIOR)[3].read_text(), parse_constant=pytest.fail
+    )
+    assert summary["mcmc"]["r_hat_max"] is None
+    assert summary["mcmc"]["ess_min"] is None
+    assert summary["mcmc"]["poor_fraction"] == 1
 
 
 def test_draws_a_test_by_default(gaussian_member):

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 import torch
 
+from mlpop.config.methods import CLASSIFIERS, DENSITIES
 from mlpop.datasets.scaling import LabelScaling
 from mlpop.errors import DataError
-from mlpop.inference.estimators.spec import CLASSIFIERS, DENSITIES
 from mlpop.inference.estimators.store import (
     load_ensemble,
     load_estimator,
@@ -15,7 +15,7 @@ from mlpop.inference.estimators.store import (
     save_estimator,
 )
 from mlpop.inference.estimators.user_pickles import write_user_pickles
-from mlpop.inference.posteriors.posterior import EnsemblePosterior
+from mlpop.inference.posteriors.ensemble_posterior import EnsemblePosterior
 from mlpop.inference.posteriors.store import load_posterior, save_posterior
 from mlpop.inference.prior import Prior
 from mlpop.networks.rng import generator_from_seed, lend
@@ -38,6 +38,13 @@ def test_loaded_likelihood_or_ratio_gives_identical_numbers(
     assert (tuple(loaded.theta_shape), tuple(loaded.x_shape)) == ((2,), (3,))
     points = theta[:, None].expand(-1, 40, -1)
     assert torch.equal(loaded.log_potential(points, x), estimator.log_potential(points, x))
+
+
+def test_a_record_that_is_not_json_is_refused(small_estimator, tmp_path):
+    estimator, spec, *_ = small_estimator()
+    with pytest.raises(ValueError, match="JSON"):
+        save_estimator(tmp_path, estimator, spec, {"best_loss": float("nan")})
+    assert not (tmp_path / "estimator.json").exists()
 
 
 @pytest.mark.parametrize("model", DENSITIES)

@@ -9,8 +9,8 @@ from scipy import stats
 from mlpop.errors import ConfigError, DataError
 from mlpop.inference.mcmc.chains import McmcOptions, log_mapping
 from mlpop.inference.mcmc.report import McmcReport
+from mlpop.inference.posteriors.arguments import SamplingError
 from mlpop.inference.posteriors.mcmc_posterior import CHAINS_AT_ONE_X, McmcPosterior
-from mlpop.inference.posteriors.posterior import SamplingError
 from mlpop.inference.prior import Prior
 from mlpop.networks.rng import generator_from_seed
 

@@ -5,9 +5,10 @@ from analytic import gaussian
 
 from mlpop.datasets.scaling import LabelScaling
 from mlpop.inference.mcmc.chains import McmcOptions
+from mlpop.inference.posteriors.arguments import SamplingError
 from mlpop.inference.posteriors.conditioned import ConditionedPosterior
+from mlpop.inference.posteriors.ensemble_posterior import EnsemblePosterior
 from mlpop.inference.posteriors.mcmc_posterior import McmcPosterior
-from mlpop.inference.posteriors.posterior import EnsemblePosterior, SamplingError
 from mlpop.inference.prior import Prior
 from mlpop.networks.rng import generator_from_seed, one_thread
 
@@ -52,7 +53,6 @@ def _grid(low, high, points=150):
 def test_density_integrates_to_one_and_is_that_of_the_draws(conditioned, prior):
     generator = generator_from_seed(0)
     assert isinstance(conditioned, ConditionedPosterior)
-    assert conditioned.normalized
     mesh, area = _grid(prior.scaled_low.numpy(), prior.scaled_high.numpy())
     theta = torch.from_numpy(mesh).float()
     density = conditioned.log_prob(theta).double().exp().numpy()

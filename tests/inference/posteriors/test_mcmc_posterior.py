@@ -10,8 +10,8 @@ from scipy import stats
 from mlpop.errors import DataError
 from mlpop.inference.estimators.store import save_estimator
 from mlpop.inference.mcmc.chains import McmcOptions
+from mlpop.inference.posteriors.ensemble_posterior import EnsemblePosterior
 from mlpop.inference.posteriors.mcmc_posterior import McmcPosterior
-from mlpop.inference.posteriors.posterior import EnsemblePosterior
 from mlpop.inference.posteriors.store import load_posterior, save_posterior
 from mlpop.inference.prior import Prior
 from mlpop.networks.rng import generator_from_seed

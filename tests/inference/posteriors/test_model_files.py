@@ -5,8 +5,8 @@ import pytest
 
 from mlpop.errors import DataError
 from mlpop.inference.estimators.store import save_estimator
+from mlpop.inference.posteriors.ensemble_posterior import EnsemblePosterior
 from mlpop.inference.posteriors.model_files import DIGESTS, load_packed, pack_posterior
-from mlpop.inference.posteriors.posterior import EnsemblePosterior
 from mlpop.inference.prior import Prior
 from mlpop.networks.rng import generator_from_seed
 

@@ -12,7 +12,7 @@ from mlpop.inference.compression.compressor import Compressor, PcaEncoder
 from mlpop.inference.compression.pca import fit_pca
 from mlpop.inference.estimators.estimator import EstimatorSpec, build_estimator
 from mlpop.inference.estimators.store import save_estimator
-from mlpop.inference.posteriors.posterior import EnsemblePosterior
+from mlpop.inference.posteriors.ensemble_posterior import EnsemblePosterior
 from mlpop.inference.posteriors.preprocessing import Preprocessing
 from mlpop.inference.posteriors.store import load_posterior, save_posterior
 from mlpop.inference.prior import Prior

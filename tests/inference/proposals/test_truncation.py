@@ -7,16 +7,16 @@ import pytest
 import torch
 from scipy import stats
 
-from mlpop.inference.posteriors.posterior import SamplingError
-from mlpop.inference.proposals.cover import enclose
-from mlpop.inference.proposals.regions import Box, Ellipsoids
+from mlpop.inference.posteriors.arguments import SamplingError
+from mlpop.inference.proposals.enclosing_region import enclose
 from mlpop.inference.proposals.rejection import Budget, reject
 from mlpop.inference.proposals.resampling import resample
+from mlpop.inference.proposals.shapes import Box, Ellipsoids
 from mlpop.inference.proposals.truncation import (
     PosteriorSource,
     PriorSource,
     Support,
-    cover_support,
+    enclose_support,
     find_support,
 )
 from mlpop.networks.rng import generator_from_seed
@@ -101,14 +101,14 @@ def test_cover_grows_to_parts_that_the_points_never_saw():
     normal = torch.randn(4000, 4, generator=generator, dtype=torch.float64)
     points = centre + 0.03 * normal
     points = points[(points - centre).norm(dim=1) < 0.1]
-    cover = enclose(
+    enclosure = enclose(
         "ellipsoid", points, torch.zeros(len(points)).double(), ask(contains), generator
     )
-    assert cover.missed == 0
+    assert enclosure.missed == 0
     shell = normal / normal.norm(dim=1, keepdim=True) * 0.2995 + centre
-    assert float(cover.region.contains(shell).double().mean()) > 0.999
-    assert cover.acceptance > 0.6
-    assert cover.uncovered < 0.01
+    assert float(enclosure.region.contains(shell).double().mean()) > 0.999
+    assert enclosure.acceptance > 0.6
+    assert enclosure.uncovered < 0.01
 
 
 @pytest.mark.parametrize("shape", ["ellipsoid", "box", "rotated box"])
@@ -124,14 +124,14 @@ def test_cover_of_two_modes_loses_neither(shape):
         6000, 3, generator=generator, dtype=torch.float64
     )
     points = points[contains(points)]
-    cover = enclose(shape, points, torch.zeros(len(points)).double(), ask(contains), generator)
+    enclosure = enclose(shape, points, torch.zeros(len(points)).double(), ask(contains), generator)
     ball = torch.randn(2000, 3, generator=generator, dtype=torch.float64)
     surface = 0.0499 * ball / ball.norm(dim=1, keepdim=True)
     for centre in centres:
-        assert float(cover.region.contains(centre + surface).double().mean()) > 0.99
+        assert float(enclosure.region.contains(centre + surface).double().mean()) > 0.99
     if shape == "ellipsoid":
-        assert cover.acceptance > 0.5
-        assert len(cover.region.centres) == 2
+        assert enclosure.acceptance > 0.5
+        assert len(enclosure.region.centres) == 2
 
 
 def test_cover_splits_a_curved_support():
@@ -144,11 +144,11 @@ def test_cover_splits_a_curved_support():
     def contains(points):
         return ((points - 0.5).norm(dim=1) - 0.3).abs() < 0.005
 
-    cover = enclose("ellipsoid", points, torch.zeros(5000).double(), ask(contains), generator)
-    assert cover.missed == 0
+    enclosure = enclose("ellipsoid", points, torch.zeros(5000).double(), ask(contains), generator)
+    assert enclosure.missed == 0
     # one ellipsoid: 0.07
-    assert cover.acceptance > 0.2
-    assert bool(cover.region.contains(points).all())
+    assert enclosure.acceptance > 0.2
+    assert bool(enclosure.region.contains(points).all())
 
 
 def test_threshold_is_the_element_at_epsilon_of_the_sorted_densities_B4(mixture_at):
@@ -278,7 +278,7 @@ def test_cover_counts_what_it_asks_for(mixture_at):
     """A posterior at a corner of the prior: half of the ellipsoid's draws need no density."""
     posterior = mixture_at([[0.98, 0.98]], [np.eye(2) * 0.05**2])
     pilot = find_support(posterior, posterior.sample(20_000, generator_from_seed(1)), 1e-3)
-    cover = cover_support(pilot, "ellipsoid", generator_from_seed(2))
-    assert 0.2 < cover.evaluations < 0.9
+    enclosure = enclose_support(pilot, "ellipsoid", generator_from_seed(2))
+    assert 0.2 < enclosure.evaluations < 0.9
     inside = pilot.support.to_unit(pilot.theta)
-    assert bool(cover.region.contains(inside).all())
+    assert bool(enclosure.region.contains(inside).all())

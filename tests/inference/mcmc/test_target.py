@@ -6,9 +6,9 @@ from scipy import stats
 
 from mlpop.inference.mcmc.chains import start_chains
 from mlpop.inference.mcmc.kernels import HamiltonianKernel, SliceKernel, jump
-from mlpop.inference.mcmc.potential import make_target
 from mlpop.inference.mcmc.starting_points import systematic, temper
 from mlpop.inference.mcmc.student_mixture import fit_student_mixture
+from mlpop.inference.mcmc.target import make_target
 from mlpop.inference.prior import Prior
 from mlpop.networks.rng import generator_from_seed
 

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -16,27 +15,6 @@ _ROWS = 20_000
 
 Potential = Callable[[Tensor, Tensor], Tensor]
 """From scaled theta (s, b, d) and x (b, ...) to (s, b) log densities, each up to a constant."""
-
-
-class PotentialEstimator(Protocol):
-    """A trained likelihood or ratio: what a Markov chain needs of it."""
-
-    @property
-    def theta_shape(self) -> torch.Size:
-        """Shape (d,) of one theta."""
-
-    @property
-    def x_shape(self) -> torch.Size:
-        """Shape of one x."""
-
-    def eval(self) -> Any:
-        """Stop dropout and the like."""
-
-    def embed(self, x: Tensor) -> Tensor:
-        """Return what `log_potential_embedded` needs of `x` (b, *x_shape): (b, ...)."""
-
-    def log_potential_embedded(self, theta: Tensor, embedding: Tensor) -> Tensor:
-        """Return log p(x | theta) up to a function of x: (s, b) from (s, b, d) and (b, ...)."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,7 +11,7 @@ import torch
 from torch import Generator, Tensor
 
 
-class Region(Protocol):
+class Shape(Protocol):
     """A set that can be drawn from uniformly."""
 
     @property

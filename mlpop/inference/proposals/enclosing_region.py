@@ -8,9 +8,9 @@ from typing import Literal
 import torch
 from torch import Generator, Tensor
 
-from mlpop.inference.proposals.regions import Box, Ellipsoids, Region
+from mlpop.inference.proposals.shapes import Box, Ellipsoids, Shape
 
-Shape = Literal["box", "rotated box", "ellipsoid"]
+ShapeName = Literal["box", "rotated box", "ellipsoid"]
 
 MARGIN = 1.05
 """Every region is larger by this factor in every direction than the points it was fitted to."""
@@ -38,7 +38,7 @@ _RIDGE = 1e-12
 
 
 @dataclass(frozen=True)
-class Cover:
+class EnclosingRegion:
     """A region around a support, and what its last check counted.
 
     Args:
@@ -49,7 +49,7 @@ class Cover:
         missed: how many of those the region does not enclose.
     """
 
-    region: Region
+    region: Shape
     acceptance: float
     evaluations: float
     found: int
@@ -62,7 +62,7 @@ class Cover:
 
 
 def enclose(
-    shape: Shape,
+    shape: ShapeName,
     points: Tensor,
     log_density: Tensor,
     inside: Callable[[Tensor], tuple[int, Tensor]],
@@ -72,7 +72,7 @@ def enclose(
     least: int = 500,
     max_lots: int = 5,
     max_checks: int = 8,
-) -> Cover:
+) -> EnclosingRegion:
     """Fit a region around a support, and let it grow until nothing is found outside of it.
 
     The points come from the posterior, which seldom visits the edge of the support. So the
@@ -109,7 +109,7 @@ def enclose(
         )
         missed = int((~region.contains(support)).sum())
         ratio = exp(wide.log_volume - region.log_volume)
-        cover = Cover(
+        enclosure = EnclosingRegion(
             region,
             min(1.0, (len(support) - missed) / attempts * ratio),
             evaluations / attempts,
@@ -118,9 +118,9 @@ def enclose(
         )
         astray = points[~region.contains(points)]
         settled = missed == 0 and len(astray) == 0
-        poor = cover.acceptance < SPLIT_BELOW
+        poor = enclosure.acceptance < SPLIT_BELOW
         if settled and check > 1 and (split or not poor):
-            return cover
+            return enclosure
         split = split or poor
         found = torch.cat([found, support])
         fixed = torch.cat([fixed, astray])
@@ -134,9 +134,11 @@ def enclose(
             split=split,
         )
         if settled and check > 1 and refitted.log_volume >= region.log_volume:
-            return cover
+            return enclosure
         region = refitted
-    return Cover(wide, len(support) / attempts, evaluations / attempts, len(support), missed)
+    return EnclosingRegion(
+        wide, len(support) / attempts, evaluations / attempts, len(support), missed
+    )
 
 
 def _thin(log_density: Tensor) -> Tensor:
@@ -147,7 +149,7 @@ def _thin(log_density: Tensor) -> Tensor:
 
 
 def _search(
-    region: Region,
+    region: Shape,
     inside: Callable[[Tensor], tuple[int, Tensor]],
     generator: Generator,
     *,
@@ -169,7 +171,7 @@ def _search(
     return attempts, evaluations, torch.cat(support)
 
 
-def _fit(shape: Shape, points: Tensor, weights: list[Tensor], *, split: bool) -> Region:
+def _fit(shape: ShapeName, points: Tensor, weights: list[Tensor], *, split: bool) -> Shape:
     if shape == "ellipsoid":
         return (_ellipsoids if split else _ellipsoid)(points, weights)
     size = points.shape[1]

@@ -1,4 +1,8 @@
-"""Classes by name: registered ones, a package's entry points, or `package.module:Class`."""
+"""Classes by name: registered ones, a package's entry points, or `package.module:Class`.
+
+Whatever a configuration may name is found here: networks, initializers, losses, metrics and
+simulators.
+"""
 
 import importlib
 import importlib.metadata
@@ -6,6 +10,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar
 
+from mlpop.config.messages import nearest
 from mlpop.errors import ConfigError
 
 Base = TypeVar("Base")
@@ -18,15 +23,24 @@ class Registry(Generic[Base]):
     Args:
         field: the field, for messages, such as `arch.type`.
         noun: what the classes are, for messages, such as `network`.
-        base: what they derive from.
+        base: what they derive from; None where any class or function will do.
         group: entry-point group by which installed packages add classes.
+        own: name -> `package.module:Class` of mlpop's own that are imported only when asked for.
     """
 
-    def __init__(self, field: str, noun: str, base: type[Base], group: str) -> None:
+    def __init__(
+        self,
+        field: str,
+        noun: str,
+        base: type[Base] | None,
+        group: str,
+        own: Mapping[str, str] | None = None,
+    ) -> None:
         self.field = field
         self.noun = noun
         self.base = base
         self.group = group
+        self.own = dict(own or {})
         self._classes: dict[str, type[Base]] = {}
 
     def register(self, name: str) -> Callable[[Added], Added]:
@@ -47,7 +61,7 @@ class Registry(Generic[Base]):
 
     def names(self) -> tuple[str, ...]:
         """Return the registered names and those of entry points, sorted."""
-        return tuple(sorted({*self._classes, *self._entry_points()}))
+        return tuple(sorted({*self._classes, *self.own, *self._entry_points()}))
 
     def find(self, name: str) -> type[Base]:
         """Return the class called `name`.
@@ -58,18 +72,26 @@ class Registry(Generic[Base]):
         if name in self._classes:
             return self._classes[name]
         # reading the entry points of all packages takes a while
-        path = name if ":" in name else self._entry_points().get(name, name)
+        path = self.own.get(name) or (
+            name if ":" in name else self._entry_points().get(name, name)
+        )
         module_name, separator, class_name = path.partition(":")
         if not separator:
+            names = self.names()
+            near = nearest(name, names)
             raise ConfigError(
-                f"{self.field}: unknown {self.noun} '{name}'; allowed: {', '.join(self.names())}, "
+                f"{self.field}: unknown {self.noun} '{name}'; allowed: {', '.join(names)}, "
                 "or your own class as 'package.module:Class'"
+                + (f"; did you mean '{near}'?" if near else "")
             )
         try:
             found = getattr(importlib.import_module(module_name), class_name)
         except (ImportError, AttributeError) as error:
             raise ConfigError(f"{self.field}: '{name}' cannot be imported: {error}") from None
-        if not (inspect.isclass(found) and issubclass(found, self.base)):
+        if self.base is None:
+            if not callable(found):
+                raise ConfigError(f"{self.field}: '{name}' is not a class")
+        elif not (inspect.isclass(found) and issubclass(found, self.base)):
             # torch shows its classes under private module names
             base = f"{self.base.__module__}.{self.base.__qualname__}".replace(
                 "torch.nn.modules.module", "torch.nn"
