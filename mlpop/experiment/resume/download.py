@@ -67,11 +67,8 @@ class Downloads:
             DataError: the disk refuses.
         """
         if self._records.get((run_id, name)) != expected:
-            if (
-                SHARD.fullmatch(name)
-                and not self._shards
-                or local_path(store.client, run_id, name) is not None
-            ):
+            unwanted = SHARD.fullmatch(name) and not self._shards
+            if unwanted or local_path(store.client, run_id, name) is not None:
                 record = stored_record(store.client, run_id, name)
             else:
                 copy = self._copy(run_id, name)
