@@ -46,7 +46,7 @@ class StudyData:
     source: str
 
 
-def given_files(config: StudyDataConfig, store: Store | None = None) -> list[Path]:
+def given_files(config: StudyDataConfig, store: Store) -> list[Path]:
     """Return the index files of the datasets that a study names, none if it names none.
 
     Raises:
@@ -57,7 +57,6 @@ def given_files(config: StudyDataConfig, store: Store | None = None) -> list[Pat
         return [dataset_csv(config.folder)]
     if config.run is None:
         return []
-    assert store is not None
     return _files_of_run(store, config.run, config.rounds)
 
 
