@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from mlpop.config.files.regression import (
+    LoaderConfig,
     RegressionConfig,
     from_json,
     loader_differences,
@@ -79,7 +80,7 @@ def infer_nn(
     if loader is None:
         raise ConfigError("test_data_loader: is required by infer-nn")
     model, _ = load_model(trained_model)
-    _check_trained(config, model, trained_model)
+    _check_trained(config, loader, model, trained_model)
     loss = model.build_loss()
     args = network_args(config, loss, len(model.labels))
     with torch.device("meta"):
@@ -122,17 +123,16 @@ def infer_nn(
         return InferNnResult(run.run_id, csv, tuple(rows), found, numbers)
 
 
-def _check_trained(config: RegressionConfig, model: PointModel, path: Path) -> None:
+def _check_trained(
+    config: RegressionConfig, loader: LoaderConfig, model: PointModel, path: Path
+) -> None:
     """Refuse a test loader of another type, selection or scaling than the training's."""
     trained = from_json(model.config, f"configuration in {path}")
-    assert config.test_data_loader is not None
     assert trained.training_data_loader is not None
     name = "test_data_loader"
-    different = loader_differences(
-        config.test_data_loader, trained.training_data_loader, f"the training of {path}"
-    )
+    different = loader_differences(loader, trained.training_data_loader, f"the training of {path}")
     problems = [(f"{name}.{field}", message) for field, message in different]
-    problems += shape_problems(name, config.test_data_loader, config.arch)
+    problems += shape_problems(name, loader, config.arch)
     if problems:
         raise ConfigError("; ".join(f"{field}: {message}" for field, message in problems))
     if config.arch.type != model.arch:

@@ -187,9 +187,7 @@ def check_writable(folder: Path, field: str) -> None:
     Raises:
         ConfigError: naming the folder that is in the way.
     """
-    place = folder.absolute()
-    while not place.exists() and not place.is_symlink():
-        place = place.parent
+    place = existing_parent(folder)
     try:
         with tempfile.TemporaryDirectory(dir=place, prefix=".mlpop-"):
             pass
@@ -197,6 +195,14 @@ def check_writable(folder: Path, field: str) -> None:
         raise ConfigError(
             f"{field}: '{folder}' cannot be written: {place}: {error.strerror or error}"
         ) from None
+
+
+def existing_parent(folder: Path) -> Path:
+    """Return a folder if it exists, else the first above it that does."""
+    place = folder.absolute()
+    while not place.exists() and not place.is_symlink():
+        place = place.parent
+    return place
 
 
 def init_folders(base: Path) -> list[Path]:

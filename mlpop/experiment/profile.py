@@ -61,20 +61,15 @@ class Profiler:
             word = "was interrupted and"
             raise
         finally:
-            seconds = self._clock() - section.started
-            with self._lock:
-                entry = self._entries.setdefault(f"[{name}]", {})
-                _add(entry, "time", seconds)
-                _add(entry, "count", 1)
-                self._save(f"<prof>[{name}] {word} took {seconds:.4f} [s]")
+            self.record(name, self._clock() - section.started, word)
 
-    def record(self, name: str, seconds: float) -> None:
-        """Add a time [s] that was measured elsewhere, for instance by a worker."""
+    def record(self, name: str, seconds: float, word: str = "finished") -> None:
+        """Add a time [s], also one that was measured elsewhere, for instance by a worker."""
         with self._lock:
             entry = self._entries.setdefault(f"[{name}]", {})
             _add(entry, "time", seconds)
             _add(entry, "count", 1)
-            self._save(f"<prof>[{name}] finished took {seconds:.4f} [s]")
+            self._save(f"<prof>[{name}] {word} took {seconds:.4f} [s]")
 
     def checkpoint(self, section: "Section", label: str) -> None:
         """Record the time since the last checkpoint of a section, and since its start."""

@@ -1,7 +1,6 @@
 """What the trials of a study train on: given datasets, rounds of a run, or simulations."""
 
 import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,8 +24,7 @@ from mlpop.experiment.rounds.context import Launch
 from mlpop.experiment.rounds.datasets import joined, supply
 from mlpop.experiment.simulations.simulated_set import SuppliedSet, given_set
 from mlpop.experiment.simulations.simulator import experiment_plan
-from mlpop.tracking import Store, TrackedRun, tree
-from mlpop.tracking.store import translated
+from mlpop.tracking import Store, TrackedRun, recorded_datasets, tree
 
 STATISTICS = "statistics_full.json"
 
@@ -48,7 +46,7 @@ class StudyData:
     source: str
 
 
-def given_files(config: StudyDataConfig, store: Store | None = None) -> list[Path]:
+def given_files(config: StudyDataConfig, store: Store) -> list[Path]:
     """Return the index files of the datasets that a study names, none if it names none.
 
     Raises:
@@ -59,7 +57,6 @@ def given_files(config: StudyDataConfig, store: Store | None = None) -> list[Pat
         return [dataset_csv(config.folder)]
     if config.run is None:
         return []
-    assert store is not None
     return _files_of_run(store, config.run, config.rounds)
 
 
@@ -160,18 +157,13 @@ def _files_of_run(store: Store, run_id: str, rounds: Sequence[int] | None) -> li
 
 def _training_set(store: Store, run_id: str) -> Path:
     """Return the training set that a round recorded, if it still has that content."""
-    with translated(f"run {run_id}"):
-        inputs = store.client.get_run(run_id).inputs
-    for item in inputs.dataset_inputs if inputs is not None else ():
-        if item.dataset.name != "training":
-            continue
-        source = json.loads(item.dataset.source)
-        csv = Path(source["uri"])
-        found = given_set(csv).digest
-        if found != source["digest"]:
-            raise DataError(
-                f"{csv}: has changed since run {run_id}: digest {found[:12]}…, then "
-                f"{source['digest'][:12]}…"
-            )
-        return csv
-    raise TrackingError(f"run {run_id}: has no training set recorded")
+    recorded = recorded_datasets(store.client, run_id, "training")
+    if not recorded:
+        raise TrackingError(f"run {run_id}: has no training set recorded")
+    csv, digest = Path(recorded[0].uri), recorded[0].digest
+    found = given_set(csv).digest
+    if found != digest:
+        raise DataError(
+            f"{csv}: has changed since run {run_id}: digest {found[:12]}…, then {digest[:12]}…"
+        )
+    return csv

@@ -3,8 +3,9 @@
 Importing this package does not import MLflow; connecting does.
 """
 
-from mlpop.tracking.artifacts import commit, log_dataset, save_figure, verify
+from mlpop.tracking.artifacts import commit, save_figure, verify
 from mlpop.tracking.curves import CurveBuffer, replay
+from mlpop.tracking.datasets import recorded_datasets
 from mlpop.tracking.description import (
     Estimate,
     RoundLine,
@@ -37,12 +38,12 @@ __all__ = [
     "find",
     "flatten",
     "graceful_signals",
-    "log_dataset",
     "member_note",
     "note_attempt",
     "open_run",
     "project_root",
     "record_provenance",
+    "recorded_datasets",
     "replay",
     "root_of",
     "round_note",

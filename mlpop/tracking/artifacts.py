@@ -8,7 +8,7 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 MANIFEST = "COMPLETE.json"
 MANIFEST_SCHEMA = 1
-DIGEST_LENGTH = 36  # most characters that MLflow takes for the digest of a dataset
 FIGURE_DPI = 120
 
 
@@ -158,8 +157,16 @@ def manifest_records(manifest: Mapping[str, Any]) -> dict[str, Record]:
     }
 
 
-def verify(client: "MlflowClient", run_id: str) -> list[str]:
+def verify(
+    client: "MlflowClient", run_id: str, read_back: Callable[[str, Record], Record] | None = None
+) -> list[str]:
     """Read every artifact of a run back and compare it with the manifest.
+
+    Args:
+        client: MLflow client.
+        run_id: the run.
+        read_back: reads an artifact of which the manifest says this and returns its record, by
+            default without keeping a copy.
 
     Returns:
         One line for everything that is wrong; empty if the run is complete and whole.
@@ -182,11 +189,21 @@ def verify(client: "MlflowClient", run_id: str) -> list[str]:
         elif sizes[name] != record.bytes:
             wrong.append(f"{name}: {sizes[name]} bytes, {record.bytes} expected")
         else:
-            with fetched(client, run_id, name) as path:
-                found = file_record(path).sha256
+            read = read_back(name, record) if read_back else stored_record(client, run_id, name)
+            found = read.sha256
             if found != record.sha256:
                 wrong.append(f"{name}: SHA-256 {found[:12]}…, {record.sha256[:12]}… expected")
     return wrong
+
+
+def stored_record(client: "MlflowClient", run_id: str, name: str) -> Record:
+    """Read an artifact back and return its record.
+
+    Raises:
+        TrackingError: it is missing or cannot be read.
+    """
+    with fetched(client, run_id, name) as path:
+        return file_record(path)
 
 
 @contextmanager
@@ -196,17 +213,27 @@ def fetched(client: "MlflowClient", run_id: str, name: str) -> Iterator[Path]:
     Raises:
         TrackingError: it is missing or cannot be read.
     """
-    from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
-
     with tempfile.TemporaryDirectory(prefix="mlpop-") as folder:
-        repository = _repository(client, run_id)
-        if isinstance(repository, LocalArtifactRepository):
-            with translated(f"artifact {name} of run {run_id}"):
-                path = Path(repository.get_local_path(require_safe(name)))
-        else:
+        path = local_path(client, run_id, name)
+        if path is None:
             path = Path(folder, PurePosixPath(name).name)
             download(client, run_id, name, path)
         yield path
+
+
+def local_path(client: "MlflowClient", run_id: str, name: str) -> Path | None:
+    """Return the file in which the store keeps an artifact, None if it is not on this machine.
+
+    Raises:
+        TrackingError: the store cannot be read.
+    """
+    from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
+
+    repository = _repository(client, run_id)
+    if not isinstance(repository, LocalArtifactRepository):
+        return None
+    with translated(f"artifact {name} of run {run_id}"):
+        return Path(repository.get_local_path(require_safe(name)))
 
 
 def download(client: "MlflowClient", run_id: str, name: str, path: Path) -> None:
@@ -279,45 +306,6 @@ def _repository(client: "MlflowClient", run_id: str) -> Any:
             return get_artifact_repository(uri, tracking_uri=client.tracking_uri)
 
     return patiently(attempt, what)
-
-
-def log_dataset(
-    client: "MlflowClient",
-    run_id: str,
-    name: str,
-    digest: str,
-    source: str,
-    context: str,
-    profile: Mapping[str, Any] | None = None,
-) -> None:
-    """Record a dataset as an input of a run: the Dataset column of MLflow's run table.
-
-    Args:
-        client: MLflow client.
-        run_id: the run.
-        name: what the dataset is called, for instance `round_0`.
-        digest: digest of its content; MLflow shows the first 36 characters, the source has all.
-        source: path or URI of its index file.
-        context: what it is used for, for instance `training`, `testing`, `observed`.
-        profile: numbers to show with it, for instance the number of rows.
-    """
-    from mlflow.entities import Dataset, DatasetInput, InputTag
-
-    dataset = Dataset(
-        name=name,
-        digest=digest[:DIGEST_LENGTH],
-        source_type="local",
-        source=json.dumps({"uri": source, "digest": digest}),
-        profile=json.dumps(dict(profile)) if profile else None,
-    )
-    tags = [InputTag("mlflow.data.context", context)]
-    what = f"dataset {name} of run {run_id}"
-
-    def attempt() -> None:
-        with translated(what):
-            client.log_inputs(run_id, datasets=[DatasetInput(dataset, tags)])
-
-    patiently(attempt, what)
 
 
 def save_figure(figure: "Figure", pdf: Path) -> tuple[Path, Path]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from mlpop.errors import TrackingError
 from mlpop.io.errors import StoreAway
-from mlpop.tracking import artifacts
+from mlpop.tracking import artifacts, datasets
 from mlpop.tracking.artifacts import Record
 from mlpop.tracking.curves import CurveBuffer
 from mlpop.tracking.outages import answers, patiently
@@ -259,8 +259,8 @@ class TrackedRun:
         context: str,
         profile: Mapping[str, Any] | None = None,
     ) -> None:
-        """Record a dataset as an input of the run, see `artifacts.log_dataset`."""
-        artifacts.log_dataset(
+        """Record a dataset as an input of the run, see `datasets.log_dataset`."""
+        datasets.log_dataset(
             self.store.client, self.run_id, name, digest, source, context, profile
         )
 

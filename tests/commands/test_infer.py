@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from mlpop.errors import ConfigError, DataError, TrackingError
 from mlpop.experiment.models.trained_rounds import launch_folder, load_rounds
 from mlpop.inference.posteriors.store import load_posterior
 from mlpop.networks.rng import generator_from_seed
-from mlpop.tracking import connect, find, tree, verify
+from mlpop.tracking import TrackedRun, connect, find, tree, verify
 
 Values = dict[str, Any]
 POSTERIOR = {"corner_plot_observed_sample.pdf", "samples_posterior.pt"}
@@ -435,3 +436,28 @@ def test_observed_sample_of_another_shape(
     np.save(tmp_path / "x.npy", np.zeros(3))
     with pytest.raises(DataError, match=r"has shape \[3\], one x of the training set has \[2\]"):
         start(observed_sample={"path": str(tmp_path / "x.npy")})
+
+
+def test_error_is_shown_at_once_while_the_store_is_away(
+    at_work: Path,
+    vectors: Callable[..., Values],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A failed inference does not wait for the store to keep its log."""
+    config = SbiConfig.parse(vectors(tmp_path, name="away"))
+    source = SimpleNamespace(source="nowhere", origin=lambda store: None)
+    job = SimpleNamespace(config=config, trained=source, save_dir=tmp_path)
+
+    def waits(*_: Any, **__: Any) -> None:
+        pytest.fail("waits for the store")
+
+    def fails(*_: Any) -> None:
+        monkeypatch.setattr(TrackedRun, "answers", lambda run: False)
+        monkeypatch.setattr("mlpop.tracking.artifacts.send", waits)
+        raise DataError("a broken file")
+
+    monkeypatch.setattr("mlpop.commands.infer.prepare", lambda config: job)
+    monkeypatch.setattr("mlpop.commands.infer.InferRounds", fails)
+    with pytest.raises(DataError, match="a broken file"):
+        infer(config)

@@ -159,6 +159,20 @@ def test_files_are_brought_back_on_another_machine(configuration, monkeypatch):
     assert (resumed.logs / "trial_1" / "valid_results.json").is_file()
 
 
+def test_resume_from_another_folder_goes_on_in_the_same_tree(configuration, monkeypatch, tmp_path):
+    for name in ("here", "there"):
+        (tmp_path / name).mkdir()
+    config = configuration(trials=1, trainer__epochs=2, trainer__save_dir="output")
+    cut_after(monkeypatch, 1, 1)
+    monkeypatch.chdir(tmp_path / "here")
+    with pytest.raises(PowerCut):
+        train_nn(config)
+    monkeypatch.chdir(tmp_path / "there")
+    resumed = resume_train_nn(newest_run())
+    assert resumed.models.is_relative_to(tmp_path / "here/output")
+    assert not (tmp_path / "there/output").exists()
+
+
 def test_run_of_mlflow_run_becomes_an_attempt(configuration, monkeypatch):
     cut_after(monkeypatch, 1, 1)
     with pytest.raises(PowerCut):

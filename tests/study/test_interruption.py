@@ -152,11 +152,15 @@ def test_changed_study_is_not_resumed(
     def away(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    values = study_values(tmp_path, name="changing")
+    monkeypatch.chdir(tmp_path)
+    values = study_values(Path("output"), name="changing")
     with monkeypatch.context() as patch:
         patch.setattr(study_launch, "study_data", away)
         with pytest.raises(KeyboardInterrupt):
             run_study(StudyConfig.parse(values))
+    (root,) = find(connect(), {"mlpop.kind": "study", "mlpop.name": "changing"})
+    # a resume may be started from anywhere
+    assert Path(root.data.tags["mlpop.save_dir"]).is_relative_to(tmp_path / "output")
     other = StudyConfig.parse(values | {"sampler": {"type": "random"}})
     with pytest.raises(ConfigError, match=r'sampler.type: "tpe" in the run, "random" now'):
         resume_study("last", other)

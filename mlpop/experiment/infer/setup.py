@@ -20,8 +20,9 @@ from mlpop.experiment.inputs.problem import LearningProblem, check_shape
 from mlpop.experiment.models.trained_rounds import TrainedRounds, load_rounds
 from mlpop.experiment.output_tree import check_writable, dataset_csv, dataset_round
 from mlpop.experiment.resume.lineage import Lineage
+from mlpop.experiment.rounds.datasets import TEST
 from mlpop.experiment.simulations.simulator import check_plan
-from mlpop.tracking import connect
+from mlpop.tracking import connect, recorded_datasets
 
 logger = logging.getLogger(__name__)
 
@@ -202,13 +203,10 @@ def _recorded_test_set(trained: TrainedRounds, round_: int) -> Path | None:
     node = None if origin is None else Lineage(store, origin).round(round_)
     if node is None:
         return None
-    inputs = store.client.get_run(node.run_id).inputs
-    for item in inputs.dataset_inputs if inputs else ():
-        if any(tag.key == "mlflow.data.context" and tag.value == "testing" for tag in item.tags):
-            source = json.loads(item.dataset.source)
-            csv = Path(source["uri"])
-            if csv.is_file() and dataset_digest(csv.parent) == source["digest"]:
-                return csv
+    for recorded in recorded_datasets(store.client, node.run_id, TEST.use):
+        csv = Path(recorded.uri)
+        if csv.is_file() and dataset_digest(csv.parent) == recorded.digest:
+            return csv
     return None
 
 

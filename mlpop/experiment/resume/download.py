@@ -1,32 +1,119 @@
 """What a run keeps in the tracking store, put back into local folders: for a resume anywhere."""
 
 import logging
+import re
+import shutil
 import tempfile
-from collections.abc import Iterable, Mapping
+import weakref
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 from mlpop.datasets.packed_shards import PACKED_NAME, unpack_shard
 from mlpop.datasets.shards import SHARDS_FOLDER, finished_shards
 from mlpop.errors import DataError, TrackingError
+from mlpop.experiment.output_tree import existing_parent
 from mlpop.io.locks import alone_in
 from mlpop.tracking.artifacts import (
     Record,
     download,
+    fetched,
     file_record,
     listed,
+    local_path,
     manifest_records,
     read_manifest,
     require_safe,
+    stored_record,
 )
 from mlpop.tracking.store import Store
 
 logger = logging.getLogger(__name__)
 
 THREADS = 4
+SHARD = re.compile(rf"[^/]+/{SHARDS_FOLDER}/[^/]+")
 
 
-def restore_shards(store: Store, run_id: str, kind: str, folder: Path) -> dict[str, Record]:
+class Downloads:
+    """Artifacts that are read back to be verified, kept to be restored: each is fetched once.
+
+    Nothing is copied of a store on this machine. Copies that nobody takes go with this object.
+
+    Args:
+        near: the copies lie in a hidden folder here, or where this is to be made, on the disk of
+            what is restored; by default among the temporary files.
+        shards: whether packed shards are kept too.
+    """
+
+    def __init__(self, near: Path | None = None, *, shards: bool = True) -> None:
+        self._near = near
+        self._shards = shards
+        self._folder: Path | None = None
+        self._records: dict[tuple[str, str], Record] = {}
+
+    def read_back(self, store: Store, run_id: str, name: str, expected: Record) -> Record:
+        """Read an artifact back, keep it, and return its record.
+
+        Args:
+            store: the tracking store.
+            run_id: the run.
+            name: of the artifact.
+            expected: what the manifest says; an artifact that was like this before is not read
+                again.
+
+        Raises:
+            TrackingError: it is missing or cannot be read.
+            DataError: the disk refuses.
+        """
+        if self._records.get((run_id, name)) != expected:
+            unwanted = SHARD.fullmatch(name) and not self._shards
+            if unwanted or local_path(store.client, run_id, name) is not None:
+                record = stored_record(store.client, run_id, name)
+            else:
+                copy = self._copy(run_id, name)
+                download(store.client, run_id, name, copy)
+                record = file_record(copy)
+            self._records[run_id, name] = record
+        return self._records[run_id, name]
+
+    def take(self, store: Store, run_id: str, name: str, path: Path) -> None:
+        """Move the copy of an artifact to `path`, or fetch the artifact; see `download`."""
+        if self._folder is not None and (copy := self._copy(run_id, name)).is_file():
+            shutil.move(copy, path)
+        else:
+            download(store.client, run_id, name, path)
+
+    @contextmanager
+    def opened(self, store: Store, run_id: str, name: str) -> Iterator[Path]:
+        """Give an artifact as a local file to be read within the block; see `fetched`."""
+        if self._folder is not None and (copy := self._copy(run_id, name)).is_file():
+            yield copy
+        else:
+            with fetched(store.client, run_id, name) as path:
+                yield path
+
+    def forget(self, run_id: str) -> None:
+        """Delete what is left of a run's copies."""
+        if self._folder is not None:
+            shutil.rmtree(self._folder / run_id, ignore_errors=True)
+
+    def _copy(self, run_id: str, name: str) -> Path:
+        try:
+            if self._folder is None:
+                near = None if self._near is None else existing_parent(self._near)
+                self._folder = Path(tempfile.mkdtemp(prefix=".mlpop-", dir=near))
+                weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
+            path = self._folder / run_id / require_safe(name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise DataError(f"artifact {name}: cannot be kept: {error}") from error
+        return path
+
+
+def restore_shards(
+    store: Store, run_id: str, kind: str, folder: Path, downloads: Downloads | None = None
+) -> dict[str, Record]:
     """Put the shards that a run keeps into a dataset's folder; only those that it lacks.
 
     A shard that was damaged on the way or in the store is named in a warning and left out; it
@@ -37,6 +124,7 @@ def restore_shards(store: Store, run_id: str, kind: str, folder: Path) -> dict[s
         run_id: the round.
         kind: `training` or `test`.
         folder: of the dataset.
+        downloads: where artifacts are taken from that were fetched already.
 
     Returns:
         Records of the artifacts that were fetched, by name.
@@ -53,6 +141,7 @@ def restore_shards(store: Store, run_id: str, kind: str, folder: Path) -> dict[s
     if not names:
         return {}
     expected = expected_records(store, run_id)
+    source = downloads or Downloads()
     with alone_in(folder):
         missing = sorted(names.keys() - finished_shards(folder).keys())
         with (
@@ -61,10 +150,9 @@ def restore_shards(store: Store, run_id: str, kind: str, folder: Path) -> dict[s
         ):
 
             def restore(number: int) -> Record | None:
-                name = names[number]
-                return _restore_shard(
-                    store, run_id, name, number, folder, Path(scratch), expected.get(name)
-                )
+                name, packed = names[number], Path(scratch, f"{number}.zip")
+                source.take(store, run_id, name, packed)
+                return _restore_shard(run_id, name, number, folder, packed, expected.get(name))
 
             records = dict(zip(missing, pool.map(restore, missing), strict=True))
     restored = {names[number]: record for number, record in records.items() if record is not None}
@@ -74,7 +162,11 @@ def restore_shards(store: Store, run_id: str, kind: str, folder: Path) -> dict[s
 
 
 def restore_files(
-    store: Store, run_id: str, names: Iterable[str] | Mapping[str, str], folder: Path
+    store: Store,
+    run_id: str,
+    names: Iterable[str] | Mapping[str, str],
+    folder: Path,
+    downloads: Downloads | None = None,
 ) -> dict[str, Path]:
     """Put artifacts of a run into a local folder; only those that are missing or differ.
 
@@ -86,6 +178,7 @@ def restore_files(
         run_id: the run.
         names: of the artifacts; or name -> path in the folder, by default the same.
         folder: the local folder.
+        downloads: where artifacts are taken from that were fetched already.
 
     Returns:
         Name -> local file.
@@ -108,7 +201,7 @@ def restore_files(
         path, wanted = paths[name], expected.get(name)
         if path.is_file() and (wanted is None or file_record(path) == wanted):
             return
-        restore_file(store, run_id, name, path, wanted)
+        restore_file(store, run_id, name, path, wanted, downloads)
 
     with ThreadPoolExecutor(THREADS, "restore-files") as pool:
         list(pool.map(restore, paths))
@@ -122,16 +215,8 @@ def expected_records(store: Store, run_id: str) -> dict[str, Record]:
 
 
 def _restore_shard(
-    store: Store,
-    run_id: str,
-    name: str,
-    number: int,
-    folder: Path,
-    scratch: Path,
-    expected: Record | None,
+    run_id: str, name: str, number: int, folder: Path, file: Path, expected: Record | None
 ) -> Record | None:
-    file = scratch / f"{number}.zip"
-    download(store.client, run_id, name, file)
     try:
         record = file_record(file)
         if expected is not None and record != expected:
@@ -146,7 +231,12 @@ def _restore_shard(
 
 
 def restore_file(
-    store: Store, run_id: str, name: str, path: Path, expected: Record | None
+    store: Store,
+    run_id: str,
+    name: str,
+    path: Path,
+    expected: Record | None,
+    downloads: Downloads | None = None,
 ) -> None:
     """Copy one artifact of a run to `path`, whole or not at all, over what is there.
 
@@ -156,6 +246,7 @@ def restore_file(
         name: of the artifact.
         path: the local file.
         expected: what the manifest says of it; None without one.
+        downloads: where it is taken from if it was fetched already.
 
     Raises:
         TrackingError: it is missing, or differs from the manifest.
@@ -165,7 +256,7 @@ def restore_file(
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as scratch:
             fresh = Path(scratch, path.name)
-            download(store.client, run_id, name, fresh)
+            (downloads or Downloads()).take(store, run_id, name, fresh)
             record = file_record(fresh)
             if expected is not None and record != expected:
                 raise TrackingError(

@@ -2,13 +2,14 @@
 
 import logging
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from mlpop.config.files.sbi import SbiConfig
 from mlpop.experiment.resume.attempts import recorded_json
-from mlpop.experiment.resume.download import expected_records, restore_file
+from mlpop.experiment.resume.download import Downloads, expected_records, restore_file
 from mlpop.tracking import Node, Store, tree, verify
 from mlpop.tracking.artifacts import MANIFEST, file_record, listed
 from mlpop.tracking.store import translated
@@ -25,12 +26,14 @@ class Lineage:
         root: the experiment's run with all that is nested in it; None for a new experiment.
         origin: what this experiment is a branch of, if it is one.
         last_round: the last round that is taken from there.
+        downloads: artifacts that were fetched to be verified.
     """
 
     store: Store
     root: Node | None = None
     origin: "Lineage | None" = None
     last_round: int = -1
+    downloads: Downloads = field(default_factory=Downloads, compare=False)
 
     def reread(self) -> "Lineage":
         """Return the lineage as the store has it now."""
@@ -54,7 +57,8 @@ class Lineage:
         """Whether a run ended well and every artifact is as its manifest says."""
         if node.status != "FINISHED":
             return False
-        wrong = verify(self.store.client, node.run_id)
+        read_back = partial(self.downloads.read_back, self.store, node.run_id)
+        wrong = verify(self.store.client, node.run_id, read_back)
         if wrong:
             logger.warning("%s is done again: %s", _called(node), "; ".join(wrong))
         return not wrong
@@ -107,7 +111,7 @@ class Lineage:
         for name, target in targets.items():
             record = records.get(name)
             if record is None or not target.is_file() or file_record(target) != record:
-                restore_file(self.store, node.run_id, name, target, record)
+                restore_file(self.store, node.run_id, name, target, record, self.downloads)
 
     def names(self, node: Node) -> list[str]:
         """Return the artifacts that the manifest of a complete run lists."""

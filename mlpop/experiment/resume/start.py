@@ -16,6 +16,7 @@ from mlpop.experiment.resume.attempts import (
     resumed_run,
     unfinished_run,
 )
+from mlpop.experiment.resume.download import Downloads
 from mlpop.experiment.resume.lineage import Lineage
 from mlpop.tracking import Node, Store, find, tree
 
@@ -138,7 +139,7 @@ def unfinished_launch(store: Store, which: str, config: SbiConfig | None) -> Beg
         store, KIND, which, CONFIG_FILE, config, SbiConfig.parse, complete_too=which != LAST
     )
     _refuse(recorded, config, FREE, GROWING)
-    lineage = lineage_of(store, root)
+    lineage = _with_downloads(lineage_of(store, root), config)
     if root.status == "FINISHED" and lineage.complete_rounds(config) == config.trainer.num_rounds:
         raise TrackingError(
             f"--resume {which}: run '{root.name}' is complete; a larger trainer.num_rounds adds "
@@ -163,7 +164,7 @@ def recorded_launch(store: Store, config: SbiConfig) -> Beginning:
     assert block.log_dir is not None
     assert block.last_round is not None
     root = _with_folders(store, block.save_dir, block.log_dir)
-    lineage = lineage_of(store, root)
+    lineage = _with_downloads(lineage_of(store, root), config)
     complete = lineage.complete_rounds(config)
     if block.last_round >= complete:
         there = f"rounds 0 to {complete - 1} are" if complete else "no round is"
@@ -187,7 +188,8 @@ def recorded_launch(store: Store, config: SbiConfig) -> Beginning:
     _refuse(recorded, config, (*FREE, *_branch_free(config)), ())
     seed = _branch_seed(root, config)
     tags = {BRANCH_OF: root.run_id, BRANCH_ROUND: str(block.last_round)}
-    return Beginning(config, seed, Lineage(store, None, lineage, block.last_round), None, tags)
+    branch = replace(lineage, root=None, origin=lineage, last_round=block.last_round)
+    return Beginning(config, seed, branch, None, tags)
 
 
 def lineage_of(store: Store, root: Node) -> Lineage:
@@ -196,6 +198,13 @@ def lineage_of(store: Store, root: Node) -> Lineage:
         return Lineage(store, root)
     origin = lineage_of(store, tree(store, root.tags[BRANCH_OF]))
     return Lineage(store, root, origin, int(root.tags[BRANCH_ROUND]))
+
+
+def _with_downloads(lineage: Lineage, config: SbiConfig) -> Lineage:
+    """Keep what is fetched to be verified; simulations only if later rounds learn from them."""
+    trainer = config.trainer
+    downloads = Downloads(trainer.save_dir, shards=trainer.append_simulations)
+    return replace(lineage, downloads=downloads)
 
 
 def _refuse(

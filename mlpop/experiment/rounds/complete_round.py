@@ -1,6 +1,5 @@
 """A round that an earlier launch completed: put back in its folders, ready for the next one."""
 
-import json
 import logging
 from typing import Any
 
@@ -24,9 +23,8 @@ from mlpop.experiment.rounds.typicality import recorded_verdict
 from mlpop.experiment.simulations.simulated_set import SuppliedSet, given_set
 from mlpop.inference.estimators.store import load_ensemble
 from mlpop.io.files import read_json_object, write_json
-from mlpop.tracking import Estimate, Node
-from mlpop.tracking.artifacts import MANIFEST, fetched
-from mlpop.tracking.store import translated
+from mlpop.tracking import Estimate, Node, recorded_datasets
+from mlpop.tracking.artifacts import MANIFEST
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +58,9 @@ def restore_round(
     round_ = 0 if previous is None else previous.number + 1
     folders = launch.tree.round(round_)
     names = [name for name in lineage.names(node) if not name.startswith(DATASETS)]
-    restore_files(lineage.store, node.run_id, [*names, MANIFEST], folders.models)
+    restore_files(
+        lineage.store, node.run_id, [*names, MANIFEST], folders.models, lineage.downloads
+    )
     if previous is None:
         problem = load_problem(folders.models / PROBLEM)
         observed = load_observed_copy(folders.models)
@@ -84,7 +84,7 @@ def restore_round(
     else:
         verdict = recorded_verdict(folders.models)
     logger.info("round %d is complete already (run %s)", round_, node.run_id)
-    return RoundResult(
+    result = RoundResult(
         number=round_,
         run_id=node.run_id,
         problem=problem,
@@ -102,6 +102,8 @@ def restore_round(
         numbers=lineage.metrics(node),
         member_runs=member_runs,
     )
+    lineage.downloads.forget(node.run_id)
+    return result
 
 
 def _set(launch: Launch, node: Node, kind: SetKind, round_: int) -> SuppliedSet:
@@ -112,7 +114,7 @@ def _set(launch: Launch, node: Node, kind: SetKind, round_: int) -> SuppliedSet:
         given = given_set(dataset_csv(localized(loader.dataset_path_round_0)))
         return _same_as_recorded(launch, node, kind, given)
     lineage = launch.lineage
-    with fetched(lineage.store.client, node.run_id, f"{kind.use}/{THETA}") as path:
+    with lineage.downloads.opened(lineage.store, node.run_id, f"{kind.use}/{THETA}") as path:
         theta = np.load(path, allow_pickle=False)
     folder = place(launch, kind, round_, theta).folder
     prefix = f"{kind.use}/"
@@ -121,8 +123,8 @@ def _set(launch: Launch, node: Node, kind: SetKind, round_: int) -> SuppliedSet:
         for name in lineage.names(node)
         if name.startswith(prefix) and not name.startswith(f"{prefix}{SHARDS_FOLDER}/")
     }
-    restore_files(lineage.store, node.run_id, names, folder)
-    restore_shards(lineage.store, node.run_id, kind.use, folder)
+    restore_files(lineage.store, node.run_id, names, folder, lineage.downloads)
+    restore_shards(lineage.store, node.run_id, kind.use, folder, lineage.downloads)
     return _same_as_recorded(launch, node, kind, given_set(folder / FULL_CSV))
 
 
@@ -134,13 +136,8 @@ def _same_as_recorded(
     Raises:
         DataError: it is not; a given set was changed, or another path is given.
     """
-    with translated(f"inputs of run {node.run_id}"):
-        inputs = launch.lineage.store.client.get_run(node.run_id).inputs
-    recorded = {
-        json.loads(item.dataset.source)["digest"]
-        for item in (inputs.dataset_inputs if inputs else ())
-        if item.dataset.name == kind.use
-    }
+    client = launch.lineage.store.client
+    recorded = {one.digest for one in recorded_datasets(client, node.run_id, kind.use)}
     if recorded and found.digest not in recorded:
         raise DataError(
             f"{found.csv}: SHA-256 {found.digest[:12]}…, {node.name} of the run learned from "

@@ -3,11 +3,13 @@
 import json
 import logging
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from mlflow.store.artifact import local_artifact_repo
 from resume_checks import (
     SMALL,
     check_tree,
@@ -19,6 +21,7 @@ from resume_checks import (
 from mlpop.commands.sbi import resume_experiment, run_experiment
 from mlpop.config.files.sbi import SbiConfig
 from mlpop.errors import DataError, TrackingError
+from mlpop.experiment.resume import download as restoring
 from mlpop.experiment.resume.lineage import Lineage, member_of
 from mlpop.experiment.rounds import member_files as member_state
 from mlpop.experiment.rounds.member_files import (
@@ -29,7 +32,7 @@ from mlpop.experiment.rounds.member_files import (
     restore_checkpoint,
 )
 from mlpop.inference.estimators.store import WEIGHTS
-from mlpop.tracking import Node, Store, connect, open_run, tree
+from mlpop.tracking import Node, Store, artifacts, connect, open_run, tree
 from mlpop.tracking.artifacts import MANIFEST, _content_digest, manifest_records
 
 Values = dict[str, Any]
@@ -142,6 +145,36 @@ def test_complete_members_of_a_damaged_round_are_kept(
     resume_experiment(root.run_id)
     assert results(store, experiment_called(store, NAME)) == whole
     assert [node_of(store, f"round_01/member_0{j}").ended for j in (0, 1)] == before
+
+
+def test_artifacts_of_a_complete_round_are_fetched_once(
+    store: Store, whole: dict[str, str], place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are read back to be verified, and put back from what was read."""
+    fetched: Counter[tuple[str, str]] = Counter()
+    download = artifacts.download
+
+    def counted(client: Any, run_id: str, name: str, path: Path) -> None:
+        fetched[run_id, name] += name != MANIFEST
+        download(client, run_id, name, path)
+
+    class Elsewhere:
+        """No store is on this machine."""
+
+    artifact(store, "round_01", "summary.json").unlink()
+    for folder in place.iterdir():
+        shutil.rmtree(folder)
+    for module in (artifacts, restoring):
+        monkeypatch.setattr(module, "download", counted)
+    monkeypatch.setattr(local_artifact_repo, "LocalArtifactRepository", Elsewhere)
+    root = experiment_called(store, NAME)
+    resume_experiment(root.run_id)
+    assert results(store, experiment_called(store, NAME)) == whole
+    first = node_of(store, "round_00")
+    complete = {node.run_id for _, node in first.walk()}
+    counts = {key: count for key, count in fetched.items() if key[0] in complete and count}
+    assert len(counts) > 10
+    assert set(counts.values()) == {1}
 
 
 @pytest.mark.parametrize("evil", ["../../evil", "/tmp/evil", "training/../../evil"])
