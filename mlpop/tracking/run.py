@@ -11,7 +11,7 @@ from typing import Any
 
 from mlpop.errors import TrackingError
 from mlpop.io.errors import StoreAway
-from mlpop.tracking import artifacts, datasets
+from mlpop.tracking import artifacts
 from mlpop.tracking.artifacts import Record
 from mlpop.tracking.curves import CurveBuffer
 from mlpop.tracking.outages import answers, patiently
@@ -26,6 +26,7 @@ PARENT_TAG = "mlflow.parentRunId"
 ENDED_TAG = "mlpop.ended"
 PARAMS_PER_CALL = 100
 LONGEST_TAG = 5000
+DIGEST_LENGTH = 36  # most characters that MLflow takes for the digest of a dataset
 
 
 class TakenOver(TrackingError):
@@ -259,10 +260,35 @@ class TrackedRun:
         context: str,
         profile: Mapping[str, Any] | None = None,
     ) -> None:
-        """Record a dataset as an input of the run, see `datasets.log_dataset`."""
-        datasets.log_dataset(
-            self.store.client, self.run_id, name, digest, source, context, profile
+        """Record a dataset as an input of the run: the Dataset column of MLflow's run table.
+
+        Args:
+            name: what the dataset is called, for instance `training`; see `recorded_datasets`.
+            digest: of its content; MLflow shows the first 36 characters, the source has all.
+            source: path or URI of its index file.
+            context: what it is used for, for instance `training`, `testing`, `observed`.
+            profile: numbers to show with it, for instance the number of rows.
+
+        Raises:
+            TrackingError: the store refuses, or was away until the deadline.
+        """
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        dataset = Dataset(
+            name=name,
+            digest=digest[:DIGEST_LENGTH],
+            source_type="local",
+            source=json.dumps({"uri": source, "digest": digest}),
+            profile=json.dumps(dict(profile)) if profile else None,
         )
+        inputs = [DatasetInput(dataset, [InputTag("mlflow.data.context", context)])]
+        what = f"dataset {name} of run {self.run_id}"
+
+        def attempt() -> None:
+            with translated(what):
+                self.store.client.log_inputs(self.run_id, datasets=inputs)
+
+        patiently(attempt, what)
 
     def commit(self, files: Mapping[str, Path] | None = None) -> dict[str, Any]:
         """Store `files`, then the manifest of all that was sent, and say `complete`.
