@@ -48,15 +48,27 @@ def write_image(path: Path, values: NDArray) -> None:
     write_atomically(path, buffer.getvalue())
 
 
-def read_red(path: Path) -> NDArray[np.float32]:
-    """Red channel of a picture as it lies in the file, (height, width), in [0, 1].
+def read_pixels(path: Path, mode: str) -> NDArray[np.uint8]:
+    """Pixels of a picture as it lies in the file, (height, width, colours).
+
+    Args:
+        path: of the picture.
+        mode: colours of Pillow that it is converted to, `RGB` or `RGBA`.
 
     Raises:
         DataError: the file is missing or no picture.
     """
     try:
         with Image.open(path) as image:
-            pixels = np.asarray(image.convert("RGBA"))
+            return np.asarray(image.convert(mode))
     except (OSError, UnidentifiedImageError, SyntaxError) as error:
         raise DataError(f"{path}: cannot be read as a picture: {error}") from None
-    return pixels[..., 0].astype(np.float32) / np.float32(255)
+
+
+def read_red(path: Path) -> NDArray[np.float32]:
+    """Red channel of a picture as it lies in the file, (height, width), in [0, 1].
+
+    Raises:
+        DataError: the file is missing or no picture.
+    """
+    return read_pixels(path, "RGBA")[..., 0].astype(np.float32) / np.float32(255)

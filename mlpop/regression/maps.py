@@ -6,10 +6,9 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
 
 from mlpop.config.fields import INPUT_PREFIX
-from mlpop.datasets.image import read_red
+from mlpop.datasets.image import read_pixels, read_red
 from mlpop.datasets.index import Cell, DatasetIndex
 from mlpop.datasets.scaling import Mode, scale_inputs
 from mlpop.errors import DataError
@@ -171,12 +170,7 @@ def read_rgb(path: Path) -> NDArray[np.float32]:
     Raises:
         DataError: the file is missing or no picture.
     """
-    try:
-        with Image.open(path) as image:
-            pixels = np.asarray(image.convert("RGB"))
-    except (OSError, UnidentifiedImageError, SyntaxError) as error:
-        raise DataError(f"{path}: cannot be read as a picture: {error}") from None
-    return np.moveaxis(pixels, -1, 0).astype(np.float32) / np.float32(255)
+    return np.moveaxis(read_pixels(path, "RGB"), -1, 0).astype(np.float32) / np.float32(255)
 
 
 def _padded(values: NDArray[np.float32], shape: tuple[int, ...]) -> NDArray[np.float32]:
