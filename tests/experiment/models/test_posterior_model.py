@@ -30,7 +30,8 @@ from mlpop.experiment.models.posterior_model import (
 from mlpop.experiment.rounds.result import RoundResult
 from mlpop.inference.compression.compressor import Compressor, PcaEncoder
 from mlpop.inference.compression.pca import fit_pca
-from mlpop.inference.estimators.estimator import EstimatorSpec, build_estimator
+from mlpop.inference.estimators.estimator import build_estimator
+from mlpop.inference.estimators.spec import EstimatorSpec
 from mlpop.inference.estimators.store import save_estimator
 from mlpop.inference.mcmc.chains import McmcOptions
 from mlpop.inference.posteriors.ensemble_posterior import EnsemblePosterior
