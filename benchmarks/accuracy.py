@@ -40,7 +40,8 @@ from torch import Generator, Tensor
 from mlpop.compute import Backend, Purpose, seed_sequence, torch_seed
 from mlpop.compute.backends.processes import ProcessesBackend
 from mlpop.compute.backends.serial import SerialBackend
-from mlpop.inference.estimators.estimator import EmbedOnce, EstimatorSpec
+from mlpop.inference.estimators.estimator import EmbedOnce
+from mlpop.inference.estimators.spec import EstimatorSpec
 from mlpop.inference.estimators.store import load_estimator
 from mlpop.inference.mcmc.chains import McmcOptions
 from mlpop.inference.posteriors.ensemble_posterior import EnsemblePosterior

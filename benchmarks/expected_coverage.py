@@ -20,7 +20,8 @@ from sbi.neural_nets import posterior_nn
 from torch import Tensor
 
 from mlpop.inference.diagnostics.coverage import compute_coverage
-from mlpop.inference.estimators.estimator import EmbedOnce, EstimatorSpec, build_estimator
+from mlpop.inference.estimators.estimator import EmbedOnce, build_estimator
+from mlpop.inference.estimators.spec import EstimatorSpec
 from mlpop.inference.posteriors.ensemble_posterior import EnsemblePosterior
 from mlpop.inference.prior import Prior
 from mlpop.networks.rng import generator_from_seed, lend, one_thread

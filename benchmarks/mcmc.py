@@ -21,7 +21,8 @@ from sbi.inference.potentials.base_potential import BasePotential
 from sbi.utils import mcmc_transform
 from torch import Tensor
 
-from mlpop.inference.estimators.estimator import EstimatorSpec, build_estimator
+from mlpop.inference.estimators.estimator import build_estimator
+from mlpop.inference.estimators.spec import EstimatorSpec
 from mlpop.inference.mcmc.chains import McmcOptions
 from mlpop.inference.mcmc.convergence import bulk_ess, r_hat
 from mlpop.inference.posteriors.mcmc_posterior import McmcPosterior

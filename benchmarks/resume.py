@@ -26,7 +26,8 @@ from pathlib import Path
 import torch
 
 from mlpop.experiment.rounds.member_files import FOLDER, CheckpointSender
-from mlpop.inference.estimators.estimator import EstimatorSpec, build_estimator
+from mlpop.inference.estimators.estimator import build_estimator
+from mlpop.inference.estimators.spec import EstimatorSpec
 from mlpop.networks.rng import generator_from_seed
 from mlpop.tracking import connect, find, open_run, verify
 from mlpop.tracking.owner import HEARTBEAT_SECONDS, HEARTBEAT_TAG

@@ -34,7 +34,8 @@ from sbi.neural_nets.ratio_estimators import RatioEstimator
 from sbi.utils import BoxUniform
 from torch import Tensor, nn
 
-from mlpop.inference.estimators.estimator import Estimator, EstimatorSpec, build_estimator
+from mlpop.inference.estimators.estimator import Estimator, build_estimator
+from mlpop.inference.estimators.spec import EstimatorSpec
 from mlpop.networks import ModelConvSBI
 from mlpop.networks.rng import generator_from_seed, lend, one_thread
 from mlpop.training.losses import Objective, make_objective

@@ -7,7 +7,8 @@ from sbi.neural_nets.estimators import ConditionalDensityEstimator
 from torch import nn
 
 from mlpop.config.methods import CLASSIFIERS
-from mlpop.inference.estimators.estimator import EmbedOnce, EstimatorSpec, build_estimator
+from mlpop.inference.estimators.estimator import EmbedOnce, build_estimator
+from mlpop.inference.estimators.spec import EstimatorSpec
 from mlpop.inference.prior import Prior
 from mlpop.networks.rng import generator_from_seed
 

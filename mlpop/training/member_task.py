@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from mlpop.errors import DataError
-from mlpop.inference.estimators.estimator import EstimatorSpec, build_estimator
+from mlpop.inference.estimators.estimator import build_estimator
+from mlpop.inference.estimators.spec import EstimatorSpec
 from mlpop.inference.estimators.store import load_estimator, read_record, save_estimator
 from mlpop.networks.rng import generator_from_seed, one_thread
 from mlpop.training.losses import Loss, make_objective

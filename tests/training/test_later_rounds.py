@@ -7,7 +7,8 @@ import pytest
 import torch
 from scipy.stats import truncnorm
 
-from mlpop.inference.estimators.estimator import EstimatorSpec, build_estimator
+from mlpop.inference.estimators.estimator import build_estimator
+from mlpop.inference.estimators.spec import EstimatorSpec
 from mlpop.inference.posteriors.ensemble_posterior import EnsemblePosterior
 from mlpop.inference.prior import Prior
 from mlpop.networks.rng import generator_from_seed

@@ -4,7 +4,8 @@ from sbi.inference import NPE_C, NRE_B
 from sbi.neural_nets import posterior_nn
 
 from mlpop.errors import DataError
-from mlpop.inference.estimators.estimator import EstimatorSpec, build_estimator
+from mlpop.inference.estimators.estimator import build_estimator
+from mlpop.inference.estimators.spec import EstimatorSpec
 from mlpop.inference.prior import Prior
 from mlpop.networks.rng import generator_from_seed, lend
 from mlpop.training.losses import (

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from mlpop.errors import DataError
-from mlpop.inference.estimators.estimator import EstimatorSpec
+from mlpop.inference.estimators.spec import EstimatorSpec
 from mlpop.inference.estimators.store import load_ensemble, load_estimator, read_record
 from mlpop.networks.rng import generator_from_seed
 from mlpop.training.member_task import member_tasks, train_member

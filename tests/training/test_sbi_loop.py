@@ -7,7 +7,8 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from mlpop.config.methods import DENSITIES
 from mlpop.errors import ConfigError, DataError, TrainingError
-from mlpop.inference.estimators.estimator import EstimatorSpec, build_estimator
+from mlpop.inference.estimators.estimator import build_estimator
+from mlpop.inference.estimators.spec import EstimatorSpec
 from mlpop.networks.rng import generator_from_seed
 from mlpop.training.losses import contrastive_loss, fixed_atoms
 from mlpop.training.sbi_loop import TrainingOptions, fit, validation_split

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import ks_2samp
 
-from mlpop.inference.estimators.estimator import EstimatorSpec
+from mlpop.inference.estimators.spec import EstimatorSpec
 from mlpop.inference.estimators.store import load_ensemble
 from mlpop.inference.posteriors.ensemble_posterior import EnsemblePosterior
 from mlpop.inference.prior import Prior

@@ -9,12 +9,13 @@ from sbi.neural_nets import posterior_nn
 from sbi.neural_nets.estimators import ConditionalDensityEstimator
 from torch import Tensor, nn
 
+from mlpop.config.blocks.network import ZScore
 from mlpop.config.methods import DENSITIES
-from mlpop.inference.estimators.spec import EstimatorSpec, Standardization
+from mlpop.inference.estimators.spec import EstimatorSpec
 
 
 def build_density(
-    spec: EstimatorSpec, values: Tensor, width: int, z_score: Standardization
+    spec: EstimatorSpec, values: Tensor, width: int, z_score: ZScore
 ) -> ConditionalDensityEstimator:
     """Build sbi's density of one vector given another; draws from torch's global generator.
 

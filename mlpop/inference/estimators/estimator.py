@@ -13,22 +13,10 @@ from mlpop.inference.estimators.densities import build_density
 from mlpop.inference.estimators.likelihood import LikelihoodEstimator, build_likelihood
 from mlpop.inference.estimators.mixture import mixture_log_prob
 from mlpop.inference.estimators.ratio import RatioClassifier, build_ratio
-from mlpop.inference.estimators.spec import EmbeddingSpec, EstimatorSpec
-from mlpop.inference.estimators.standardize import Standardize, standardize
+from mlpop.inference.estimators.spec import EstimatorSpec
+from mlpop.inference.estimators.standardize import standardize
 from mlpop.networks import build, initialize, output_width
 from mlpop.networks.rng import generator_from_seed, lend
-
-__all__ = [
-    "EmbedOnce",
-    "EmbeddingSpec",
-    "Estimator",
-    "EstimatorSpec",
-    "LikelihoodEstimator",
-    "RatioClassifier",
-    "Standardize",
-    "build_estimator",
-    "empty_estimator",
-]
 
 
 class EmbedOnce(ConditionalDensityEstimator):

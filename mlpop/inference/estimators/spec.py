@@ -6,10 +6,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from mlpop.config.base import StrictModel
+from mlpop.config.blocks.network import ZScore
 from mlpop.config.fields import OneOf
 from mlpop.config.methods import NETWORKS, EstimatorKind, network_field
-
-Standardization = Literal["none", "independent", "structured"]
 
 MODELS = tuple(dict.fromkeys(name for networks in NETWORKS.values() for name in networks))
 """Names of all networks."""
@@ -49,8 +48,8 @@ class EstimatorSpec(StrictModel):
     num_components: int = Field(default=10, ge=1)
     num_transforms: int = Field(default=5, ge=1)
     num_bins: int = Field(default=10, ge=2)
-    z_score_theta: Standardization = "independent"
-    z_score_x: Standardization = "none"
+    z_score_theta: ZScore = "independent"
+    z_score_x: ZScore = "none"
     embedding: EmbeddingSpec | None = None
     x_shape: tuple[int, ...] = Field(min_length=1)
     low: tuple[float, ...] = Field(min_length=1)

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from mlpop.inference.estimators.spec import Standardization
+from mlpop.config.blocks.network import ZScore
 
 
 class Standardize(nn.Module):
@@ -26,7 +26,7 @@ class Standardize(nn.Module):
         return z * self.scale + self.shift
 
 
-def standardize(x: Tensor, mode: Standardization) -> Standardize:
+def standardize(x: Tensor, mode: ZScore) -> Standardize:
     """Return what standardizes data like `x` (n, components or channels, ...).
 
     What never varies in `x` is shifted but not scaled: it carries nothing, and dividing by a

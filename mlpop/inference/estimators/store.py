@@ -12,7 +12,8 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from mlpop.errors import ConfigError, DataError
-from mlpop.inference.estimators.estimator import Estimator, EstimatorSpec, empty_estimator
+from mlpop.inference.estimators.estimator import Estimator, empty_estimator
+from mlpop.inference.estimators.spec import EstimatorSpec
 from mlpop.io.files import sha256_of, write_atomically, write_json
 
 WEIGHTS = "estimator.safetensors"

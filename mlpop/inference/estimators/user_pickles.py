@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlpop.inference.estimators.estimator import EmbedOnce, Estimator, LikelihoodEstimator
+from mlpop.inference.estimators.estimator import EmbedOnce, Estimator
+from mlpop.inference.estimators.likelihood import LikelihoodEstimator
 from mlpop.inference.prior import Prior
 from mlpop.io.files import write_atomically
 

@@ -2,16 +2,15 @@
 
 import time
 from dataclasses import dataclass
-from typing import get_args
 
 import torch
 from torch import Generator
 
-from mlpop.errors import ConfigError
+from mlpop.config.blocks.training import Sampler
 from mlpop.inference.posteriors.conditioned import ConditionedPosterior
 from mlpop.inference.proposals.proposal_draw import PosteriorDraws, ProposalDraw, ProposalKind
 from mlpop.inference.proposals.rejection import Budget
-from mlpop.inference.proposals.truncated_proposal import Sampler, TruncatedProposal, truncate
+from mlpop.inference.proposals.truncated_proposal import TruncatedProposal, truncate
 from mlpop.networks.rng import one_thread
 
 
@@ -46,10 +45,8 @@ class Proposal:
             max_seconds: wall time allowed [s]; can only end in an error.
 
         Raises:
-            ConfigError: `num_samples` is not positive.
             SamplingError: the posterior cannot be drawn from, or a budget does not suffice.
         """
-        _check_count("num_samples", num_samples, 1)
         limit = max(10_000_000, 20_000 * num_samples) if max_attempts is None else max_attempts
         budget = Budget(limit, max_seconds)
         with one_thread():
@@ -65,14 +62,12 @@ def make_proposal(
     *,
     kind: ProposalKind,
     sampler: Sampler = "auto",
-    epsilon: float = 1e-4,
-    num_threshold_samples: int | None = None,
     sir_candidates: int = 1024,
 ) -> Proposal:
     """Make the proposal of the next round of the posterior at the observation.
 
     `posterior` draws from the posterior itself. `truncated` draws from the prior, cut to where
-    the posterior's density is above the quantile `epsilon` of its own draws, by
+    the posterior's density is above the quantile `EPSILON` of its own draws, by
 
     - `rejection`: draws of the prior that lie there; exact, slow once little is left of it;
     - `box`: rejection inside a box around the support, along the axes or rotated;
@@ -90,32 +85,20 @@ def make_proposal(
         generator: source of the draws that find the support; the same gives the same bits.
         kind: of proposal.
         sampler: of a truncated prior.
-        epsilon: mass of the posterior that may be cut off.
-        num_threshold_samples: draws to take the threshold from; by default 100 000, or 10 000 of
-            Markov chains.
         sir_candidates: candidates of every draw when resampling.
 
     Raises:
-        ConfigError: an argument is out of range or unknown.
         SamplingError: the posterior cannot be drawn from, or its density is useless.
 
     References:
         Deistler, Goncalves & Macke 2022, "Truncated proposals for scalable and hassle-free
         simulation-based inference", NeurIPS.
     """
-    _check(kind, sampler, epsilon, num_threshold_samples, sir_candidates)
     if kind == "posterior":
         return Proposal(conditioned)
     with one_thread():
         return Proposal(
-            truncate(
-                conditioned,
-                generator,
-                sampler=sampler,
-                epsilon=epsilon,
-                num_threshold_samples=num_threshold_samples,
-                sir_candidates=sir_candidates,
-            )
+            truncate(conditioned, generator, sampler=sampler, sir_candidates=sir_candidates)
         )
 
 
@@ -137,36 +120,3 @@ def _draw_posterior(
         outside_fraction=float((~conditioned.prior.contains(theta)).float().mean()),
         redraws=draws.redraws,
     )
-
-
-def _check(
-    kind: str,
-    sampler: str,
-    epsilon: float,
-    num_threshold_samples: int | None,
-    sir_candidates: int,
-) -> None:
-    """Refuse arguments that make no sense.
-
-    Raises:
-        ConfigError: names the argument, its value and what is allowed.
-    """
-    for name, value, allowed in (
-        ("kind", kind, get_args(ProposalKind)),
-        ("sampler", sampler, get_args(Sampler)),
-    ):
-        if value not in allowed:
-            raise ConfigError(f"{name} of a proposal must be one of {allowed}, but got {value!r}")
-    if not 0 < epsilon < 1:
-        raise ConfigError(f"epsilon of a truncated prior must be in (0, 1), but got {epsilon}")
-    for name, count, least in (
-        ("num_threshold_samples", num_threshold_samples, 100),
-        ("sir_candidates", sir_candidates, 2),
-    ):
-        if count is not None:
-            _check_count(name, count, least)
-
-
-def _check_count(name: str, count: int, least: int) -> None:
-    if count < least:
-        raise ConfigError(f"{name} of a proposal must be at least {least}, but got {count}")

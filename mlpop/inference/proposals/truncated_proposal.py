@@ -4,10 +4,10 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from torch import Generator
 
+from mlpop.config.blocks.training import Sampler
 from mlpop.inference.posteriors.arguments import SamplingError
 from mlpop.inference.posteriors.conditioned import ConditionedPosterior
 from mlpop.inference.proposals.enclosing_region import ShapeName
@@ -27,12 +27,13 @@ from mlpop.inference.proposals.truncation import (
 
 logger = logging.getLogger(__name__)
 
-Sampler = Literal["auto", "sir", "rejection", "box"]
+EPSILON = 1e-4
+"""Mass of the posterior that may be cut off."""
 
 CHEAP_THRESHOLD_SAMPLES = 100_000
 CHAIN_THRESHOLD_SAMPLES = 10_000
 """Draws from which the threshold is taken: with 10 000 from Markov chains it is only the second
-lowest density at the default epsilon, but more would cost minutes."""
+lowest density at this epsilon, but more would cost minutes."""
 
 PRIOR_DRAWS = 10_000
 """Of the pilot that measures how much of the prior is left."""
@@ -82,7 +83,6 @@ class TruncatedProposal:
         draws: of the posterior.
         ways: methods that could draw, and their acceptances.
         sampler: what was asked for.
-        epsilon: mass of the posterior outside the support.
         sir_candidates: candidates of every draw when resampling.
         redraws: draws of the posterior that were made again to find all this.
         seconds: wall time that it took [s].
@@ -92,7 +92,6 @@ class TruncatedProposal:
     draws: PosteriorDraws
     ways: tuple[_Way, ...]
     sampler: Sampler
-    epsilon: float
     sir_candidates: int
     redraws: int
     seconds: float
@@ -138,7 +137,7 @@ class TruncatedProposal:
             seconds=self.seconds + budget.seconds,
             outside_fraction=float((~support.contains(theta)).float().mean()),
             redraws=self.redraws + self.draws.redraws - before,
-            epsilon=self.epsilon,
+            epsilon=EPSILON,
             threshold=support.threshold,
             threshold_samples=self.pilot.draws,
             volume_fraction=volume[0],
@@ -160,22 +159,19 @@ def truncate(
     generator: Generator,
     *,
     sampler: Sampler,
-    epsilon: float,
-    num_threshold_samples: int | None,
     sir_candidates: int,
 ) -> TruncatedProposal:
     """Find the support and the methods that could draw in it; see `make_proposal`."""
     started = time.monotonic()
     draws = PosteriorDraws(conditioned)
-    default = CHEAP_THRESHOLD_SAMPLES if conditioned.cheap else CHAIN_THRESHOLD_SAMPLES
-    pilot = find_support(conditioned, draws(num_threshold_samples or default, generator), epsilon)
+    count = CHEAP_THRESHOLD_SAMPLES if conditioned.cheap else CHAIN_THRESHOLD_SAMPLES
+    pilot = find_support(conditioned, draws(count, generator), EPSILON)
     ways = tuple(_explore(pilot, draws, sampler, generator))
     return TruncatedProposal(
         pilot,
         draws,
         ways,
         sampler,
-        epsilon,
         sir_candidates,
         redraws=draws.redraws,
         seconds=time.monotonic() - started,

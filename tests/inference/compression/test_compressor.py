@@ -17,8 +17,8 @@ from mlpop.inference.compression.compressor import Compressor, PcaEncoder, load_
 from mlpop.inference.compression.pca import fit_pca, save_pca
 from mlpop.inference.compression.rescaling import Rescaling, fit_rescaling
 from mlpop.inference.compression.sources import Trust, read_compressor
-from mlpop.inference.estimators.estimator import EstimatorSpec, build_estimator
-from mlpop.inference.estimators.spec import EmbeddingSpec
+from mlpop.inference.estimators.estimator import build_estimator
+from mlpop.inference.estimators.spec import EmbeddingSpec, EstimatorSpec
 from mlpop.inference.estimators.store import save_estimator
 from mlpop.networks.rng import generator_from_seed
 

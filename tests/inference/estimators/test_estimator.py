@@ -6,7 +6,8 @@ from torch import nn
 
 from mlpop.config.methods import DENSITIES
 from mlpop.errors import ConfigError, DataError
-from mlpop.inference.estimators.estimator import EstimatorSpec, build_estimator, empty_estimator
+from mlpop.inference.estimators.estimator import build_estimator, empty_estimator
+from mlpop.inference.estimators.spec import EstimatorSpec
 from mlpop.networks.rng import generator_from_seed, lend
 
 MAPS = {

@@ -7,7 +7,8 @@ from sbi.neural_nets import likelihood_nn
 
 from mlpop.config.methods import DENSITIES
 from mlpop.errors import DataError
-from mlpop.inference.estimators.estimator import EstimatorSpec, build_estimator
+from mlpop.inference.estimators.estimator import build_estimator
+from mlpop.inference.estimators.spec import EstimatorSpec
 from mlpop.networks.rng import generator_from_seed, lend
 from mlpop.training.sbi_loop import TrainingOptions, fit, validation_split
 

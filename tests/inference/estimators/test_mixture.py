@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from mlpop.inference.estimators.estimator import EstimatorSpec, build_estimator
+from mlpop.inference.estimators.estimator import build_estimator
+from mlpop.inference.estimators.spec import EstimatorSpec
 from mlpop.networks.rng import generator_from_seed
 
 

@@ -2,7 +2,8 @@ import pytest
 import torch
 
 from mlpop.config.methods import CLASSIFIERS
-from mlpop.inference.estimators.estimator import EstimatorSpec, build_estimator
+from mlpop.inference.estimators.estimator import build_estimator
+from mlpop.inference.estimators.spec import EstimatorSpec
 from mlpop.networks.rng import generator_from_seed, lend
 from mlpop.training.sbi_loop import TrainingOptions, fit, validation_split
 

@@ -5,7 +5,8 @@ from scipy import stats
 
 from mlpop.datasets.scaling import LabelScaling
 from mlpop.errors import DataError
-from mlpop.inference.estimators.estimator import EstimatorSpec, build_estimator
+from mlpop.inference.estimators.estimator import build_estimator
+from mlpop.inference.estimators.spec import EstimatorSpec
 from mlpop.inference.posteriors.arguments import SamplingError
 from mlpop.inference.posteriors.ensemble_posterior import EnsemblePosterior
 from mlpop.inference.posteriors.preprocessing import Preprocessing

@@ -10,7 +10,8 @@ from mlpop.datasets.scaling import scale_inputs
 from mlpop.errors import ConfigError, DataError
 from mlpop.inference.compression.compressor import Compressor, PcaEncoder
 from mlpop.inference.compression.pca import fit_pca
-from mlpop.inference.estimators.estimator import EstimatorSpec, build_estimator
+from mlpop.inference.estimators.estimator import build_estimator
+from mlpop.inference.estimators.spec import EstimatorSpec
 from mlpop.inference.estimators.store import save_estimator
 from mlpop.inference.posteriors.ensemble_posterior import EnsemblePosterior
 from mlpop.inference.posteriors.preprocessing import Preprocessing

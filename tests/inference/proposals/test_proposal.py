@@ -8,8 +8,8 @@ import pytest
 import torch
 from scipy import stats
 
-from mlpop.errors import ConfigError
 from mlpop.inference.posteriors.arguments import SamplingError
+from mlpop.inference.proposals import truncated_proposal
 from mlpop.inference.proposals.proposal import make_proposal
 from mlpop.inference.proposals.proposal_draw import MAX_REDRAWS
 from mlpop.inference.proposals.truncation import Support
@@ -18,9 +18,11 @@ from mlpop.networks.rng import generator_from_seed
 EPSILON = 1e-4
 
 
-def draw_proposal(posterior, num_samples, generator, *, max_attempts=None, **options):
-    proposal = make_proposal(posterior, generator, **options)
-    return proposal.draw(num_samples, generator, max_attempts=max_attempts)
+def draw_proposal(conditioned, num_samples, generator, *, kind, **options):
+    """Make a proposal and draw from it once."""
+    making = {name: options.pop(name) for name in ("sampler", "sir_candidates") if name in options}
+    proposal = make_proposal(conditioned, generator, kind=kind, **making)
+    return proposal.draw(num_samples, generator, **options)
 
 
 def ball_volume(size):
@@ -127,7 +129,6 @@ def test_prior_rejection_is_exact(mixture_at, size, acceptance):
 @pytest.mark.parametrize("size", [2, 5])
 def test_posterior_rejection_is_exact_at_any_width(mixture_at, size, acceptance, monkeypatch):
     """The method of last resort, which needs no region: forced by leaving no other affordable."""
-    from mlpop.inference.proposals import truncated_proposal
 
     posterior = gaussian_at_acceptance(mixture_at, size, acceptance)
     choose = truncated_proposal._choose
@@ -298,12 +299,13 @@ def test_hopeless_prior_rejection_says_what_to_do(mixture_at):
 
 
 @pytest.mark.parametrize("sampler", [pytest.param("auto", marks=pytest.mark.slow), "sir"])
-def test_no_exact_method_within_the_attempts(mixture_at, sampler):
+def test_no_exact_method_within_the_attempts(mixture_at, sampler, monkeypatch):
     """Forty modes are too many for ellipsoids: `auto` refuses, `sir` resamples and says so."""
     means = np.random.default_rng(1).uniform(-0.9, 0.9, (40, 4))
     posterior = mixture_at(means, [np.eye(4) * 0.005**2] * 40)
     options = {"kind": "truncated", "max_attempts": 500 * 8, "sir_candidates": 8}
-    options |= {"epsilon": 1e-3, "num_threshold_samples": 5000}
+    monkeypatch.setattr(truncated_proposal, "EPSILON", 1e-3)
+    monkeypatch.setattr(truncated_proposal, "CHEAP_THRESHOLD_SAMPLES", 5000)
     if sampler == "auto":
         with pytest.raises(
             SamplingError, match="no exact method can make 500 draws .* trainer.sir to true"
@@ -353,7 +355,8 @@ def test_nan_rows_are_redrawn_B4(mixture_at):
 
 
 @pytest.mark.parametrize("kind", ["posterior", "truncated"])
-def test_redraws_end_after_twenty_B4(mixture_at, kind):
+def test_redraws_end_after_twenty_B4(mixture_at, kind, monkeypatch):
+    monkeypatch.setattr(truncated_proposal, "CHEAP_THRESHOLD_SAMPLES", 100)
     posterior = mixture_at([[0.2, 0.0]], [np.diag([0.1, 0.05]) ** 2])
     calls = []
 
@@ -363,23 +366,5 @@ def test_redraws_end_after_twenty_B4(mixture_at, kind):
 
     posterior.sample = broken
     with pytest.raises(SamplingError, match="100 of 100 draws .* NaN .* after 20 redraws"):
-        draw_proposal(posterior, 100, generator_from_seed(1), kind=kind, num_threshold_samples=100)
+        draw_proposal(posterior, 100, generator_from_seed(1), kind=kind)
     assert len(calls) == MAX_REDRAWS + 1
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"kind": "prior"}, "kind of a proposal must be one of .* but got 'prior'"),
-        ({"sampler": "mcmc"}, "sampler of a proposal must be one of .* but got 'mcmc'"),
-        ({"epsilon": 0.0}, r"epsilon .* must be in \(0, 1\), but got 0.0"),
-        ({"sir_candidates": 1}, "sir_candidates .* at least 2, but got 1"),
-        ({"num_threshold_samples": 5}, "num_threshold_samples .* at least 100, but got 5"),
-        ({"num_samples": 0}, "num_samples .* at least 1, but got 0"),
-    ],
-)
-def test_wrong_arguments(mixture_at, options, message):
-    posterior = mixture_at([[0.0]], [[[0.01]]])
-    values = {"num_samples": 10, "kind": "truncated"} | options
-    with pytest.raises(ConfigError, match=message):
-        draw_proposal(posterior, values.pop("num_samples"), generator_from_seed(0), **values)
