@@ -1,9 +1,16 @@
 """The `population` block: birth spins and fields, their evolution, radio emission, surveys."""
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, ModelWrapValidatorHandler, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    ModelWrapValidatorHandler,
+    TypeAdapter,
+    model_validator,
+)
 
 from mlpop.config.base import StrictModel
 from mlpop.config.blocks.presets import MODEL_CHOICES, MODEL_DEFAULTS, PRESETS
@@ -168,7 +175,7 @@ class PopulationConfig(StrictModel):
     """Stars from this distance on are dropped [kpc]."""
 
     surveys_radio: dict[str, SurveyTarget] = Field(default_factory=dict)
-    """Catalogues to make, by the names of `population/surveys/groups.json`."""
+    """Catalogues to make, see `catalogue` of the surveys' JSON files."""
     survey_version: Literal["current", "older"] = "current"
     """`older`: degradation 1.5 and no FFT factor in the Parkes surveys, as in the papers."""
     birth_rate_max: Positive = 5.0
@@ -248,6 +255,23 @@ class PopulationConfig(StrictModel):
             changed[key] = value
         return PopulationConfig.parse(changed, source="population")
 
+    def with_theta(self, theta: Mapping[str, float]) -> Self:
+        """Return this configuration with swept numbers replaced; nothing else is checked again.
+
+        Args:
+            theta: finite value by label, each of which `require_sweepable` accepts.
+
+        Raises:
+            ConfigError: a value is out of its range.
+        """
+        try:
+            for label, value in theta.items():
+                _range_of(label).validate_python(value)
+            return self.model_copy(update=dict(theta))._check()
+        except ValueError:
+            self.with_override(theta)  # says what is wrong
+            raise
+
     def require_sweepable(self, labels: Sequence[str]) -> None:
         """Check that labels of theta are numbers of the models chosen.
 
@@ -260,6 +284,12 @@ class PopulationConfig(StrictModel):
                 raise ConfigError(f"labels: {one_of(label, SWEEPABLE + DYNAMICS_SWEEPABLE)}")
             if reason := _foreign(label, choices):
                 raise ConfigError(f"labels: {label}: {reason}")
+
+
+@cache
+def _range_of(label: str) -> TypeAdapter[float | None]:
+    field = PopulationConfig.model_fields[label]
+    return TypeAdapter(Annotated[field.annotation, field])
 
 
 def given(value: float | None) -> float:

@@ -59,7 +59,7 @@ def synthesize_all(
             f"NS_number must be from 1 to {len(stars)}, the stars of the database, got {number}"
         )
     stream = StarStream(config, stars, seed)
-    rows, places = stream.draw(number, mask=0)
+    rows, places = stream.draw(number, covered_only=False)
     births = stream.births(number)
     spins = evolve_births(stream.now, stream.table, births, stars.columns["age"][rows])
     zeta = np.arccos(births.cos_zeta)
