@@ -49,7 +49,7 @@ class Purpose(IntEnum):
     FLUX_SUBSAMPLE = 11
     """which detected pulsars get a measured flux (round, index)"""
     PROPOSAL = 12
-    """support of a truncated proposal: its threshold and its sampler (round); theta drawn from it (round, use)"""
+    """support of a truncated proposal (round); theta drawn from a proposal (round, use)"""
     SWEEP = 13
     """theta of a grid, random, Latin hypercube or Sobol sweep (set)"""
     STUDY = 14

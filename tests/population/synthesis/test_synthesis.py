@@ -177,19 +177,19 @@ def test_no_star_is_used_twice(stars):
     idx = found.catalogues["HTRU_low_mid"]["idx"]
     assert len(np.unique(idx)) == len(idx) > 300
     stream = StarStream(UNREACHABLE, stars, np.random.SeedSequence(1))
-    first, _ = stream.draw(N_STARS // 3, mask=0)
-    second, places = stream.draw(N_STARS - N_STARS // 3, mask=0)
+    first, _ = stream.draw(N_STARS // 3, covered_only=False)
+    second, places = stream.draw(N_STARS - N_STARS // 3, covered_only=False)
     assert sorted(np.concatenate([first, second])) == list(range(N_STARS))
     assert places[0] == N_STARS // 3
     with pytest.raises(DataError, match="only 0"):
-        stream.draw(1, mask=0)
+        stream.draw(1, covered_only=False)
 
 
 def test_the_order_of_stars_is_uniform(stars):
     ranks = np.zeros(8)
     for seed in range(400):
         stream = StarStream(UNREACHABLE, make_small(stars, 8), np.random.SeedSequence(seed))
-        rows, _ = stream.draw(8, mask=0)
+        rows, _ = stream.draw(8, covered_only=False)
         ranks[rows[0]] += 1
     assert ((ranks - 50) ** 2 / 50).sum() < 25  # chi^2 with 7 degrees of freedom, p = 1e-3
 
