@@ -20,9 +20,9 @@ from mlpop.errors import ConfigError, DataError, SimulationFailed
 from mlpop.maps.density import dropped_stars, final_population_maps, population_maps
 from mlpop.population.stars.build import Progress
 from mlpop.population.stars.database import StellarDatabase, find_or_build
-from mlpop.population.synthesis.draws import Stage, generator, stage_seed
+from mlpop.population.synthesis.detected_population import require_stars, star_limit, synthesize
+from mlpop.population.synthesis.stages import Stage, generator, stage_seed
 from mlpop.population.synthesis.stream import survey_keys
-from mlpop.population.synthesis.synthesis import require_stars, star_limit, synthesize
 from mlpop.population.synthesis.whole_population import synthesize_all
 from mlpop.simulators.base import Simulation, theta_by_label
 

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from mlpop.config.blocks.surveys import Region, Survey
 from mlpop.config.files.observe import FluxSource, ObserveConfig
 from mlpop.errors import DataError
-from mlpop.population.catalogue.catalogue import (
+from mlpop.population.catalogue.observed_catalogue import (
     download_catalogue,
     numbers,
     read_catalogue,
@@ -104,7 +104,7 @@ def select(
     """Cut the catalogue down to the samples of each survey.
 
     Args:
-        catalogue: as `catalogue.read_catalogue` returns it; it is not changed.
+        catalogue: as `read_catalogue` returns it; it is not changed.
         regions: tag and sky region of each survey.
         fluxes: `tpa` takes fluxes from the table `tpa`, `S1400` those of the catalogue.
         tpa: as `read_tpa` returns it.

@@ -41,15 +41,7 @@ class Beamed(NamedTuple):
 
     def take(self, chosen: NDArray[Any]) -> "Beamed":
         """Return the stars that an index or mask chooses."""
-        return Beamed(
-            self.place[chosen],
-            self.P[chosen],
-            self.P_dot[chosen],
-            self.chi[chosen],
-            self.B[chosen],
-            self.zeta[chosen],
-            self.rho[chosen],
-        )
+        return Beamed(*(column[chosen] for column in self))
 
 
 @njit(cache=True)

@@ -23,7 +23,7 @@ from mlpop.population.surveys.detection import receivers
 from mlpop.population.surveys.detections import Detections, Rows
 from mlpop.population.surveys.observing import Deviates, Sight, observe
 from mlpop.population.surveys.survey import Survey, groups, surveys
-from mlpop.population.synthesis.draws import Stage, generator
+from mlpop.population.synthesis.stages import Stage, generator
 
 OBSERVED_P_MIN = 0.01
 """Pulsars of the observed sample are slower [s]."""

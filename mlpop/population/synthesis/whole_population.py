@@ -13,8 +13,8 @@ from mlpop.population.pulsars.evolution import evolve_births
 from mlpop.population.pulsars.radio import intercepted, opening_angles
 from mlpop.population.surveys.detections import Detections
 from mlpop.population.surveys.survey import groups
+from mlpop.population.synthesis.columns import Table, catalogue, final_population
 from mlpop.population.synthesis.stream import Stars, StarStream
-from mlpop.population.synthesis.tables import Table, catalogue, final_population
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,7 +22,7 @@ class WholePopulation:
     """All stars of one simulation.
 
     Attributes:
-        final: columns of every star, see `tables.FINAL_UNITS`.
+        final: columns of every star, see `columns.FINAL_UNITS`.
         catalogues: columns of the detected pulsars by group.
         n_detected: detections by group.
         n_created: number of stars.

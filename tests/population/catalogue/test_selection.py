@@ -8,7 +8,7 @@ import pytest
 from mlpop.config.blocks.surveys import MAP_SURVEYS, Region
 from mlpop.config.files.observe import ObserveConfig
 from mlpop.errors import DataError
-from mlpop.population.catalogue.catalogue import read_catalogue
+from mlpop.population.catalogue.observed_catalogue import read_catalogue
 from mlpop.population.catalogue.selection import (
     CutRow,
     flux_catalogues,

@@ -19,11 +19,11 @@ from mlpop.population.stars.database import find_or_build
 from mlpop.population.surveys.detection import receivers, signal_to_noise
 from mlpop.population.surveys.observing import Deviates, Sight, observe
 from mlpop.population.surveys.survey import coverage, surveys
-from mlpop.population.synthesis.draws import Stage, generator
+from mlpop.population.synthesis.columns import FINAL_UNITS, UNITS
+from mlpop.population.synthesis.detected_population import star_limit, synthesize
+from mlpop.population.synthesis.stages import Stage, generator
 from mlpop.population.synthesis.stop_rule import BatchRule, smallest_fraction
 from mlpop.population.synthesis.stream import StarStream
-from mlpop.population.synthesis.synthesis import star_limit, synthesize
-from mlpop.population.synthesis.tables import FINAL_UNITS, UNITS
 from mlpop.population.synthesis.whole_population import synthesize_all
 
 N_STARS = 60_000
