@@ -213,27 +213,7 @@ class PopulationConfig(StrictModel):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        k0, k1, k2 = self.k_coefficients
-        if min(k0, k1) < 0 or k2 <= 0 or k0 + k1 <= 0:
-            raise Refused(
-                (
-                    "k_coefficients",
-                    f"must have k0, k1 >= 0, k0 + k1 > 0 and k2 > 0, found {[k0, k1, k2]}",
-                )
-            )
-        low, high = self.B_initial_log10_min, self.B_initial_log10_max
-        if low is not None and high is not None and not low < high:
-            raise Refused(
-                ("B_initial_log10_min", f"must be less than its _max ({high}), found {low}")
-            )
-        if self.magnetic_field_model == "smooth_tophat":
-            _check_tophat(self)
-        if self.tsky_model == "healpix" and self.tsky_map is None:
-            raise Refused(("tsky_map", "must name a file when tsky_model is 'healpix'"))
-        if not self.surveys_radio:
-            raise Refused(("surveys_radio", "must name at least one catalogue, found none"))
-        if foreign := sorted(set(self.thin_to) - set(self.surveys_radio)):
-            raise Refused(("thin_to", f"names catalogues not in surveys_radio: {foreign}"))
+        _check_together(self)
         return self
 
     def with_override(self, theta: Mapping[str, Any]) -> "PopulationConfig":
@@ -267,10 +247,12 @@ class PopulationConfig(StrictModel):
         try:
             for label, value in theta.items():
                 _range_of(label).validate_python(value)
-            return self.model_copy(update=dict(theta))._check()
+            changed = self.model_copy(update=dict(theta))
+            _check_together(changed)
         except ValueError:
             self.with_override(theta)  # says what is wrong
             raise
+        return changed
 
     def require_sweepable(self, labels: Sequence[str]) -> None:
         """Check that labels of theta are numbers of the models chosen.
@@ -287,9 +269,10 @@ class PopulationConfig(StrictModel):
 
 
 @cache
-def _range_of(label: str) -> TypeAdapter[float | None]:
+def _range_of(label: str) -> TypeAdapter[Any]:
     field = PopulationConfig.model_fields[label]
-    return TypeAdapter(Annotated[field.annotation, field])
+    kind: Any = Annotated[field.annotation, field]
+    return TypeAdapter(kind)
 
 
 def given(value: float | None) -> float:
@@ -344,6 +327,28 @@ def _foreign(key: str, choices: Mapping[str, Any]) -> str:
         if owners and choices[model] in defaults and choices[model] not in owners:
             return f"belongs to {model} {' or '.join(owners)}, but {model} is {choices[model]!r}"
     return ""
+
+
+def _check_together(config: PopulationConfig) -> None:
+    k0, k1, k2 = config.k_coefficients
+    if min(k0, k1) < 0 or k2 <= 0 or k0 + k1 <= 0:
+        raise Refused(
+            (
+                "k_coefficients",
+                f"must have k0, k1 >= 0, k0 + k1 > 0 and k2 > 0, found {[k0, k1, k2]}",
+            )
+        )
+    low, high = config.B_initial_log10_min, config.B_initial_log10_max
+    if low is not None and high is not None and not low < high:
+        raise Refused(("B_initial_log10_min", f"must be less than its _max ({high}), found {low}"))
+    if config.magnetic_field_model == "smooth_tophat":
+        _check_tophat(config)
+    if config.tsky_model == "healpix" and config.tsky_map is None:
+        raise Refused(("tsky_map", "must name a file when tsky_model is 'healpix'"))
+    if not config.surveys_radio:
+        raise Refused(("surveys_radio", "must name at least one catalogue, found none"))
+    if foreign := sorted(set(config.thin_to) - set(config.surveys_radio)):
+        raise Refused(("thin_to", f"names catalogues not in surveys_radio: {foreign}"))
 
 
 def _check_tophat(config: PopulationConfig) -> None:
