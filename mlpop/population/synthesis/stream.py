@@ -11,13 +11,18 @@ from numpy.typing import NDArray
 
 from mlpop.config.blocks.population import PopulationConfig
 from mlpop.errors import ConfigError, DataError
-from mlpop.population.constants import DEG
+from mlpop.population.constants import DEG, LN10
 from mlpop.population.galaxy.scattering import tau_327
 from mlpop.population.galaxy.sky import t_sky_408
 from mlpop.population.pulsars.beaming import Beamed, beamed_stars, draw_rows
 from mlpop.population.pulsars.decay_table import decay_table
 from mlpop.population.pulsars.evolution import evolution
-from mlpop.population.pulsars.initial import LN10, Births, draw_ln_field, draw_ln_period
+from mlpop.population.pulsars.initial import (
+    Births,
+    draw_ln_field,
+    draw_ln_period,
+    draw_log_normal,
+)
 from mlpop.population.pulsars.radio import beam_law, luminosity_law
 from mlpop.population.surveys.detection import receivers
 from mlpop.population.surveys.detections import Detections, Rows
@@ -136,12 +141,10 @@ class StarStream:
     def births(self, n: int) -> Births:
         """Draw the properties at birth of the next `n` stars."""
         config, rng = self.config, self._rng
-        ln_floor = rng[Stage.FLOOR].standard_normal(n)
-        ln_floor *= LN10 * config.B_millisec_sigma
-        ln_floor += LN10 * config.B_millisec_mean
+        floor = (config.B_millisec_mean, config.B_millisec_sigma)
         return Births(
             draw_ln_field(config, n, rng[Stage.B0]),
-            ln_floor,
+            draw_log_normal(*floor, n, rng[Stage.FLOOR]),
             draw_ln_period(config, n, rng[Stage.P0]),
             rng[Stage.CHI0].random(n),
             rng[Stage.ZETA].random(n),

@@ -1,4 +1,4 @@
-"""A whole population: every star of a fixed number, whether a survey detects it or not."""
+"""A whole population: every star of a database, whether a survey detects it or not."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -6,7 +6,6 @@ from collections.abc import Mapping
 import numpy as np
 
 from mlpop.config.blocks.population import PopulationConfig
-from mlpop.errors import ConfigError
 from mlpop.population.constants import CENTURY_YR
 from mlpop.population.pulsars.beaming import Beamed
 from mlpop.population.pulsars.evolution import evolve_births
@@ -37,27 +36,16 @@ class WholePopulation:
 
 
 def synthesize_all(
-    config: PopulationConfig,
-    stars: Stars,
-    seed: np.random.SeedSequence,
-    n_stars: int | None = None,
+    config: PopulationConfig, stars: Stars, seed: np.random.SeedSequence
 ) -> WholePopulation:
-    """Create a fixed number of neutron stars, without a stop rule.
+    """Create all neutron stars of a database, without a stop rule.
 
     Args:
         config: the population; its targets and its highest birth rate do not count.
         stars: the stellar database.
         seed: of this simulation; equal seeds give equal bits.
-        n_stars: how many, all of the database if None.
-
-    Raises:
-        ConfigError: the database has fewer stars.
     """
-    number = len(stars) if n_stars is None else n_stars
-    if not 1 <= number <= len(stars):
-        raise ConfigError(
-            f"NS_number must be from 1 to {len(stars)}, the stars of the database, got {number}"
-        )
+    number = len(stars)
     stream = StarStream(config, stars, seed)
     rows, places = stream.draw(number, covered_only=False)
     births = stream.births(number)
