@@ -196,7 +196,7 @@ def test_the_order_of_stars_is_uniform(stars):
 
 def make_small(stars, n):
     columns = {name: column[:n] for name, column in stars.columns.items()}
-    return FakeStars(columns=columns, header=stars.header, t_age_max=T_AGE_MAX)
+    return FakeStars(columns=columns, t_age_max=T_AGE_MAX)
 
 
 def test_a_database_that_is_too_small_is_refused(stars):
@@ -229,7 +229,6 @@ def test_reference_batches_stop_at_the_end_of_a_batch(stars):
     assert (found.status, found.n_created) == ("exhausted", 0)
     many = FakeStars(
         columns={name: np.tile(column, 4) for name, column in stars.columns.items()},
-        header=stars.header,
         t_age_max=T_AGE_MAX,
     )
     found = run(config, many)
@@ -372,7 +371,7 @@ def test_sky_temperature_may_come_from_the_database_or_the_law(stars):
     own = run(UNREACHABLE, stars)
     np.testing.assert_array_equal(law.catalogues["PMPS"]["idx"], own.catalogues["PMPS"]["idx"])
     hot = dict(stars.columns, T_sky408=stars.columns["T_sky408"] * 20)
-    hotter = FakeStars(columns=hot, header=stars.header, t_age_max=T_AGE_MAX)
+    hotter = FakeStars(columns=hot, t_age_max=T_AGE_MAX)
     assert run(UNREACHABLE, hotter).n_detected["PMPS"] < 0.7 * own.n_detected["PMPS"]
 
 
