@@ -17,12 +17,12 @@ from pathlib import Path
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from mlpop.config.blocks.generator import GeneratorConfig
+from mlpop.config.blocks.generator import SURVEY_CHANNELS, GeneratorConfig
 from mlpop.datasets.dataset import assemble, dataset_digest
 from mlpop.datasets.loading import load_dataset
 from mlpop.datasets.scaling import scale_inputs
 from mlpop.datasets.shards import SimulationRow, finished_shards, write_shard
-from mlpop.maps.density import FLUX_COLUMN, SURVEY_CHANNELS, population_maps
+from mlpop.maps.density import FLUX_COLUMN, population_maps
 from mlpop.maps.histogram import bin_edges
 
 DETECTIONS = {"PMPS": 1045, "SMPS": 230, "HTRU_low_mid": 1250}

@@ -26,7 +26,7 @@ from mlpop.population.pulsars.field import log_decay
 from mlpop.population.pulsars.initial import Births
 from mlpop.population.pulsars.spindown import beta
 from mlpop.population.stars.database import StellarDatabase, find_or_build
-from mlpop.population.synthesis.synthesis import synthesize
+from mlpop.population.synthesis.detected_population import synthesize
 from mlpop.simulators.pulsar import PulsarSimulator
 
 LABELS = ("B_initial_log10_mean", "P_initial_log10_mean", "a_late")

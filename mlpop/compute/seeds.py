@@ -27,7 +27,7 @@ class Purpose(IntEnum):
     """What a stream of random bits is for; `place` in brackets."""
 
     PRIOR = 1
-    """theta drawn from the prior or the proposal (round)"""
+    """theta of a training set drawn from the prior (round); from a proposal: PROPOSAL"""
     SIMULATION_TRAINING = 2
     """one simulation of a round (round, index)"""
     SIMULATION_TEST = 3
@@ -37,9 +37,9 @@ class Purpose(IntEnum):
     NETWORK_INIT = 5
     """initial weights of a network (round, member)"""
     TRAINING = 6
-    """order of batches, dropout, augmentation (round, member)"""
+    """order of batches, and what else a network draws while it trains (round, member)"""
     VALIDATION_SPLIT = 7
-    """which simulations validate (round, member)"""
+    """which simulations of a round validate, the same for all members (round); a study: 0"""
     POSTERIOR_SAMPLES = 8
     """samples of a posterior (round)"""
     COVERAGE = 9
@@ -49,13 +49,13 @@ class Purpose(IntEnum):
     FLUX_SUBSAMPLE = 11
     """which detected pulsars get a measured flux (round, index)"""
     PROPOSAL = 12
-    """support of a truncated proposal: its threshold and its sampler (round)"""
+    """support of a truncated proposal (round); theta drawn from a proposal (round, use)"""
     SWEEP = 13
     """theta of a grid, random, Latin hypercube or Sobol sweep (set)"""
     STUDY = 14
     """hyperparameter study (trial)"""
     REGRESSION = 15
-    """networks of point estimates (member)"""
+    """networks of point estimates (trial, 0: first weights, 1: order of batches)"""
     DIAGNOSTICS = 16
     """predictive checks and misspecification tests (round, check)"""
     TEST_THETA = 17

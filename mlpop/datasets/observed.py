@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mlpop.config.blocks.generator import SURVEY_CHANNELS, GeneratorConfig, Survey
+from mlpop.config.blocks.generator import SURVEY_CHANNELS, GeneratorConfig
+from mlpop.config.blocks.surveys import Survey
 from mlpop.config.fields import INPUT_PREFIX
 from mlpop.datasets.dataset import read_generator
 from mlpop.datasets.image import write_image

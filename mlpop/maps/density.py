@@ -15,10 +15,9 @@ from mlpop.config.blocks.generator import (
     POPULATION_CHANNELS,
     PPDOT_KIND,
     SKY_KINDS,
-    SURVEY_CHANNELS,
     GeneratorConfig,
-    Survey,
 )
+from mlpop.config.blocks.surveys import Survey
 from mlpop.errors import DataError
 from mlpop.maps.histogram import Array, Axis, Grid, smooth
 
@@ -105,11 +104,11 @@ def observed_survey_maps(
 def population_maps(
     catalogues: Mapping[str, Catalogue], generator: GeneratorConfig, rng: np.random.Generator
 ) -> Maps:
-    """The 15 maps of one simulated population.
+    """The maps of one simulated population.
 
     Args:
-        catalogues: columns of the detected pulsars (see `survey_maps`) by survey, `PMPS`,
-            `SMPS`, `HTRU`, or by the catalogue's own name, `HTRU_low_mid`. Others are ignored.
+        catalogues: columns of the detected pulsars (see `survey_maps`) by survey, for
+            instance `HTRU`, or by the catalogue's own name, `HTRU_low_mid`. Others are ignored.
         generator: resolution, limits, smoothing.
         rng: draws the stars of the flux maps.
 
@@ -122,7 +121,7 @@ def population_maps(
     made: Maps = {}
     for survey in generator.surveys:
         made |= survey_maps(_find(catalogues, survey, generator), survey, generator, rng)
-    return {channel: made[channel] for channel in SURVEY_CHANNELS if channel in made}
+    return {channel: made[channel] for channel in generator.survey_channels}
 
 
 def final_population_maps(table: Catalogue, generator: GeneratorConfig) -> Maps:

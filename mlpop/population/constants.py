@@ -45,3 +45,4 @@ SUN_VELOCITY_KMS = (12.9, 245.6, 7.78)  # km/s
 
 TWO_PI = 2.0 * math.pi
 DEG = math.pi / 180.0  # rad / deg
+LN10 = math.log(10.0)  # natural over decimal logarithm

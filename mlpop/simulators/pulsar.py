@@ -13,7 +13,6 @@ from mlpop.config.blocks.flux_subsample import with_census
 from mlpop.config.blocks.generator import (
     FLUX_KIND,
     POPULATION_CHANNELS,
-    SURVEY_CHANNELS,
     GeneratorConfig,
 )
 from mlpop.config.blocks.population import PopulationConfig
@@ -21,9 +20,9 @@ from mlpop.errors import ConfigError, DataError, SimulationFailed
 from mlpop.maps.density import dropped_stars, final_population_maps, population_maps
 from mlpop.population.stars.build import Progress
 from mlpop.population.stars.database import StellarDatabase, find_or_build
-from mlpop.population.synthesis.draws import Stage, generator, stage_seed
+from mlpop.population.synthesis.detected_population import require_stars, star_limit, synthesize
+from mlpop.population.synthesis.stages import Stage, generator, stage_seed
 from mlpop.population.synthesis.stream import survey_keys
-from mlpop.population.synthesis.synthesis import require_stars, star_limit, synthesize
 from mlpop.population.synthesis.whole_population import synthesize_all
 from mlpop.simulators.base import Simulation, theta_by_label
 
@@ -77,8 +76,7 @@ class PulsarSimulator:
         if run_mode == "full":
             self.channels: tuple[str, ...] = (*POPULATION_CHANNELS, FLUX_KIND)
         else:
-            kept = tuple(f"survey_{survey}_" for survey in self.generator.surveys)
-            self.channels = tuple(name for name in SURVEY_CHANNELS if name.startswith(kept))
+            self.channels = self.generator.survey_channels
 
     def __call__(self, theta: ArrayLike, seed: SeedSequence) -> Simulation:
         """Simulate the maps of `theta` (D,).
@@ -91,7 +89,7 @@ class PulsarSimulator:
         try:
             stars = self._stars_of(values, seed)
             still = {k: v for k, v in values.items() if k not in self._moving}
-            config = self.population.with_override(still)
+            config = self.population.with_theta(still)
             if self.run_mode == "full":
                 return self._whole(config, stars, seed)
             return self._detected(config, stars, seed)

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from mlpop.config.blocks.dynamics import DynamicsConfig
+from mlpop.config.blocks.generator import FLUX_KIND, POPULATION_CHANNELS, SURVEY_CHANNELS
 from mlpop.config.blocks.population import PopulationConfig
 from mlpop.errors import ConfigError, SimulationFailed
-from mlpop.maps.density import FLUX_KIND, POPULATION_CHANNELS, SURVEY_CHANNELS
 from mlpop.population.stars.database import StellarDatabase
 from mlpop.simulators import REGISTERED, Simulation, Simulator, load
 from mlpop.simulators.pulsar import PulsarSimulator

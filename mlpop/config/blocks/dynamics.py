@@ -15,7 +15,7 @@ SCHEMA_VERSION = 1
 """Part of every content key: raise it when the same settings would give other stars."""
 
 Positive = Annotated[float, Field(gt=0.0)]
-Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Weight = Annotated[float, Field(ge=0.0, le=1.0)]
 
 KickModel = Literal["km_maxwell", "km_exp", "km_double_maxwell", "km_log-normal"]
 RadialModel = Literal["rmYK04", "rmVV21"]
@@ -69,7 +69,7 @@ class DynamicsConfig(StrictModel):
     vk_c: Positive = 180.0
     sigma_k_comp1: Positive = 55.0
     sigma_k_comp2: Positive = 334.0
-    kick_weight_comp1: Fraction = 0.19
+    kick_weight_comp1: Weight = 0.19
     vk_ln_mean: float = 5.6
     vk_ln_sigma: Positive = 0.68
     vk_extent: Positive = 2500.0

@@ -1,7 +1,8 @@
 """How many simulated pulsars get a measured flux, whichever block says it."""
 
-from mlpop.config.blocks.generator import SURVEYS, GeneratorConfig
+from mlpop.config.blocks.generator import GeneratorConfig
 from mlpop.config.blocks.population import PopulationConfig
+from mlpop.config.blocks.surveys import SURVEYS
 from mlpop.errors import ConfigError
 
 PREFIX = "detected_meerkat_"

@@ -5,12 +5,9 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from mlpop.config.base import StrictModel
+from mlpop.config.blocks.surveys import MAP_SURVEYS, SURVEYS, Survey
 from mlpop.config.fields import Count, Name, Positive
 from mlpop.config.messages import Refused, show
-
-Survey = Literal["PMPS", "SMPS", "HTRU"]
-
-SURVEYS: tuple[Survey, ...] = ("PMPS", "SMPS", "HTRU")
 
 SKY_KINDS = ("position_map_radec", "velocity_map_vra", "velocity_map_vdec")
 PPDOT_KIND = "ppdot_map"
@@ -19,7 +16,7 @@ FLUX_KIND = "ppdot_map_fluxes"
 SURVEY_CHANNELS: tuple[str, ...] = tuple(
     f"survey_{survey}_{kind}" for kind in (*SKY_KINDS, PPDOT_KIND, FLUX_KIND) for survey in SURVEYS
 )
-"""The 15 maps of a survey dataset, in the order of its columns."""
+"""The maps of a survey dataset, in the order of its columns: five kinds of each survey."""
 
 POPULATION_CHANNELS: tuple[str, ...] = (
     "position_map_xy",
@@ -34,14 +31,14 @@ POPULATION_CHANNELS: tuple[str, ...] = (
 )
 """The maps of a whole population; `ppdot_map_fluxes` follows where fluxes are known."""
 
-CENSUS_SIZES: dict[Survey, int | None] = {"PMPS": 640, "SMPS": 170, "HTRU": 668}
-"""Pulsars of each survey in the MeerKAT census of fluxes (Posselt et al. 2023)."""
 
-TABLES: dict[Survey, str] = {
-    "PMPS": "survey_PMPS_results",
-    "SMPS": "survey_SMPS_results",
-    "HTRU": "survey_HTRU_low_mid_results",
-}
+def _census() -> dict[Survey, int | None]:
+    return {name: survey.census for name, survey in MAP_SURVEYS.items()}
+
+
+def _tables() -> dict[Survey, str]:
+    return {name: f"survey_{entry.catalogue}_results" for name, entry in MAP_SURVEYS.items()}
+
 
 PositiveLimits = tuple[Positive, Positive]
 
@@ -67,9 +64,9 @@ class GeneratorConfig(StrictModel):
     """Border of the filter: `wrap_ra` closes sky maps at 360 degrees."""
     empty_flux: float = -7.0
     """Value of a flux cell without a star [log10 of Jy]."""
-    flux_subsample: dict[Survey, Count | None] = Field(default_factory=lambda: dict(CENSUS_SIZES))
+    flux_subsample: dict[Survey, Count | None] = Field(default_factory=_census)
     """Stars in the flux map of a survey at most; null or a missing survey takes all."""
-    surveys: dict[Survey, Name] = Field(default_factory=lambda: dict(TABLES), min_length=1)
+    surveys: dict[Survey, Name] = Field(default_factory=_tables, min_length=1)
     """Surveys to make maps of, and the table of detections behind each."""
     dtype: Literal["float32", "float64"] = "float64"
     """Number type of the stored arrays."""
@@ -87,6 +84,12 @@ class GeneratorConfig(StrictModel):
         if problems:
             raise Refused(*problems)
         return self
+
+    @property
+    def survey_channels(self) -> tuple[str, ...]:
+        """The maps of the chosen surveys, in the order of a dataset's columns."""
+        chosen = tuple(f"survey_{survey}_" for survey in self.surveys)
+        return tuple(name for name in SURVEY_CHANNELS if name.startswith(chosen))
 
     @property
     def sky_shape(self) -> tuple[int, int]:

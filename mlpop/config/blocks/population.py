@@ -1,9 +1,16 @@
 """The `population` block: birth spins and fields, their evolution, radio emission, surveys."""
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, ModelWrapValidatorHandler, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    ModelWrapValidatorHandler,
+    TypeAdapter,
+    model_validator,
+)
 
 from mlpop.config.base import StrictModel
 from mlpop.config.blocks.presets import MODEL_CHOICES, MODEL_DEFAULTS, PRESETS
@@ -168,7 +175,7 @@ class PopulationConfig(StrictModel):
     """Stars from this distance on are dropped [kpc]."""
 
     surveys_radio: dict[str, SurveyTarget] = Field(default_factory=dict)
-    """Catalogues to make, by the names of `population/surveys/groups.json`."""
+    """Catalogues to make, see `catalogue` of the surveys' JSON files."""
     survey_version: Literal["current", "older"] = "current"
     """`older`: degradation 1.5 and no FFT factor in the Parkes surveys, as in the papers."""
     birth_rate_max: Positive = 5.0
@@ -206,27 +213,7 @@ class PopulationConfig(StrictModel):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        k0, k1, k2 = self.k_coefficients
-        if min(k0, k1) < 0 or k2 <= 0 or k0 + k1 <= 0:
-            raise Refused(
-                (
-                    "k_coefficients",
-                    f"must have k0, k1 >= 0, k0 + k1 > 0 and k2 > 0, found {[k0, k1, k2]}",
-                )
-            )
-        low, high = self.B_initial_log10_min, self.B_initial_log10_max
-        if low is not None and high is not None and not low < high:
-            raise Refused(
-                ("B_initial_log10_min", f"must be less than its _max ({high}), found {low}")
-            )
-        if self.magnetic_field_model == "smooth_tophat":
-            _check_tophat(self)
-        if self.tsky_model == "healpix" and self.tsky_map is None:
-            raise Refused(("tsky_map", "must name a file when tsky_model is 'healpix'"))
-        if not self.surveys_radio:
-            raise Refused(("surveys_radio", "must name at least one catalogue, found none"))
-        if foreign := sorted(set(self.thin_to) - set(self.surveys_radio)):
-            raise Refused(("thin_to", f"names catalogues not in surveys_radio: {foreign}"))
+        _check_together(self)
         return self
 
     def with_override(self, theta: Mapping[str, Any]) -> "PopulationConfig":
@@ -248,6 +235,25 @@ class PopulationConfig(StrictModel):
             changed[key] = value
         return PopulationConfig.parse(changed, source="population")
 
+    def with_theta(self, theta: Mapping[str, float]) -> Self:
+        """Return this configuration with swept numbers replaced; nothing else is checked again.
+
+        Args:
+            theta: finite value by label, each of which `require_sweepable` accepts.
+
+        Raises:
+            ConfigError: a value is out of its range.
+        """
+        try:
+            for label, value in theta.items():
+                _range_of(label).validate_python(value)
+            changed = self.model_copy(update=dict(theta))
+            _check_together(changed)
+        except ValueError:
+            self.with_override(theta)  # says what is wrong
+            raise
+        return changed
+
     def require_sweepable(self, labels: Sequence[str]) -> None:
         """Check that labels of theta are numbers of the models chosen.
 
@@ -260,6 +266,13 @@ class PopulationConfig(StrictModel):
                 raise ConfigError(f"labels: {one_of(label, SWEEPABLE + DYNAMICS_SWEEPABLE)}")
             if reason := _foreign(label, choices):
                 raise ConfigError(f"labels: {label}: {reason}")
+
+
+@cache
+def _range_of(label: str) -> TypeAdapter[Any]:
+    field = PopulationConfig.model_fields[label]
+    kind: Any = Annotated[field.annotation, field]
+    return TypeAdapter(kind)
 
 
 def given(value: float | None) -> float:
@@ -314,6 +327,28 @@ def _foreign(key: str, choices: Mapping[str, Any]) -> str:
         if owners and choices[model] in defaults and choices[model] not in owners:
             return f"belongs to {model} {' or '.join(owners)}, but {model} is {choices[model]!r}"
     return ""
+
+
+def _check_together(config: PopulationConfig) -> None:
+    k0, k1, k2 = config.k_coefficients
+    if min(k0, k1) < 0 or k2 <= 0 or k0 + k1 <= 0:
+        raise Refused(
+            (
+                "k_coefficients",
+                f"must have k0, k1 >= 0, k0 + k1 > 0 and k2 > 0, found {[k0, k1, k2]}",
+            )
+        )
+    low, high = config.B_initial_log10_min, config.B_initial_log10_max
+    if low is not None and high is not None and not low < high:
+        raise Refused(("B_initial_log10_min", f"must be less than its _max ({high}), found {low}"))
+    if config.magnetic_field_model == "smooth_tophat":
+        _check_tophat(config)
+    if config.tsky_model == "healpix" and config.tsky_map is None:
+        raise Refused(("tsky_map", "must name a file when tsky_model is 'healpix'"))
+    if not config.surveys_radio:
+        raise Refused(("surveys_radio", "must name at least one catalogue, found none"))
+    if foreign := sorted(set(config.thin_to) - set(config.surveys_radio)):
+        raise Refused(("thin_to", f"names catalogues not in surveys_radio: {foreign}"))
 
 
 def _check_tophat(config: PopulationConfig) -> None:

@@ -3,24 +3,23 @@
 from collections.abc import Mapping
 from typing import Any
 
-_SURVEYS_CURRENT = {"PMPS": 1045, "SMPS": 218, "HTRU_low_mid": 1095, "HTRU_high": 20}
-_SURVEYS_PARDO = {"PMPS": 1045, "SMPS": 218, "HTRU_low_mid": 1037, "HTRU_high": 20}
-_SURVEYS_GRABER = {"PMPS": 1009, "SMPS": 218, "HTRU_low_mid": 1023, "HTRU_high": 20}
+from mlpop.config.blocks.surveys import MAP_SURVEYS
 
 
-def _targets(counts: Mapping[str, int]) -> dict[str, Any]:
-    # HTRU_high is over-produced twelvefold by every published model: a report, not a constraint.
-    return {
-        group: {"detected_real": number, "in_stop_rule": group != "HTRU_high"}
-        for group, number in counts.items()
+def _targets(preset: str) -> dict[str, Any]:
+    targets = {
+        survey.catalogue: {"detected_real": survey.detected_real[preset], "in_stop_rule": True}
+        for survey in MAP_SURVEYS.values()
     }
+    # Over-produced twelvefold by every published model: a report, not a constraint.
+    return targets | {"HTRU_high": {"detected_real": 20, "in_stop_rule": False}}
 
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
-    "current": {"surveys_radio": _targets(_SURVEYS_CURRENT)},
+    "current": {"surveys_radio": _targets("current")},
     "pardo2025": {
         "NS_radius": 1.10e6,
-        "surveys_radio": _targets(_SURVEYS_PARDO),
+        "surveys_radio": _targets("pardo2025"),
         "survey_version": "older",
         "batch_persist": True,
     },
@@ -28,7 +27,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "NS_radius": 1.10e6,
         "radio_luminosity_model": "lum_radio_ppdot",
         "mean_spectral_index": -1.6,
-        "surveys_radio": _targets(_SURVEYS_GRABER),
+        "surveys_radio": _targets("graber2024"),
         "survey_version": "older",
         "batch_persist": True,
     },

@@ -1,6 +1,7 @@
 """Blocks about a launch: rounds and optimiser, resume, inference, simulator."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -164,6 +165,11 @@ class PulsarArgs(StrictModel):
     """`magrot_det` makes stars until the surveys' counts are reached; `full` maps all stars."""
 
 
+POPULATION_SIMULATORS: Mapping[str, type[PulsarArgs]] = {"pulsar": PulsarArgs}
+"""Simulators that draw the stars of `dyn_data_loader` and make maps as the `generator` block says,
+with the block of their `args`; every other takes its `args` and nothing else."""
+
+
 class SimulatorConfig(StrictModel):
     """What turns theta into x."""
 
@@ -173,16 +179,21 @@ class SimulatorConfig(StrictModel):
     """The simulator's own settings; those of `pulsar` are checked like every other block."""
 
     @property
+    def draws_stars(self) -> bool:
+        """Whether it takes a stellar database and the `generator` block of its maps."""
+        return self.type in POPULATION_SIMULATORS
+
+    @property
     def pulsar(self) -> PulsarArgs:
-        """The settings in `args`, of the `pulsar` simulator."""
-        return PulsarArgs.model_validate_json(json.dumps(self.args))
+        """The settings in `args`, of a simulator that draws stars."""
+        return POPULATION_SIMULATORS[self.type].model_validate_json(json.dumps(self.args))
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.type == "pulsar":
+        if self.draws_stars:
             try:
                 _ = self.pulsar
             except ValidationError as error:
-                problems = describe(error, PulsarArgs, self.args)
+                problems = describe(error, POPULATION_SIMULATORS[self.type], self.args)
                 raise Refused(*((f"args.{p}", message) for p, message in problems)) from None
         return self

@@ -16,7 +16,6 @@ from mlpop.config.blocks.generator import (
     POPULATION_CHANNELS,
     PPDOT_KIND,
     SKY_KINDS,
-    SURVEY_CHANNELS,
 )
 from mlpop.config.messages import nearest, show
 from mlpop.errors import ConfigError
@@ -56,15 +55,14 @@ class ExperimentFacts:
     @property
     def makes_maps(self) -> bool:
         """Whether populations are simulated and turned into survey maps for a network."""
-        return self.simulates and self.config.simulator.type == "pulsar"
+        return self.simulates and self.config.simulator.draws_stars
 
     @property
     def channels(self) -> tuple[str, ...]:
         """The maps that the pulsar simulator makes, in the order of the CSV's columns."""
         if self.config.simulator.pulsar.run_mode == "full":
             return (*POPULATION_CHANNELS, FLUX_KIND)
-        kept = tuple(f"survey_{survey}_" for survey in self.config.generator.surveys)
-        return tuple(name for name in SURVEY_CHANNELS if name.startswith(kept))
+        return self.config.generator.survey_channels
 
     @property
     def selects_unseen(self) -> bool:
@@ -318,7 +316,7 @@ def _database(config: SbiConfig) -> Iterator[Contradiction]:
 
 
 def _census(config: SbiConfig) -> Iterator[Contradiction]:
-    if config.simulator.type == "pulsar":
+    if config.simulator.draws_stars:
         try:
             with_census(config.generator, config.simulator.pulsar.population)
         except ConfigError as error:

@@ -1,12 +1,13 @@
 """Configuration of `mlpop observe`: which catalogue, which cuts, which maps of the real sky."""
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
 from mlpop.config.base import StrictModel
-from mlpop.config.blocks.generator import SURVEYS, GeneratorConfig, Survey
+from mlpop.config.blocks.generator import GeneratorConfig
+from mlpop.config.blocks.surveys import MAP_SURVEYS, SURVEYS, Region, Survey
 from mlpop.config.fields import Folder, Name, OptionalPath
 from mlpop.config.messages import Refused
 
@@ -16,36 +17,8 @@ ONLINE = "psrqpy"
 FluxSource = Literal["tpa", "S1400"]
 
 
-class Region(StrictModel):
-    """A survey's tag in the catalogue and the sky where it is complete; all bounds are strict."""
-
-    token: Name
-    """Tag of the survey in the catalogue's SURVEY column."""
-
-    l_min: Annotated[float, Field(ge=-180, le=180)]
-    """Lower bound of the Galactic longitude in (-180, 180] [deg]."""
-
-    l_max: Annotated[float, Field(ge=-180, le=180)]
-    """Upper bound of the Galactic longitude [deg]."""
-
-    b_abs_max: Annotated[float, Field(gt=0)] | None = None
-    """Upper bound of the absolute Galactic latitude [deg]; null for none."""
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if self.l_min >= self.l_max:
-            raise Refused(
-                ("l_max", f"must be greater than l_min ({self.l_min}), found {self.l_max}")
-            )
-        return self
-
-
-REGIONS: dict[Survey, Region] = {
-    "PMPS": Region(token="pksmb", l_min=-100.0, l_max=50.0, b_abs_max=5.0),
-    "SMPS": Region(token="pkssw", l_min=-100.0, l_max=50.0),
-    "HTRU": Region(token="htru_pks", l_min=-120.0, l_max=30.0, b_abs_max=15.0),
-}
-"""The three surveys of the documented observed sample."""
+def _regions() -> dict[Survey, Region]:
+    return {name: survey.region for name, survey in MAP_SURVEYS.items()}
 
 
 class ObserveConfig(StrictModel):
@@ -69,7 +42,7 @@ class ObserveConfig(StrictModel):
     """CSV of periods that the catalogue lists as harmonics (Song et al. 2023, table 1): columns
     PSRJ and either `factor`, true period over listed period, or `P0`, the true period [s]."""
 
-    regions: dict[Survey, Region] = Field(default_factory=lambda: dict(REGIONS))
+    regions: dict[Survey, Region] = Field(default_factory=_regions)
     """Tag and sky region of each survey of which maps are made."""
 
     generator: GeneratorConfig = Field(default_factory=GeneratorConfig)

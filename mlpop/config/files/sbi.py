@@ -124,7 +124,7 @@ class SbiConfig(StrictModel):
         """
         resolution = ppdot_resolution(self)
         generator = self.generator.model_copy(update={"resolution_ppdot": resolution})
-        if self.simulator.type != "pulsar":
+        if not self.simulator.draws_stars:
             return generator
         return with_census(generator, self.simulator.pulsar.population)
 

@@ -89,7 +89,7 @@ def prepare(config: SbiConfig) -> InferJob:
         labels = config.prior_ranges.labels
         check_plan(config.simulator, labels, config.map_generator, config.dyn_data_loader)
     if job.observed is None:
-        generator = config.map_generator if config.simulator.type == "pulsar" else None
+        generator = config.map_generator if config.simulator.draws_stars else None
         csv = _training_csv(config)
         check_observed(config, trained.problem.channels, job.x_shape, csv, generator)
     return job

@@ -113,8 +113,7 @@ def require_kind(index: DatasetIndex, channels: tuple[str, ...], kind: str, owne
 
 
 def _simulated_kind(config: SbiConfig) -> str:
-    pulsars = config.simulator.type == "pulsar"
-    return config.generator.data_type if pulsars else "array"
+    return config.generator.data_type if config.simulator.draws_stars else "array"
 
 
 def _check_simulated_alike(

@@ -127,7 +127,7 @@ def observed_figure(
 ) -> dict[str, Path]:
     """Draw the maps of x_o; return artifact name -> file, nothing for other x."""
     known = all(is_survey_map(name) for name in observed.channels)
-    if config.simulator.type != "pulsar" or observed.x.ndim != 3 or not known:
+    if not config.simulator.draws_stars or observed.x.ndim != 3 or not known:
         return {}
     maps = dict(zip(observed.channels, observed.x, strict=True))
     figure = population(

@@ -99,9 +99,9 @@ def check_plan(
         DataError: the given database is missing or broken.
     """
     stars: StellarDatabase | DynamicsConfig | None = None
-    if simulator.type == "pulsar" and given.dataset_path is None:
+    if simulator.draws_stars and given.dataset_path is None:
         stars = given.stars
-    elif simulator.type == "pulsar" and given.dataset_path is not None:
+    elif simulator.draws_stars and given.dataset_path is not None:
         stars = opened(localized(given.dataset_path))
         if stars is None:
             # how many stars the CSV holds is known only when it has been imported
@@ -117,7 +117,7 @@ def stars_for(
     Raises:
         DataError: the given database is missing or broken.
     """
-    if simulator.type != "pulsar":
+    if not simulator.draws_stars:
         return None
     if DYNAMICS_LABELS.intersection(labels):
         return given.stars

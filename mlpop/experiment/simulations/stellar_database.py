@@ -14,7 +14,6 @@ from mlpop.datasets.mirror import localized
 from mlpop.errors import DataError
 from mlpop.io.cache import cache_folder
 from mlpop.io.files import sha256_of
-from mlpop.population.stars.build import coverage_digest
 from mlpop.population.stars.database import StellarDatabase, find_or_build
 from mlpop.population.stars.folder import HEADER
 
@@ -87,6 +86,6 @@ def _given(folder: Path) -> StellarDatabase:
 def _import_key(csv: Path) -> str:
     """Return a digest of all that decides what an import gives."""
     settings = csv.parent / "configuration.json"
-    parts = [sha256_of(csv), str(SCHEMA_VERSION), coverage_digest()]
+    parts = [sha256_of(csv), str(SCHEMA_VERSION)]
     parts += [sha256_of(settings)] if settings.is_file() else []
     return hashlib.sha256(" ".join(parts).encode()).hexdigest()[:24]

@@ -16,17 +16,16 @@ References:
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mlpop.config.blocks.generator import Survey
-from mlpop.config.files.observe import REGIONS, FluxSource, ObserveConfig, Region
+from mlpop.config.blocks.surveys import Region, Survey
+from mlpop.config.files.observe import FluxSource, ObserveConfig
 from mlpop.errors import DataError
-from mlpop.population.catalogue.catalogue import (
+from mlpop.population.catalogue.observed_catalogue import (
     download_catalogue,
     numbers,
     read_catalogue,
@@ -96,7 +95,7 @@ def observed_selection(config: ObserveConfig) -> Selection:
 
 def select(
     catalogue: pd.DataFrame,
-    regions: Mapping[Survey, Region] = MappingProxyType(REGIONS),
+    regions: Mapping[Survey, Region],
     *,
     fluxes: FluxSource | None = None,
     tpa: pd.DataFrame | None = None,
@@ -105,8 +104,8 @@ def select(
     """Cut the catalogue down to the samples of each survey.
 
     Args:
-        catalogue: as `catalogue.read_catalogue` returns it; it is not changed.
-        regions: tag and sky region of each survey; the documented three by default.
+        catalogue: as `read_catalogue` returns it; it is not changed.
+        regions: tag and sky region of each survey.
         fluxes: `tpa` takes fluxes from the table `tpa`, `S1400` those of the catalogue.
         tpa: as `read_tpa` returns it.
         corrections: as `read_corrections` returns it.

@@ -41,15 +41,7 @@ class Beamed(NamedTuple):
 
     def take(self, chosen: NDArray[Any]) -> "Beamed":
         """Return the stars that an index or mask chooses."""
-        return Beamed(
-            self.place[chosen],
-            self.P[chosen],
-            self.P_dot[chosen],
-            self.chi[chosen],
-            self.B[chosen],
-            self.zeta[chosen],
-            self.rho[chosen],
-        )
+        return Beamed(*(column[chosen] for column in self))
 
 
 @njit(cache=True)
@@ -57,17 +49,17 @@ def draw_rows(
     order: NDArray[np.uint32],
     start: int,
     uniforms: Vector,
-    coverage: NDArray[np.uint16],
-    mask: int,
+    coverage: NDArray[np.unsignedinteger[Any]],
+    covered_only: bool,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Draw the next stars of a random permutation and keep those that some survey covers.
+    """Draw the next stars of a random permutation, all or those that some survey covers.
 
     Args:
         order: (n_stars,) the permutation so far; changed in place (Fisher and Yates).
         start: number of stars drawn before.
         uniforms: (m,) a uniform number for each star to draw.
         coverage: (n_stars,) coverage bits.
-        mask: bits of the surveys in use; 0 keeps every star.
+        covered_only: leave out the stars without a bit.
 
     Returns:
         (k,) rows of the database and (k,) their places among the m drawn.
@@ -83,7 +75,7 @@ def draw_rows(
         order[here] = row
         rows[count] = row
         places[count] = i
-        if mask == 0 or coverage[row] & mask:
+        if not covered_only or coverage[row] != 0:
             count += 1
     return rows[:count], places[:count]
 

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from scipy.special import erf, log_ndtr, ndtri_exp
 
 from mlpop.config.blocks.population import PopulationConfig, given
+from mlpop.population.constants import LN10
 
-LN10 = math.log(10.0)
 N_GRID = 20_001
 Vector = NDArray[np.float64]
 
@@ -37,6 +37,14 @@ class Births(NamedTuple):
         return Births(*(column[places] for column in self))
 
 
+def draw_log_normal(mean: float, sigma: float, n: int, rng: np.random.Generator) -> Vector:
+    """Draw natural logarithms (n,) of numbers whose log10 is normal with `mean` and `sigma`."""
+    ln_values = rng.standard_normal(n)
+    ln_values *= LN10 * sigma
+    ln_values += LN10 * mean
+    return ln_values
+
+
 def draw_ln_field(config: PopulationConfig, n: int, rng: np.random.Generator) -> Vector:
     """Draw ln of the dipole field at the pole at birth [G].
 
@@ -52,10 +60,8 @@ def draw_ln_field(config: PopulationConfig, n: int, rng: np.random.Generator) ->
         Graber et al. 2024, ApJ 968, 16; Pardo-Araujo et al. 2025, A&A 696, A114.
     """
     if config.magnetic_field_model == "log-normal":
-        ln_field = rng.standard_normal(n)
-        ln_field *= LN10 * given(config.B_initial_log10_sigma)
-        ln_field += LN10 * given(config.B_initial_log10_mean)
-        return ln_field
+        mean, sigma = given(config.B_initial_log10_mean), given(config.B_initial_log10_sigma)
+        return draw_log_normal(mean, sigma, n, rng)
     grid, cdf = field_cdf(config)
     return LN10 * np.interp(rng.random(n), cdf, grid)
 
@@ -82,16 +88,12 @@ def draw_ln_period(config: PopulationConfig, n: int, rng: np.random.Generator) -
         period = mean + sigma * _normal_above((shortest - mean) / sigma, n, rng)
         # Far in the tail the draw may round to the limit itself, which may be zero.
         return np.log(np.maximum(period, max(shortest, 1e-12 * sigma)))
-    mean = LN10 * given(config.P_initial_log10_mean)
-    sigma = LN10 * given(config.P_initial_log10_sigma)
-    if shortest > 0.0:
-        limit = math.log(shortest)
-        ln_period = mean + sigma * _normal_above((limit - mean) / sigma, n, rng)
-        return np.maximum(ln_period, limit)
-    ln_period = rng.standard_normal(n)
-    ln_period *= sigma
-    ln_period += mean
-    return ln_period
+    mean, sigma = given(config.P_initial_log10_mean), given(config.P_initial_log10_sigma)
+    if shortest == 0.0:
+        return draw_log_normal(mean, sigma, n, rng)
+    limit, ln_mean, ln_sigma = math.log(shortest), LN10 * mean, LN10 * sigma
+    ln_period = ln_mean + ln_sigma * _normal_above((limit - ln_mean) / ln_sigma, n, rng)
+    return np.maximum(ln_period, limit)
 
 
 def field_cdf(config: PopulationConfig) -> tuple[Vector, Vector]:

@@ -8,7 +8,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from mlpop.config.blocks.population import PopulationConfig, given
-from mlpop.population.constants import DEG, JY, KPC_CM, LIGHT_SPEED, MHZ
+from mlpop.population.constants import DEG, JY, KPC_CM, LIGHT_SPEED, LN10, MHZ
 from mlpop.population.pulsars.spindown import moment_of_inertia
 
 F_MIN = 1e7
@@ -18,7 +18,6 @@ F_MAX = 1e11
 F_MEERKAT = 1429.0 * MHZ
 """Channel 6 of the MeerKAT census [Hz]."""
 HALF_PI = 0.5 * math.pi
-LN10 = math.log(10.0)
 LN_BAND = math.log(F_MAX / F_MIN)
 
 Vector = NDArray[np.float64]

@@ -21,7 +21,6 @@ from mlpop.population.galaxy.sky import t_sky_408
 from mlpop.population.galaxy.spiral import SPIRAL_ARMS, rotate, smear
 from mlpop.population.stars.birth import RADIUS_MIN_KPC, sample_age, sample_height, sample_radius
 from mlpop.population.stars.kicks import sample_kick
-from mlpop.population.surveys.survey import coverage, surveys
 
 Array = NDArray[np.float64]
 Columns = dict[str, NDArray[Any]]
@@ -46,9 +45,8 @@ UNITS: Mapping[str, str] = {
     "v_ls": "km/s",
     "DM": "pc cm^-3",
     "T_sky408": "K",
-    "coverage": "bits",
 }
-"""Every column of a stellar database with its unit; float32 but for coverage, uint16."""
+"""Every column of a stellar database with its unit; all float32."""
 
 DYNAMIC_COLUMNS = ("age", "r", "phi", "z", "v_r", "v_phi", "v_z")
 """What the orbits give, and the documented CSV file holds; all else is derived from it."""
@@ -224,7 +222,6 @@ def complete_columns(dynamic: Mapping[str, Array], config: DynamicsConfig) -> Co
     columns["DM"] = dispersion_measures(l, b, d).astype(np.float32)
     path = None if config.tsky_map is None else Path(config.tsky_map)
     columns["T_sky408"] = t_sky_408(l, b, config.tsky_model, path).astype(np.float32)
-    columns["coverage"] = coverage(l, b, columns["ra"], columns["dec"])
     return columns
 
 
@@ -242,19 +239,7 @@ def new_header(config: DynamicsConfig, source: str) -> dict[str, Any]:
         "t_age_min": config.t_age_min,
         "t_age_max": config.t_age_max,
         "config": config.settings(),
-        "surveys": list(surveys()),
-        "coverage_digest": coverage_digest(),
     }
-
-
-def coverage_digest() -> str:
-    """SHA-256 [hex] of all that decides the coverage bits: the areas of the known surveys."""
-    areas = {
-        key: [survey.RA_range, survey.DEC_range, survey.l_ranges, survey.b_range_abs,
-              survey.coverage_mode]
-        for key, survey in surveys().items()
-    }  # fmt: skip
-    return hashlib.sha256(json.dumps(areas, sort_keys=True).encode()).hexdigest()
 
 
 def content_digest(header: Mapping[str, Any], columns: Mapping[str, str]) -> str:
@@ -264,7 +249,7 @@ def content_digest(header: Mapping[str, Any], columns: Mapping[str, str]) -> str
         header: its header.
         columns: SHA-256 [hex] of each column's bytes.
     """
-    content = {name: header[name] for name in ("schema", "n_stars", "t_age_max", "surveys")}
+    content = {name: header[name] for name in ("schema", "n_stars", "t_age_max")}
     text = json.dumps({**content, "columns": dict(columns)}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 

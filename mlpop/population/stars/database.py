@@ -24,7 +24,6 @@ from mlpop.population.stars.build import (
     OrbitQuality,
     Progress,
     content_digest,
-    coverage_digest,
     new_header,
     star_chunks,
 )
@@ -35,6 +34,7 @@ from mlpop.population.stars.folder import (
     check_size,
     read_header,
 )
+from mlpop.population.surveys.survey import Survey, coverage
 
 _log = logging.getLogger(__name__)
 
@@ -43,8 +43,7 @@ class StellarDatabase:
     """Stars as columns.
 
     Attributes:
-        columns: (n,) arrays by name, see `stars_build.UNITS`; float32, but `coverage` uint16
-            with one bit a survey in the order of `header["surveys"]`. Rows are in random order.
+        columns: (n,) float32 arrays by name, see `build.UNITS`. Rows are in random order.
         header: how the database was made, as JSON values.
         folder: where it lies; None if it is held in memory.
     """
@@ -58,6 +57,7 @@ class StellarDatabase:
         self.columns = columns
         self.header = header
         self.folder = folder
+        self._coverage: dict[tuple[Survey, ...], NDArray[np.unsignedinteger[Any]]] = {}
 
     def __len__(self) -> int:
         return int(self.header["n_stars"])
@@ -81,13 +81,23 @@ class StellarDatabase:
         """SHA-256 [hex] of the content: equal digests mean equal stars."""
         return str(self.header["digest"])
 
+    def coverage(self, chosen: tuple[Survey, ...]) -> NDArray[np.unsignedinteger[Any]]:
+        """Return which of these surveys cover each star (n,), see `surveys.survey.coverage`.
+
+        Computed when first asked for: what a survey covers is no property of the stars, so that
+        a new survey leaves every database as it is.
+        """
+        if chosen not in self._coverage:
+            directions = (self.columns[name] for name in ("l", "b", "ra", "dec"))
+            self._coverage[chosen] = coverage(chosen, *directions)
+        return self._coverage[chosen]
+
     @classmethod
     def open(cls, folder: Path) -> Self:
         """Open the database in `folder`; columns are mapped when first used.
 
         Raises:
-            DataError: the folder holds no database, an incomplete one, one of another schema,
-                or one whose coverage belongs to other survey areas.
+            DataError: the folder holds no database, an incomplete one, or one of another schema.
         """
         folder = Path(folder)
         header = read_header(folder)
@@ -96,13 +106,8 @@ class StellarDatabase:
                 f"{folder / HEADER}: schema {header['schema']}, but this version of mlpop "
                 f"reads schema {SCHEMA_VERSION}: build the database anew"
             )
-        if header["coverage_digest"] != coverage_digest():
-            raise DataError(
-                f"{folder}: its coverage bits were made for other survey areas than those of "
-                "mlpop/population/surveys: build the database anew"
-            )
         for name in UNITS:
-            check_size(folder / f"{name}.npy", name, int(header["n_stars"]))
+            check_size(folder / f"{name}.npy", int(header["n_stars"]))
         return cls(MappedColumns(folder), header, folder)
 
     @classmethod
@@ -189,7 +194,7 @@ def find_or_build(
     Raises:
         DataError: the cache cannot be written.
     """
-    key = hashlib.sha256(f"{config.content_key()} {coverage_digest()}".encode()).hexdigest()[:24]
+    key = config.content_key()[:24]
     folder = (cache or cache_folder()) / "stars" / key
     found = _open_if_whole(folder)
     if found is not None:

@@ -18,7 +18,9 @@ from mlpop.errors import DataError
 from mlpop.population.stars.build import UNITS, Columns, content_digest
 
 HEADER = "header.json"
-_NEEDED = {"schema", "n_stars", "t_age_max", "surveys", "coverage_digest", "config", "digest"}
+DTYPE = np.dtype("<f4")
+"""Of every column."""
+_NEEDED = {"schema", "n_stars", "t_age_max", "config", "digest"}
 
 
 class MappedColumns(Mapping[str, NDArray[Any]]):
@@ -69,7 +71,7 @@ class FolderWriter:
             self._work = work
             for name in UNITS:
                 self._files[name] = (work / f"{name}.npy").open("wb")
-                self._files[name].write(_npy_header(name, self._header["n_stars"]))
+                self._files[name].write(_npy_header(self._header["n_stars"]))
         except OSError as error:
             self._clean()
             raise DataError(f"{self._folder}: cannot be written: {error}") from None
@@ -79,7 +81,7 @@ class FolderWriter:
         """Write the next rows."""
         try:
             for name, file in self._files.items():
-                data = np.ascontiguousarray(columns[name], dtype=_dtype(name)).data
+                data = np.ascontiguousarray(columns[name], dtype=DTYPE).data
                 self._hashes[name].update(data)
                 file.write(data)
         except OSError as error:
@@ -101,7 +103,7 @@ class FolderWriter:
         digests = {name: value.hexdigest() for name, value in self._hashes.items()}
         self._header["digest"] = content_digest(self._header, digests)
         self._header["columns"] = {
-            name: {"unit": unit, "dtype": str(_dtype(name)), "sha256": digests[name]}
+            name: {"unit": unit, "dtype": str(DTYPE), "sha256": digests[name]}
             for name, unit in UNITS.items()
         }
         with (work / HEADER).open("w", encoding="utf-8") as text:
@@ -141,13 +143,13 @@ def read_header(folder: Path) -> dict[str, Any]:
     return dict(header)
 
 
-def check_size(path: Path, name: str, n: int) -> None:
+def check_size(path: Path, n: int) -> None:
     """Check that a column file is there and as long as `n` stars make it, without reading it.
 
     Raises:
         DataError: it is missing or of another length.
     """
-    expected = len(_npy_header(name, n)) + n * _dtype(name).itemsize
+    expected = len(_npy_header(n)) + n * DTYPE.itemsize
     try:
         size = path.stat().st_size
     except OSError as error:
@@ -159,14 +161,10 @@ def check_size(path: Path, name: str, n: int) -> None:
         )
 
 
-def _npy_header(name: str, n: int) -> bytes:
+def _npy_header(n: int) -> bytes:
     out = io.BytesIO()
-    descr = np.lib.format.dtype_to_descr(_dtype(name))
+    descr = np.lib.format.dtype_to_descr(DTYPE)
     np.lib.format.write_array_header_1_0(
         out, {"descr": descr, "fortran_order": False, "shape": (n,)}
     )
     return out.getvalue()
-
-
-def _dtype(name: str) -> np.dtype[Any]:
-    return np.dtype("<u2" if name == "coverage" else "<f4")

@@ -1,7 +1,7 @@
 """Detection of pulsars by surveys: broadening, radiometer equation, search efficiency."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -29,7 +29,7 @@ class Receivers(NamedTuple):
     """The surveys' numbers that detection needs, as (n_surveys,) arrays in one order.
 
     Attributes:
-        bit: coverage bit.
+        bit: of the k-th survey, 2^k, in a star's coverage.
         frequency: [Hz].
         gain: on axis [K/Jy].
         radiometer: sqrt(n_pol t_obs BW) / degradation.
@@ -44,7 +44,7 @@ class Receivers(NamedTuple):
         zenith: declination of the zenith [rad].
     """
 
-    bit: NDArray[np.uint16]
+    bit: NDArray[np.uint64]
     frequency: Vector
     gain: Vector
     radiometer: Vector
@@ -59,18 +59,17 @@ class Receivers(NamedTuple):
     zenith: Vector
 
 
-def receivers(chosen: Sequence[Survey], bits: Mapping[str, int]) -> Receivers:
+def receivers(chosen: Sequence[Survey]) -> Receivers:
     """Gather the numbers of the chosen surveys.
 
     Args:
-        chosen: the surveys, in the order of the arrays.
-        bits: place of each survey's bit in the coverage column.
+        chosen: the surveys, in the order of the arrays and of the coverage bits.
     """
     frequency = np.array([s.f_central for s in chosen]) * MHZ
     band = np.array([s.n_pol * s.t_obs * s.BW for s in chosen]) * MHZ
     channel = np.array([s.channel_width for s in chosen]) * MHZ
     return Receivers(
-        bit=np.array([1 << bits[s.key] for s in chosen], dtype=np.uint16),
+        bit=np.uint64(1) << np.arange(len(chosen), dtype=np.uint64),
         frequency=frequency,
         gain=np.array([s.G0 for s in chosen]),
         radiometer=np.sqrt(band) / np.array([s.deg_factor for s in chosen]),
@@ -144,7 +143,7 @@ def signal_to_noise(
     duty: float,
     offset2: float,
     t_sky_408: float,
-    dec: float,
+    declination: float,
 ) -> float:
     """Return the signal-to-noise of a pulsar in survey k.
 
@@ -155,7 +154,7 @@ def signal_to_noise(
         duty: effective width over period.
         offset2: (offset from the beam's axis / FWHM)^2.
         t_sky_408: sky temperature at 408 MHz [K].
-        dec: declination [rad].
+        declination: [rad].
 
     References:
         Lorimer & Kramer 2004, Handbook of Pulsar Astronomy, equation A1.22.
@@ -165,7 +164,7 @@ def signal_to_noise(
     ratio = flux * gain * receivers.radiometer[k] / temperature
     ratio *= duty_factor(duty, receivers.fft[k])
     if receivers.aperture[k]:
-        ratio *= math.cos(dec - receivers.zenith[k])
+        ratio *= math.cos(declination - receivers.zenith[k])
     return ratio
 
 

@@ -1,13 +1,12 @@
 """Emission and detection of beamed stars, one loop over stars and the surveys that cover them."""
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from mlpop.population.constants import DEG
 from mlpop.population.pulsars.beaming import Beamed
 from mlpop.population.pulsars.radio import (
     F_MEERKAT,
@@ -48,17 +47,17 @@ class Sight(NamedTuple):
     """Lines of sight of beamed stars, all (m,).
 
     Attributes:
-        coverage: coverage bits.
+        coverage: coverage bits, see `surveys.survey.coverage`.
         dist: [kpc].
-        dec: [deg].
+        declination: [rad].
         DM: [pc cm^-3].
         t_sky_408: [K].
         tau_327: median scattering time at 327 MHz [s].
     """
 
-    coverage: NDArray[np.uint16]
+    coverage: NDArray[np.unsignedinteger[Any]]
     dist: Vector
-    dec: Vector
+    declination: Vector
     DM: Vector
     t_sky_408: Vector
     tau_327: Vector
@@ -71,7 +70,7 @@ class Observed(NamedTuple):
         luminosity: (m,) bolometric [erg/s].
         flux: (m,) bolometric [erg/s/cm^2].
         width: (m,) intrinsic [s].
-        mean_1400: (m,) mean flux density at 1429 MHz [Jy].
+        mean_1429: (m,) mean flux density at 1429 MHz [Jy].
         tau_sc: (m,) scattering time at 327 MHz [s].
         snr: (n_surveys, m) signal-to-noise; 0 where too faint by far, broadened away or not
             covered.
@@ -82,7 +81,7 @@ class Observed(NamedTuple):
     luminosity: Vector
     flux: Vector
     width: Vector
-    mean_1400: Vector
+    mean_1429: Vector
     tau_sc: Vector
     snr: Vector
     mean: Vector
@@ -104,7 +103,7 @@ def observe(
     """
     n_surveys, n = receivers.gain.size, beamed.P.size
     luminosity, flux, width = np.empty(n), np.empty(n), np.empty(n)
-    mean_1400, tau_sc = np.empty(n), np.empty(n)
+    mean_1429, tau_sc = np.empty(n), np.empty(n)
     snr, mean, w_eff = (
         np.zeros((n_surveys, n)),
         np.zeros((n_surveys, n)),
@@ -126,7 +125,7 @@ def observe(
             ln_luminosity(law, period, beamed.P_dot[i], deviates.luminosity[i])
         )
         flux[i] = bolometric_flux(luminosity[i], beamed.rho[i], sight.dist[i])
-        mean_1400[i] = flux[i] * duty * density[n_surveys]
+        mean_1429[i] = flux[i] * duty * density[n_surveys]
         tau_sc[i] = sight.tau_327[i] * deviates.tau[i]
         if not 0.0 < duty < 1.0:
             continue
@@ -145,6 +144,6 @@ def observe(
                 recorded / period,
                 deviates.offset2[k, i],
                 sight.t_sky_408[i],
-                sight.dec[i] * DEG,
+                sight.declination[i],
             )
-    return Observed(luminosity, flux, width, mean_1400, tau_sc, snr, mean, w_eff)
+    return Observed(luminosity, flux, width, mean_1429, tau_sc, snr, mean, w_eff)

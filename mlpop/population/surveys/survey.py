@@ -1,12 +1,12 @@
-"""Radio surveys: their parameters, the sky they cover, and the groups that share a catalogue.
+"""Radio surveys: their parameters, the sky they cover, and which of them share a catalogue.
 
-One JSON file a survey lies in `surveys/`; `surveys/groups.json` says which surveys are combined
-into one catalogue. Nothing in the code knows a survey by its name.
+One JSON file a survey lies in `surveys/`. Nothing below `population/` knows a survey by its name;
+`config.blocks.surveys` names those of which maps are made.
 """
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -14,11 +14,11 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mlpop.errors import DataError
+from mlpop.errors import ConfigError, DataError
 
 FOLDER = Path(__file__).parent
-MAX_SURVEYS = 16
-"""Coverage is stored as the bits of one uint16 a star."""
+MAX_SURVEYS = 64
+"""Surveys in one simulation; a star's coverage is the bits of one integer."""
 
 Range = tuple[float, float]
 
@@ -28,7 +28,7 @@ class Survey:
     """One pulsar survey.
 
     Attributes:
-        key: name of its JSON file and of its coverage bit.
+        key: name of its JSON file.
         name: name in words.
         reference: where its parameters come from.
         deg_factor: sensitivity degradation beta of the radiometer equation.
@@ -49,6 +49,7 @@ class Survey:
         coverage_mode: `and` asks for a longitude and a latitude inside, `l_or_b` for one of them.
         aperture_config: an aperture array, whose gain falls with the zenith angle.
         FFT_search: the efficiency of Morello et al. 2020 applies.
+        catalogue: catalogue that its detections are in; by default one of its own.
     """
 
     key: str
@@ -72,6 +73,7 @@ class Survey:
     coverage_mode: Literal["and", "l_or_b"]
     aperture_config: bool
     FFT_search: bool
+    catalogue: str
 
     def covers(
         self, gl: ArrayLike, gb: ArrayLike, ra: ArrayLike, dec: ArrayLike
@@ -110,17 +112,14 @@ class Group:
 
 @cache
 def surveys(version: str = "current") -> Mapping[str, Survey]:
-    """Return every survey by key, in sorted order: the order of the coverage bits.
+    """Return every survey by key, in sorted order.
 
     Args:
         version: `current`, or the name of another set of parameters; surveys without such a set
             keep their current ones.
     """
     paths = sorted(FOLDER.glob("*.json"), key=lambda path: path.stem)
-    found = {path.stem: load_survey(path, version) for path in paths if path.stem != "groups"}
-    if len(found) > MAX_SURVEYS:
-        raise DataError(f"{FOLDER}: {len(found)} surveys, but at most {MAX_SURVEYS} fit the bits")
-    return found
+    return {path.stem: load_survey(path, version) for path in paths}
 
 
 def load_survey(path: Path, version: str = "current") -> Survey:
@@ -131,6 +130,7 @@ def load_survey(path: Path, version: str = "current") -> Survey:
     """
     values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     values |= values.pop("versions", {}).get(version, {})
+    values.setdefault("catalogue", path.stem)
     known = {field.name for field in dataclasses.fields(Survey)} - {"key"}
     if set(values) != known:
         wrong = ", ".join(sorted(set(values) ^ known))
@@ -148,38 +148,40 @@ def load_survey(path: Path, version: str = "current") -> Survey:
 
 @cache
 def groups() -> Mapping[str, Group]:
-    """Return every catalogue group by key, in sorted order.
-
-    Raises:
-        DataError: a group names a survey that does not exist, or another rule than `or`.
-    """
-    path = FOLDER / "groups.json"
-    found = {}
-    for key, entry in sorted(json.loads(path.read_text(encoding="utf-8")).items()):
-        if entry["combine"] != "or":
-            raise DataError(f"{path}: {key}: combine must be 'or', found '{entry['combine']}'")
-        missing = [member for member in entry["members"] if member not in surveys()]
-        if missing:
-            raise DataError(f"{path}: {key}: no survey named {', '.join(missing)}")
-        found[key] = Group(key, tuple(entry["members"]))
-    return found
+    """Return every catalogue group by key, in sorted order; its members in theirs."""
+    members: dict[str, list[str]] = {}
+    for survey in surveys().values():
+        members.setdefault(survey.catalogue, []).append(survey.key)
+    return {key: Group(key, tuple(members[key])) for key in sorted(members)}
 
 
-def coverage(gl: ArrayLike, gb: ArrayLike, ra: ArrayLike, dec: ArrayLike) -> NDArray[np.uint16]:
-    """Compute which surveys cover each direction, a bit a survey in the order of `surveys()`.
+def coverage(
+    chosen: Sequence[Survey], gl: ArrayLike, gb: ArrayLike, ra: ArrayLike, dec: ArrayLike
+) -> NDArray[np.unsignedinteger[Any]]:
+    """Compute which surveys cover each direction.
 
     Args:
+        chosen: the surveys, one a bit.
         gl: (n,) Galactic longitude in (-180, 180] [deg].
         gb: (n,) Galactic latitude [deg].
         ra: (n,) right ascension in [0, 360) [deg].
         dec: (n,) declination [deg].
 
     Returns:
-        (n,) bits; bit k is set where the k-th of the sorted surveys covers the direction.
+        (n,) smallest unsigned integers with a bit a survey; bit k is set where `chosen[k]` covers
+        the direction.
+
+    Raises:
+        ConfigError: more surveys than an integer has bits.
     """
-    bits = np.zeros(np.shape(gl), dtype=np.uint16)
-    for place, survey in enumerate(surveys().values()):
-        bits |= survey.covers(gl, gb, ra, dec).astype(np.uint16) << np.uint16(place)
+    if len(chosen) > MAX_SURVEYS:
+        raise ConfigError(
+            f"surveys_radio: at most {MAX_SURVEYS} surveys in one simulation, found {len(chosen)}"
+        )
+    kind = np.min_scalar_type((1 << len(chosen)) - 1)
+    bits = np.zeros(np.shape(gl), dtype=kind)
+    for place, survey in enumerate(chosen):
+        bits |= survey.covers(gl, gb, ra, dec).astype(kind) << kind.type(place)
     return bits
 
 

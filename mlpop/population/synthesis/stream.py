@@ -11,18 +11,24 @@ from numpy.typing import NDArray
 
 from mlpop.config.blocks.population import PopulationConfig
 from mlpop.errors import ConfigError, DataError
+from mlpop.population.constants import DEG, LN10
 from mlpop.population.galaxy.scattering import tau_327
 from mlpop.population.galaxy.sky import t_sky_408
 from mlpop.population.pulsars.beaming import Beamed, beamed_stars, draw_rows
 from mlpop.population.pulsars.decay_table import decay_table
 from mlpop.population.pulsars.evolution import evolution
-from mlpop.population.pulsars.initial import LN10, Births, draw_ln_field, draw_ln_period
+from mlpop.population.pulsars.initial import (
+    Births,
+    draw_ln_field,
+    draw_ln_period,
+    draw_log_normal,
+)
 from mlpop.population.pulsars.radio import beam_law, luminosity_law
-from mlpop.population.surveys.detection import Receivers, receivers
+from mlpop.population.surveys.detection import receivers
 from mlpop.population.surveys.detections import Detections, Rows
 from mlpop.population.surveys.observing import Deviates, Sight, observe
-from mlpop.population.surveys.survey import groups, surveys
-from mlpop.population.synthesis.draws import Stage, generator
+from mlpop.population.surveys.survey import Survey, groups, surveys
+from mlpop.population.synthesis.stages import Stage, generator
 
 OBSERVED_P_MIN = 0.01
 """Pulsars of the observed sample are slower [s]."""
@@ -37,10 +43,9 @@ class Stars(Protocol):
     def columns(self) -> Mapping[str, NDArray[Any]]: ...
 
     @property
-    def header(self) -> Mapping[str, Any]: ...
-
-    @property
     def t_age_max(self) -> float: ...
+
+    def coverage(self, chosen: tuple[Survey, ...]) -> NDArray[np.unsignedinteger[Any]]: ...
 
     def __len__(self) -> int: ...
 
@@ -78,7 +83,6 @@ class StarStream:
 
     Raises:
         ConfigError: the configuration asks for a catalogue that does not exist.
-        DataError: the database has no coverage bits of one of its surveys.
     """
 
     def __init__(
@@ -89,15 +93,16 @@ class StarStream:
         self.clock = Stopwatch()
         self.n_drawn = self.n_covered = self.n_beamed = 0
         self.keys = survey_keys(config)
-        self.receivers = _receivers(config, self.keys, stars)
-        self.mask = int(np.bitwise_or.reduce(self.receivers.bit))
+        known = surveys(config.survey_version)
+        chosen = tuple(known[key] for key in self.keys)
+        self.receivers = receivers(chosen)
         self.now = evolution(config)
         with self.clock("table"):
             self.table = decay_table(self.now.law, stars.t_age_max)
         self.beam = beam_law(config)
         self.luminosity = luminosity_law(config)
         self._ages = frozen(stars.columns["age"])
-        self._coverage = frozen(stars.columns["coverage"])
+        self._coverage = stars.coverage(chosen)
         self._order = np.arange(len(stars), dtype=np.uint32)
         self._rng = {stage: generator(seed, stage) for stage in Stage}
         self._offset_rng = [generator(seed, Stage.OFFSET, key) for key in self.keys]
@@ -108,7 +113,7 @@ class StarStream:
         Raises:
             DataError: fewer than `n` stars are left.
         """
-        rows, places = self.draw(n, self.mask)
+        rows, places = self.draw(n)
         with self.clock("births"):
             births = self.births(len(rows))
         with self.clock("evolve"):
@@ -118,17 +123,16 @@ class StarStream:
         seen = self.observe(rows[chosen], places[chosen], births.take(chosen), beamed)
         return seen.take(np.flatnonzero(seen.detected.any(axis=0)))
 
-    def draw(self, n: int, mask: int) -> tuple[Rows, Rows]:
-        """Draw `n` stars; return rows and places of those that a survey of `mask` covers.
-
-        A mask of 0 takes them all.
-        """
+    def draw(self, n: int, *, covered_only: bool = True) -> tuple[Rows, Rows]:
+        """Draw `n` stars; return rows and places of those that a survey covers, or of all."""
         left = len(self.stars) - self.n_drawn
         if n > left:
             raise DataError(f"{n} more stars asked for, but only {left} of the database are left")
         with self.clock("draw"):
             uniforms = self._rng[Stage.DB_DRAW].random(n)
-            rows, places = draw_rows(self._order, self.n_drawn, uniforms, self._coverage, mask)
+            rows, places = draw_rows(
+                self._order, self.n_drawn, uniforms, self._coverage, covered_only
+            )
         places += self.n_drawn
         self.n_drawn += n
         self.n_covered += len(rows)
@@ -137,12 +141,10 @@ class StarStream:
     def births(self, n: int) -> Births:
         """Draw the properties at birth of the next `n` stars."""
         config, rng = self.config, self._rng
-        ln_floor = rng[Stage.FLOOR].standard_normal(n)
-        ln_floor *= LN10 * config.B_millisec_sigma
-        ln_floor += LN10 * config.B_millisec_mean
+        floor = (config.B_millisec_mean, config.B_millisec_sigma)
         return Births(
             draw_ln_field(config, n, rng[Stage.B0]),
-            ln_floor,
+            draw_log_normal(*floor, n, rng[Stage.FLOOR]),
             draw_ln_period(config, n, rng[Stage.P0]),
             rng[Stage.CHI0].random(n),
             rng[Stage.ZETA].random(n),
@@ -165,8 +167,9 @@ class StarStream:
     def _sight(self, rows: Rows) -> Sight:
         columns = self.stars.columns
         dist, dec, dm = (columns[name][rows].astype(np.float64) for name in ("d", "dec", "DM"))
-        coverage = np.where(dist < self.config.d_max, self._coverage[rows], np.uint16(0))
-        return Sight(coverage, dist, dec, dm, self._t_sky_408(rows), tau_327(dm))
+        coverage = self._coverage[rows]
+        coverage[dist >= self.config.d_max] = 0
+        return Sight(coverage, dist, dec * DEG, dm, self._t_sky_408(rows), tau_327(dm))
 
     def _t_sky_408(self, rows: Rows) -> NDArray[np.float64]:
         columns, model = self.stars.columns, self.config.tsky_model
@@ -211,15 +214,3 @@ def frozen(column: NDArray[Any]) -> NDArray[Any]:
     view = np.asarray(column).view(np.ndarray)
     view.flags.writeable = False
     return view
-
-
-def _receivers(config: PopulationConfig, keys: tuple[str, ...], stars: Stars) -> Receivers:
-    order = list(stars.header["surveys"])
-    missing = [key for key in keys if key not in order]
-    if missing:
-        raise DataError(
-            f"the stellar database has no coverage of {', '.join(missing)}; it has "
-            f"{', '.join(order)}: build it again"
-        )
-    known = surveys(config.survey_version)
-    return receivers([known[key] for key in keys], {key: order.index(key) for key in keys})

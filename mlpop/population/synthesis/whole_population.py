@@ -1,4 +1,4 @@
-"""A whole population: every star of a fixed number, whether a survey detects it or not."""
+"""A whole population: every star of a database, whether a survey detects it or not."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -6,15 +6,14 @@ from collections.abc import Mapping
 import numpy as np
 
 from mlpop.config.blocks.population import PopulationConfig
-from mlpop.errors import ConfigError
 from mlpop.population.constants import CENTURY_YR
 from mlpop.population.pulsars.beaming import Beamed
 from mlpop.population.pulsars.evolution import evolve_births
 from mlpop.population.pulsars.radio import intercepted, opening_angles
 from mlpop.population.surveys.detections import Detections
 from mlpop.population.surveys.survey import groups
+from mlpop.population.synthesis.columns import Table, catalogue, final_population
 from mlpop.population.synthesis.stream import Stars, StarStream
-from mlpop.population.synthesis.tables import Table, catalogue, final_population
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,7 +21,7 @@ class WholePopulation:
     """All stars of one simulation.
 
     Attributes:
-        final: columns of every star, see `tables.FINAL_UNITS`.
+        final: columns of every star, see `columns.FINAL_UNITS`.
         catalogues: columns of the detected pulsars by group.
         n_detected: detections by group.
         n_created: number of stars.
@@ -37,29 +36,18 @@ class WholePopulation:
 
 
 def synthesize_all(
-    config: PopulationConfig,
-    stars: Stars,
-    seed: np.random.SeedSequence,
-    n_stars: int | None = None,
+    config: PopulationConfig, stars: Stars, seed: np.random.SeedSequence
 ) -> WholePopulation:
-    """Create a fixed number of neutron stars, without a stop rule.
+    """Create all neutron stars of a database, without a stop rule.
 
     Args:
         config: the population; its targets and its highest birth rate do not count.
         stars: the stellar database.
         seed: of this simulation; equal seeds give equal bits.
-        n_stars: how many, all of the database if None.
-
-    Raises:
-        ConfigError: the database has fewer stars.
     """
-    number = len(stars) if n_stars is None else n_stars
-    if not 1 <= number <= len(stars):
-        raise ConfigError(
-            f"NS_number must be from 1 to {len(stars)}, the stars of the database, got {number}"
-        )
+    number = len(stars)
     stream = StarStream(config, stars, seed)
-    rows, places = stream.draw(number, mask=0)
+    rows, places = stream.draw(number, covered_only=False)
     births = stream.births(number)
     spins = evolve_births(stream.now, stream.table, births, stars.columns["age"][rows])
     zeta = np.arccos(births.cos_zeta)

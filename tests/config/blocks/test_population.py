@@ -183,6 +183,43 @@ def test_override_refuses_what_is_not_a_number(value):
         DEFAULT.with_override({"a_late": value})
 
 
+TOPHAT = PopulationConfig.parse({"magnetic_field_model": "smooth_tophat"})
+
+
+@pytest.mark.parametrize(
+    ("config", "theta"),
+    [
+        (DEFAULT, {"a_late": -1.5, "epsilon_L": 0.3}),
+        (TOPHAT, {"B_initial_log10_rise_mean": 13.1, "B_initial_log10_slope": 0.2}),
+    ],
+)
+def test_theta_gives_what_an_override_gives_without_a_second_validation(
+    config, theta, monkeypatch
+):
+    expected = config.with_override(theta)
+    monkeypatch.setattr(PopulationConfig, "parse", None)
+    found = config.with_theta(theta)
+    assert found == expected
+    assert found.model_fields_set == expected.model_fields_set
+
+
+@pytest.mark.parametrize(
+    ("config", "theta"),
+    [
+        (DEFAULT, {"a_late": 0.1}),
+        (DEFAULT, {"B_initial_log10_mean": 99.0}),
+        (TOPHAT, {"B_initial_log10_rise_mean": 15.0}),
+        (TOPHAT, {"B_initial_log10_slope": 3.0}),
+    ],
+)
+def test_theta_out_of_range_is_refused_like_an_override(config, theta):
+    with pytest.raises(ConfigError) as expected:
+        config.with_override(theta)
+    with pytest.raises(ConfigError) as found:
+        config.with_theta(theta)
+    assert str(found.value) == str(expected.value)
+
+
 def test_labels_of_the_reference_are_all_known():
     assert set(SWEPT_BY_THE_REFERENCE) <= set(SWEEPABLE) | set(DYNAMICS_SWEEPABLE)
     assert not set(SWEEPABLE) & set(DYNAMICS_SWEEPABLE)

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from mlpop.config.files.observe import REGIONS, ObserveConfig
+from mlpop.config.blocks.surveys import MAP_SURVEYS
+from mlpop.config.files.observe import ObserveConfig
 from mlpop.errors import ConfigError
 
 LEAST = {"source": "psrcat.db", "save_dir": "output/gen_atnf"}
@@ -14,7 +15,7 @@ def test_defaults():
     config = ObserveConfig.parse(LEAST)
     assert config.catalogue_path == Path("psrcat.db")
     assert config.fluxes is None
-    assert config.regions == REGIONS
+    assert config.regions == {name: survey.region for name, survey in MAP_SURVEYS.items()}
     assert config.generator.resolution_dyn == 32
 
 

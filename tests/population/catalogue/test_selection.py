@@ -5,9 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mlpop.config.files.observe import REGIONS, ObserveConfig, Region
+from mlpop.config.blocks.surveys import MAP_SURVEYS, Region
+from mlpop.config.files.observe import ObserveConfig
 from mlpop.errors import DataError
-from mlpop.population.catalogue.catalogue import read_catalogue
+from mlpop.population.catalogue.observed_catalogue import read_catalogue
 from mlpop.population.catalogue.selection import (
     CutRow,
     flux_catalogues,
@@ -44,6 +45,8 @@ ROWS = {
     "smps_only": "0.5,1e-15,250,-10,310,40,,pkssw,,,3.0",
 }
 
+REGIONS = {name: survey.region for name, survey in MAP_SURVEYS.items()}
+
 
 @pytest.fixture
 def catalogue_file(tmp_path):
@@ -62,7 +65,7 @@ def names(samples):
 
 
 def test_each_cut_takes_what_it_must(catalogue):
-    selection = select(catalogue)
+    selection = select(catalogue, REGIONS)
     maps = {
         "PMPS": {"good", "east", "centre"},
         "SMPS": {"good", "high", "east", "centre", "smps_only"},
@@ -76,7 +79,7 @@ def test_each_cut_takes_what_it_must(catalogue):
 
 
 def test_rows_after_every_cut(catalogue):
-    rows = select(catalogue).rows
+    rows = select(catalogue, REGIONS).rows
     assert rows[:6] == [
         CutRow("catalogue", "all", 18, 17),
         CutRow("not in a binary", "all", 16, 15),
@@ -112,14 +115,14 @@ def test_rows_after_every_cut(catalogue):
 )
 def test_regions_generator_golden_15(catalogue, gl, gb, surveys):
     star = catalogue[catalogue["PSRJ"] == "good"].assign(Gl=gl, Gb=gb)
-    found = {survey for survey, table in select(star).maps.items() if len(table)}
+    found = {survey for survey, table in select(star, REGIONS).maps.items() if len(table)}
     assert found == surveys
 
 
 def test_one_mjy_weighs_minus_three_generator_golden_16(catalogue, tmp_path):
     path = tmp_path / "tpa.csv"
     path.write_text("PSRJ,ch6flux,ch6err\ngood,1.0,0.1\nsmps_only,0.4,0.1\nwest,5.0,\nno_p1,9,9\n")
-    selection = select(catalogue, fluxes="tpa", tpa=read_tpa(path))
+    selection = select(catalogue, REGIONS, fluxes="tpa", tpa=read_tpa(path))
     fluxes = flux_catalogues(selection)
     assert np.log10(fluxes["PMPS"]["S_radio_obs_mean_1400"]).tolist() == [-3.0]
     assert names(selection.fluxes) == {
@@ -133,19 +136,19 @@ def test_flux_sample_of_htru_is_cut_in_the_sky(catalogue, tmp_path):
     """The reference joins HTRU before its sky cut (W20)."""
     path = tmp_path / "tpa.csv"
     path.write_text("PSRJ,ch6flux\ngood,1.0\neast,2.0\nfar,3.0\n")
-    selection = select(catalogue, fluxes="tpa", tpa=read_tpa(path))
+    selection = select(catalogue, REGIONS, fluxes="tpa", tpa=read_tpa(path))
     assert names(selection.fluxes)["HTRU"] == {"good"}
 
 
 def test_missing_fluxes_are_dropped(catalogue, tmp_path):
     path = tmp_path / "tpa.csv"
     path.write_text("PSRJ,ch6flux\ngood,1.0\ncentre,\nhigh,nan\n")
-    selection = select(catalogue, fluxes="tpa", tpa=read_tpa(path))
+    selection = select(catalogue, REGIONS, fluxes="tpa", tpa=read_tpa(path))
     assert names(selection.fluxes) == dict.fromkeys(("PMPS", "SMPS", "HTRU"), {"good"})
 
 
 def test_catalogue_fluxes_only_when_asked_and_said(catalogue):
-    selection = select(catalogue, fluxes="S1400")
+    selection = select(catalogue, REGIONS, fluxes="S1400")
     assert names(selection.fluxes)["SMPS"] == {"good", "centre", "smps_only"}
     flux = flux_catalogues(selection)["SMPS"]["S_radio_obs_mean_1400"]
     np.testing.assert_allclose(np.sort(flux), [0.001, 0.002, 0.003])
@@ -153,7 +156,7 @@ def test_catalogue_fluxes_only_when_asked_and_said(catalogue):
 
 
 def test_columns_for_the_maps(catalogue):
-    columns = survey_catalogues(select(catalogue))
+    columns = survey_catalogues(select(catalogue, REGIONS))
     assert set(columns) == {"PMPS", "SMPS", "HTRU"}
     pmps = columns["PMPS"]
     assert pmps["P"].tolist() == [0.5, 0.7, 0.8]
@@ -167,7 +170,7 @@ def test_corrected_periods_scale_p1_too(catalogue, tmp_path, text):
     path = tmp_path / "song2023.csv"
     path.write_text(text)
     before = catalogue.copy()
-    selection = select(catalogue, corrections=read_corrections(path))
+    selection = select(catalogue, REGIONS, corrections=read_corrections(path))
     good = selection.maps["PMPS"].set_index("PSRJ").loc["good"]
     assert good["P0"] == pytest.approx(1.0)
     assert good["P1"] == pytest.approx(2e-15)
@@ -178,7 +181,7 @@ def test_corrected_periods_scale_p1_too(catalogue, tmp_path, text):
 def test_a_correction_comes_before_the_cuts(catalogue, tmp_path):
     path = tmp_path / "song2023.csv"
     path.write_text("PSRJ,factor\nfast,3\n")
-    corrected = select(catalogue, corrections=read_corrections(path))
+    corrected = select(catalogue, REGIONS, corrections=read_corrections(path))
     assert "fast" in names(corrected.maps)["PMPS"]
 
 
@@ -198,7 +201,7 @@ def test_wrong_corrections_are_refused(catalogue, tmp_path, text, message):
     path = tmp_path / "song2023.csv"
     path.write_text(text)
     with pytest.raises(DataError, match=message):
-        select(catalogue, corrections=read_corrections(path))
+        select(catalogue, REGIONS, corrections=read_corrections(path))
 
 
 @pytest.mark.parametrize(
@@ -214,12 +217,12 @@ def test_wrong_tpa_tables_are_refused(catalogue, tmp_path, text, message):
     path = tmp_path / "tpa.csv"
     path.write_text(text)
     with pytest.raises(DataError, match=message):
-        select(catalogue, fluxes="tpa", tpa=read_tpa(path))
+        select(catalogue, REGIONS, fluxes="tpa", tpa=read_tpa(path))
 
 
 def test_tpa_fluxes_need_the_table(catalogue):
     with pytest.raises(DataError, match="need the TPA table"):
-        select(catalogue, fluxes="tpa")
+        select(catalogue, REGIONS, fluxes="tpa")
 
 
 def test_own_regions(catalogue):
@@ -246,7 +249,7 @@ def test_selection_of_a_configuration(catalogue_file, tmp_path):
 @pytest.mark.parametrize("path", REAL_FILES)
 def test_the_real_sky(path):
     """The counts of release 1.67; before the sky cuts those of the data's README."""
-    selection = select(read_catalogue(path), fluxes="S1400")
+    selection = select(read_catalogue(path), REGIONS, fluxes="S1400")
     left = {(r.step, r.survey): (r.pulsars, r.with_p1) for r in selection.rows}
     assert left["SURVEY has pksmb", "PMPS"] == (1065, 1040)
     assert left["SURVEY has pkssw", "SMPS"] == (218, 202)

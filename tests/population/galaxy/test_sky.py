@@ -15,7 +15,7 @@ from mlpop.population.surveys.survey import surveys
 def sky_scale(frequency):
     """Sky temperature at `frequency` [MHz] over that at 408 MHz, as surveys use it."""
     survey = dataclasses.replace(surveys()["PMPS"], f_central=frequency)
-    return receivers([survey], {"PMPS": 0}).sky_scale[0]
+    return receivers([survey]).sky_scale[0]
 
 
 def pixel_centres(nside):

@@ -20,10 +20,10 @@ from mlpop.errors import ConfigError
 from mlpop.population.constants import CENTURY_YR
 from mlpop.population.surveys.detections import Detections
 from mlpop.population.surveys.survey import groups
-from mlpop.population.synthesis.draws import Stage, generator
+from mlpop.population.synthesis.columns import Table, catalogue
+from mlpop.population.synthesis.stages import Stage, generator
 from mlpop.population.synthesis.stop_rule import BatchRule, smallest_fraction
 from mlpop.population.synthesis.stream import Stars, StarStream
-from mlpop.population.synthesis.tables import Table, catalogue
 
 CHUNK = 1 << 16
 """Stars handled at once; no result depends on it."""
@@ -36,7 +36,7 @@ class Population:
     """Detected pulsars of one simulation.
 
     Attributes:
-        catalogues: columns of the detected pulsars by group, see `tables.catalogue`.
+        catalogues: columns of the detected pulsars by group, see `columns.catalogue`.
         n_created: neutron stars created, whether covered by a survey or not.
         status: `matched`, every target reached; `limit`, the highest birth rate reached first;
             `exhausted`, the database used up first (only with the reference's batches).

@@ -13,7 +13,11 @@ from astropy import units as u
 from astropy.coordinates import BarycentricMeanEcliptic, SkyCoord
 
 from mlpop.errors import DataError
-from mlpop.population.catalogue.catalogue import download_catalogue, read_catalogue, read_table
+from mlpop.population.catalogue.observed_catalogue import (
+    download_catalogue,
+    read_catalogue,
+    read_table,
+)
 from mlpop.population.catalogue.psrcat import COLUMNS, NUMBER_COLUMNS, TEXT_COLUMNS, galactic
 
 REAL = Path(__file__).parents[3].parent / "shared" / "data" / "psrcat.db"

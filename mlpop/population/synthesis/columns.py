@@ -42,7 +42,10 @@ UNITS: Mapping[str, str] = {
     "chi_initial": "rad",
     "SNR": "",
 }
-"""Columns of a survey's catalogue; `pm_ra` includes cos(dec), `tau_sc` is at 327 MHz."""
+"""Columns of a survey's catalogue; `pm_ra` includes cos(dec), `tau_sc` is at 327 MHz.
+
+`S_radio_obs_mean_1400`, a documented name, is at 1429 MHz: channel 6 of the MeerKAT census.
+"""
 
 SKY = ("age", "ra", "dec", "l", "b", "DM", "pm_ra", "pm_dec", "v_ls")
 """Columns that a catalogue takes over from the stellar database."""
@@ -77,7 +80,7 @@ def catalogue(
         "P_dot": beamed.P_dot,
         "L_radio_bol": observed.luminosity,
         "S_radio_obs_mean": observed.mean[first, every],
-        "S_radio_obs_mean_1400": observed.mean_1400,
+        "S_radio_obs_mean_1400": observed.mean_1429,
         "w_int": observed.width,
         "w_eff": observed.w_eff[first, every],
         "tau_sc": observed.tau_sc,
@@ -147,7 +150,7 @@ def final_population(
     radio = {
         "L_radio_bol": seen.observed.luminosity,
         "S_radio_bol": seen.observed.flux,
-        "S_radio_obs_mean_1400": seen.observed.mean_1400,
+        "S_radio_obs_mean_1400": seen.observed.mean_1429,
         "w_int": seen.observed.width,
         "tau_sc": seen.observed.tau_sc,
         "spectral_index": seen.spectral_index,
