@@ -34,12 +34,13 @@ from sbi.neural_nets.ratio_estimators import RatioEstimator
 from sbi.utils import BoxUniform
 from torch import Tensor, nn
 
+from mlpop.config.blocks.training import TrainingOptions
 from mlpop.inference.estimators.estimator import Estimator, EstimatorSpec, build_estimator
 from mlpop.networks import ModelConvSBI
 from mlpop.networks.rng import generator_from_seed, lend, one_thread
+from mlpop.training.fit import fit, validation_split
 from mlpop.training.losses import Objective, make_objective
 from mlpop.training.member_task import member_tasks, train_member
-from mlpop.training.sbi_loop import TrainingOptions, fit, validation_split
 
 SHAPE = (6, 32, 32)
 LABELS = 5
@@ -97,7 +98,7 @@ def plain_network() -> nn.Module:
 def train_ours(theta: Tensor, x: Tensor, model: str, options: TrainingOptions) -> float:
     """Train once; return the lowest validation loss."""
     estimator = build_estimator(make_spec(model), theta, x, generator_from_seed(0))
-    _, report = fit(
+    report = fit(
         estimator,
         theta,
         x,

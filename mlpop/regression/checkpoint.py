@@ -8,7 +8,7 @@ import os
 import pickle
 import warnings
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,10 @@ from mlpop import __version__
 from mlpop.datasets.scaling import LabelScaling, Mode
 from mlpop.errors import DataError
 from mlpop.networks.registry import build
+from mlpop.regression.learner import Epoch
 from mlpop.regression.losses import Loss, build_loss
 from mlpop.regression.maps import Kind
-from mlpop.regression.training import Epoch, State
+from mlpop.training.checkpoint import TrainingState
 
 SCHEMA = 1
 KEYS = ("arch", "epoch", "state_dict", "monitor_best", "config", "labels", "channels", "scaling")
@@ -84,7 +85,7 @@ def save_model(
     model: PointModel,
     *,
     optimizer: Mapping[str, Any] | None = None,
-    state: State | None = None,
+    state: TrainingState[Epoch] | None = None,
 ) -> None:
     """Write a model, whole or not at all.
 
@@ -117,8 +118,7 @@ def save_model(
         "scaling": model.scaling.to_dict(),
     }
     if state is not None:
-        values = {f.name: getattr(state, f.name) for f in fields(State)}
-        content["training"] = values | {"history": [asdict(epoch) for epoch in state.history]}
+        content["training"] = state.to_dict()
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         torch.save(content, temporary)
@@ -128,7 +128,7 @@ def save_model(
         raise DataError(f"{path}: cannot be written: {error}") from error
 
 
-def load_model(path: Path) -> tuple[PointModel, State | None]:
+def load_model(path: Path) -> tuple[PointModel, TrainingState[Epoch] | None]:
     """Read a model, and the state of its training if the file is a checkpoint.
 
     A leading `module.` of the names of weights, which DataParallel adds, is dropped.
@@ -164,11 +164,8 @@ def load_model(path: Path) -> tuple[PointModel, State | None]:
             epoch=content["epoch"],
             monitor_best=content["monitor_best"],
         )
-        state = None
-        if "training" in content:
-            values = dict(content["training"])
-            history = [Epoch(**record) for record in values.pop("history")]
-            state = State(**values, history=history)
+        training = content.get("training")
+        state = TrainingState.from_dict(training, Epoch) if training else None
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DataError(f"{path}: a broken checkpoint: {error!r}") from None
     return model, state

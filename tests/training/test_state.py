@@ -2,7 +2,6 @@ import json
 import math
 
 import torch
-
 from mlpop.training.state import EpochRecord, TrainingState, load_state, save_state
 
 

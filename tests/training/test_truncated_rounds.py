@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import ks_2samp
 
+from mlpop.config.blocks.training import TrainingOptions
 from mlpop.inference.estimators.estimator import EstimatorSpec
 from mlpop.inference.estimators.store import load_ensemble
 from mlpop.inference.posteriors.ensemble_posterior import EnsemblePosterior
@@ -11,8 +12,8 @@ from mlpop.inference.prior import Prior
 from mlpop.inference.proposals import truncated_proposal
 from mlpop.inference.proposals.proposal import make_proposal
 from mlpop.networks.rng import generator_from_seed
+from mlpop.training.fit import validation_split
 from mlpop.training.member_task import member_tasks, train_member
-from mlpop.training.sbi_loop import TrainingOptions, validation_split
 
 PRIOR = Prior(("a", "b"), (0.0, 0.0), (1.0, 1.0))
 SPREAD = 0.05
@@ -27,9 +28,7 @@ SPEC = EstimatorSpec(
     low=PRIOR.low,
     high=PRIOR.high,
 )
-OPTIONS = TrainingOptions(
-    batch_size=50, learning_rate=1e-3, stop_after_epochs=20, max_num_epochs=300
-)
+OPTIONS = TrainingOptions(batch_size=50, lr=1e-3, stop_after_epochs=20, max_num_epochs=300)
 
 
 def run(folder, seed, spread=SPREAD):

@@ -3,31 +3,14 @@
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from mlpop.io.files import write_json
-
-
-class Epoch(Protocol):
-    """What is used of an epoch's record.
-
-    Number from 1, losses, duration [s] and end [s since 1970].
-    """
-
-    @property
-    def epoch(self) -> int: ...
-    @property
-    def train_loss(self) -> float: ...
-    @property
-    def val_loss(self) -> float: ...
-    @property
-    def seconds(self) -> float: ...
-    @property
-    def wall_time(self) -> float: ...
+from mlpop.training.events import EpochRecord
 
 
 def training_statistics(
-    epochs: Sequence[Epoch], round_index: int, *, first_step: int = 0, summary_step: int = 1
+    epochs: Sequence[EpochRecord], round_index: int, *, first_step: int = 0, summary_step: int = 1
 ) -> dict[str, dict[str, Any]]:
     """Return the curves of one training under the tags of sbi, old and new.
 
@@ -73,7 +56,7 @@ def training_statistics(
 
 def write_training_statistics(
     path: Path,
-    epochs: Sequence[Epoch],
+    epochs: Sequence[EpochRecord],
     round_index: int,
     *,
     first_step: int = 0,
@@ -91,16 +74,15 @@ def write_training_statistics(
     return values
 
 
-def epochs_of(
-    statistics: Mapping[str, Mapping[str, Any]],
-) -> list[tuple[int, float, float, float, float]]:
-    """Return what `training_statistics` was made of: epoch, losses, duration [s], end [s]."""
+def epochs_of(statistics: Mapping[str, Mapping[str, Any]]) -> tuple[EpochRecord, ...]:
+    """Return the epochs that `training_statistics` was made of."""
     train, val, seconds = (
         [math.nan if value is None else float(value) for value in statistics[tag]["value"]]
         for tag in ("training_loss", "validation_loss", "epoch_durations_sec")
     )
     ends = [float(end) for end in statistics["training_loss"]["wall_time"]]
-    return list(zip(range(1, len(ends) + 1), train, val, seconds, ends, strict=True))
+    numbers = range(1, len(ends) + 1)
+    return tuple(map(EpochRecord, numbers, train, val, seconds, ends))
 
 
 def _tag(

@@ -1,6 +1,5 @@
 import json
 import math
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -10,21 +9,12 @@ from mlpop.experiment.rounds.training_statistics import (
     training_statistics,
     write_training_statistics,
 )
-
-
-@dataclass(frozen=True)
-class Record:
-    epoch: int
-    train_loss: float
-    val_loss: float
-    seconds: float
-    wall_time: float
-
+from mlpop.training.events import EpochRecord
 
 EPOCHS = [
-    Record(1, 3.0, 2.5, 0.1, 100.0),
-    Record(2, 2.0, 1.5, 0.2, 100.2),
-    Record(3, 1.0, 1.75, 0.3, 100.5),
+    EpochRecord(1, 3.0, 2.5, 0.1, 100.0),
+    EpochRecord(2, 2.0, 1.5, 0.2, 100.2),
+    EpochRecord(3, 1.0, 1.75, 0.3, 100.5),
 ]
 
 
@@ -50,7 +40,7 @@ def test_documented_tags_old_and_new_B14() -> None:
 
 def test_file_is_strict_json_also_where_a_loss_is_not_finite(tmp_path: Path) -> None:
     path = tmp_path / "training_statistics_0.json"
-    records = [*EPOCHS, Record(4, math.nan, math.inf, 0.1, 101.0)]
+    records = [*EPOCHS, EpochRecord(4, math.nan, math.inf, 0.1, 101.0)]
     write_training_statistics(path, records, 0)
     values = json.loads(path.read_text(), parse_constant=pytest.fail)
     assert values["training_loss"]["value"] == [3.0, 2.0, 1.0, None]
