@@ -26,6 +26,8 @@ from mlpop.training.checkpoint import TrainingState
 
 SCHEMA = 1
 KEYS = ("arch", "epoch", "state_dict", "monitor_best", "config", "labels", "channels", "scaling")
+AS_WRITTEN = ("arch", "loss", "kind", "input_scaling", "config", "epoch", "monitor_best")
+"""Fields of a model that a file holds as they are."""
 
 
 @dataclass(frozen=True)
@@ -98,23 +100,17 @@ def save_model(
     Raises:
         DataError: the file cannot be written.
     """
-    content: dict[str, Any] = {
+    fields = {name: value for name, value in vars(model).items() if name != "weights"}
+    content: dict[str, Any] = fields | {
         "schema": SCHEMA,
         "version": __version__,
-        "arch": model.arch,
-        "arch_args": json.dumps(dict(model.arch_args)),
-        "loss": model.loss,
-        "loss_args": json.dumps(dict(model.loss_args)),
-        "epoch": model.epoch,
         "state_dict": dict(model.weights),
         "optimizer": dict(optimizer or {}),
-        "monitor_best": model.monitor_best,
-        "config": model.config,
+        "arch_args": json.dumps(dict(model.arch_args)),
+        "loss_args": json.dumps(dict(model.loss_args)),
         "labels": list(model.labels),
         "channels": list(model.channels),
         "shape": list(model.shape),
-        "kind": model.kind,
-        "input_scaling": model.input_scaling,
         "scaling": model.scaling.to_dict(),
     }
     if state is not None:
@@ -148,21 +144,17 @@ def load_model(path: Path) -> tuple[PointModel, TrainingState[Epoch] | None]:
             f"{path}: schema {content.get('schema')}, this mlpop reads schema {SCHEMA}"
         )
     try:
+        weights = {k.removeprefix("module."): v for k, v in content["state_dict"].items()}
+        read = {name: content[name] for name in AS_WRITTEN}
         model = PointModel(
-            arch=content["arch"],
+            **read,
             arch_args=json.loads(content["arch_args"]),
-            loss=content["loss"],
             loss_args=json.loads(content["loss_args"]),
             labels=tuple(content["labels"]),
             channels=tuple(content["channels"]),
             shape=tuple(content["shape"]),
-            kind=content["kind"],
-            input_scaling=content["input_scaling"],
             scaling=LabelScaling.from_dict(content["scaling"]),
-            config=content["config"],
-            weights={k.removeprefix("module."): v for k, v in content["state_dict"].items()},
-            epoch=content["epoch"],
-            monitor_best=content["monitor_best"],
+            weights=weights,
         )
         training = content.get("training")
         state = TrainingState.from_dict(training, Epoch) if training else None

@@ -37,7 +37,7 @@ from mlpop.study.trial_runs import TrialRuns
 from mlpop.tracking import flatten
 from mlpop.training.events import Completed, EpochRecord, Failed, Pruned, TrainingEvent, TrialEnd
 from mlpop.training.fit import validation_split
-from mlpop.training.member_task import member_tasks
+from mlpop.training.member_task import MemberTask
 from mlpop.training.trial_task import TrialTask, train_trial
 
 logger = logging.getLogger(__name__)
@@ -129,8 +129,7 @@ class Driver:
         if time.monotonic() > self._deadline:
             return TrialTask(None)
         slot = next_slot(self.study)
-        seed = torch_seed(seed_sequence(self.root_seed, Purpose.STUDY, slot, SAMPLER))
-        self.study.sampler = sampler(self.config.sampler, seed)
+        self.study.sampler = sampler(self.config.sampler, self._seed(slot, SAMPLER))
         trial = self.study.ask()
         slot = int(trial.user_attrs.get(SLOT, slot))
         point = suggest(trial, self.space, self._flat)
@@ -149,27 +148,28 @@ class Driver:
         running.last_epoch = task.member.options.max_num_epochs
         return task
 
+    def _seed(self, slot: int, use: int) -> int:
+        return torch_seed(seed_sequence(self.root_seed, Purpose.STUDY, slot, use))
+
     def _task(self, slot: int, config: SbiConfig, folder: Path) -> TrialTask:
         arrays = self.data.arrays
         changes: dict[str, Any] = {"checkpoint_seconds": CHECKPOINT_SECONDS}
         if self.config.max_num_epochs is not None:
             limit = min(self.config.max_num_epochs, config.trainer.max_num_epochs or 2**31)
             changes["max_num_epochs"] = limit
-        seeds = [
-            torch_seed(seed_sequence(self.root_seed, Purpose.STUDY, slot, purpose))
-            for purpose in (INIT, TRAINING)
-        ]
         split = torch_seed(seed_sequence(self.data_seed, Purpose.VALIDATION_SPLIT, 0))
-        (member,) = member_tasks(
-            [folder],
-            [(seeds[0], seeds[1])],
-            theta_path=arrays.theta_path,
-            x_path=arrays.x_path,
-            validation=validation_split(
-                arrays.count, self.base.trainer.validation_fraction, generator_from_seed(split)
-            ),
+        validation = validation_split(
+            arrays.count, self.base.trainer.validation_fraction, generator_from_seed(split)
+        )
+        member = MemberTask(
+            folder=str(folder),
+            theta_path=str(arrays.theta_path),
+            x_path=str(arrays.x_path),
+            validation=tuple(validation.tolist()),
             spec=estimator_spec(config, self.data.problem, arrays.x_shape),
             options=config.trainer.model_copy(update=changes),
+            init_seed=self._seed(slot, INIT),
+            training_seed=self._seed(slot, TRAINING),
             data_digest=arrays.digest,
             device=self.device,
         )

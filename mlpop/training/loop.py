@@ -16,6 +16,8 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from mlpop.config.blocks.training import TrainingOptions
+from mlpop.config.files.regression import PointTrainerConfig
 from mlpop.networks.rng import lend, one_thread
 from mlpop.training.checkpoint import TrainingState
 from mlpop.training.events import CheckpointWritten, EpochEnded, R, Started, TrainingEvent
@@ -23,19 +25,8 @@ from mlpop.training.events import CheckpointWritten, EpochEnded, R, Started, Tra
 Stopped = Literal["patience", "max_num_epochs", "nan"]
 
 
-class LoopOptions(Protocol):
-    """How long to train, and how; the configuration's trainers say what the fields mean."""
-
-    @property
-    def max_num_epochs(self) -> int | None: ...
-    @property
-    def stop_after_epochs(self) -> int | None: ...
-    @property
-    def clip_max_norm(self) -> float | None: ...
-    @property
-    def ema_decay(self) -> float | None: ...
-    @property
-    def checkpoint_seconds(self) -> float: ...
+LoopOptions = TrainingOptions | PointTrainerConfig
+"""What says how long to train: both have the fields that the loop reads."""
 
 
 class Learner(Protocol[R]):

@@ -1,8 +1,8 @@
-"""Members of an ensemble: trained one by one in worker processes, then gathered."""
+"""The training of one estimator as a task for a worker: a member, a compressor, a trial."""
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -163,61 +163,6 @@ def train_member(
         resumed_from=state.epoch if state else 0,
         earlier_epochs=earlier_epochs,
     )
-
-
-def member_tasks(
-    folders: Sequence[Path],
-    seeds: Sequence[tuple[int, int]],
-    *,
-    theta_path: Path,
-    x_path: Path,
-    validation: Tensor,
-    spec: EstimatorSpec,
-    options: TrainingOptions,
-    data_digest: str = "",
-    start_from: Sequence[Path] | None = None,
-    device: torch.device = CPU,
-    loss: Loss = "maximum_likelihood",
-    num_atoms: int = 10,
-) -> list[MemberTask]:
-    """Return the tasks of an ensemble: same data, split and architecture, own seeds.
-
-    Args:
-        folders: one a member, where its estimator goes.
-        seeds: of every member, of its initial weights and of its training.
-        theta_path, x_path, validation, spec, options, data_digest: see `MemberTask`.
-        start_from: estimators to go on from, one a member; None for new weights.
-        device, loss, num_atoms: see `MemberTask`.
-
-    Raises:
-        DataError: seeds repeat, or the numbers of folders, seeds and starts differ.
-    """
-    starts: Sequence[Path | None] = start_from or [None] * len(folders)
-    if not len(folders) == len(seeds) == len(starts):
-        raise DataError(
-            f"an ensemble needs one folder and one seed a member, but got {len(folders)} "
-            f"folders, {len(seeds)} seeds and {len(starts)} estimators to start from"
-        )
-    if len({init for init, _ in seeds}) != len(seeds):
-        raise DataError(f"two members would be copies: the seeds {list(seeds)} repeat")
-    rows = tuple(int(row) for row in validation)
-    return [
-        MemberTask(
-            str(folder),
-            str(theta_path),
-            str(x_path),
-            rows,
-            spec,
-            options,
-            *pair,
-            data_digest,
-            None if start is None else str(start),
-            device=device,
-            loss=loss,
-            num_atoms=num_atoms,
-        )
-        for folder, pair, start in zip(folders, seeds, starts, strict=True)
-    ]
 
 
 def _load(path: str) -> Tensor:

@@ -15,7 +15,7 @@ from mlpop.inference.estimators.store import load_ensemble, load_estimator, read
 from mlpop.networks.rng import generator_from_seed
 from mlpop.training.events import CheckpointWritten, EpochEnded, Started
 from mlpop.training.fit import validation_split
-from mlpop.training.member_task import member_tasks, train_member
+from mlpop.training.member_task import MemberTask, train_member
 
 SPEC = EstimatorSpec.parse(
     {
@@ -43,16 +43,20 @@ def tasks(tmp_path):
     x = (theta[:, :, None, None] + rng.standard_normal((64, 2, 8, 8))).astype(np.float32)
     np.save(tmp_path / "theta.npy", theta)
     np.save(tmp_path / "x.npy", x)
-    return member_tasks(
-        [tmp_path / "member_0", tmp_path / "member_1"],
-        [(1, 2), (3, 4)],
-        theta_path=tmp_path / "theta.npy",
-        x_path=tmp_path / "x.npy",
-        validation=validation_split(64, 0.25, generator_from_seed(0)),
-        spec=SPEC,
-        options=OPTIONS,
-        data_digest="d",
-    )
+    return [
+        MemberTask(
+            folder=str(tmp_path / f"member_{j}"),
+            theta_path=str(tmp_path / "theta.npy"),
+            x_path=str(tmp_path / "x.npy"),
+            validation=tuple(validation_split(64, 0.25, generator_from_seed(0)).tolist()),
+            spec=SPEC,
+            options=OPTIONS,
+            init_seed=1 + 2 * j,
+            training_seed=2 + 2 * j,
+            data_digest="d",
+        )
+        for j in range(2)
+    ]
 
 
 def _weights(folder):
@@ -223,14 +227,15 @@ def test_members_of_every_kind_S01(tmp_path, kind, model, ran):
     spec = EstimatorSpec(
         kind=kind, model=model, hidden_features=8, x_shape=(2,), low=(-1.0,) * 2, high=(1.0,) * 2
     )
-    (task,) = member_tasks(
-        [tmp_path / "member"],
-        [(1, 2)],
-        theta_path=tmp_path / "theta.npy",
-        x_path=tmp_path / "x.npy",
-        validation=validation_split(60, 0.2, generator_from_seed(0)),
+    task = MemberTask(
+        folder=str(tmp_path / "member"),
+        theta_path=str(tmp_path / "theta.npy"),
+        x_path=str(tmp_path / "x.npy"),
+        validation=tuple(validation_split(60, 0.2, generator_from_seed(0)).tolist()),
         spec=spec,
         options=OPTIONS,
+        init_seed=1,
+        training_seed=2,
         num_atoms=5,
     )
     result = train_member(task)
@@ -239,20 +244,6 @@ def test_members_of_every_kind_S01(tmp_path, kind, model, ran):
     assert read_record(Path(result.folder))["record"]["loss"] == ran
     with pytest.raises(DataError, match=f"a {kind} needs no correction"):
         train_member(replace(task, loss="atomic"))
-
-
-def test_copies_are_refused(tasks, tmp_path):
-    arguments = {
-        "theta_path": tmp_path / "theta.npy",
-        "x_path": tmp_path / "x.npy",
-        "validation": torch.tensor([0]),
-        "spec": SPEC,
-        "options": OPTIONS,
-    }
-    with pytest.raises(DataError, match="would be copies"):
-        member_tasks([tmp_path, tmp_path], [(1, 2), (1, 3)], **arguments)
-    with pytest.raises(DataError, match="2 folders, 1 seeds"):
-        member_tasks([tmp_path, tmp_path], [(1, 2)], **arguments)
 
 
 def test_missing_data_name_the_file(tasks, tmp_path):

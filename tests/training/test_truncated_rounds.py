@@ -13,7 +13,7 @@ from mlpop.inference.proposals import truncated_proposal
 from mlpop.inference.proposals.proposal import make_proposal
 from mlpop.networks.rng import generator_from_seed
 from mlpop.training.fit import validation_split
-from mlpop.training.member_task import member_tasks, train_member
+from mlpop.training.member_task import MemberTask, train_member
 
 PRIOR = Prior(("a", "b"), (0.0, 0.0), (1.0, 1.0))
 SPREAD = 0.05
@@ -61,16 +61,20 @@ def run(folder, seed, spread=SPREAD):
         np.save(place / "theta.npy", theta)
         np.save(place / "x.npy", x)
         members = [place / f"member_{j}" for j in range(MEMBERS)]
-        for task in member_tasks(
-            members,
-            [(1000 * seed + 10 * round_ + j, 7 + j) for j in range(MEMBERS)],
-            theta_path=place / "theta.npy",
-            x_path=place / "x.npy",
-            validation=validation_split(len(theta), 0.1, generator_from_seed(round_)),
-            spec=SPEC,
-            options=OPTIONS,
-        ):
-            train_member(task)
+        validation = validation_split(len(theta), 0.1, generator_from_seed(round_))
+        for j, member in enumerate(members):
+            train_member(
+                MemberTask(
+                    folder=str(member),
+                    theta_path=str(place / "theta.npy"),
+                    x_path=str(place / "x.npy"),
+                    validation=tuple(validation.tolist()),
+                    spec=SPEC,
+                    options=OPTIONS,
+                    init_seed=1000 * seed + 10 * round_ + j,
+                    training_seed=7 + j,
+                )
+            )
         posterior = EnsemblePosterior(load_ensemble(members), PRIOR)
         draws = posterior.sample(20_000, OBSERVED, generator_from_seed(seed))
         widths.append(draws.std(0) / spread)

@@ -3,7 +3,6 @@
 import json
 import logging
 import math
-import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -17,10 +16,11 @@ from mlpop.errors import DataError, TrackingError
 from mlpop.experiment.output_tree import OutputTree
 from mlpop.experiment.point.setup import Problem, results_folder
 from mlpop.experiment.point.tensorboard import Board
+from mlpop.experiment.resume.lineage import Lineage
 from mlpop.io.files import write_atomically
 from mlpop.regression import Epoch, Records, load_model, load_weights, save_model
-from mlpop.tracking import Node, TrackedRun, TrackedTraining, open_training, verify
-from mlpop.tracking.artifacts import fetched, listed
+from mlpop.tracking import Node, TrackedRun, TrackedTraining, open_training
+from mlpop.tracking.artifacts import fetched
 from mlpop.training.checkpoint import TrainingState
 from mlpop.training.events import EpochEnded, TrainingEvent
 from mlpop.training.loop import Stopped, Training
@@ -100,8 +100,9 @@ def run_trial(
         DataError: a file cannot be written, or `start` does not fit.
         TrackingError: the store is away.
     """
-    if earlier is not None and earlier.state == "complete" and not _broken(parent, earlier):
-        return _kept(trial, parent, earlier, tree)
+    lineage = Lineage(parent.store)
+    if earlier is not None and lineage.is_complete(earlier):
+        return _complete(trial, lineage, earlier, tree)
     training = problem.training(trial)
     with ExitStack() as stack:
         tracked = stack.enter_context(
@@ -297,27 +298,13 @@ def _finish(
     )
 
 
-def _broken(parent: TrackedRun, earlier: Node) -> list[str]:
-    problems = verify(parent.store.client, earlier.run_id)
-    if problems:
-        logger.warning("%s is trained again: %s", earlier.name, "; ".join(problems))
-    return problems
-
-
-def _kept(trial: int, parent: TrackedRun, earlier: Node, tree: OutputTree) -> TrialResult:
+def _complete(trial: int, lineage: Lineage, node: Node, tree: OutputTree) -> TrialResult:
     """Take a complete trial over; its files are brought to this machine if they are not here."""
-    folder = results_folder(tree.logs, trial)
-    client = parent.store.client
-    with fetched(client, earlier.run_id, RESULT) as path:
-        result = TrialResult(**json.loads(path.read_text(encoding="utf-8")))
-    names = [name for name in listed(client, earlier.run_id) if name.endswith(".json")]
-    targets = {name: folder / name for name in names}
+    result = TrialResult(**lineage.json(node, RESULT))
+    documents = [name for name in lineage.names(node) if name.endswith(".json")]
+    lineage.fetch_all(node, documents, results_folder(tree.logs, trial))
     if result.best_epoch:
-        targets[BEST] = tree.models / f"best_model_trial{trial}.pth"
-    for name, target in targets.items():
-        if name != "COMPLETE.json" and not target.exists():
-            with fetched(client, earlier.run_id, name) as path:
-                shutil.copyfile(path, target)
+        lineage.fetch(node, BEST, tree.models / f"best_model_trial{trial}.pth")
     logger.info("trial %d was complete and is kept", trial)
     return result
 

@@ -34,7 +34,7 @@ from mlpop.inference.compression.pca import fit_pca
 from mlpop.inference.compression.sources import read_compressor
 from mlpop.io.files import read_json_object, write_json
 from mlpop.training.device import training_device
-from mlpop.training.member_task import member_tasks, train_member
+from mlpop.training.member_task import MemberTask, train_member
 
 logger = logging.getLogger(__name__)
 
@@ -168,20 +168,20 @@ def _train_cnn(
     """Train one network on the maps and keep its embedding network."""
     place = folder.with_name(f"{folder.name}_training")
     arrays = write_training_arrays(place / "arrays", problem, data)
-    seeds = [torch_seed(seed_sequence(root_seed, Purpose.COMPRESSOR, use)) for use in (0, 1)]
-    tasks = member_tasks(
-        [place / "network"],
-        [(seeds[0], seeds[1])],
-        theta_path=arrays.theta_path,
-        x_path=arrays.x_path,
-        validation=held_out,
+    task = MemberTask(
+        folder=str(place / "network"),
+        theta_path=str(arrays.theta_path),
+        x_path=str(arrays.x_path),
+        validation=tuple(held_out.tolist()),
         spec=estimator_spec(_on_maps(config), problem, arrays.x_shape),
         options=config.trainer,
+        init_seed=torch_seed(seed_sequence(root_seed, Purpose.COMPRESSOR, 0)),
+        training_seed=torch_seed(seed_sequence(root_seed, Purpose.COMPRESSOR, 1)),
         data_digest=arrays.digest,
         device=training_device(config.n_gpu),
     )
     logger.info("compressor: training a network on %d simulations", len(data))
-    (outcome,) = backend.run(train_member, tasks, on_event=on_event)
+    (outcome,) = backend.run(train_member, [task], on_event=on_event)
     if outcome.status != "ok":
         raise TrainingError(f"the network of the compressor: {outcome.error}")
     compressor = read_compressor(place / "network", "cnn", x_shape=arrays.x_shape)

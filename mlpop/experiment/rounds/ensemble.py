@@ -40,7 +40,7 @@ from mlpop.training.device import training_device
 from mlpop.training.events import EpochRecord, TrainingEvent
 from mlpop.training.fit import validation_split
 from mlpop.training.losses import Loss
-from mlpop.training.member_task import MemberResult, MemberTask, member_tasks, train_member
+from mlpop.training.member_task import MemberResult, MemberTask, train_member
 
 logger = logging.getLogger(__name__)
 
@@ -129,26 +129,25 @@ def train_ensemble(
     """
     number = config.trainer.members
     member_folders = [folders.member(j) for j in range(number)]
-    tasks = member_tasks(
-        member_folders,
-        [
-            (
-                torch_seed(seed_sequence(root_seed, Purpose.NETWORK_INIT, round_, j)),
-                torch_seed(seed_sequence(root_seed, Purpose.TRAINING, round_, j)),
-            )
-            for j in range(number)
-        ],
-        theta_path=arrays.theta_path,
-        x_path=arrays.x_path,
-        validation=start.validation,
-        spec=estimator_spec(config, problem, arrays.x_shape),
-        options=config.trainer,
-        data_digest=arrays.digest,
-        start_from=start.members,
-        device=training_device(config.n_gpu),
-        loss=start.loss,
-        num_atoms=config.trainer.num_atoms,
-    )
+    spec, device = estimator_spec(config, problem, arrays.x_shape), training_device(config.n_gpu)
+    tasks = [
+        MemberTask(
+            folder=str(folder),
+            theta_path=str(arrays.theta_path),
+            x_path=str(arrays.x_path),
+            validation=tuple(start.validation.tolist()),
+            spec=spec,
+            options=config.trainer,
+            init_seed=torch_seed(seed_sequence(root_seed, Purpose.NETWORK_INIT, round_, j)),
+            training_seed=torch_seed(seed_sequence(root_seed, Purpose.TRAINING, round_, j)),
+            data_digest=arrays.digest,
+            start_from=str(start.members[j]) if start.members else None,
+            device=device,
+            loss=start.loss,
+            num_atoms=config.trainer.num_atoms,
+        )
+        for j, folder in enumerate(member_folders)
+    ]
     lineage = Lineage(round_run.store)
     results: dict[int, MemberResult] = {}
     run_ids: dict[int, str] = {}

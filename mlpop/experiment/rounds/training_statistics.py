@@ -9,32 +9,38 @@ from mlpop.io.files import write_json
 from mlpop.training.events import EpochRecord
 
 
-def training_statistics(
-    epochs: Sequence[EpochRecord], round_index: int, *, first_step: int = 0, summary_step: int = 1
+def write_training_statistics(
+    path: Path,
+    epochs: Sequence[EpochRecord],
+    round_index: int,
+    *,
+    first_step: int,
+    summary_step: int,
 ) -> dict[str, dict[str, Any]]:
-    """Return the curves of one training under the tags of sbi, old and new.
+    """Write the curves of one training under the tags of sbi, old and new.
 
     `*_log_prob*` are the losses with their sign changed, for likelihood-ratio classifiers too.
 
     Args:
-        epochs: the epochs of this round in order.
+        path: of the file.
+        epochs: the epochs of this round in order, at least one.
         round_index: number of the round.
         first_step: epochs that earlier rounds trained the same network for; steps go on from it.
         summary_step: step of the two summary tags: round + 1, or 1 in every round if the proposal
             is a truncated prior.
 
     Returns:
-        tag -> `step`, `value` and `wall_time` (lists of equal length) and `round`. Values that
-        are not finite are None.
+        What is written: tag -> `step`, `value` and `wall_time` (lists of equal length) and
+        `round`. Values that are not finite are None.
+
+    Raises:
+        DataError: the file cannot be written.
     """
-    if not epochs:
-        return {}
     steps = [first_step + record.epoch - 1 for record in epochs]
     times = [record.wall_time for record in epochs]
     training = [record.train_loss for record in epochs]
     validation = [record.val_loss for record in epochs]
-    finite = [value for value in validation if math.isfinite(value)]
-    best = min(finite) if finite else math.nan
+    best = min((value for value in validation if math.isfinite(value)), default=math.nan)
 
     def curve(values: Sequence[float]) -> dict[str, Any]:
         return _tag(steps, values, times, round_index)
@@ -42,7 +48,7 @@ def training_statistics(
     def summary(value: float) -> dict[str, Any]:
         return _tag([summary_step], [value], [times[-1]], round_index)
 
-    return {
+    statistics = {
         "epochs_trained": summary(len(epochs)),
         "best_validation_log_prob": summary(-best),
         "validation_log_probs": curve([-value for value in validation]),
@@ -52,26 +58,8 @@ def training_statistics(
         "validation_loss": curve(validation),
         "training_loss": curve(training),
     }
-
-
-def write_training_statistics(
-    path: Path,
-    epochs: Sequence[EpochRecord],
-    round_index: int,
-    *,
-    first_step: int = 0,
-    summary_step: int = 1,
-) -> dict[str, dict[str, Any]]:
-    """Write the curves of one training; return them, see `training_statistics`.
-
-    Raises:
-        DataError: the file cannot be written.
-    """
-    values = training_statistics(
-        epochs, round_index, first_step=first_step, summary_step=summary_step
-    )
-    write_json(path, values)
-    return values
+    write_json(path, statistics)
+    return statistics
 
 
 def epochs_of(statistics: Mapping[str, Mapping[str, Any]]) -> tuple[EpochRecord, ...]:
