@@ -71,7 +71,11 @@ def save_state(folder: Path, state: TrainingState[EpochRecord], fingerprint: str
     values = state.to_dict()
     optimizer = values.pop("optimizer")
     groups = {name: values.pop(name) for name in ("weights", "best_weights", "average")}
-    groups |= {f"optimizer/{index}": part for index, part in optimizer["state"].items()}
+    groups["optimizer"] = {
+        f"{number}.{name}": tensor
+        for number, part in optimizer["state"].items()
+        for name, tensor in part.items()
+    }
     tensors = {f"{group}/{name}": t for group, part in groups.items() for name, t in part.items()}
     path = folder / f"checkpoint_{state.epoch:06d}.safetensors"
     save_tensors(path, tensors | {"generator": values.pop("generator")})
@@ -115,7 +119,7 @@ def load_state(folder: Path, fingerprint: str = "") -> TrainingState[EpochRecord
             if group == "generator":
                 values["generator"] = tensor
             elif group == "optimizer":
-                number, _, name = name.partition("/")
+                number, _, name = name.partition(".")
                 moments.setdefault(int(number), {})[name] = tensor
             else:
                 groups[group][name] = tensor
