@@ -1,6 +1,7 @@
 """The state of a training between two epochs: all that is needed to go on with the same bits."""
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from mlpop.errors import DataError
 from mlpop.inference.estimators.store import save_tensors
-from mlpop.io.files import sha256_of, write_atomically
+from mlpop.io.files import sha256_of, write_json
 from mlpop.training.events import EpochRecord, R
 
 INDEX = "checkpoint.json"
@@ -68,7 +69,8 @@ def save_state(folder: Path, state: TrainingState[EpochRecord], fingerprint: str
         fingerprint: identifies the training that the state belongs to.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    values = state.to_dict()
+    values = _text_if_infinite(state.to_dict())
+    values["history"] = [_text_if_infinite(epoch) for epoch in values["history"]]
     optimizer = values.pop("optimizer")
     groups = {name: values.pop(name) for name in ("weights", "best_weights", "average")}
     groups["optimizer"] = {
@@ -86,8 +88,7 @@ def save_state(folder: Path, state: TrainingState[EpochRecord], fingerprint: str
         **values,
         "param_groups": optimizer["param_groups"],
     }
-    # losses, and the best value before there is one, may be infinite
-    write_atomically(folder / INDEX, json.dumps(index, indent=2) + "\n")
+    write_json(folder / INDEX, index)
     for old in folder.glob("checkpoint_*.safetensors"):
         if old != path:
             old.unlink(missing_ok=True)
@@ -123,7 +124,20 @@ def load_state(folder: Path, fingerprint: str = "") -> TrainingState[EpochRecord
                 moments.setdefault(int(number), {})[name] = tensor
             else:
                 groups[group][name] = tensor
+        values["best_value"] = float(values["best_value"])
         optimizer = {"state": moments, "param_groups": values.pop("param_groups")}
-        return TrainingState.from_dict(values | groups | {"optimizer": optimizer}, EpochRecord)
+        return TrainingState.from_dict(values | groups | {"optimizer": optimizer}, _epoch)
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise DataError(f"{index}: the checkpoint cannot be read: {error}") from None
+
+
+def _text_if_infinite(values: Mapping[str, Any]) -> dict[str, Any]:
+    """JSON has no infinity, which a loss may be."""
+    return {
+        name: str(value) if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in values.items()
+    }
+
+
+def _epoch(train_loss: float | str, val_loss: float | str, **others: Any) -> EpochRecord:
+    return EpochRecord(train_loss=float(train_loss), val_loss=float(val_loss), **others)
