@@ -40,6 +40,7 @@ from torch import Generator, Tensor
 from mlpop.compute import Backend, Purpose, seed_sequence, torch_seed
 from mlpop.compute.backends.processes import ProcessesBackend
 from mlpop.compute.backends.serial import SerialBackend
+from mlpop.config.blocks.training import TrainingOptions
 from mlpop.inference.estimators.estimator import EmbedOnce
 from mlpop.inference.estimators.spec import EstimatorSpec
 from mlpop.inference.estimators.store import load_estimator
@@ -52,8 +53,8 @@ from mlpop.inference.proposals.proposal import make_proposal
 from mlpop.io.files import write_json
 from mlpop.networks.rng import generator_from_seed, one_thread
 from mlpop.simulators import load
+from mlpop.training.fit import validation_split
 from mlpop.training.member_task import MemberTask, train_member
-from mlpop.training.sbi_loop import TrainingOptions, validation_split
 
 ROOT_SEED = 42
 VALIDATION_FRACTION = 0.1
@@ -103,8 +104,8 @@ class Method:
 _NSF = {"model": "nsf", "num_bins": 10}
 _MAF = {"model": "maf", "hidden_features": 50, "num_transforms": 5}
 _RESNET = {"model": "resnet", "hidden_features": 50}
-_FAST = {"batch_size": 200, "learning_rate": 2e-3}
-_FINE = {"batch_size": 500, "learning_rate": 1e-4, "stop_after_epochs": 10}
+_FAST = {"batch_size": 200, "lr": 2e-3}
+_FINE = {"batch_size": 500, "lr": 1e-4, "stop_after_epochs": 10}
 METHODS: Mapping[str, Method] = {
     "npe": Method("posterior", _NSF, _FAST, fine=_FINE),
     "tsnpe": Method("posterior", _NSF, _FAST, "truncated", fine=_FINE),

@@ -21,6 +21,7 @@ from sbi.inference.potentials.base_potential import BasePotential
 from sbi.utils import mcmc_transform
 from torch import Tensor
 
+from mlpop.config.blocks.training import TrainingOptions
 from mlpop.inference.estimators.estimator import build_estimator
 from mlpop.inference.estimators.spec import EstimatorSpec
 from mlpop.inference.mcmc.chains import McmcOptions
@@ -28,7 +29,7 @@ from mlpop.inference.mcmc.convergence import bulk_ess, r_hat
 from mlpop.inference.posteriors.mcmc_posterior import McmcPosterior
 from mlpop.inference.prior import Prior
 from mlpop.networks.rng import generator_from_seed, one_thread
-from mlpop.training.sbi_loop import TrainingOptions, fit, validation_split
+from mlpop.training.fit import fit, validation_split
 
 WARMUP = 50
 
@@ -92,7 +93,7 @@ def trained(dimension: int) -> tuple[Prior, torch.nn.Module, Tensor]:
         x,
         validation=validation_split(len(theta), 0.1, generator),
         generator=generator,
-        options=TrainingOptions(batch_size=100, learning_rate=2e-3, max_num_epochs=8),
+        options=TrainingOptions(batch_size=100, lr=2e-3, max_num_epochs=8),
     )
     return prior, member.eval(), torch.full((1, dimension), 0.3)
 

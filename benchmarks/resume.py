@@ -31,7 +31,7 @@ from mlpop.inference.estimators.spec import EstimatorSpec
 from mlpop.networks.rng import generator_from_seed
 from mlpop.tracking import connect, find, open_run, verify
 from mlpop.tracking.owner import HEARTBEAT_SECONDS, HEARTBEAT_TAG
-from mlpop.training.state import TrainingState, optimizer_tensors, save_state
+from mlpop.training.checkpoint import TrainingState, save_state
 
 SIMULATORS = Path(__file__).parents[1] / "tests" / "integration"
 CHECKPOINT_SECONDS = 60.0
@@ -169,10 +169,10 @@ def training_state() -> TrainingState:
     return TrainingState(
         epoch=1,
         best_epoch=1,
-        best_loss=0.0,
+        best_value=0.0,
         weights=weights,
         best_weights=weights,
-        optimizer=optimizer_tensors(optimizer),
+        optimizer=optimizer.state_dict(),
         generator=generator.get_state(),
     )
 

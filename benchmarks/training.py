@@ -34,13 +34,14 @@ from sbi.neural_nets.ratio_estimators import RatioEstimator
 from sbi.utils import BoxUniform
 from torch import Tensor, nn
 
+from mlpop.config.blocks.training import TrainingOptions
 from mlpop.inference.estimators.estimator import Estimator, build_estimator
 from mlpop.inference.estimators.spec import EstimatorSpec
 from mlpop.networks import ModelConvSBI
 from mlpop.networks.rng import generator_from_seed, lend, one_thread
+from mlpop.training.fit import fit, validation_split
 from mlpop.training.losses import Objective, make_objective
-from mlpop.training.member_task import member_tasks, train_member
-from mlpop.training.sbi_loop import TrainingOptions, fit, validation_split
+from mlpop.training.member_task import MemberTask, train_member
 
 SHAPE = (6, 32, 32)
 LABELS = 5
@@ -98,7 +99,7 @@ def plain_network() -> nn.Module:
 def train_ours(theta: Tensor, x: Tensor, model: str, options: TrainingOptions) -> float:
     """Train once; return the lowest validation loss."""
     estimator = build_estimator(make_spec(model), theta, x, generator_from_seed(0))
-    _, report = fit(
+    report = fit(
         estimator,
         theta,
         x,
@@ -137,15 +138,20 @@ def time_ensemble(theta: Tensor, x: Tensor, model: str, options: TrainingOptions
         folder = Path(name)
         np.save(folder / "theta.npy", theta.numpy())
         np.save(folder / "x.npy", x.numpy())
-        tasks = member_tasks(
-            [folder / "member_0", folder / "member_1"],
-            [(1, 2), (3, 4)],
-            theta_path=folder / "theta.npy",
-            x_path=folder / "x.npy",
-            validation=validation_split(len(theta), 0.1, generator_from_seed(1)),
-            spec=make_spec(model),
-            options=options,
-        )
+        validation = validation_split(len(theta), 0.1, generator_from_seed(1))
+        tasks = [
+            MemberTask(
+                folder=str(folder / f"member_{j}"),
+                theta_path=str(folder / "theta.npy"),
+                x_path=str(folder / "x.npy"),
+                validation=tuple(validation.tolist()),
+                spec=make_spec(model),
+                options=options,
+                init_seed=1 + 2 * j,
+                training_seed=2 + 2 * j,
+            )
+            for j in range(2)
+        ]
         context = multiprocessing.get_context("spawn")
         ready = context.Barrier(3)
         # unpickling `wait_for` imports this module, and with it all that training needs

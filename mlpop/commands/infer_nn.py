@@ -18,7 +18,7 @@ from mlpop.config.files.regression import (
 from mlpop.errors import ConfigError
 from mlpop.experiment.logs import show_on_terminal
 from mlpop.experiment.point.figures import log_figures
-from mlpop.experiment.point.setup import check_same_columns, device_for, load, network_args
+from mlpop.experiment.point.setup import check_same_columns, load, network_args
 from mlpop.experiment.session import session
 from mlpop.io.files import sha256_of
 from mlpop.networks import build
@@ -34,6 +34,7 @@ from mlpop.regression import (
     write_results,
 )
 from mlpop.tracking import round_note
+from mlpop.training.device import training_device
 
 logger = logging.getLogger(__name__)
 
@@ -90,7 +91,7 @@ def infer_nn(
     check_resolution(model, data.shape, data.source)
     check_same_columns(data, model.channels, model.labels, "test_data_loader")
     rows = selected_rows(samples, len(data), data.source)
-    device = device_for(config.n_gpu)
+    device = training_device(config.n_gpu)
     data.to(device)
     with session(
         KIND,

@@ -27,7 +27,6 @@ from mlpop.experiment.resume.attempts import (
     refuse_other_data,
     resumed_run,
 )
-from mlpop.experiment.rounds.ensemble import training_device
 from mlpop.experiment.session import session
 from mlpop.io.files import write_atomically
 from mlpop.study.data import given_files, on_files, study_data, without_test_set
@@ -39,6 +38,7 @@ from mlpop.study.trial_runs import TRIAL_TAG, TrialRuns
 from mlpop.tracking import Node, Store, TrackedRun, connect
 from mlpop.tracking.artifacts import fetched
 from mlpop.tracking.store import without_credentials
+from mlpop.training.device import training_device
 
 logger = logging.getLogger(__name__)
 

@@ -9,6 +9,7 @@ from mlpop.regression.checkpoint import (
 )
 from mlpop.regression.data import LabelScalingFor, MemorySet, PointSet, Selection, load_set
 from mlpop.regression.evaluation import Judge, apply
+from mlpop.regression.learner import Epoch, PointLearner
 from mlpop.regression.losses import LOSSES, Loss, build_loss, register_loss
 from mlpop.regression.metrics import METRICS, Metric, build_metric, register_metric
 from mlpop.regression.optimizers import build_optimizer, build_scheduler
@@ -22,7 +23,6 @@ from mlpop.regression.prediction import (
     write_results,
 )
 from mlpop.regression.records import Records, read_records
-from mlpop.regression.training import Epoch, Options, State, Training
 
 __all__ = [
     "LOSSES",
@@ -33,15 +33,13 @@ __all__ = [
     "Loss",
     "MemorySet",
     "Metric",
-    "Options",
     "PointEstimator",
+    "PointLearner",
     "PointModel",
     "PointSet",
     "Predictions",
     "Records",
     "Selection",
-    "State",
-    "Training",
     "apply",
     "build_loss",
     "build_metric",

@@ -8,7 +8,7 @@ import os
 import pickle
 import warnings
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,15 @@ from mlpop import __version__
 from mlpop.datasets.scaling import LabelScaling, Mode
 from mlpop.errors import DataError
 from mlpop.networks.registry import build
+from mlpop.regression.learner import Epoch
 from mlpop.regression.losses import Loss, build_loss
 from mlpop.regression.maps import Kind
-from mlpop.regression.training import Epoch, State
+from mlpop.training.checkpoint import TrainingState
 
 SCHEMA = 1
 KEYS = ("arch", "epoch", "state_dict", "monitor_best", "config", "labels", "channels", "scaling")
+AS_WRITTEN = ("arch", "loss", "kind", "input_scaling", "config", "epoch", "monitor_best")
+"""Fields of a model that a file holds as they are."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,7 @@ def save_model(
     model: PointModel,
     *,
     optimizer: Mapping[str, Any] | None = None,
-    state: State | None = None,
+    state: TrainingState[Epoch] | None = None,
 ) -> None:
     """Write a model, whole or not at all.
 
@@ -97,28 +100,21 @@ def save_model(
     Raises:
         DataError: the file cannot be written.
     """
-    content: dict[str, Any] = {
+    fields = {name: value for name, value in vars(model).items() if name != "weights"}
+    content: dict[str, Any] = fields | {
         "schema": SCHEMA,
         "version": __version__,
-        "arch": model.arch,
-        "arch_args": json.dumps(dict(model.arch_args)),
-        "loss": model.loss,
-        "loss_args": json.dumps(dict(model.loss_args)),
-        "epoch": model.epoch,
         "state_dict": dict(model.weights),
         "optimizer": dict(optimizer or {}),
-        "monitor_best": model.monitor_best,
-        "config": model.config,
+        "arch_args": json.dumps(dict(model.arch_args)),
+        "loss_args": json.dumps(dict(model.loss_args)),
         "labels": list(model.labels),
         "channels": list(model.channels),
         "shape": list(model.shape),
-        "kind": model.kind,
-        "input_scaling": model.input_scaling,
         "scaling": model.scaling.to_dict(),
     }
     if state is not None:
-        values = {f.name: getattr(state, f.name) for f in fields(State)}
-        content["training"] = values | {"history": [asdict(epoch) for epoch in state.history]}
+        content["training"] = state.to_dict()
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         torch.save(content, temporary)
@@ -128,7 +124,7 @@ def save_model(
         raise DataError(f"{path}: cannot be written: {error}") from error
 
 
-def load_model(path: Path) -> tuple[PointModel, State | None]:
+def load_model(path: Path) -> tuple[PointModel, TrainingState[Epoch] | None]:
     """Read a model, and the state of its training if the file is a checkpoint.
 
     A leading `module.` of the names of weights, which DataParallel adds, is dropped.
@@ -148,27 +144,20 @@ def load_model(path: Path) -> tuple[PointModel, State | None]:
             f"{path}: schema {content.get('schema')}, this mlpop reads schema {SCHEMA}"
         )
     try:
+        weights = {k.removeprefix("module."): v for k, v in content["state_dict"].items()}
+        read = {name: content[name] for name in AS_WRITTEN}
         model = PointModel(
-            arch=content["arch"],
+            **read,
             arch_args=json.loads(content["arch_args"]),
-            loss=content["loss"],
             loss_args=json.loads(content["loss_args"]),
             labels=tuple(content["labels"]),
             channels=tuple(content["channels"]),
             shape=tuple(content["shape"]),
-            kind=content["kind"],
-            input_scaling=content["input_scaling"],
             scaling=LabelScaling.from_dict(content["scaling"]),
-            config=content["config"],
-            weights={k.removeprefix("module."): v for k, v in content["state_dict"].items()},
-            epoch=content["epoch"],
-            monitor_best=content["monitor_best"],
+            weights=weights,
         )
-        state = None
-        if "training" in content:
-            values = dict(content["training"])
-            history = [Epoch(**record) for record in values.pop("history")]
-            state = State(**values, history=history)
+        training = content.get("training")
+        state = TrainingState.from_dict(training, Epoch) if training else None
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DataError(f"{path}: a broken checkpoint: {error!r}") from None
     return model, state

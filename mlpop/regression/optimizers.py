@@ -2,7 +2,8 @@
 
 import inspect
 from collections.abc import Iterable, Mapping
-from typing import Any
+from types import ModuleType
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -14,27 +15,25 @@ from mlpop.errors import ConfigError
 FUSED = ("Adam", "AdamW", "SGD", "Adagrad")
 """Optimizers whose fused kernel is used unless the configuration says how to compute."""
 
+T = TypeVar("T")
 _HOW = {"fused", "foreach", "capturable", "differentiable"}
 
 
 def optimizers() -> dict[str, type[Optimizer]]:
     """Return the usable classes of `torch.optim` by name."""
-    classes = {
-        name: value
-        for name, value in vars(torch.optim).items()
-        if inspect.isclass(value) and issubclass(value, Optimizer) and value is not Optimizer
-    }
-    # a line search evaluates the loss several times a step
-    classes.pop("LBFGS", None)
-    return classes
+    # LBFGS searches along lines and evaluates the loss several times a step
+    return {n: c for n, c in _classes(torch.optim, Optimizer).items() if n != "LBFGS"}
 
 
 def schedulers() -> dict[str, type[lr_scheduler.LRScheduler]]:
     """Return the classes of `torch.optim.lr_scheduler` by name."""
-    base = lr_scheduler.LRScheduler
+    return _classes(lr_scheduler, lr_scheduler.LRScheduler)
+
+
+def _classes(module: ModuleType, base: type[T]) -> dict[str, type[T]]:
     return {
         name: value
-        for name, value in vars(lr_scheduler).items()
+        for name, value in vars(module).items()
         if inspect.isclass(value)
         and issubclass(value, base)
         and value is not base

@@ -8,7 +8,7 @@ from pathlib import Path
 from mlpop.errors import DataError
 from mlpop.io.files import read_json_object
 from mlpop.regression.evaluation import Numbers
-from mlpop.regression.training import Epoch
+from mlpop.regression.learner import Epoch
 
 TRAIN, TRAIN_EVAL, VALID = "train_results.json", "train_eval_results.json", "valid_results.json"
 

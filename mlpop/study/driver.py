@@ -3,12 +3,13 @@
 import logging
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, overload
 
 import optuna
+import torch
 from optuna.trial import TrialState
 from tqdm import tqdm
 
@@ -16,7 +17,7 @@ from mlpop.compute import Backend, Purpose, seed_sequence, torch_seed
 from mlpop.config.files.sbi import SbiConfig
 from mlpop.config.files.study import StudyConfig
 from mlpop.errors import ConfigError
-from mlpop.experiment.rounds.ensemble import estimator_spec, training_options
+from mlpop.experiment.rounds.ensemble import estimator_spec
 from mlpop.networks.rng import generator_from_seed
 from mlpop.study.data import StudyData
 from mlpop.study.space import Space, applied, base_point, suggest
@@ -34,8 +35,9 @@ from mlpop.study.storage import (
 )
 from mlpop.study.trial_runs import TrialRuns
 from mlpop.tracking import flatten
-from mlpop.training.member_task import member_tasks
-from mlpop.training.sbi_loop import validation_split
+from mlpop.training.events import Completed, EpochRecord, Failed, Pruned, TrainingEvent, TrialEnd
+from mlpop.training.fit import validation_split
+from mlpop.training.member_task import MemberTask
 from mlpop.training.trial_task import TrialTask, train_trial
 
 logger = logging.getLogger(__name__)
@@ -52,7 +54,7 @@ class _Running:
     trial: optuna.Trial
     folder: Path
     last_epoch: int | None = None
-    reported: int = 0
+    epochs: int = 0
     seconds: float = 0.0
     ended: bool = False
 
@@ -84,7 +86,7 @@ class Driver:
     root_seed: int
     data_seed: int
     folder: Path
-    device: str
+    device: torch.device
     after_trial: Callable[[TrialRecord], None]
     _running: dict[int, _Running] = field(default_factory=dict)
     _deadline: float = float("inf")
@@ -127,8 +129,7 @@ class Driver:
         if time.monotonic() > self._deadline:
             return TrialTask(None)
         slot = next_slot(self.study)
-        seed = torch_seed(seed_sequence(self.root_seed, Purpose.STUDY, slot, SAMPLER))
-        self.study.sampler = sampler(self.config.sampler, seed)
+        self.study.sampler = sampler(self.config.sampler, self._seed(slot, SAMPLER))
         trial = self.study.ask()
         slot = int(trial.user_attrs.get(SLOT, slot))
         point = suggest(trial, self.space, self._flat)
@@ -147,83 +148,77 @@ class Driver:
         running.last_epoch = task.member.options.max_num_epochs
         return task
 
+    def _seed(self, slot: int, use: int) -> int:
+        return torch_seed(seed_sequence(self.root_seed, Purpose.STUDY, slot, use))
+
     def _task(self, slot: int, config: SbiConfig, folder: Path) -> TrialTask:
         arrays = self.data.arrays
-        options = training_options(config)
+        changes: dict[str, Any] = {"checkpoint_seconds": CHECKPOINT_SECONDS}
         if self.config.max_num_epochs is not None:
-            limit = min(self.config.max_num_epochs, options.max_num_epochs or 2**31)
-            options = options.model_copy(update={"max_num_epochs": limit})
-        seeds = [
-            torch_seed(seed_sequence(self.root_seed, Purpose.STUDY, slot, purpose))
-            for purpose in (INIT, TRAINING)
-        ]
+            limit = min(self.config.max_num_epochs, config.trainer.max_num_epochs or 2**31)
+            changes["max_num_epochs"] = limit
         split = torch_seed(seed_sequence(self.data_seed, Purpose.VALIDATION_SPLIT, 0))
-        (member,) = member_tasks(
-            [folder],
-            [(seeds[0], seeds[1])],
-            theta_path=arrays.theta_path,
-            x_path=arrays.x_path,
-            validation=validation_split(
-                arrays.count, self.base.trainer.validation_fraction, generator_from_seed(split)
-            ),
+        validation = validation_split(
+            arrays.count, self.base.trainer.validation_fraction, generator_from_seed(split)
+        )
+        member = MemberTask(
+            folder=str(folder),
+            theta_path=str(arrays.theta_path),
+            x_path=str(arrays.x_path),
+            validation=tuple(validation.tolist()),
             spec=estimator_spec(config, self.data.problem, arrays.x_shape),
-            options=options,
+            options=config.trainer.model_copy(update=changes),
+            init_seed=self._seed(slot, INIT),
+            training_seed=self._seed(slot, TRAINING),
             data_digest=arrays.digest,
             device=self.device,
         )
-        member = replace(member, checkpoint_seconds=CHECKPOINT_SECONDS)
         return TrialTask(member, str(_stop_file(folder)))
 
-    def _hear(self, index: int, event: Mapping[str, Any]) -> None:
+    def _hear(self, index: int, event: TrainingEvent | TrialEnd) -> None:
         """Report the epochs of a running trial, prune it, or take its end."""
         running = self._running[index]
-        if event["event"] == "end":
+        if isinstance(event, Completed | Pruned | Failed):
             self._end(running, event)
             return
-        if event["event"] == "checkpoint":
-            return
-        for epoch in event["history"] if event["event"] == "start" else [event]:
-            self.runs.epoch(running.slot, epoch)
+        for epoch in self.runs.hear(running.slot, event):
             self._report(running, epoch)
 
-    def _report(self, running: _Running, epoch: Mapping[str, Any]) -> None:
-        number = epoch["epoch"]
-        # a training whose worker died tells its epochs again
-        if number <= running.reported:
-            return
-        running.reported = number
-        running.seconds += epoch["seconds"]
+    def _report(self, running: _Running, epoch: EpochRecord) -> None:
+        running.epochs = epoch.epoch
+        running.seconds += epoch.seconds
         if self.config.second_objective is not None:
             return
-        running.trial.report(epoch["val_loss"], number)
+        running.trial.report(epoch.val_loss, epoch.epoch)
         # the user's configuration is what all others are compared with
-        prunable = running.slot > 0 and number != running.last_epoch
+        prunable = running.slot > 0 and epoch.epoch != running.last_epoch
         if prunable and running.trial.should_prune():
             running.folder.mkdir(parents=True, exist_ok=True)
             _stop_file(running.folder).touch()
 
-    def _end(self, running: _Running, event: Mapping[str, Any]) -> None:
-        if event["state"] == "failed":
-            self._fail(running, event["reason"])
-            return
-        self._note(running, event)
-        if event["state"] == "pruned":
-            self.study.tell(running.trial, state=TrialState.PRUNED)
-        else:
-            second = self.config.second_objective
-            values = [event["best_loss"]] + ([event[second]] if second else [])
-            self.study.tell(running.trial, values)
+    def _end(self, running: _Running, event: TrialEnd) -> None:
+        match event:
+            case Failed(reason):
+                self._fail(running, reason)
+                return
+            case Pruned():
+                self._note(running)
+                self.study.tell(running.trial, state=TrialState.PRUNED)
+            case Completed():
+                self._note(running, best_epoch=event.best_epoch, parameters=event.parameters)
+                second = self.config.second_objective
+                values = [event.best_loss] + ([getattr(event, second)] if second else [])
+                self.study.tell(running.trial, values)
         self._close(running)
 
     def _fail(self, running: _Running, reason: str) -> None:
-        self._note(running, {})
+        self._note(running)
         running.trial.set_user_attr(REASON, reason)
         self.study.tell(running.trial, state=TrialState.FAIL)
         self._close(running)
 
-    def _note(self, running: _Running, event: Mapping[str, Any]) -> None:
-        numbers = {"epochs": running.reported, "seconds": running.seconds}
-        known = {k: event[k] for k in ("best_epoch", "parameters") if k in event}
+    def _note(self, running: _Running, **known: int) -> None:
+        numbers = {"epochs": running.epochs, "seconds": running.seconds}
         self.runs.flush(running.slot)
         running.trial.set_user_attr(RESULT, numbers | known)
 

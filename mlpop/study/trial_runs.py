@@ -1,24 +1,18 @@
 """A study in MLflow: a run a trial, nested in the study's, with live curves and a true end."""
 
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from mlpop.errors import TrainingError
 from mlpop.study.storage import TrialRecord, trial_name
-from mlpop.tracking import Node, TrackedRun, member_note, open_run
+from mlpop.tracking import Node, TrackedRun, TrackedTraining, loss_curves, open_training
+from mlpop.training.events import EpochRecord, TrainingEvent
 
 TRIAL_TAG = "mlpop.trial"
 OBJECTIVE = "best_val_loss"
 """As the same number of a member is called."""
-
-
-@dataclass
-class _Open:
-    run: TrackedRun
-    stack: ExitStack
-    told: int = 0
 
 
 @dataclass
@@ -33,7 +27,7 @@ class TrialRuns:
     study: TrackedRun
     earlier: Mapping[int, Node]
     run_ids: dict[int, str] = field(default_factory=dict)
-    _open: dict[int, _Open] = field(default_factory=dict)
+    _open: dict[int, TrackedTraining[EpochRecord]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.run_ids |= {slot: node.run_id for slot, node in self.earlier.items()}
@@ -49,42 +43,25 @@ class TrialRuns:
             point: field -> value.
             experiment: the whole experiment that the trial is, stored as `config_sbi.json`.
         """
-        earlier = self.earlier.get(slot)
-        stack = ExitStack()
-        run = stack.enter_context(
-            open_run(
-                "trial",
-                trial_name(slot),
-                self.study.run_id,
-                tags={
-                    TRIAL_TAG: slot,
-                    "mlpop.study": self.study.run_id,
-                    "optuna.trial": number,
-                    "mlpop.state": "training",
-                },
-                params=short(point),
-                store=self.study.store,
-                run_id=earlier.run_id if earlier else None,
-            )
+        training = open_training(
+            "trial",
+            trial_name(slot),
+            self.study,
+            loss_curves,
+            tags={TRIAL_TAG: slot, "mlpop.study": self.study.run_id, "optuna.trial": number},
+            params=short(point),
+            earlier=self.earlier.get(slot),
         )
-        self._open[slot] = _Open(run, stack)
+        run = training.run
+        self._open[slot] = training
         self.run_ids[slot] = run.run_id
         if experiment:
             run.send_json("config_sbi.json", experiment)
         return run.run_id
 
-    def epoch(self, slot: int, epoch: Mapping[str, Any]) -> None:
-        """Add one epoch to the curves of a trial; one that is known already is left out."""
-        opened = self._open[slot]
-        if epoch["epoch"] <= opened.told:
-            return
-        opened.told = epoch["epoch"]
-        values = {
-            "train/loss": epoch["train_loss"],
-            "val/loss": epoch["val_loss"],
-            "train/epoch_seconds": epoch["seconds"],
-        }
-        opened.run.curves.extend(values, step=epoch["epoch"])
+    def hear(self, slot: int, event: TrainingEvent) -> list[EpochRecord]:
+        """Tell the run of a trial what its training says; return the epochs that are new."""
+        return self._open[slot].hear(event)
 
     def flush(self, slot: int) -> None:
         """Send the curves: after its end in Optuna nobody would tell a trial's epochs again."""
@@ -92,22 +69,19 @@ class TrialRuns:
 
     def end(self, record: TrialRecord) -> None:
         """Write how a trial ended and close its run: FAILED if it failed, else FINISHED."""
-        opened = self._open.pop(record.slot)
-        run, numbers = opened.run, _numbers(record)
-        run.set_tags({"optuna.trial": record.number, "optuna.state": record.state.upper()})
-        run.log_metrics(numbers)
+        training, numbers = self._open.pop(record.slot), _numbers(record)
+        state = {"optuna.trial": record.number, "optuna.state": record.state.upper()}
         if record.state == "failed":
-            try:
-                with opened.stack:
-                    raise TrainingError(record.reason)
-            except TrainingError:
-                return
-        with opened.stack:
+            training.run.set_tags(state)
+            training.run.log_metrics(numbers)
+            with suppress(TrainingError), training:
+                raise TrainingError(record.reason)
+            return
+        with training:
             about = f"Trial {record.slot}: {record.state} after {record.epochs} epochs."
-            run.set_note(member_note(about, numbers | short(record.point)))
-            run.commit()
+            training.complete(about, numbers, tags=state, noted=short(record.point))
             if record.state == "pruned":
-                run.set_state("pruned")
+                training.run.set_state("pruned")
 
     def catch_up(self, record: TrialRecord) -> None:
         """Close the run of a trial that ended in Optuna just before the driver died."""

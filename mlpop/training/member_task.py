@@ -1,26 +1,27 @@
-"""Members of an ensemble: trained one by one in worker processes, then gathered."""
+"""The training of one estimator as a task for a worker: a member, a compressor, a trial."""
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from mlpop.config.blocks.training import TrainingOptions
 from mlpop.errors import DataError
 from mlpop.inference.estimators.estimator import build_estimator
 from mlpop.inference.estimators.spec import EstimatorSpec
 from mlpop.inference.estimators.store import load_estimator, read_record, save_estimator
 from mlpop.networks.rng import generator_from_seed, one_thread
+from mlpop.training.checkpoint import TrainingState, load_state, save_state
+from mlpop.training.events import EpochRecord, TrainingEvent
+from mlpop.training.fit import TrainingReport, fit
 from mlpop.training.losses import Loss, make_objective
-from mlpop.training.sbi_loop import TrainingOptions, fit
-from mlpop.training.state import EpochRecord, TrainingState, load_state, save_state
 
-Emit = Callable[[dict[str, Any]], None]
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -33,12 +34,11 @@ class MemberTask:
         x_path: `.npy` of (n, ...) data, as the network sees them.
         validation: row numbers of the validation set.
         spec: what to build.
-        options: how to train.
+        options: how to train, and how often to write a checkpoint.
         init_seed: of the initial weights.
         training_seed: of the order of batches and of dropout.
         data_digest: identifies the data; a checkpoint of other data is not continued.
         start_from: folder of a trained estimator to go on from, instead of new weights.
-        checkpoint_seconds: at least so long from one checkpoint to the next.
         device: torch device to train on.
         loss, num_atoms: what to minimise; see `fit`.
     """
@@ -53,8 +53,7 @@ class MemberTask:
     training_seed: int
     data_digest: str = ""
     start_from: str | None = None
-    checkpoint_seconds: float = 60.0
-    device: str = "cpu"
+    device: torch.device = CPU
     loss: Loss = "maximum_likelihood"
     num_atoms: int = 10
 
@@ -71,7 +70,7 @@ class MemberTask:
         start = self.start_from and read_record(Path(self.start_from)).get("sha256")
         values = {
             "spec": self.spec.model_dump(mode="json"),
-            "options": self.options.model_dump(mode="json", exclude={"max_num_epochs"}),
+            "options": self.options.of_the_weights(),
             "validation": self.validation,
             "seeds": (self.init_seed, self.training_seed),
             "data": self.data_digest,
@@ -83,29 +82,30 @@ class MemberTask:
 
 
 @dataclass(frozen=True)
-class MemberResult:
-    """What one training gave; the estimator is in `folder`."""
+class MemberResult(TrainingReport):
+    """What one training gave; the estimator is in `folder`.
+
+    Attributes:
+        folder: where the estimator is.
+        resumed_from: epochs that were done before this launch.
+        earlier_epochs: epochs of the estimator that it started from, and of those before it.
+    """
 
     folder: str
-    best_epoch: int
-    best_loss: float
-    stopped: str
-    seconds: float
-    history: tuple[EpochRecord, ...]
     resumed_from: int
+    earlier_epochs: int
 
 
-def train_member(task: MemberTask, emit: Emit | None = None) -> MemberResult:
+def train_member(
+    task: MemberTask, emit: Callable[[TrainingEvent], None] = lambda _: None
+) -> MemberResult:
     """Train one member and save it; goes on from its checkpoint where there is one.
 
     Runs in any process with one torch thread, and gives the same bits in all of them.
 
     Args:
         task: what to train.
-        emit: receives `{"event": "start", "resumed_from": k, "history": [...]}` and then, for
-            every epoch, `{"event": "epoch", "epoch": .., "train_loss": .., "val_loss": ..,
-            "seconds": .., "wall_time": ..}`; `{"event": "checkpoint", "epoch": ..}` when one is
-            on disk.
+        emit: receives the events of the training, see `Training.run`.
 
     Raises:
         DataError: the data or the estimator to start from cannot be read or do not fit, or the
@@ -115,37 +115,25 @@ def train_member(task: MemberTask, emit: Emit | None = None) -> MemberResult:
     folder = Path(task.folder)
     with one_thread():
         theta, x = _load(task.theta_path), _load(task.x_path)
+        earlier_epochs = 0
         if task.start_from is None:
             estimator = build_estimator(task.spec, theta, x, generator_from_seed(task.init_seed))
         else:
-            estimator, spec = load_estimator(Path(task.start_from))
+            start = Path(task.start_from)
+            estimator, spec = load_estimator(start)
             if spec != task.spec:
                 raise DataError(
-                    f"{task.start_from}: holds an estimator of another specification than the "
-                    "one to train"
+                    f"{start}: holds an estimator of another specification than the one to train"
                 )
+            record = read_record(start)["record"]
+            earlier_epochs = record.get("epochs", 0) + record.get("earlier_epochs", 0)
         fingerprint = task.fingerprint
         state = load_state(folder / "checkpoint", fingerprint)
-        history = state.history if state else []
-        if emit is not None:
-            emit(
-                {
-                    "event": "start",
-                    "resumed_from": len(history),
-                    "history": [asdict(record) for record in history],
-                }
-            )
 
-        def on_epoch(record: EpochRecord) -> None:
-            if emit is not None:
-                emit({"event": "epoch", **asdict(record)})
-
-        def on_checkpoint(state: TrainingState) -> None:
+        def save(state: TrainingState[EpochRecord]) -> None:
             save_state(folder / "checkpoint", state, fingerprint)
-            if emit is not None:
-                emit({"event": "checkpoint", "epoch": state.epoch})
 
-        _, report = fit(
+        report = fit(
             estimator.to(task.device),
             theta,
             x,
@@ -155,14 +143,14 @@ def train_member(task: MemberTask, emit: Emit | None = None) -> MemberResult:
             loss=task.loss,
             num_atoms=task.num_atoms,
             state=state,
-            on_epoch=on_epoch,
-            on_checkpoint=on_checkpoint,
-            checkpoint_seconds=task.checkpoint_seconds,
+            emit=emit,
+            save=save,
         )
         record = {
             "best_epoch": report.best_epoch,
             "best_loss": report.best_loss,
             "epochs": len(report.history),
+            "earlier_epochs": earlier_epochs,
             "stopped": report.stopped,
             "init_seed": task.init_seed,
             "training_seed": task.training_seed,
@@ -171,69 +159,11 @@ def train_member(task: MemberTask, emit: Emit | None = None) -> MemberResult:
         }
         save_estimator(folder, estimator.to("cpu"), task.spec, record)
     return MemberResult(
-        task.folder,
-        report.best_epoch,
-        report.best_loss,
-        report.stopped,
-        report.seconds,
-        report.history,
-        resumed_from=len(history),
+        **vars(report),
+        folder=task.folder,
+        resumed_from=state.epoch if state else 0,
+        earlier_epochs=earlier_epochs,
     )
-
-
-def member_tasks(
-    folders: Sequence[Path],
-    seeds: Sequence[tuple[int, int]],
-    *,
-    theta_path: Path,
-    x_path: Path,
-    validation: Tensor,
-    spec: EstimatorSpec,
-    options: TrainingOptions,
-    data_digest: str = "",
-    start_from: Sequence[Path] | None = None,
-    device: str = "cpu",
-    loss: Loss = "maximum_likelihood",
-    num_atoms: int = 10,
-) -> list[MemberTask]:
-    """Return the tasks of an ensemble: same data, split and architecture, own seeds.
-
-    Args:
-        folders: one a member, where its estimator goes.
-        seeds: of every member, of its initial weights and of its training.
-        theta_path, x_path, validation, spec, options, data_digest: see `MemberTask`.
-        start_from: estimators to go on from, one a member; None for new weights.
-        device, loss, num_atoms: see `MemberTask`.
-
-    Raises:
-        DataError: seeds repeat, or the numbers of folders, seeds and starts differ.
-    """
-    starts: Sequence[Path | None] = start_from or [None] * len(folders)
-    if not len(folders) == len(seeds) == len(starts):
-        raise DataError(
-            f"an ensemble needs one folder and one seed a member, but got {len(folders)} "
-            f"folders, {len(seeds)} seeds and {len(starts)} estimators to start from"
-        )
-    if len({init for init, _ in seeds}) != len(seeds):
-        raise DataError(f"two members would be copies: the seeds {list(seeds)} repeat")
-    rows = tuple(int(row) for row in validation)
-    return [
-        MemberTask(
-            str(folder),
-            str(theta_path),
-            str(x_path),
-            rows,
-            spec,
-            options,
-            *pair,
-            data_digest,
-            None if start is None else str(start),
-            device=device,
-            loss=loss,
-            num_atoms=num_atoms,
-        )
-        for folder, pair, start in zip(folders, seeds, starts, strict=True)
-    ]
 
 
 def _load(path: str) -> Tensor:

@@ -1,14 +1,12 @@
 """The training of one trial, as a task for a worker: live losses, and an end when it is told."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from mlpop.inference.estimators.store import load_estimator
+from mlpop.training.events import Completed, Failed, Pruned, TrainingEvent, TrialEnd
 from mlpop.training.member_task import MemberTask, train_member
-
-Emit = Callable[[Mapping[str, Any]], None]
 
 
 @dataclass(frozen=True)
@@ -32,20 +30,18 @@ class _Unheard(Exception):
     """The driver failed while it heard an event: no fault of the trial's."""
 
 
-def train_trial(task: TrialTask, emit: Emit) -> None:
+def train_trial(task: TrialTask, emit: Callable[[TrainingEvent | TrialEnd], None]) -> None:
     """Train one trial; goes on from its checkpoint where there is one.
 
     Args:
         task: what to train.
-        emit: receives the events of `train_member` and at last `{"event": "end", "state":
-            "complete" | "pruned" | "failed", ...}`: with `best_loss`, `best_epoch`, `epochs`,
-            `seconds` and `parameters` if complete, with `reason` if failed.
+        emit: receives the events of `train_member` and at last how the trial ended.
     """
     member = task.member
     if member is None:
         return
 
-    def tell(event: Mapping[str, Any]) -> None:
+    def tell(event: TrainingEvent) -> None:
         try:
             emit(event)
         except Exception as error:
@@ -53,24 +49,22 @@ def train_trial(task: TrialTask, emit: Emit) -> None:
         if Path(task.stop_file).exists():
             raise _Pruned
 
+    end: TrialEnd
     try:
         result = train_member(member, tell)
         estimator, _ = load_estimator(Path(member.folder))
-        end = {
-            "event": "end",
-            "state": "complete",
-            "best_loss": result.best_loss,
-            "best_epoch": result.best_epoch,
-            "epochs": len(result.history),
-            "seconds": sum(record.seconds for record in result.history),
-            "parameters": sum(p.numel() for p in estimator.parameters() if p.requires_grad),
-        }
+        end = Completed(
+            best_loss=result.best_loss,
+            best_epoch=result.best_epoch,
+            epochs=len(result.history),
+            seconds=result.seconds,
+            parameters=sum(p.numel() for p in estimator.parameters() if p.requires_grad),
+        )
     except _Pruned:
-        end = {"event": "end", "state": "pruned"}
+        end = Pruned()
     except _Unheard:
         raise
     except Exception as error:
         text = " ".join(str(error).split())
-        reason = f"{type(error).__name__}: {text}" if text else type(error).__name__
-        end = {"event": "end", "state": "failed", "reason": reason}
+        end = Failed(f"{type(error).__name__}: {text}" if text else type(error).__name__)
     emit(end)

@@ -13,8 +13,8 @@ from point_data import LABELS, draw_theta, write_dataset
 
 from mlpop.commands.train_nn import resume_train_nn, train_nn
 from mlpop.errors import ConfigError, DataError, TrackingError
-from mlpop.experiment.point.trial import _Keeper
-from mlpop.tracking import connect, tree
+from mlpop.tracking import TrackedTraining, connect, tree
+from mlpop.training.events import CheckpointWritten, EpochEnded
 
 pytestmark = pytest.mark.usefixtures("light")
 
@@ -25,18 +25,22 @@ class PowerCut(BaseException):
     """Ends a training in the middle."""
 
 
-def cut_after(monkeypatch, trial, epoch):
-    """Let trial `trial` end after epoch `epoch`, once."""
-    after = _Keeper.after
+def cut_after(monkeypatch, trial, epoch, *, saved=False):
+    """Let trial `trial` end after epoch `epoch`, or after its checkpoint, once."""
+    hear = TrackedTraining.hear
     done = []
 
-    def cutting(keeper, record):
-        after(keeper, record)
-        if keeper._trial == trial and record.epoch == epoch and not done:
+    def cutting(training, event):
+        hear(training, event)
+        number = event.epoch if isinstance(event, CheckpointWritten) else 0
+        if isinstance(event, EpochEnded) and not saved:
+            number = event.record.epoch
+        name = f"trial_{trial - 1:02d}"
+        if training.run.name == name and number == epoch and not done:
             done.append(epoch)
             raise PowerCut
 
-    monkeypatch.setattr(_Keeper, "after", cutting)
+    monkeypatch.setattr(TrackedTraining, "hear", cutting)
 
 
 def contents(result):
@@ -70,7 +74,7 @@ def test_resumed_training_has_the_bits_of_an_uninterrupted_one(
         lr_scheduler={"type": "StepLR", "args": {"step_size": 2}},
     )
     whole = train_nn(configuration(**options))
-    cut_after(monkeypatch, trial, epoch)
+    cut_after(monkeypatch, trial, epoch, saved=every == 0)
     config = configuration(**options)
     with pytest.raises(PowerCut):
         train_nn(config)
@@ -146,7 +150,7 @@ def test_files_are_brought_back_on_another_machine(configuration, monkeypatch):
 
     options = dict(trainer__epochs=3, trainer__checkpoint_seconds=0.0)
     whole = train_nn(configuration(**options))
-    cut_after(monkeypatch, 2, 2)
+    cut_after(monkeypatch, 2, 2, saved=True)
     config = configuration(**options)
     with pytest.raises(PowerCut):
         train_nn(config)

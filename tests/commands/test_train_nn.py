@@ -15,7 +15,6 @@ from torch import nn
 from mlpop.commands.infer_nn import infer_nn
 from mlpop.commands.train_nn import choose, convergence_thresholds, train_nn
 from mlpop.errors import ConfigError, DataError, TrainingError
-from mlpop.experiment.point.setup import device_for
 from mlpop.experiment.point.trial import TrialResult
 from mlpop.regression import load_model
 from mlpop.tracking import connect, tree
@@ -347,18 +346,6 @@ def test_nothing_is_written_when_the_configuration_is_wrong_N01_N06_N11_N12_N20(
         train_nn(config)
     assert "\n" not in str(caught.value)
     assert not config.trainer.save_dir.exists()
-
-
-@light
-def test_more_gpus_than_there_are_is_a_warning_N02(caplog, monkeypatch):
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    logging.getLogger("mlpop").propagate = True
-    with caplog.at_level(logging.WARNING, logger="mlpop"):
-        assert device_for(2) == torch.device("cpu")
-    assert "n_gpu: 2 asked for, 0 found; using the CPU" in caplog.text
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    assert device_for(2) == torch.device("cuda:0")
-    assert device_for(0) == torch.device("cpu")
 
 
 @light

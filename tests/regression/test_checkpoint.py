@@ -21,8 +21,9 @@ from mlpop.regression import (
     write_results,
 )
 from mlpop.regression.prediction import Predictions
+from mlpop.training.events import EpochEnded
 
-from .test_training import make, timeless
+from .test_learner import make, timeless
 
 STATISTICS = {
     LABELS[0]: {"mean": 13.0, "std": 0.5, "min": 12.0, "max": 14.0},
@@ -81,7 +82,7 @@ def test_training_state_survives_the_file_A10(tmp_path):
     whole.run()
     states = []
     broken = make(epochs=5, scheduler=("StepLR", {"step_size": 2}))
-    broken.run(lambda *_: states.append(broken.state()))
+    broken.run(lambda event: isinstance(event, EpochEnded) and states.append(broken.state()))
     save_model(tmp_path / "c.pth", point_model(), state=states[1])
     _, state = load_model(tmp_path / "c.pth")
     continued = make(epochs=5, scheduler=("StepLR", {"step_size": 2}))

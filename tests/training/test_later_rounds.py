@@ -7,12 +7,13 @@ import pytest
 import torch
 from scipy.stats import truncnorm
 
+from mlpop.config.blocks.training import TrainingOptions
 from mlpop.inference.estimators.estimator import build_estimator
 from mlpop.inference.estimators.spec import EstimatorSpec
 from mlpop.inference.posteriors.ensemble_posterior import EnsemblePosterior
 from mlpop.inference.prior import Prior
 from mlpop.networks.rng import generator_from_seed
-from mlpop.training.sbi_loop import TrainingOptions, fit, validation_split
+from mlpop.training.fit import fit, validation_split
 
 PRIOR = Prior(("a", "b"), (-1.0, -1.0), (1.0, 1.0))
 SPREAD = 0.3
@@ -40,9 +41,7 @@ def _train(estimator, theta, generator, **how):
         _simulate(theta, generator),
         validation=validation_split(ROWS, 0.1, generator),
         generator=generator_from_seed(4),
-        options=TrainingOptions(
-            batch_size=100, learning_rate=4e-3, stop_after_epochs=10, max_num_epochs=60
-        ),
+        options=TrainingOptions(batch_size=100, lr=4e-3, stop_after_epochs=10, max_num_epochs=60),
         **how,
     )
     return estimator

@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 import torch
 
+from mlpop.config.blocks.training import TrainerConfig, TrainingOptions
 from mlpop.errors import DataError
 from mlpop.inference.estimators.spec import EstimatorSpec
 from mlpop.inference.estimators.store import load_ensemble, load_estimator, read_record
 from mlpop.networks.rng import generator_from_seed
-from mlpop.training.member_task import member_tasks, train_member
-from mlpop.training.sbi_loop import TrainingOptions, validation_split
+from mlpop.training.events import CheckpointWritten, EpochEnded, Started
+from mlpop.training.fit import validation_split
+from mlpop.training.member_task import MemberTask, train_member
 
 SPEC = EstimatorSpec.parse(
     {
@@ -30,6 +32,7 @@ SPEC = EstimatorSpec.parse(
     }
 )
 OPTIONS = TrainingOptions(batch_size=16, max_num_epochs=3)
+ALWAYS_SAVED = OPTIONS.model_copy(update={"checkpoint_seconds": 0.0})
 
 
 @pytest.fixture
@@ -40,16 +43,20 @@ def tasks(tmp_path):
     x = (theta[:, :, None, None] + rng.standard_normal((64, 2, 8, 8))).astype(np.float32)
     np.save(tmp_path / "theta.npy", theta)
     np.save(tmp_path / "x.npy", x)
-    return member_tasks(
-        [tmp_path / "member_0", tmp_path / "member_1"],
-        [(1, 2), (3, 4)],
-        theta_path=tmp_path / "theta.npy",
-        x_path=tmp_path / "x.npy",
-        validation=validation_split(64, 0.25, generator_from_seed(0)),
-        spec=SPEC,
-        options=OPTIONS,
-        data_digest="d",
-    )
+    return [
+        MemberTask(
+            folder=str(tmp_path / f"member_{j}"),
+            theta_path=str(tmp_path / "theta.npy"),
+            x_path=str(tmp_path / "x.npy"),
+            validation=tuple(validation_split(64, 0.25, generator_from_seed(0)).tolist()),
+            spec=SPEC,
+            options=OPTIONS,
+            init_seed=1 + 2 * j,
+            training_seed=2 + 2 * j,
+            data_digest="d",
+        )
+        for j in range(2)
+    ]
 
 
 def _weights(folder):
@@ -65,12 +72,11 @@ def test_members_train_save_and_report(tasks, tmp_path):
     events = []
     result = train_member(tasks[0], events.append)
     assert result.folder == str(tmp_path / "member_0")
-    assert events[0] == {"event": "start", "resumed_from": 0, "history": []}
-    assert events[-1] == {"event": "checkpoint", "epoch": 3}
-    events = [event for event in events if event["event"] != "checkpoint"]
-    assert [event["event"] for event in events] == ["start", "epoch", "epoch", "epoch"]
-    assert [event["epoch"] for event in events[1:]] == [1, 2, 3]
-    assert [event["val_loss"] for event in events[1:]] == [r.val_loss for r in result.history]
+    assert events[0] == Started(())
+    assert events[-1] == CheckpointWritten(3)
+    assert [event.record for event in events[1:-1]] == list(result.history)
+    assert [record.epoch for record in result.history] == [1, 2, 3]
+    assert [pickle.loads(pickle.dumps(event)) for event in events] == events
     assert result.best_loss == min(record.val_loss for record in result.history)
     assert result.stopped == "max_num_epochs"
     train_member(tasks[1])
@@ -98,18 +104,18 @@ def test_killed_member_goes_on_bit_identically(tasks, tmp_path):
         pass
 
     def kill(event):
-        if event["event"] == "epoch" and event["epoch"] == 3:
+        if isinstance(event, EpochEnded) and event.record.epoch == 3:
             raise Killed
 
-    task = replace(tasks[0], checkpoint_seconds=0.0)
+    task = replace(tasks[0], options=ALWAYS_SAVED)
     with pytest.raises(Killed):
         train_member(task, kill)
     assert not (tmp_path / "member_0" / "estimator.json").exists()
     events = []
     result = train_member(task, events.append)
     assert result.resumed_from == 2
-    assert [record["epoch"] for record in events[0]["history"]] == [1, 2]
-    assert [event["epoch"] for event in events if event["event"] == "epoch"] == [3]
+    assert [record.epoch for record in events[0].history] == [1, 2]
+    assert [event.record.epoch for event in events if isinstance(event, EpochEnded)] == [3]
     assert [r.val_loss for r in result.history] == [r.val_loss for r in whole.history]
     assert _same(_weights(tmp_path / "member_0"), expected)
 
@@ -119,6 +125,14 @@ def test_checkpoint_of_other_data_is_not_continued(tasks):
     changed = replace(tasks[0], data_digest="other")
     assert train_member(changed).resumed_from == 0
     assert train_member(changed).resumed_from == 3
+
+
+def test_fingerprint_leaves_out_how_long_and_how_often(tasks):
+    """A trainer's other fields, such as its folders, have no part in it either."""
+    trainer = TrainerConfig(batch_size=16, max_num_epochs=9, checkpoint_seconds=1.0)
+    assert replace(tasks[0], options=trainer).fingerprint == tasks[0].fingerprint
+    faster = OPTIONS.model_copy(update={"lr": 1e-3})
+    assert replace(tasks[0], options=faster).fingerprint != tasks[0].fingerprint
 
 
 def test_longer_training_goes_on(tasks):
@@ -134,11 +148,11 @@ def test_checkpoint_events_come_when_it_is_on_disk(tasks, tmp_path):
     seen = []
 
     def hear(event):
-        if event["event"] == "checkpoint":
+        if isinstance(event, CheckpointWritten):
             index = tmp_path / "member_0" / "checkpoint" / "checkpoint.json"
-            seen.append((event["epoch"], json.loads(index.read_text())["epoch"]))
+            seen.append((event.epoch, json.loads(index.read_text())["epoch"]))
 
-    train_member(replace(tasks[0], checkpoint_seconds=0.0), hear)
+    train_member(replace(tasks[0], options=ALWAYS_SAVED), hear)
     assert seen == [(1, 1), (2, 2), (3, 3), (3, 3)]
 
 
@@ -147,6 +161,8 @@ def test_start_from_trained_weights(tasks, tmp_path):
     second = replace(tasks[0], folder=str(tmp_path / "next"), start_from=first.folder)
     result = train_member(second)
     assert result.history[0].train_loss < first.history[0].train_loss
+    third = train_member(replace(second, folder=str(tmp_path / "last"), start_from=result.folder))
+    assert [r.earlier_epochs for r in (first, result, third)] == [0, 3, 6]
     other = SPEC.model_copy(update={"hidden_features": 9})
     with pytest.raises(DataError, match="another specification"):
         train_member(replace(second, spec=other, data_digest="x"))
@@ -169,11 +185,11 @@ def test_start_from_keeps_the_standardization_of_its_own_round(tasks, tmp_path):
 @pytest.mark.parametrize("loss", ["maximum_likelihood", "atomic"])
 def test_warm_start_killed_goes_on_bit_identically(tasks, tmp_path, loss):
     start = train_member(tasks[0]).folder
-    task = replace(tasks[0], start_from=start, loss=loss, num_atoms=4, checkpoint_seconds=0.0)
+    task = replace(tasks[0], start_from=start, loss=loss, num_atoms=4, options=ALWAYS_SAVED)
     whole = train_member(replace(task, folder=str(tmp_path / "whole")))
 
     def kill(event):
-        if event["event"] == "epoch" and event["epoch"] == 2:
+        if isinstance(event, EpochEnded) and event.record.epoch == 2:
             raise KeyboardInterrupt
 
     task = replace(task, folder=str(tmp_path / "killed"))
@@ -211,14 +227,15 @@ def test_members_of_every_kind_S01(tmp_path, kind, model, ran):
     spec = EstimatorSpec(
         kind=kind, model=model, hidden_features=8, x_shape=(2,), low=(-1.0,) * 2, high=(1.0,) * 2
     )
-    (task,) = member_tasks(
-        [tmp_path / "member"],
-        [(1, 2)],
-        theta_path=tmp_path / "theta.npy",
-        x_path=tmp_path / "x.npy",
-        validation=validation_split(60, 0.2, generator_from_seed(0)),
+    task = MemberTask(
+        folder=str(tmp_path / "member"),
+        theta_path=str(tmp_path / "theta.npy"),
+        x_path=str(tmp_path / "x.npy"),
+        validation=tuple(validation_split(60, 0.2, generator_from_seed(0)).tolist()),
         spec=spec,
         options=OPTIONS,
+        init_seed=1,
+        training_seed=2,
         num_atoms=5,
     )
     result = train_member(task)
@@ -227,20 +244,6 @@ def test_members_of_every_kind_S01(tmp_path, kind, model, ran):
     assert read_record(Path(result.folder))["record"]["loss"] == ran
     with pytest.raises(DataError, match=f"a {kind} needs no correction"):
         train_member(replace(task, loss="atomic"))
-
-
-def test_copies_are_refused(tasks, tmp_path):
-    arguments = {
-        "theta_path": tmp_path / "theta.npy",
-        "x_path": tmp_path / "x.npy",
-        "validation": torch.tensor([0]),
-        "spec": SPEC,
-        "options": OPTIONS,
-    }
-    with pytest.raises(DataError, match="would be copies"):
-        member_tasks([tmp_path, tmp_path], [(1, 2), (1, 3)], **arguments)
-    with pytest.raises(DataError, match="2 folders, 1 seeds"):
-        member_tasks([tmp_path, tmp_path], [(1, 2)], **arguments)
 
 
 def test_missing_data_name_the_file(tasks, tmp_path):

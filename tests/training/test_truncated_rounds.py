@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import ks_2samp
 
+from mlpop.config.blocks.training import TrainingOptions
 from mlpop.inference.estimators.spec import EstimatorSpec
 from mlpop.inference.estimators.store import load_ensemble
 from mlpop.inference.posteriors.ensemble_posterior import EnsemblePosterior
@@ -11,8 +12,8 @@ from mlpop.inference.prior import Prior
 from mlpop.inference.proposals import truncated_proposal
 from mlpop.inference.proposals.proposal import make_proposal
 from mlpop.networks.rng import generator_from_seed
-from mlpop.training.member_task import member_tasks, train_member
-from mlpop.training.sbi_loop import TrainingOptions, validation_split
+from mlpop.training.fit import validation_split
+from mlpop.training.member_task import MemberTask, train_member
 
 PRIOR = Prior(("a", "b"), (0.0, 0.0), (1.0, 1.0))
 SPREAD = 0.05
@@ -27,9 +28,7 @@ SPEC = EstimatorSpec(
     low=PRIOR.low,
     high=PRIOR.high,
 )
-OPTIONS = TrainingOptions(
-    batch_size=50, learning_rate=1e-3, stop_after_epochs=20, max_num_epochs=300
-)
+OPTIONS = TrainingOptions(batch_size=50, lr=1e-3, stop_after_epochs=20, max_num_epochs=300)
 
 
 def run(folder, seed, spread=SPREAD):
@@ -62,16 +61,20 @@ def run(folder, seed, spread=SPREAD):
         np.save(place / "theta.npy", theta)
         np.save(place / "x.npy", x)
         members = [place / f"member_{j}" for j in range(MEMBERS)]
-        for task in member_tasks(
-            members,
-            [(1000 * seed + 10 * round_ + j, 7 + j) for j in range(MEMBERS)],
-            theta_path=place / "theta.npy",
-            x_path=place / "x.npy",
-            validation=validation_split(len(theta), 0.1, generator_from_seed(round_)),
-            spec=SPEC,
-            options=OPTIONS,
-        ):
-            train_member(task)
+        validation = validation_split(len(theta), 0.1, generator_from_seed(round_))
+        for j, member in enumerate(members):
+            train_member(
+                MemberTask(
+                    folder=str(member),
+                    theta_path=str(place / "theta.npy"),
+                    x_path=str(place / "x.npy"),
+                    validation=tuple(validation.tolist()),
+                    spec=SPEC,
+                    options=OPTIONS,
+                    init_seed=1000 * seed + 10 * round_ + j,
+                    training_seed=7 + j,
+                )
+            )
         posterior = EnsemblePosterior(load_ensemble(members), PRIOR)
         draws = posterior.sample(20_000, OBSERVED, generator_from_seed(seed))
         widths.append(draws.std(0) / spread)

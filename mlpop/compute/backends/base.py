@@ -1,15 +1,16 @@
 """What every compute backend does: run a function over tasks, stream outcomes as they finish."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Literal, Protocol, Self, runtime_checkable
 
 from mlpop.errors import ComputeError
 
-Event = Mapping[str, Any]
+Event = Any
+"""Anything that cloudpickle can carry."""
 Emit = Callable[[Event], None]
-OnEvent = Callable[[int, Event], None]
+OnEvent = Callable[[int, Event], object]
 
 MAX_ATTEMPTS = 3
 

@@ -290,7 +290,7 @@ def _run_in_worker(
         return {"kind": kind, "index": index, "number": number, "payload": payload}
 
     def emit(event: Event) -> None:
-        worker.log_event(topic, message("event", dict(event)))
+        worker.log_event(topic, message("event", event))
 
     function = pickle.loads(program)
     # Acknowledged, unlike an event: a task may kill its worker, or keep the interpreter's lock,

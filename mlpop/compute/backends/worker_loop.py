@@ -39,7 +39,7 @@ def serve(connection: Connection, environment: Mapping[str, str]) -> None:
             connection.send_bytes(payload)
 
     def emitter(index: int) -> Callable[[Event], None]:
-        return lambda event: send("event", index, dict(event))
+        return lambda event: send("event", index, event)
 
     function: Callable[..., Any] | None = None
     with_events = False

@@ -26,17 +26,15 @@ from mlpop.config.methods import METHODS, Method
 Sampler = Literal["auto", "sir", "rejection", "box"]
 
 
-class TrainerConfig(StrictModel):
-    """Method, rounds, optimiser, ensemble, proposals."""
+class TrainingOptions(StrictModel):
+    """How one network is trained.
 
-    type: Annotated[str, OneOf(METHODS)] = "snpe"
-    """Neural posterior, likelihood or ratio estimation."""
-    num_rounds: Count = 1
-    """Rounds in all, round 0 included."""
-    save_dir: Folder = Path("output")
-    """Root of the documented output tree."""
-    validation_fraction: Fraction = 0.1
-    """Part of the training set that early stopping watches."""
+    A batch larger than the training set is the whole set; what is left over of an epoch after
+    whole batches is not used in it. With `ema_decay` a step contributes that many times as much
+    to the moving average as the next one: single steps of Adam jump about, and all posteriors of
+    a network with them.
+    """
+
     batch_size: Count = 8
     lr: Positive = 5e-4
     """Learning rate of Adam."""
@@ -50,6 +48,24 @@ class TrainerConfig(StrictModel):
     """Per step, of a moving average of the weights, which is then what is kept; null: none."""
     checkpoint_seconds: Annotated[float, Field(ge=0)] = 60.0
     """Seconds from one checkpoint of a training to the next."""
+
+    def of_the_weights(self) -> dict[str, Any]:
+        """Return, as JSON values, the fields that the weights after an epoch depend on."""
+        fields = TrainingOptions.model_fields.keys() - {"max_num_epochs", "checkpoint_seconds"}
+        return self.model_dump(mode="json", include=fields)
+
+
+class TrainerConfig(TrainingOptions):
+    """Method, rounds, optimiser, ensemble, proposals."""
+
+    type: Annotated[str, OneOf(METHODS)] = "snpe"
+    """Neural posterior, likelihood or ratio estimation."""
+    num_rounds: Count = 1
+    """Rounds in all, round 0 included."""
+    save_dir: Folder = Path("output")
+    """Root of the documented output tree."""
+    validation_fraction: Fraction = 0.1
+    """Part of the training set that early stopping watches."""
     ensemble: bool = False
     size_ensemble: Count = 5
     """Networks of the ensemble; one network is trained when `ensemble` is false."""

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AliasChoices, ConfigDict, Field, model_validator
 
@@ -182,6 +182,18 @@ class PointTrainerConfig(StrictModel):
     """What improvement means: of the metric, or of the loss, on the validation set."""
     checkpoint_seconds: Annotated[float, Field(ge=0)] = 60.0
     """Least time between two checkpoints kept for a resume [s]."""
+    clip_max_norm: ClassVar[None] = None
+    ema_decay: ClassVar[None] = None
+
+    @property
+    def max_num_epochs(self) -> int:
+        """The name of `epochs` in the training loop."""
+        return self.epochs
+
+    @property
+    def stop_after_epochs(self) -> int | None:
+        """The name of `early_stop` in the training loop."""
+        return self.early_stop
 
 
 class PointInferConfig(StrictModel):

@@ -17,7 +17,7 @@ from mlpop.inference.compression.sources import Trust, read_compressor
 from mlpop.inference.estimators.spec import EmbeddingSpec
 from mlpop.io.files import read_json_object
 from mlpop.networks.rng import generator_from_seed
-from mlpop.training.sbi_loop import validation_split
+from mlpop.training.fit import validation_split
 
 BLOCK = "compression_input"
 

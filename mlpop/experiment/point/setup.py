@@ -1,6 +1,5 @@
 """What a configuration of point estimates asks for: device, data, network, optimizer."""
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,14 +18,14 @@ from mlpop.errors import ConfigError, DataError
 from mlpop.networks import build, check_initializer, find, initialize, output_width
 from mlpop.networks.rng import generator_from_seed, lend
 from mlpop.regression import (
+    Epoch,
     Judge,
     LabelScalingFor,
     Loss,
-    Options,
+    PointLearner,
     PointModel,
     PointSet,
     Selection,
-    Training,
     build_loss,
     build_metric,
     build_optimizer,
@@ -34,8 +33,8 @@ from mlpop.regression import (
     load_set,
 )
 from mlpop.regression.maps import Kind, read_index
-
-logger = logging.getLogger(__name__)
+from mlpop.training.device import training_device
+from mlpop.training.loop import Training
 
 KINDS: dict[str, Kind] = {
     "LoaderMultichannelArray": "array",
@@ -92,7 +91,7 @@ class Problem:
         key = name.rpartition(":")[2]
         return Judge(self.loss, metric, key, self.scaling, self.device)
 
-    def training(self, trial: int) -> Training:
+    def training(self, trial: int) -> Training[Epoch]:
         """Return a fresh training: new network, first weights, optimizer and scheduler.
 
         Args:
@@ -127,23 +126,18 @@ class Problem:
             )
         assert config.training_data_loader is not None
         loader = config.training_data_loader.args
-        options = Options(
-            epochs=config.trainer.epochs,
-            batch_size=loader.batch_size,
-            shuffle=loader.shuffle,
-            early_stop=config.trainer.early_stop,
-            monitor=config.trainer.monitor,
-        )
-        return Training(
+        learner = PointLearner(
             network,
             self.train,
             self.valid,
             self.judge(),
             optimizer,
             scheduler,
-            generator_from_seed(order),
-            options,
+            batch_size=loader.batch_size,
+            shuffle=loader.shuffle,
+            monitor=config.trainer.monitor,
         )
+        return Training(learner, generator_from_seed(order), config.trainer)
 
     def model(self, weights: dict[str, torch.Tensor], epoch: int, monitor: float) -> PointModel:
         """Return weights with all that is needed to predict with them."""
@@ -189,7 +183,7 @@ def pose(config: RegressionConfig, root_seed: int) -> Problem:
     for data in (train, valid):
         if data is not None:
             check_data(config, data, loss)
-    device = device_for(config.n_gpu)
+    device = training_device(config.n_gpu)
     for data in (train, valid):
         if data is not None:
             data.to(device)
@@ -197,14 +191,6 @@ def pose(config: RegressionConfig, root_seed: int) -> Problem:
     problem = Problem(config, root_seed, device, train, valid, scaling, loss, std)
     problem.training(1)
     return problem
-
-
-def device_for(n_gpu: int) -> torch.device:
-    """Return the first GPU if any is asked for and there is one, else the CPU."""
-    there = torch.cuda.device_count()
-    if n_gpu > there:
-        logger.warning("n_gpu: %d asked for, %d found; using %s", n_gpu, there, there or "the CPU")
-    return torch.device("cuda:0" if min(n_gpu, there) > 0 else "cpu")
 
 
 def label_mode(loader: LoaderConfig, loss: Loss) -> Mode:

@@ -3,10 +3,8 @@
 import json
 import logging
 import math
-import shutil
 import tempfile
-import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,10 +16,14 @@ from mlpop.errors import DataError, TrackingError
 from mlpop.experiment.output_tree import OutputTree
 from mlpop.experiment.point.setup import Problem, results_folder
 from mlpop.experiment.point.tensorboard import Board
+from mlpop.experiment.resume.lineage import Lineage
 from mlpop.io.files import write_atomically
-from mlpop.regression import Epoch, Records, State, Training, load_model, load_weights, save_model
-from mlpop.tracking import Node, TrackedRun, member_note, open_run, verify
+from mlpop.regression import Epoch, Records, load_model, load_weights, save_model
+from mlpop.tracking import Node, TrackedRun, TrackedTraining, open_training
 from mlpop.tracking.artifacts import fetched
+from mlpop.training.checkpoint import TrainingState
+from mlpop.training.events import EpochEnded, TrainingEvent
+from mlpop.training.loop import Stopped, Training
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +32,13 @@ RESULT = "trial.json"
 BEST = "best_model.pth"
 LOG_LINES = 20
 """Lines in the log of one trial's epochs, about."""
+
+STOPPED: dict[Stopped, str] = {
+    "patience": "early_stop",
+    "max_num_epochs": "epochs",
+    "nan": "nan",
+}
+"""Why a training ended -> what `trial.json` calls it."""
 
 
 @dataclass(frozen=True)
@@ -91,68 +100,46 @@ def run_trial(
         DataError: a file cannot be written, or `start` does not fit.
         TrackingError: the store is away.
     """
-    if earlier is not None and earlier.state == "complete" and not _broken(parent, earlier):
-        return _kept(trial, parent, earlier, tree)
+    lineage = Lineage(parent.store)
+    if earlier is not None and lineage.is_complete(earlier):
+        return _complete(trial, lineage, earlier, tree)
     training = problem.training(trial)
-    with (
-        ExitStack() as stack,
-        open_run(
-            "trial",
-            f"trial_{trial - 1:02d}",
-            parent.run_id,
-            tags={"mlpop.trial": trial, "mlpop.state": "training"},
-            store=parent.store,
-            run_id=earlier.run_id if earlier else None,
-        ) as run,
-    ):
-        if start is not None:
-            start_from(training, problem, start, trial)
-        if earlier is not None and (state := _checkpoint(run)) is not None:
-            training.restore(state)
-            logger.info("trial %d goes on after epoch %d", trial, training.epoch)
-        folder = results_folder(tree.logs, trial)
-        records = Records(folder, training.history)
-        for record in training.history:
-            run.curves.extend(curves(record), step=record.epoch)
-        board = None
-        if problem.config.trainer.tensorboard:
-            board = stack.enter_context(Board(folder, training.epoch))
-        keeper = _Keeper(problem, training, run, tree, trial)
-        if training.best_epoch:
-            keeper.best()
-        bar = stack.enter_context(
-            tqdm(
-                total=problem.config.trainer.epochs,
-                initial=training.epoch,
-                desc=f"trial {trial}",
-                unit="epoch",
-                disable=None,
+    with ExitStack() as stack:
+        tracked = stack.enter_context(
+            open_training(
+                "trial",
+                f"trial_{trial - 1:02d}",
+                parent,
+                curves,
+                tags={"mlpop.trial": trial},
+                earlier=earlier,
             )
         )
-        every = max(1, problem.config.trainer.epochs // LOG_LINES)
+        if start is not None:
+            start_from(training, problem, start, trial)
+        if earlier is not None and (state := _checkpoint(tracked.run)) is not None:
+            training.restore(state)
+            logger.info("trial %d goes on after epoch %d", trial, training.epoch)
+        files = _TrialFiles(problem, training, tree, trial, stack)
+        checkpoint = Path(stack.enter_context(tempfile.TemporaryDirectory()), CHECKPOINT)
+        tracked.send_checkpoint = lambda: tracked.run.send(checkpoint)
 
-        def on_epoch(record: Epoch, improved: bool) -> None:
-            records.add(record)
-            run.curves.extend(curves(record), step=record.epoch)
-            if board is not None:
-                board.add(record, training.network if improved else None)
-            level = logging.INFO if record.epoch % every == 0 else logging.DEBUG
-            logger.log(level, "trial %d %s", trial, _line(record))
-            bar.update()
-            if improved:
-                keeper.best()
-            keeper.after(record)
+        def hear(event: TrainingEvent) -> None:
+            files.hear(event)
+            tracked.hear(event)
 
-        stopped = training.run(on_epoch)
-        keeper.checkpoint()
-        result = judge(trial, training, stopped, thresholds)
-        write_atomically(folder / RESULT, json.dumps(asdict(result), indent=2) + "\n")
-        _finish(run, result, records, folder, keeper)
+        reason = training.run(hear, lambda state: files.save(checkpoint, state))
+        result = judge(trial, training, STOPPED[reason], problem.labels, thresholds)
+        _finish(tracked, result, files)
         return result
 
 
 def judge(
-    trial: int, training: Training, stopped: str, thresholds: Mapping[str, float]
+    trial: int,
+    training: Training[Epoch],
+    stopped: str,
+    labels: Sequence[str],
+    thresholds: Mapping[str, float],
 ) -> TrialResult:
     """Decide whether a trial converged.
 
@@ -160,17 +147,16 @@ def judge(
         trial: its number.
         training: after its end.
         stopped: why it ended.
+        labels: that are predicted.
         thresholds: label -> threshold; labels without one count as converged.
     """
     best = training.best
     failed = best is None or stopped == "nan"
-    labels = training.train.labels
     losses = {label: best.judged[label] for label in labels} if best else {}
-    monitored = "loss" if training.options.monitor == "loss" else training.judge.metric_name
     return TrialResult(
         trial=trial,
-        monitor=best.judged[monitored] if best else None,
-        distance=training.best_distance if best else None,
+        monitor=training.learner.monitored(best) if best else None,
+        distance=training.best_value if best else None,
         losses=losses,
         converged=not failed
         and all(losses[label] < thresholds.get(label, math.inf) for label in labels),
@@ -182,7 +168,7 @@ def judge(
     )
 
 
-def start_from(training: Training, problem: Problem, path: Path, trial: int) -> None:
+def start_from(training: Training[Epoch], problem: Problem, path: Path, trial: int) -> None:
     """Start from a file: a checkpoint goes on in trial 1, else its weights are the first ones.
 
     Raises:
@@ -215,51 +201,70 @@ def curves(record: Epoch) -> dict[str, float]:
     return points | {"lr": record.lr, "epoch_seconds": record.seconds}
 
 
-class _Keeper:
-    """Writes the documented model files, and the checkpoints that a resume goes on from."""
+class _TrialFiles:
+    """The documented files of a trial, written while it runs, and its lines in the log."""
 
     def __init__(
-        self, problem: Problem, training: Training, run: TrackedRun, tree: OutputTree, trial: int
+        self,
+        problem: Problem,
+        training: Training[Epoch],
+        tree: OutputTree,
+        trial: int,
+        stack: ExitStack,
     ) -> None:
-        self._problem, self._training, self._run = problem, training, run
-        self._folder, self._trial = tree.models, trial
-        self._saved_at = time.monotonic()
-
-    @property
-    def best_path(self) -> Path:
-        return self._folder / f"best_model_trial{self._trial}.pth"
-
-    def best(self) -> None:
-        training = self._training
-        assert training.best is not None
-        model = self._problem.model(
-            training.best_weights, training.best_epoch, training.best_distance
+        self._problem, self._training, self._trial = problem, training, trial
+        self._models, self.folder = tree.models, results_folder(tree.logs, trial)
+        self.best_model = self._models / f"best_model_trial{trial}.pth"
+        self.records = Records(self.folder, training.history)
+        self._board = None
+        trainer = problem.config.trainer
+        if trainer.tensorboard:
+            self._board = stack.enter_context(Board(self.folder, training.epoch))
+        if training.best_epoch:
+            self._save_best()
+        self._bar = stack.enter_context(
+            tqdm(
+                total=trainer.epochs,
+                initial=training.epoch,
+                desc=f"trial {trial}",
+                unit="epoch",
+                disable=None,
+            )
         )
-        save_model(self.best_path, model, optimizer=training.best_optimizer)
 
-    def after(self, record: Epoch) -> None:
-        if record.epoch % self._problem.config.trainer.save_period == 0:
+    def hear(self, event: TrainingEvent) -> None:
+        """Write what an epoch gave."""
+        if not isinstance(event, EpochEnded):
+            return
+        record, training, trainer = event.record, self._training, self._problem.config.trainer
+        self.records.add(record)
+        if self._board is not None:
+            self._board.add(record, training.network if event.improved else None)
+        often = record.epoch % max(1, trainer.epochs // LOG_LINES) == 0
+        level = logging.INFO if often else logging.DEBUG
+        logger.log(level, "trial %d %s", self._trial, _line(record))
+        self._bar.update()
+        if event.improved:
+            self._save_best()
+        if record.epoch % trainer.save_period == 0:
             name = f"checkpoint_trial{self._trial}_epoch{record.epoch}.pth"
-            self._save(self._folder / name)
-        waited = time.monotonic() - self._saved_at
-        if waited >= self._problem.config.trainer.checkpoint_seconds:
-            self.checkpoint()
+            self.save(self._models / name, training.state())
 
-    def checkpoint(self) -> None:
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder, CHECKPOINT)
-            self._save(path)
-            self._run.send(path)
-        self._saved_at = time.monotonic()
-
-    def _save(self, path: Path) -> None:
-        state = self._training.state()
-        model = self._problem.model(state.weights, state.epoch, state.best_distance)
+    def save(self, path: Path, state: TrainingState[Epoch]) -> None:
+        """Write a checkpoint from which the training can go on."""
+        model = self._problem.model(state.weights, state.epoch, state.best_value)
         save_model(path, model, optimizer=state.optimizer, state=state)
+
+    def _save_best(self) -> None:
+        training = self._training
+        model = self._problem.model(
+            training.best_weights, training.best_epoch, training.best_value
+        )
+        save_model(self.best_model, model, optimizer=training.best_optimizer)
 
 
 def _finish(
-    run: TrackedRun, result: TrialResult, records: Records, folder: Path, keeper: _Keeper
+    tracked: TrackedTraining[Epoch], result: TrialResult, trial_files: _TrialFiles
 ) -> None:
     numbers: dict[str, float] = {"best/epoch": result.best_epoch, "epochs": result.epochs}
     if result.monitor is not None:
@@ -270,14 +275,18 @@ def _finish(
             "seconds": result.seconds,
             "epochs_per_second": result.epochs / result.seconds,
         }
-    run.log_metrics(numbers)
-    run.set_tags({"mlpop.converged": result.converged, "mlpop.failed": result.failed})
-    word = "failed" if result.failed else "converged" if result.converged else "not converged"
-    run.set_note(member_note(f"Trial {result.trial}: {word}; ended by {result.stopped}.", numbers))
-    files = {path.name: path for path in records.files} | {RESULT: folder / RESULT}
+    result_path = trial_files.folder / RESULT
+    write_atomically(result_path, json.dumps(asdict(result), indent=2) + "\n")
+    files = {path.name: path for path in [*trial_files.records.files, result_path]}
     if result.best_epoch:
-        files[BEST] = keeper.best_path
-    run.commit(files)
+        files[BEST] = trial_files.best_model
+    word = "failed" if result.failed else "converged" if result.converged else "not converged"
+    tracked.complete(
+        f"Trial {result.trial}: {word}; ended by {result.stopped}.",
+        numbers,
+        files,
+        tags={"mlpop.converged": result.converged, "mlpop.failed": result.failed},
+    )
     logger.info(
         "trial %d: %s after %d epochs (%s), best epoch %d, losses %s",
         result.trial,
@@ -289,32 +298,18 @@ def _finish(
     )
 
 
-def _broken(parent: TrackedRun, earlier: Node) -> list[str]:
-    problems = verify(parent.store.client, earlier.run_id)
-    if problems:
-        logger.warning("%s is trained again: %s", earlier.name, "; ".join(problems))
-    return problems
-
-
-def _kept(trial: int, parent: TrackedRun, earlier: Node, tree: OutputTree) -> TrialResult:
+def _complete(trial: int, lineage: Lineage, node: Node, tree: OutputTree) -> TrialResult:
     """Take a complete trial over; its files are brought to this machine if they are not here."""
-    folder = results_folder(tree.logs, trial)
-    client = parent.store.client
-    with fetched(client, earlier.run_id, RESULT) as path:
-        result = TrialResult(**json.loads(path.read_text(encoding="utf-8")))
-    targets = {name.path: folder / name.path for name in client.list_artifacts(earlier.run_id)}
-    targets = {name: path for name, path in targets.items() if path.suffix == ".json"}
+    result = TrialResult(**lineage.json(node, RESULT))
+    documents = [name for name in lineage.names(node) if name.endswith(".json")]
+    lineage.fetch_all(node, documents, results_folder(tree.logs, trial))
     if result.best_epoch:
-        targets[BEST] = tree.models / f"best_model_trial{trial}.pth"
-    for name, target in targets.items():
-        if name != "COMPLETE.json" and not target.exists():
-            with fetched(client, earlier.run_id, name) as path:
-                shutil.copyfile(path, target)
+        lineage.fetch(node, BEST, tree.models / f"best_model_trial{trial}.pth")
     logger.info("trial %d was complete and is kept", trial)
     return result
 
 
-def _checkpoint(run: TrackedRun) -> State | None:
+def _checkpoint(run: TrackedRun) -> TrainingState[Epoch] | None:
     try:
         with fetched(run.store.client, run.run_id, CHECKPOINT) as path:
             return load_model(path)[1]

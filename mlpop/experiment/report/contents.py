@@ -162,7 +162,7 @@ def _members(
             best_epoch=record["best_epoch"],
             best_loss=record["best_loss"],
             stopped=record["stopped"],
-            seconds=sum(seconds for _, _, _, seconds, _ in epochs),
+            seconds=sum(epoch.seconds for epoch in epochs),
         )
 
 

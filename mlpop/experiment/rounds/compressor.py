@@ -1,10 +1,8 @@
 """The compressor of an experiment, in its folder and in the MLflow run of round 0."""
 
 import logging
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from mlpop.datasets.loading import Dataset
 from mlpop.errors import MlpopError
@@ -15,7 +13,8 @@ from mlpop.experiment.rounds.compressor_fit import REPORT, FittedCompressor, mak
 from mlpop.experiment.rounds.context import Launch
 from mlpop.inference.compression.compressor import COMPONENTS, COMPRESSOR, NETWORK, Compressor
 from mlpop.inference.posteriors.preprocessing import COMPRESSOR_FOLDER, Preprocessing
-from mlpop.tracking import Node, TrackedRun
+from mlpop.tracking import Node, TrackedRun, TrackedTraining
+from mlpop.training.events import EpochRecord
 
 __all__ = [
     "FittedCompressor",
@@ -57,19 +56,7 @@ def compressor_for(
     folder = folders.models / COMPRESSOR_FOLDER
     if begun is not None and not (folder / REPORT).exists():
         _restore(launch, begun, folder)
-    told = 0
-
-    def hear(_: int, event: Mapping[str, Any]) -> None:
-        nonlocal told
-        epochs = event.get("history", [event] if event["event"] == "epoch" else [])
-        for epoch in epochs:
-            if epoch["epoch"] > told:
-                told = epoch["epoch"]
-                losses = {name: epoch[f"{name}_loss"] for name in ("train", "val")}
-                run.curves.extend(
-                    {f"compressor/{name}_loss": loss for name, loss in losses.items()}, step=told
-                )
-
+    training = TrackedTraining(run, _curves)
     with launch.profiler.section("Compressor"):
         fitted = make_compressor(
             launch.config,
@@ -78,13 +65,20 @@ def compressor_for(
             folder,
             root_seed=launch.root_seed,
             backend=launch.backend,
-            on_event=hear,
+            on_event=lambda _, event: training.hear(event),
         )
     for name, path in compressor_files(folders, fitted.compressor).items():
         run.send(path, name)
     run.log_metrics(fitted.numbers)
     run.set_tags({"mlpop.compressor": fitted.compressor.digest})
     return with_compressor(problem, fitted.compressor)
+
+
+def _curves(record: EpochRecord) -> dict[str, float]:
+    return {
+        "compressor/train_loss": record.train_loss,
+        "compressor/val_loss": record.val_loss,
+    }
 
 
 def with_compressor(problem: LearningProblem, compressor: Compressor) -> LearningProblem:

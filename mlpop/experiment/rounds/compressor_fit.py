@@ -4,7 +4,7 @@ import hashlib
 import json
 import logging
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from mlpop.compute import Backend, Purpose, seed_sequence, torch_seed
+from mlpop.compute.backends.base import OnEvent
 from mlpop.config.blocks.network import CompressionConfig
 from mlpop.config.files.sbi import SbiConfig
 from mlpop.config.methods import COMPRESSOR_METHOD, Method
@@ -27,17 +28,13 @@ from mlpop.experiment.inputs.given_compressor import (
     configured_compressor,
 )
 from mlpop.experiment.inputs.problem import LearningProblem, write_training_arrays
-from mlpop.experiment.rounds.ensemble import (
-    estimator_spec,
-    training_device,
-    training_options,
-    validation_rows,
-)
+from mlpop.experiment.rounds.ensemble import estimator_spec, validation_rows
 from mlpop.inference.compression.compressor import Compressor, PcaEncoder, load_compressor
 from mlpop.inference.compression.pca import fit_pca
 from mlpop.inference.compression.sources import read_compressor
 from mlpop.io.files import read_json_object, write_json
-from mlpop.training.member_task import member_tasks, train_member
+from mlpop.training.device import training_device
+from mlpop.training.member_task import MemberTask, train_member
 
 logger = logging.getLogger(__name__)
 
@@ -48,8 +45,6 @@ ATOM = 0.02
 """Share of equal values in a component above which a likelihood is worth a warning."""
 NEAR_LIMIT = 0.5
 """So many components, as a fraction of what so few maps can have, show nothing."""
-
-OnEvent = Callable[[int, Mapping[str, Any]], None]
 
 
 @dataclass(frozen=True)
@@ -173,20 +168,20 @@ def _train_cnn(
     """Train one network on the maps and keep its embedding network."""
     place = folder.with_name(f"{folder.name}_training")
     arrays = write_training_arrays(place / "arrays", problem, data)
-    seeds = [torch_seed(seed_sequence(root_seed, Purpose.COMPRESSOR, use)) for use in (0, 1)]
-    tasks = member_tasks(
-        [place / "network"],
-        [(seeds[0], seeds[1])],
-        theta_path=arrays.theta_path,
-        x_path=arrays.x_path,
-        validation=held_out,
+    task = MemberTask(
+        folder=str(place / "network"),
+        theta_path=str(arrays.theta_path),
+        x_path=str(arrays.x_path),
+        validation=tuple(held_out.tolist()),
         spec=estimator_spec(_on_maps(config), problem, arrays.x_shape),
-        options=training_options(config),
+        options=config.trainer,
+        init_seed=torch_seed(seed_sequence(root_seed, Purpose.COMPRESSOR, 0)),
+        training_seed=torch_seed(seed_sequence(root_seed, Purpose.COMPRESSOR, 1)),
         data_digest=arrays.digest,
         device=training_device(config.n_gpu),
     )
     logger.info("compressor: training a network on %d simulations", len(data))
-    (outcome,) = backend.run(train_member, tasks, on_event=on_event)
+    (outcome,) = backend.run(train_member, [task], on_event=on_event)
     if outcome.status != "ok":
         raise TrainingError(f"the network of the compressor: {outcome.error}")
     compressor = read_compressor(place / "network", "cnn", x_shape=arrays.x_shape)
@@ -285,7 +280,8 @@ def _fingerprint(
     else:
         spec = estimator_spec(_on_maps(config), problem, data.x.shape[1:])
         values["spec"] = spec.model_dump(mode="json")
-        values["options"] = training_options(config).model_dump(mode="json")
+        values["options"] = config.trainer.of_the_weights()
+        values["max_num_epochs"] = config.trainer.max_num_epochs
     digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode())
     for array in (data.x, data.theta):
         digest.update(np.ascontiguousarray(array).data)

@@ -3,9 +3,8 @@
 import logging
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -29,10 +28,19 @@ from mlpop.inference.estimators.store import DESCRIPTION, WEIGHTS, load_ensemble
 from mlpop.inference.estimators.user_pickles import write_user_pickles
 from mlpop.networks.rng import generator_from_seed
 from mlpop.plots import training_curves
-from mlpop.tracking import Node, TrackedRun, member_note, open_run, save_figure
+from mlpop.tracking import (
+    Node,
+    TrackedRun,
+    TrackedTraining,
+    loss_curves,
+    open_training,
+    save_figure,
+)
+from mlpop.training.device import training_device
+from mlpop.training.events import EpochRecord, TrainingEvent
+from mlpop.training.fit import validation_split
 from mlpop.training.losses import Loss
-from mlpop.training.member_task import MemberResult, MemberTask, member_tasks, train_member
-from mlpop.training.sbi_loop import TrainingOptions, validation_split
+from mlpop.training.member_task import MemberResult, MemberTask, train_member
 
 logger = logging.getLogger(__name__)
 
@@ -84,27 +92,6 @@ def estimator_spec(
     )
 
 
-def training_options(config: SbiConfig) -> TrainingOptions:
-    """Return the optimiser's settings."""
-    trainer = config.trainer
-    return TrainingOptions(
-        batch_size=trainer.batch_size,
-        learning_rate=trainer.lr,
-        clip_max_norm=trainer.clip_max_norm,
-        ema_decay=trainer.ema_decay,
-        stop_after_epochs=trainer.stop_after_epochs,
-        max_num_epochs=trainer.max_num_epochs,
-    )
-
-
-def training_device(n_gpu: int) -> str:
-    """Return the torch device to train on; asking for more GPUs than there are is a warning."""
-    there = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if n_gpu > there:
-        logger.warning("n_gpu is %d, this machine has %d: training on what there is", n_gpu, there)
-    return "cuda:0" if min(n_gpu, there) >= 1 else "cpu"
-
-
 @dataclass(frozen=True)
 class Start:
     """Where the networks of a round begin, and what they minimise.
@@ -142,27 +129,25 @@ def train_ensemble(
     """
     number = config.trainer.members
     member_folders = [folders.member(j) for j in range(number)]
-    tasks = member_tasks(
-        member_folders,
-        [
-            (
-                torch_seed(seed_sequence(root_seed, Purpose.NETWORK_INIT, round_, j)),
-                torch_seed(seed_sequence(root_seed, Purpose.TRAINING, round_, j)),
-            )
-            for j in range(number)
-        ],
-        theta_path=arrays.theta_path,
-        x_path=arrays.x_path,
-        validation=start.validation,
-        spec=estimator_spec(config, problem, arrays.x_shape),
-        options=training_options(config),
-        data_digest=arrays.digest,
-        start_from=start.members,
-        device=training_device(config.n_gpu),
-        loss=start.loss,
-        num_atoms=config.trainer.num_atoms,
-    )
-    tasks = [replace(task, checkpoint_seconds=config.trainer.checkpoint_seconds) for task in tasks]
+    spec, device = estimator_spec(config, problem, arrays.x_shape), training_device(config.n_gpu)
+    tasks = [
+        MemberTask(
+            folder=str(folder),
+            theta_path=str(arrays.theta_path),
+            x_path=str(arrays.x_path),
+            validation=tuple(start.validation.tolist()),
+            spec=spec,
+            options=config.trainer,
+            init_seed=torch_seed(seed_sequence(root_seed, Purpose.NETWORK_INIT, round_, j)),
+            training_seed=torch_seed(seed_sequence(root_seed, Purpose.TRAINING, round_, j)),
+            data_digest=arrays.digest,
+            start_from=str(start.members[j]) if start.members else None,
+            device=device,
+            loss=start.loss,
+            num_atoms=config.trainer.num_atoms,
+        )
+        for j, folder in enumerate(member_folders)
+    ]
     lineage = Lineage(round_run.store)
     results: dict[int, MemberResult] = {}
     run_ids: dict[int, str] = {}
@@ -180,45 +165,27 @@ def train_ensemble(
                 restore_checkpoint(lineage, node, member_folders[j])
             waiting.append((j, node))
     with ExitStack() as all_members:
-        opened = [
-            _open_member(all_members, j, node, tasks[j], round_, round_run) for j, node in waiting
+        trainings = [
+            all_members.enter_context(
+                _open_member(j, node, tasks[j], round_, round_run, member_folders[j])
+            )
+            for j, node in waiting
         ]
-        checkpoints = [
-            CheckpointSender(opened[i].run, member_folders[j]) for i, (j, _) in enumerate(waiting)
-        ]
-        told = [0] * len(opened)
 
-        def hear(index: int, event: Mapping[str, Any]) -> None:
-            run = opened[index].run
-            if event["event"] == "checkpoint":
-                checkpoints[index]()
-                return
-            epochs = event["history"] if event["event"] == "start" else [event]
-            for epoch in epochs:
-                # a training whose worker died tells its epochs again
-                if epoch["epoch"] <= told[index]:
-                    continue
-                told[index] = epoch["epoch"]
-                run.curves.extend(
-                    {
-                        "train/loss": epoch["train_loss"],
-                        "val/loss": epoch["val_loss"],
-                        "train/epoch_seconds": epoch["seconds"],
-                    },
-                    step=epoch["epoch"],
-                )
+        def hear(index: int, event: TrainingEvent) -> None:
+            trainings[index].hear(event)
 
         outcomes = backend.run(train_member, [tasks[j] for j, _ in waiting], on_event=hear)
         for outcome in outcomes:
             j, _ = waiting[outcome.index]
-            run, stack = opened[outcome.index]
+            training = trainings[outcome.index]
             if outcome.status != "ok":
-                raise TrainingError(f"{run.name} of round {round_}: {outcome.error}")
+                raise TrainingError(f"{training.run.name} of round {round_}: {outcome.error}")
             results[j] = outcome.value
-            run_ids[j] = run.run_id
+            run_ids[j] = training.run.run_id
             member = j if config.trainer.ensemble else None
-            _finish(member, results[j], run, problem, folders, round_)
-            stack.close()
+            _finish(config, member, results[j], training, problem, folders, round_)
+            training.close()
     members = [results[j] for j in range(number)]
     return Ensemble(
         estimators=load_ensemble(member_folders),
@@ -228,37 +195,30 @@ def train_ensemble(
     )
 
 
-class _Opened(NamedTuple):
-    run: TrackedRun
-    stack: ExitStack
-
-
 def _open_member(
-    all_members: ExitStack,
     member: int,
     node: Node | None,
     task: MemberTask,
     round_: int,
     round_run: TrackedRun,
-) -> _Opened:
+    folder: Path,
+) -> TrackedTraining[EpochRecord]:
     """Open the run of a member, or the one that an earlier launch left unfinished."""
-    stack = all_members.enter_context(ExitStack())
-    run = stack.enter_context(
-        open_run(
-            "member",
-            f"member_{member:02d}",
-            round_run.run_id,
-            tags={"mlpop.round": round_, "mlpop.member": member, "mlpop.state": "training"},
-            params={
-                "init_seed": task.init_seed,
-                "training_seed": task.training_seed,
-                "loss": task.loss,
-            },
-            store=round_run.store,
-            run_id=None if node is None else node.run_id,
-        )
+    training = open_training(
+        "member",
+        f"member_{member:02d}",
+        round_run,
+        loss_curves,
+        tags={"mlpop.round": round_, "mlpop.member": member},
+        params={
+            "init_seed": task.init_seed,
+            "training_seed": task.training_seed,
+            "loss": task.loss,
+        },
+        earlier=node,
     )
-    return _Opened(run, stack)
+    training.send_checkpoint = CheckpointSender(training.run, folder)
+    return training
 
 
 def validation_rows(config: SbiConfig, counts: Mapping[int, int], root_seed: int) -> Tensor:
@@ -284,16 +244,23 @@ def validation_rows(config: SbiConfig, counts: Mapping[int, int], root_seed: int
 
 
 def _finish(
+    config: SbiConfig,
     member: int | None,
     result: MemberResult,
-    run: TrackedRun,
+    training: TrackedTraining[EpochRecord],
     problem: LearningProblem,
     folders: RoundFolders,
     round_: int,
 ) -> None:
     """Write a member's documented files and complete its run."""
     statistics = folders.training_statistics(member)
-    records = write_training_statistics(statistics, result.history, round_)
+    records = write_training_statistics(
+        statistics,
+        result.history,
+        round_,
+        first_step=result.earlier_epochs,
+        summary_step=1 if config.trainer.truncated_prior else round_ + 1,
+    )
     pdf, png = save_figure(training_curves(records), folders.training_stats_plot(member))
     folder = Path(result.folder)
     (estimator,) = load_ensemble([folder])
@@ -307,9 +274,9 @@ def _finish(
         "epochs": len(result.history),
         "seconds": result.seconds,
     }
-    run.log_metrics(numbers)
-    run.set_note(member_note(f"Stopped by {result.stopped}.", numbers))
-    run.commit(
+    training.complete(
+        f"Stopped by {result.stopped}.",
+        numbers,
         {
             WEIGHTS: folder / WEIGHTS,
             DESCRIPTION: folder / DESCRIPTION,
@@ -318,11 +285,11 @@ def _finish(
             "training_stats.png": png,
             "trained_model.pickle": model,
             "inference.pickle": inference,
-        }
+        },
     )
     logger.info(
         "%s: best validation loss %.4f in epoch %d of %d",
-        run.name,
+        training.run.name,
         result.best_loss,
         result.best_epoch,
         len(result.history),

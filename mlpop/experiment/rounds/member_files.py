@@ -13,12 +13,11 @@ from mlpop.inference.estimators.store import DESCRIPTION, WEIGHTS, read_record
 from mlpop.io.files import read_json_object
 from mlpop.tracking import Node, TrackedRun
 from mlpop.tracking.artifacts import fetched, file_record, listed
+from mlpop.training.checkpoint import INDEX
 from mlpop.training.member_task import MemberResult, MemberTask
-from mlpop.training.state import EpochRecord
 
 logger = logging.getLogger(__name__)
 
-INDEX = "checkpoint.json"
 FOLDER = "checkpoint"
 SLOTS = ("state_0.safetensors", "state_1.safetensors")
 STATE_FILE = re.compile(r"checkpoint_\d+\.safetensors")
@@ -51,15 +50,15 @@ def restore_member(
     lineage.fetch(node, "trained_model.pickle", folders.trained_model(member))
     lineage.fetch(node, "inference.pickle", folders.inference(member))
     record = read_record(folder)["record"]
-    history = tuple(EpochRecord(*values) for values in epochs_of(read_json_object(statistics)))
+    history = epochs_of(read_json_object(statistics))
     return MemberResult(
         folder=str(folder),
         best_epoch=record["best_epoch"],
         best_loss=record["best_loss"],
         stopped=record["stopped"],
-        seconds=sum(epoch.seconds for epoch in history),
         history=history,
         resumed_from=len(history),
+        earlier_epochs=record.get("earlier_epochs", 0),
     )
 
 

@@ -3,55 +3,44 @@
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from mlpop.io.files import write_json
+from mlpop.training.events import EpochRecord
 
 
-class Epoch(Protocol):
-    """What is used of an epoch's record.
-
-    Number from 1, losses, duration [s] and end [s since 1970].
-    """
-
-    @property
-    def epoch(self) -> int: ...
-    @property
-    def train_loss(self) -> float: ...
-    @property
-    def val_loss(self) -> float: ...
-    @property
-    def seconds(self) -> float: ...
-    @property
-    def wall_time(self) -> float: ...
-
-
-def training_statistics(
-    epochs: Sequence[Epoch], round_index: int, *, first_step: int = 0, summary_step: int = 1
+def write_training_statistics(
+    path: Path,
+    epochs: Sequence[EpochRecord],
+    round_index: int,
+    *,
+    first_step: int,
+    summary_step: int,
 ) -> dict[str, dict[str, Any]]:
-    """Return the curves of one training under the tags of sbi, old and new.
+    """Write the curves of one training under the tags of sbi, old and new.
 
     `*_log_prob*` are the losses with their sign changed, for likelihood-ratio classifiers too.
 
     Args:
-        epochs: the epochs of this round in order.
+        path: of the file.
+        epochs: the epochs of this round in order, at least one.
         round_index: number of the round.
         first_step: epochs that earlier rounds trained the same network for; steps go on from it.
         summary_step: step of the two summary tags: round + 1, or 1 in every round if the proposal
             is a truncated prior.
 
     Returns:
-        tag -> `step`, `value` and `wall_time` (lists of equal length) and `round`. Values that
-        are not finite are None.
+        What is written: tag -> `step`, `value` and `wall_time` (lists of equal length) and
+        `round`. Values that are not finite are None.
+
+    Raises:
+        DataError: the file cannot be written.
     """
-    if not epochs:
-        return {}
     steps = [first_step + record.epoch - 1 for record in epochs]
     times = [record.wall_time for record in epochs]
     training = [record.train_loss for record in epochs]
     validation = [record.val_loss for record in epochs]
-    finite = [value for value in validation if math.isfinite(value)]
-    best = min(finite) if finite else math.nan
+    best = min((value for value in validation if math.isfinite(value)), default=math.nan)
 
     def curve(values: Sequence[float]) -> dict[str, Any]:
         return _tag(steps, values, times, round_index)
@@ -59,7 +48,7 @@ def training_statistics(
     def summary(value: float) -> dict[str, Any]:
         return _tag([summary_step], [value], [times[-1]], round_index)
 
-    return {
+    statistics = {
         "epochs_trained": summary(len(epochs)),
         "best_validation_log_prob": summary(-best),
         "validation_log_probs": curve([-value for value in validation]),
@@ -69,38 +58,19 @@ def training_statistics(
         "validation_loss": curve(validation),
         "training_loss": curve(training),
     }
+    write_json(path, statistics)
+    return statistics
 
 
-def write_training_statistics(
-    path: Path,
-    epochs: Sequence[Epoch],
-    round_index: int,
-    *,
-    first_step: int = 0,
-    summary_step: int = 1,
-) -> dict[str, dict[str, Any]]:
-    """Write the curves of one training; return them, see `training_statistics`.
-
-    Raises:
-        DataError: the file cannot be written.
-    """
-    values = training_statistics(
-        epochs, round_index, first_step=first_step, summary_step=summary_step
-    )
-    write_json(path, values)
-    return values
-
-
-def epochs_of(
-    statistics: Mapping[str, Mapping[str, Any]],
-) -> list[tuple[int, float, float, float, float]]:
-    """Return what `training_statistics` was made of: epoch, losses, duration [s], end [s]."""
+def epochs_of(statistics: Mapping[str, Mapping[str, Any]]) -> tuple[EpochRecord, ...]:
+    """Return the epochs that `training_statistics` was made of."""
     train, val, seconds = (
         [math.nan if value is None else float(value) for value in statistics[tag]["value"]]
         for tag in ("training_loss", "validation_loss", "epoch_durations_sec")
     )
     ends = [float(end) for end in statistics["training_loss"]["wall_time"]]
-    return list(zip(range(1, len(ends) + 1), train, val, seconds, ends, strict=True))
+    numbers = range(1, len(ends) + 1)
+    return tuple(map(EpochRecord, numbers, train, val, seconds, ends))
 
 
 def _tag(

@@ -27,6 +27,7 @@ from mlpop.experiment.rounds import run as round
 from mlpop.tracking import Node, Store, TrackedRun, connect
 from mlpop.tracking.owner import OWNER_TAG, Owner
 from mlpop.tracking.uploads import Uploader
+from mlpop.training.events import Started, TrainingEvent
 
 Values = dict[str, Any]
 MEMBERS = [(r, j) for r in (0, 1) for j in (0, 1)]
@@ -102,9 +103,9 @@ def work(monkeypatch: pytest.MonkeyPatch) -> Work:
         folder = Path(task.folder)
         place = int(folder.parent.name[-1]), int(folder.name[-1])
 
-        def hear(event: dict[str, Any]) -> None:
-            if event["event"] == "start":
-                done.trainings[place] = event["resumed_from"]
+        def hear(event: TrainingEvent) -> None:
+            if isinstance(event, Started):
+                done.trainings[place] = len(event.history)
             emit(event)
 
         return train(task, hear)

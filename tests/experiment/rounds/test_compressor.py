@@ -27,6 +27,7 @@ from mlpop.inference.estimators.store import save_estimator
 from mlpop.inference.posteriors.preprocessing import Preprocessing
 from mlpop.inference.prior import Prior
 from mlpop.networks.rng import generator_from_seed
+from mlpop.training.events import CheckpointWritten, EpochEnded
 
 SEED = 11
 CHANNELS = ("map_a", "map_b")
@@ -159,15 +160,18 @@ def test_cnn_is_the_embedding_of_one_snpe_network_trained_on_round_0(
     configured: Make, make: Callable[..., FittedCompressor], data: Dataset, tmp_path: Path
 ) -> None:
     events: list[Any] = []
-    config = configured({"fit": True})
+    config = configured({"fit": True}, trainer__checkpoint_seconds=0)
     fitted = make(config, on_event=lambda _, event: events.append(event))
     assert fitted.compressor.width == 6
     description = json.loads((fitted.folder / "compressor.json").read_text())
     assert description["network"]["args"]["final_activation"] == "none"
     assert fitted.numbers["compressor/equal_values"] < 0.02
-    assert [event["epoch"] for event in events if event["event"] == "epoch"] == [1, 2, 3]
+    epochs = [event.record for event in events if isinstance(event, EpochEnded)]
+    assert [record.epoch for record in epochs] == [1, 2, 3]
+    saved = [event.epoch for event in events if isinstance(event, CheckpointWritten)]
+    assert saved == [1, 2, 3, 3]
     assert fitted.numbers["compressor/epochs"] == 3
-    best = min(event["val_loss"] for event in events if event["event"] == "epoch")
+    best = min(record.val_loss for record in epochs)
     assert fitted.numbers["compressor/best_val_loss"] == pytest.approx(best)
     assert fitted.compressor.channels == CHANNELS
     vectors = fitted.compressor(scaled(data)[used_rows(config, data)])

@@ -1,7 +1,6 @@
 """Rows of the contract (learning.md A12) that no single part shows: seen on whole experiments."""
 
 import json
-import logging
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,7 +16,6 @@ from mlpop.config.files.sbi import SbiConfig
 from mlpop.datasets.index import DatasetIndex
 from mlpop.datasets.loading import load_dataset
 from mlpop.errors import ConfigError, DataError
-from mlpop.experiment.rounds.ensemble import training_options
 from mlpop.inference.estimators.estimator import build_estimator
 from mlpop.inference.estimators.store import load_estimator
 from mlpop.networks.rng import generator_from_seed
@@ -360,12 +358,8 @@ def test_root_seed_is_drawn_logged_and_used_S06(
     assert not torch.equal(samples[0], samples[2])
 
 
-def test_optimiser_takes_what_is_configured_S08(vectors: Callable[..., Values]) -> None:
-    values = vectors(Path("out"), trainer__batch_size=7, trainer__lr=0.02)
-    values["trainer"] |= {"clip_max_norm": None, "ema_decay": 0.9, "stop_after_epochs": 3}
-    options = training_options(SbiConfig.parse(values))
-    assert (options.batch_size, options.learning_rate) == (7, 0.02)
-    assert (options.clip_max_norm, options.ema_decay, options.stop_after_epochs) == (None, 0.9, 3)
+def test_validation_fraction_is_between_0_and_1_S08(vectors: Callable[..., Values]) -> None:
+    values = vectors(Path("out"))
     for fraction in (0.0, 1.0):
         with pytest.raises(ConfigError, match=r"validation_fraction: must be"):
             SbiConfig.parse(values | {"trainer": {"validation_fraction": fraction}})
@@ -450,12 +444,3 @@ def test_initializer_acts_on_the_embedding_alone_S13(
     assert outside
     kaiming = [m for m in outside if torch.allclose(m.bias, torch.full_like(m.bias, 0.01))]
     assert kaiming == []
-
-
-def test_n_gpu_beyond_what_there_is_is_a_warning_S06(caplog: pytest.LogCaptureFixture) -> None:
-    from mlpop.experiment.rounds.ensemble import training_device
-
-    with caplog.at_level(logging.WARNING, logger="mlpop"):
-        device = training_device(99)
-    assert device == ("cuda:0" if torch.cuda.is_available() else "cpu")
-    assert "n_gpu is 99" in caplog.text

@@ -1,5 +1,6 @@
 """Training of an ensemble as MLflow sees it."""
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -58,8 +59,11 @@ class Failing:
 @pytest.fixture
 def train(
     at_work: Path, vectors: Callable[..., dict[str, Any]], tmp_path: Path
-) -> Callable[[Any], tuple[str, Ensemble]]:
-    """Train an ensemble of two on a given backend; return the run id of its round, and it."""
+) -> Callable[..., tuple[str, Ensemble]]:
+    """Train an ensemble of two on a given backend; return the run id of its round, and it.
+
+    `members` are the folders of the networks to go on from.
+    """
     values = vectors(
         tmp_path, trainer__ensemble=True, trainer__size_ensemble=2, trainer__max_num_epochs=4
     )
@@ -68,22 +72,24 @@ def train(
     theta = rng.uniform(-1, 1, (60, 2))
     x = (theta + 0.2 * rng.standard_normal((60, 2))).astype(np.float32)
     problem = LearningProblem(Prior(LABELS, (-1, -1), (1, 1)), ("x_1", "x_2"), Preprocessing())
-    folders = RoundFolders(tmp_path / "logs", tmp_path / "models")
-    folders.logs.mkdir()
-    folders.models.mkdir()
     data = Dataset(theta, x, LABELS, ("x_1", "x_2"), tmp_path / "none.csv")
     arrays = write_training_arrays(tmp_path / "arrays", problem, data)
 
-    def start(backend: Any) -> tuple[str, Ensemble]:
+    def start(
+        backend: Any, round_: int = 0, members: Sequence[Path] | None = None
+    ) -> tuple[str, Ensemble]:
         name = type(backend).__name__
+        folders = RoundFolders(tmp_path / f"logs_{round_}", tmp_path / f"models_{round_}")
+        folders.logs.mkdir()
+        folders.models.mkdir()
         with open_run("round", "round_00", experiment=name, store=connect()) as run:
             ensemble = train_ensemble(
                 config,
                 problem,
                 arrays,
-                Start(validation_rows(config, {0: len(data)}, 1)),
+                Start(validation_rows(config, {0: len(data)}, 1), members=members),
                 root_seed=1,
-                round_=0,
+                round_=round_,
                 backend=backend,
                 round_run=run,
                 folders=folders,
@@ -104,6 +110,28 @@ def test_repeated_epochs_are_one_point_of_a_curve(
         for key in ("train/loss", "val/loss"):
             history = store.client.get_metric_history(member.run_id, key)
             assert [point.step for point in history] == [1, 2, 3, 4]
+
+
+def test_epochs_of_later_rounds_go_on_where_the_network_does_B14(
+    train: Callable[..., tuple[str, Ensemble]], tmp_path: Path
+) -> None:
+    with make_backend() as backend:
+        _, first = train(backend)
+        _, second = train(backend, 1, first.folders)
+        train(backend, 2, second.folders)
+        train(backend, 3)
+    for round_, step in enumerate((0, 4, 8, 0)):
+        for path in (tmp_path / f"logs_{round_}").rglob("training_statistics*.json"):
+            values = json.loads(path.read_text())
+            assert values["training_loss"]["step"] == list(range(step, step + 4))
+            assert values["validation_log_probs"]["step"] == list(range(step, step + 4))
+            assert values["best_validation_loss"]["step"] == [round_ + 1]
+            assert values["epochs_trained"] | {"wall_time": None} == {
+                "step": [round_ + 1],
+                "value": [4],
+                "wall_time": None,
+                "round": round_,
+            }
 
 
 def test_a_member_that_fails_is_named_and_the_others_keep_their_status(

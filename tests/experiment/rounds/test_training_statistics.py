@@ -1,35 +1,26 @@
 import json
 import math
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from mlpop.errors import DataError
 from mlpop.experiment.rounds.training_statistics import (
-    training_statistics,
     write_training_statistics,
 )
-
-
-@dataclass(frozen=True)
-class Record:
-    epoch: int
-    train_loss: float
-    val_loss: float
-    seconds: float
-    wall_time: float
-
+from mlpop.training.events import EpochRecord
 
 EPOCHS = [
-    Record(1, 3.0, 2.5, 0.1, 100.0),
-    Record(2, 2.0, 1.5, 0.2, 100.2),
-    Record(3, 1.0, 1.75, 0.3, 100.5),
+    EpochRecord(1, 3.0, 2.5, 0.1, 100.0),
+    EpochRecord(2, 2.0, 1.5, 0.2, 100.2),
+    EpochRecord(3, 1.0, 1.75, 0.3, 100.5),
 ]
 
 
-def test_documented_tags_old_and_new_B14() -> None:
-    values = training_statistics(EPOCHS, 1, first_step=20, summary_step=2)
+def test_documented_tags_old_and_new_B14(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    values = write_training_statistics(path, EPOCHS, 1, first_step=20, summary_step=2)
+    assert json.loads(path.read_text()) == values
     times = [100.0, 100.2, 100.5]
     assert values["validation_log_probs"] == {
         "step": [20, 21, 22],
@@ -50,8 +41,8 @@ def test_documented_tags_old_and_new_B14() -> None:
 
 def test_file_is_strict_json_also_where_a_loss_is_not_finite(tmp_path: Path) -> None:
     path = tmp_path / "training_statistics_0.json"
-    records = [*EPOCHS, Record(4, math.nan, math.inf, 0.1, 101.0)]
-    write_training_statistics(path, records, 0)
+    records = [*EPOCHS, EpochRecord(4, math.nan, math.inf, 0.1, 101.0)]
+    write_training_statistics(path, records, 0, first_step=0, summary_step=1)
     values = json.loads(path.read_text(), parse_constant=pytest.fail)
     assert values["training_loss"]["value"] == [3.0, 2.0, 1.0, None]
     assert values["validation_log_probs"]["value"] == [-2.5, -1.5, -1.75, None]
@@ -59,11 +50,9 @@ def test_file_is_strict_json_also_where_a_loss_is_not_finite(tmp_path: Path) -> 
     assert [item.name for item in tmp_path.iterdir()] == [path.name]
 
 
-def test_no_epochs_make_no_tags() -> None:
-    assert training_statistics([], 0) == {}
-
-
 def test_unwritable_file_is_a_data_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(DataError, match=r"a\.json: cannot be written"):
-        write_training_statistics(tmp_path / "file" / "a.json", EPOCHS, 0)
+        write_training_statistics(
+            tmp_path / "file" / "a.json", EPOCHS, 0, first_step=0, summary_step=1
+        )

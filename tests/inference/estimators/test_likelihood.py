@@ -5,12 +5,13 @@ import pytest
 import torch
 from sbi.neural_nets import likelihood_nn
 
+from mlpop.config.blocks.training import TrainingOptions
 from mlpop.config.methods import DENSITIES
 from mlpop.errors import DataError
 from mlpop.inference.estimators.estimator import build_estimator
 from mlpop.inference.estimators.spec import EstimatorSpec
 from mlpop.networks.rng import generator_from_seed, lend
-from mlpop.training.sbi_loop import TrainingOptions, fit, validation_split
+from mlpop.training.fit import fit, validation_split
 
 SPEC = {
     "kind": "likelihood",
@@ -103,15 +104,13 @@ def _trained(model, rows=2000, seed=0):
     theta, x = _data(rows, seed)
     spec = EstimatorSpec.parse(SPEC | {"model": model})
     estimator = build_estimator(spec, theta, x, generator_from_seed(1))
-    _, report = fit(
+    report = fit(
         estimator,
         theta,
         x,
         validation=validation_split(rows, 0.1, generator_from_seed(2)),
         generator=generator_from_seed(3),
-        options=TrainingOptions(
-            batch_size=100, learning_rate=3e-3, stop_after_epochs=10, max_num_epochs=80
-        ),
+        options=TrainingOptions(batch_size=100, lr=3e-3, stop_after_epochs=10, max_num_epochs=80),
     )
     return estimator, report
 
@@ -145,7 +144,7 @@ def test_draws_are_in_the_units_of_x():
         x,
         validation=validation_split(400, 0.1, generator_from_seed(2)),
         generator=generator_from_seed(3),
-        options=TrainingOptions(batch_size=50, learning_rate=5e-3, max_num_epochs=15),
+        options=TrainingOptions(batch_size=50, lr=5e-3, max_num_epochs=15),
     )
     place = torch.tensor([[0.4, -0.5]])
     with lend(generator_from_seed(5)), torch.no_grad():

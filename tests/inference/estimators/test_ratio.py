@@ -1,11 +1,12 @@
 import pytest
 import torch
 
+from mlpop.config.blocks.training import TrainingOptions
 from mlpop.config.methods import CLASSIFIERS
 from mlpop.inference.estimators.estimator import build_estimator
 from mlpop.inference.estimators.spec import EstimatorSpec
 from mlpop.networks.rng import generator_from_seed, lend
-from mlpop.training.sbi_loop import TrainingOptions, fit, validation_split
+from mlpop.training.fit import fit, validation_split
 
 SPREAD = 0.4
 SPEC = {
@@ -47,8 +48,8 @@ def _train(estimator, rows, **options):
         x,
         validation=validation_split(rows, 0.1, generator_from_seed(2)),
         generator=generator_from_seed(3),
-        options=TrainingOptions.parse({"batch_size": 100, "learning_rate": 3e-3} | options),
-    )[1]
+        options=TrainingOptions.parse({"batch_size": 100, "lr": 3e-3} | options),
+    )
 
 
 @pytest.mark.parametrize("model", CLASSIFIERS)

@@ -3,6 +3,7 @@ import pytest
 import torch
 from scipy import stats
 
+from mlpop.config.blocks.training import TrainingOptions
 from mlpop.datasets.scaling import LabelScaling
 from mlpop.errors import DataError
 from mlpop.inference.estimators.estimator import build_estimator
@@ -13,7 +14,7 @@ from mlpop.inference.posteriors.preprocessing import Preprocessing
 from mlpop.inference.posteriors.sampling import sample_truncated
 from mlpop.inference.prior import Prior
 from mlpop.networks.rng import generator_from_seed
-from mlpop.training.sbi_loop import TrainingOptions, fit, validation_split
+from mlpop.training.fit import fit, validation_split
 
 
 def _grid(low, high, points=201):
@@ -174,7 +175,7 @@ def test_recovers_the_exact_gaussian_posterior(gaussian_problem, model):
             data,
             validation=validation_split(len(theta), 0.1, generator_from_seed(0)),
             generator=generator,
-            options=TrainingOptions(batch_size=100, learning_rate=3e-3, max_num_epochs=40),
+            options=TrainingOptions(batch_size=100, lr=3e-3, max_num_epochs=40),
         )
         members.append(estimator)
     posterior = EnsemblePosterior(members, prior)

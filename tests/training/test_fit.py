@@ -5,16 +5,18 @@ import torch
 from torch import nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
+from mlpop.config.blocks.training import TrainingOptions
 from mlpop.config.methods import DENSITIES
 from mlpop.errors import ConfigError, DataError, TrainingError
 from mlpop.inference.estimators.estimator import build_estimator
 from mlpop.inference.estimators.spec import EstimatorSpec
 from mlpop.networks.rng import generator_from_seed
+from mlpop.training.checkpoint import load_state, save_state
+from mlpop.training.events import EpochEnded, Started
+from mlpop.training.fit import fit, validation_split
 from mlpop.training.losses import contrastive_loss, fixed_atoms
-from mlpop.training.sbi_loop import TrainingOptions, fit, validation_split
-from mlpop.training.state import load_state, save_state
 
-OPTIONS = TrainingOptions(batch_size=8, learning_rate=3e-3, max_num_epochs=6)
+OPTIONS = TrainingOptions(batch_size=8, lr=3e-3, max_num_epochs=6)
 AVERAGED = OPTIONS.model_copy(update={"ema_decay": 0.8})
 
 
@@ -27,16 +29,19 @@ def _validation(rows=40):
 
 
 def _train(built, options=OPTIONS, seed=5, **arguments):
+    """Return the last state and the report."""
     estimator, _, theta, x = built
-    return fit(
+    states = []
+    report = fit(
         estimator,
         theta,
         x,
         validation=_validation(len(theta)),
         generator=generator_from_seed(seed),
         options=options,
-        **arguments,
+        **({"save": states.append} | arguments),
     )
+    return states[-1] if states else None, report
 
 
 def _losses(report):
@@ -83,18 +88,18 @@ def test_interrupted_training_goes_on_bit_identically(
     whole = small_estimator(**what)
     state, report = _train(whole, **how)
 
-    def stop(record):
-        if record.epoch == interrupted_after + 1:
+    def stop(event):
+        if isinstance(event, EpochEnded) and event.record.epoch == interrupted_after + 1:
             raise Interrupted
 
     part = small_estimator(**what)
     with pytest.raises(Interrupted):
         _train(
             part,
+            OPTIONS.model_copy(update={"checkpoint_seconds": 0.0}),
             **how,
-            on_epoch=stop,
-            on_checkpoint=lambda state: save_state(tmp_path, state, "id"),
-            checkpoint_seconds=0,
+            emit=stop,
+            save=lambda state: save_state(tmp_path, state, "id"),
         )
     loaded = load_state(tmp_path, "id")
     assert loaded.epoch == interrupted_after
@@ -102,15 +107,19 @@ def test_interrupted_training_goes_on_bit_identically(
 
     fresh = (small_estimator(**what, seed=99)[0], *whole[1:])
     seen = []
-    resumed_state, resumed = _train(
-        fresh, seed=1234, state=loaded, on_epoch=lambda record: seen.append(record.epoch), **how
-    )
-    assert seen == list(range(interrupted_after + 1, 7))
+    resumed_state, resumed = _train(fresh, seed=1234, state=loaded, emit=seen.append, **how)
+    assert [len(event.history) for event in seen if isinstance(event, Started)] == [
+        interrupted_after
+    ]
+    epochs = [event.record.epoch for event in seen if isinstance(event, EpochEnded)]
+    assert epochs == list(range(interrupted_after + 1, 7))
     assert _losses(resumed) == _losses(report)
     assert (resumed.best_epoch, resumed.best_loss) == (report.best_epoch, report.best_loss)
     assert _same(fresh[0].state_dict(), whole[0].state_dict())
     assert _same(resumed_state.weights, state.weights)
-    assert _same(resumed_state.optimizer, state.optimizer)
+    moments, expected = (s.optimizer["state"] for s in (resumed_state, state))
+    assert moments.keys() == expected.keys()
+    assert all(_same(moments[index], expected[index]) for index in moments)
     assert torch.equal(resumed_state.generator, state.generator)
 
 
@@ -122,7 +131,7 @@ def test_dropout_is_resumed_bit_identically(small_estimator):
 
     whole = with_dropout()
     _, report = _train(whole)
-    half = TrainingOptions(batch_size=8, learning_rate=3e-3, max_num_epochs=3)
+    half = TrainingOptions(batch_size=8, lr=3e-3, max_num_epochs=3)
     state, _ = _train(with_dropout(), half)
     _, resumed = _train(with_dropout(), seed=77, state=state)
     assert _losses(resumed) == _losses(report)
@@ -180,10 +189,8 @@ def test_average_does_not_jump_as_single_steps_do(gaussian_problem):
     jumps, ends = [], []
     for decay in (None, 0.98):
         estimator = build_estimator(spec, scaled, data, generator_from_seed(1))
-        options = TrainingOptions(
-            batch_size=20, learning_rate=5e-3, ema_decay=decay, max_num_epochs=40
-        )
-        _, report = fit(
+        options = TrainingOptions(batch_size=20, lr=5e-3, ema_decay=decay, max_num_epochs=40)
+        report = fit(
             estimator,
             scaled,
             data,
@@ -209,7 +216,7 @@ def test_finished_training_is_not_continued(small_estimator):
 
 @pytest.mark.parametrize("patience", [1, 4])
 def test_stops_exactly_k_epochs_after_the_best_F7(small_estimator, patience):
-    options = TrainingOptions(batch_size=8, learning_rate=0.02, stop_after_epochs=patience)
+    options = TrainingOptions(batch_size=8, lr=0.02, stop_after_epochs=patience)
     built = small_estimator()
     _, report = _train(built, options)
     losses = [record.val_loss for record in report.history]
@@ -235,7 +242,7 @@ def test_max_num_epochs_is_exact(small_estimator):
 @pytest.mark.parametrize(("what", "how"), TRAINED)
 def test_validation_loss_depends_on_the_weights_alone(small_estimator, what, how):
     """Noise from other atoms in every epoch would make early stopping random."""
-    frozen = TrainingOptions(batch_size=8, learning_rate=1e-30, max_num_epochs=4)
+    frozen = TrainingOptions(batch_size=8, lr=1e-30, max_num_epochs=4)
     values = [
         record.val_loss
         for seed in (5, 6)
@@ -248,7 +255,7 @@ def test_validation_loss_depends_on_the_weights_alone(small_estimator, what, how
 def test_validation_uses_all_rows_and_atoms_of_them(small_estimator):
     estimator, _, theta, x = small_estimator()
     rows = _validation()
-    options = TrainingOptions(batch_size=8, learning_rate=3e-3, max_num_epochs=1)
+    options = TrainingOptions(batch_size=8, lr=3e-3, max_num_epochs=1)
     _, report = _train((estimator, None, theta, x), options, loss="atomic", num_atoms=3)
     with torch.no_grad():
         losses = contrastive_loss(estimator, theta[rows[fixed_atoms(8, 3)]], x[rows])
@@ -272,7 +279,7 @@ def test_atomic_loss_is_for_posteriors(small_estimator, kind):
 
 
 def test_training_lowers_the_loss(small_estimator):
-    options = TrainingOptions(batch_size=8, learning_rate=3e-3, max_num_epochs=30)
+    options = TrainingOptions(batch_size=8, lr=3e-3, max_num_epochs=30)
     _, report = _train(small_estimator(), options)
     assert report.best_loss < report.history[0].val_loss - 0.5
 
@@ -337,7 +344,7 @@ def test_exploding_network_is_a_training_error(small_estimator, model, kind):
     with pytest.raises(TrainingError, match="NaN in epoch|never finite"):
         _train(
             small_estimator(model, kind=kind),
-            TrainingOptions(batch_size=8, learning_rate=1e30, clip_max_norm=None),
+            TrainingOptions(batch_size=8, lr=1e30, clip_max_norm=None),
         )
 
 
@@ -412,7 +419,7 @@ def test_as_good_as_sbi_S01(silent_tracker, gaussian_problem, model):
         arguments | {"model": model, "x_shape": [2], "low": prior.low, "high": prior.high}
     )
     estimator = build_estimator(spec, scaled, data, generator_from_seed(1))
-    options = TrainingOptions(batch_size=100, learning_rate=5e-3, stop_after_epochs=6)
+    options = TrainingOptions(batch_size=100, lr=5e-3, stop_after_epochs=6)
     fit(
         estimator,
         scaled,

@@ -8,19 +8,21 @@ import torch
 from point_data import LABELS, blob_maps, draw_theta
 from torch import nn
 
+from mlpop.config.files.regression import PointTrainerConfig
 from mlpop.datasets.scaling import LabelScaling
 from mlpop.datasets.statistics import label_statistics
 from mlpop.networks import ModelLinear
 from mlpop.regression import (
     Judge,
     MemorySet,
-    Options,
-    Training,
+    PointLearner,
     build_loss,
     build_metric,
     build_optimizer,
     build_scheduler,
 )
+from mlpop.training.events import EpochEnded
+from mlpop.training.loop import Training
 
 SHAPE = (3, 12, 12)
 
@@ -36,7 +38,9 @@ def make(
     scheduler=None,
     network=None,
     optimizer="Adam",
-    **options,
+    shuffle=True,
+    monitor="metric",
+    early_stop=None,
 ):
     theta = draw_theta(21, 1)
     scaling = LabelScaling("standardize", label_statistics(theta, LABELS), LABELS)
@@ -56,16 +60,19 @@ def make(
     optimizer = build_optimizer(optimizer, {"lr": lr}, network.parameters())
     if scheduler:
         scheduler = build_scheduler(*scheduler, optimizer)
-    return Training(
+    learner = PointLearner(
         network,
         data(theta),
         data(draw_theta(9, 2)) if valid else None,
         judge,
         optimizer,
         scheduler,
-        torch.Generator().manual_seed(seed),
-        Options(epochs=epochs, batch_size=8, **options),
+        batch_size=8,
+        shuffle=shuffle,
+        monitor=monitor,
     )
+    trainer = PointTrainerConfig(epochs=epochs, early_stop=early_stop)
+    return Training(learner, torch.Generator().manual_seed(seed), trainer)
 
 
 def timeless(history):
@@ -86,15 +93,15 @@ def test_evaluation_is_in_physical_units_A9():
     training = make(epochs=1, lr=1e-9)
     training.run()
     (record,) = training.history
-    width = training.train.theta.std(axis=0)
+    width = training.learner.train.theta.std(axis=0)
     for label, w in zip(LABELS, width, strict=True):
         # the weights hardly moved, so that only the units differ
         assert record.train_eval[label] == pytest.approx(record.train[label] * w**2, rel=1e-4)
-    x = torch.cat(list(training.valid.evaluation()))
+    x = torch.cat(list(training.learner.valid.evaluation()))
     with torch.no_grad():
         outputs = training.network(x).double().numpy()
-    predicted = outputs * width + training.train.theta.mean(axis=0)
-    expected = ((predicted - training.valid.theta) ** 2).mean(axis=0)
+    predicted = outputs * width + training.learner.train.theta.mean(axis=0)
+    expected = ((predicted - training.learner.valid.theta) ** 2).mean(axis=0)
     assert [record.valid[label] for label in LABELS] == pytest.approx(expected, rel=1e-6)
 
 
@@ -102,8 +109,8 @@ def test_epoch_values_weigh_samples_A5():
     """21 samples in batches of 8: the short last batch must not count as much as the others."""
     training = make(epochs=1, lr=1e-12)
     with torch.no_grad():
-        x = torch.cat(list(training.train.evaluation()))
-        losses = (training.network(x) - training.train.targets).square().mean(0)
+        x = torch.cat(list(training.learner.train.evaluation()))
+        losses = (training.network(x) - training.learner.train.targets).square().mean(0)
     training.run()
     found = [training.history[0].train[label] for label in LABELS]
     assert found == pytest.approx(losses.tolist(), rel=1e-5)
@@ -154,7 +161,7 @@ def test_continued_training_has_the_bits_of_an_uninterrupted_one(scheduler, opti
     before = torch.get_rng_state()
     states = []
     broken = make(network=dropping(), **options)
-    broken.run(lambda record, _: states.append(broken.state()))
+    broken.run(lambda event: isinstance(event, EpochEnded) and states.append(broken.state()))
     continued = make(network=ModelLike(dropping()), **options)
     continued.restore(states[cut - 1])
     continued.run()
@@ -175,14 +182,14 @@ def ModelLike(network):
     return network
 
 
-class Scripted(Training):
-    """A training whose monitored value is given."""
+class Scripted(PointLearner):
+    """A network whose monitored value is given."""
 
     values: tuple[float, ...] = ()
 
-    def _one_epoch(self):
-        record = super()._one_epoch()
-        value = self.values[self.epoch]
+    def evaluate(self, network, epoch, started):
+        record = super().evaluate(network, epoch, started)
+        value = self.values[epoch - 1]
         return dataclasses.replace(
             record, valid=record.valid | {"MetricAccuracyMSE": value, "loss": -value}
         )
@@ -190,22 +197,22 @@ class Scripted(Training):
 
 def scripted(values, **options):
     training = make(epochs=len(values), **options)
-    training.__class__ = Scripted
-    training.values = tuple(values)
+    training.learner.__class__ = Scripted
+    training.learner.values = tuple(values)
     return training
 
 
 @pytest.mark.parametrize("patience", [1, 2, 3])
 def test_stops_exactly_k_epochs_after_the_best_F7_N14(patience):
     training = scripted([3, 2, 1, 5, 5, 5, 5, 5, 5], early_stop=patience)
-    assert training.run() == "early_stop"
+    assert training.run() == "patience"
     assert training.best_epoch == 3
     assert training.epoch == 3 + patience
 
 
 def test_equal_value_is_no_improvement_and_no_patience_means_all_epochs_N14():
     training = scripted([2, 2, 2, 2])
-    assert training.run() == "epochs"
+    assert training.run() == "max_num_epochs"
     assert training.best_epoch == 1
 
 
@@ -219,11 +226,9 @@ def test_monitor_chooses_metric_or_loss_D9():
 def test_ends_with_the_best_weights():
     kept = []
     training = scripted([3, 1, 2])
-    training.run(
-        lambda record, improved: kept.append(training.network.layers[1].weight.detach().clone())
-    )
-    assert torch.equal(training.network.layers[1].weight, kept[1])
-    assert not torch.equal(kept[1], kept[2])
+    training.run(lambda event: kept.append(training.network.layers[1].weight.detach().clone()))
+    assert torch.equal(training.network.layers[1].weight, kept[2])
+    assert not torch.equal(kept[2], kept[3])
     assert not training.network.training
 
 
@@ -261,7 +266,7 @@ def test_order_is_new_in_every_epoch_and_fixed_without_shuffle_N07():
 
     for shuffle in (True, False):
         training = make(epochs=2, shuffle=shuffle)
-        training.train.__class__ = Watched
+        training.learner.train.__class__ = Watched
         training.run()
     assert sorted(orders[0]) == list(range(21))
     assert orders[0] != orders[1]
