@@ -150,7 +150,7 @@ def _artifact(uri: str) -> dict[str, Any]:
 @click.option(
     "--print-job-script",
     is_flag=True,
-    help="Print the HTCondor submit description of a job of Dask workers, and do nothing else.",
+    help="Print what is submitted for a job of Dask workers, and do nothing else.",
 )
 @click.pass_context
 def sbi(
