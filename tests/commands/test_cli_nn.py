@@ -7,8 +7,8 @@ import pytest
 from click.testing import CliRunner
 from point_data import LABELS, document
 
-from mlpop.cli import options as flags
 from mlpop.cli.main import cli, main
+from mlpop.cli.options import INFER_NN, PACKAGED, TRAIN_NN
 from mlpop.config.base import read_json
 
 
@@ -28,7 +28,7 @@ def test_packaged_configuration_is_the_default_N01(monkeypatch):
     assert result.exit_code == 0
     assert (
         config.resolved()
-        == type(config).parse(read_json(flags.PACKAGED / "convolution.json")).resolved()
+        == type(config).parse(read_json(PACKAGED / "convolution.json")).resolved()
     )
     assert options == {"convergence": None, "trained_model": None}
     _, ((config,), _) = parsed(monkeypatch, ["train-nn", "-c", "linear"])
@@ -116,7 +116,7 @@ def test_usage_errors_N15(monkeypatch, arguments, message):
 
 
 def test_help_lists_every_flag_with_its_default_N22():
-    for command, table in (("train-nn", flags.TRAIN_NN), ("infer-nn", flags.INFER_NN)):
+    for command, table in (("train-nn", TRAIN_NN), ("infer-nn", INFER_NN)):
         text = " ".join(CliRunner().invoke(cli, [command, "--help"]).output.split())
         for name in table:
             assert f"--{name} " in text
