@@ -134,7 +134,8 @@ def train_nn(
     configuration = options.file_of(configuration)
     chosen = options.assignments(options.TRAIN_NN, flags, _values(configuration, []))
     changes = [*chosen, *assignments]
-    config = RegressionConfig.parse(_values(configuration, changes), str(configuration))
+    values = _values(configuration, [*options.gpus_here(configuration), *changes])
+    config = RegressionConfig.parse(values, str(configuration))
     if resume is None:
         train_nn(config, convergence=convergence, trained_model=trained_model)
         return
@@ -163,7 +164,8 @@ def infer_nn(
     from mlpop.config.files.regression import RegressionConfig
 
     configuration = options.file_of(configuration)
-    changes = [*options.assignments(options.INFER_NN, flags), *assignments]
+    chosen = options.assignments(options.INFER_NN, flags)
+    changes = [*options.gpus_here(configuration), *chosen, *assignments]
     values = _values(configuration, changes)
     for block in (options.TRAIN, options.VALID):
         values.pop(block, None)

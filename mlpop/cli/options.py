@@ -203,6 +203,18 @@ def file_of(configuration: Path) -> Path:
     return packaged
 
 
+def gpus_here(configuration: Path) -> list[str]:
+    """Return what takes the GPU from a packaged file where there is none.
+
+    One that the file asks for, and not the user, is no reason for a warning.
+    """
+    if configuration.resolve().parent != PACKAGED.resolve():
+        return []
+    import torch
+
+    return [] if torch.cuda.is_available() else ["n_gpu=0"]
+
+
 def configured(default: str | None) -> Callable[[Command], Command]:
     """Add the two options that every experiment command takes."""
 

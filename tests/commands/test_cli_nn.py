@@ -23,7 +23,19 @@ def parsed(monkeypatch, arguments):
     return result, calls[0] if calls else None
 
 
+@pytest.mark.parametrize("command", [["train-nn"], ["infer-nn", "--trained_model", "m.pth"]])
+def test_packaged_gpu_is_one_only_where_there_is_one_N02(monkeypatch, command):
+    """A11 documents `n_gpu: 1`, which a machine without a GPU would warn of."""
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert parsed(monkeypatch, command)[1][0][0].n_gpu == 0
+    asked = [*command, "--set", "n_gpu=2"]
+    assert parsed(monkeypatch, asked)[1][0][0].n_gpu == 2
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    assert parsed(monkeypatch, command)[1][0][0].n_gpu == 1
+
+
 def test_packaged_configuration_is_the_default_N01(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     result, ((config,), options) = parsed(monkeypatch, ["train-nn"])
     assert result.exit_code == 0
     assert (
