@@ -2,51 +2,18 @@
 
 import json
 import sys
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
 import click
 
 from mlpop import __version__
-from mlpop.cli import options as flags
+from mlpop.cli import options
 from mlpop.errors import MlpopError
 from mlpop.experiment.logs import show_on_terminal
 
 FILE = click.Path(dir_okay=False, path_type=Path)
 FOLDER = click.Path(file_okay=False, path_type=Path)
-Command = Callable[..., None]
-
-# The documented flags of `sbi`: the fields each replaces.
-SBI_FLAGS: dict[str, tuple[str, ...]] = {
-    "dataset_training": ("training_data_loader.dataset_path_round_0",),
-    "dataset_statistics": ("training_data_loader.statistic_path",),
-    "filter_inputs": ("training_data_loader.filter_inputs",),
-    "filter_labels": ("training_data_loader.filter_labels",),
-    "batch_size": ("trainer.batch_size",),
-    "input_shape": ("arch.args.input_shape",),
-    "len_output_layer": ("arch.args.len_output_layer",),
-    "save_dir": ("trainer.save_dir",),
-    "normalize": ("training_data_loader.normalize",),
-    "standardize": ("training_data_loader.standardize",),
-    "lr": ("trainer.lr",),
-    "plot_proposal": ("trainer.plot_proposal",),
-}
-# Of `infer`, which trains nothing: output and loaded rounds are other fields.
-INFER_FLAGS: dict[str, tuple[str, ...]] = {
-    "load_dir": ("infer.load_dir",),
-    "save_dir": ("infer.save_dir",),
-    "dataset_training": SBI_FLAGS["dataset_training"],
-    "dataset_statistics": SBI_FLAGS["dataset_statistics"],
-    "filter_inputs": SBI_FLAGS["filter_inputs"],
-    "filter_labels": SBI_FLAGS["filter_labels"],
-    "input_shape": SBI_FLAGS["input_shape"],
-    "normalize": SBI_FLAGS["normalize"],
-    "standardize": SBI_FLAGS["standardize"],
-}
-LIST_FLAGS = {"filter_inputs", "filter_labels", "input_shape"}
-PATH_FLAGS = {"dataset_training", "dataset_statistics", "save_dir", "load_dir"}
-BOOLEAN_FLAGS = {"normalize", "standardize", "plot_proposal"}
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
@@ -55,72 +22,10 @@ def cli() -> None:
     """How are pulsars born? Simulation-based inference of pulsar populations."""
 
 
-def _configured(default: str | None) -> Callable[[Command], Command]:
-    """Add the two options that every experiment command takes."""
-
-    def decorate(command: Command) -> Command:
-        command = click.option(
-            "--set",
-            "assignments",
-            multiple=True,
-            metavar="KEY.PATH=VALUE",
-            help="Replace one value of the configuration; may be repeated.",
-        )(command)
-        return click.option(
-            "-c",
-            "--configuration",
-            type=FILE,
-            default=default,
-            required=default is None,
-            help="The JSON file that describes what to do; runs:/RUN_ID/NAME is one of a run.",
-        )(command)
-
-    return decorate
-
-
-def _documented(flags: Mapping[str, tuple[str, ...]]) -> Callable[[Command], Command]:
-    """Add documented flags, each of which replaces fields."""
-
-    def decorate(command: Command) -> Command:
-        for name, fields in reversed(list(flags.items())):
-            hint = ", a list such as 9,10,11" if name in LIST_FLAGS else ""
-            hint = ", true or false" if name in BOOLEAN_FLAGS else hint
-            command = click.option(
-                f"--{name}", default=None, help=f"Replace {' and '.join(fields)}{hint}."
-            )(command)
-        return command
-
-    return decorate
-
-
-def _flag_assignments(
-    flags: dict[str, str | None], fields: Mapping[str, tuple[str, ...]]
-) -> list[str]:
-    assignments = []
-    for name, text in flags.items():
-        if text is None:
-            continue
-        if name in LIST_FLAGS:
-            text = json.dumps([_item(part) for part in text.strip("[]").replace(",", " ").split()])
-        elif name in BOOLEAN_FLAGS:
-            text = {"1": "true", "0": "false"}.get(text, text.lower())
-        elif name in PATH_FLAGS:
-            text = json.dumps(text)
-        assignments += [f"{field}={text}" for field in fields[name]]
-        if name == "filter_inputs":
-            # which stands for the maps of the training set, wherever they are in the file
-            assignments.append("observed_sample.filter_inputs=null")
-    return assignments
-
-
-def _given(context: click.Context, name: str) -> bool:
+def _on_command_line(context: click.Context, name: str) -> bool:
     """Whether a parameter is on the command line, not left at its default."""
     source = context.get_parameter_source(name)
     return source is not click.core.ParameterSource.DEFAULT
-
-
-def _item(text: str) -> int | str:
-    return int(text) if text.isdecimal() else text
 
 
 def _values(configuration: Path, assignments: tuple[str, ...] | list[str]) -> dict[str, Any]:
@@ -144,13 +49,13 @@ def _artifact(uri: str) -> dict[str, Any]:
 
 
 @cli.command()
-@_configured("experiments/main.json")
-@_documented(SBI_FLAGS)
+@options.configured("experiments/main.json")
+@options.documented(options.SBI)
 @click.option("--resume", metavar="RUN_ID|last", help="Continue an interrupted experiment.")
 @click.option(
     "--print-job-script",
     is_flag=True,
-    help="Print the HTCondor submit description of a job of Dask workers, and do nothing else.",
+    help="Print what is submitted for a job of Dask workers, and do nothing else.",
 )
 @click.pass_context
 def sbi(
@@ -160,12 +65,12 @@ def sbi(
     assignments: tuple[str, ...],
     resume: str | None,
     print_job_script: bool,
-    **flags: str | None,
+    **flags: Any,
 ) -> None:
     """Infer how pulsars are born: simulate, train, and sample the posterior at x_o."""
     from mlpop.config.files.sbi import SbiConfig
 
-    changes = [*_flag_assignments(flags, SBI_FLAGS), *assignments]
+    changes = [*options.assignments(options.SBI, flags), *assignments]
     if print_job_script:
         from mlpop.compute.backends.factory import job_script
 
@@ -174,7 +79,7 @@ def sbi(
         return
     from mlpop.commands.sbi import resume_experiment, run_experiment
 
-    if resume is not None and not (_given(context, "configuration") or changes):
+    if resume is not None and not (_on_command_line(context, "configuration") or changes):
         resume_experiment(resume)
         return
     config = SbiConfig.parse(_values(configuration, changes), str(configuration))
@@ -185,20 +90,20 @@ def sbi(
 
 
 @cli.command()
-@_configured("experiments/main.json")
-@_documented(INFER_FLAGS)
-def infer(configuration: Path, assignments: tuple[str, ...], **flags: str | None) -> None:
+@options.configured("experiments/main.json")
+@options.documented(options.INFER)
+def infer(configuration: Path, assignments: tuple[str, ...], **flags: Any) -> None:
     """Sample and test the posteriors of trained rounds, with the configuration they came from."""
     from mlpop.commands.infer import infer
     from mlpop.config.files.sbi import SbiConfig
 
-    values = _values(configuration, [*_flag_assignments(flags, INFER_FLAGS), *assignments])
+    values = _values(configuration, [*options.assignments(options.INFER, flags), *assignments])
     infer(SbiConfig.parse(values, str(configuration)))
 
 
-@cli.command("train-nn", cls=flags.SpacedLists)
-@_configured(flags.DEFAULT)
-@flags.flags(flags.TRAIN_NN)
+@cli.command("train-nn", cls=options.SpacedLists)
+@options.configured(options.DEFAULT)
+@options.documented(options.TRAIN_NN, packaged=True)
 @click.option(
     "--convergence", type=float, show_default="0.5", help="Replace the threshold of every label."
 )
@@ -217,7 +122,7 @@ def train_nn(
     convergence: float | None,
     trained_model: Path | None,
     resume: str | None,
-    **given: Any,
+    **flags: Any,
 ) -> None:
     """Train a network of point estimates: labels from maps.
 
@@ -226,48 +131,50 @@ def train_nn(
     from mlpop.commands.train_nn import resume_train_nn, train_nn
     from mlpop.config.files.regression import RegressionConfig
 
-    configuration = flags.file_of(configuration)
-    chosen = flags.assignments(flags.TRAIN_NN, given, _values(configuration, []))
+    configuration = options.file_of(configuration)
+    chosen = options.assignments(options.TRAIN_NN, flags, _values(configuration, []))
     changes = [*chosen, *assignments]
-    config = RegressionConfig.parse(_values(configuration, changes), str(configuration))
+    values = _values(configuration, [*options.gpus_here(configuration), *changes])
+    config = RegressionConfig.parse(values, str(configuration))
     if resume is None:
         train_nn(config, convergence=convergence, trained_model=trained_model)
         return
     if trained_model is not None:
         raise click.UsageError("--trained_model cannot be given together with --resume")
-    asked = _given(context, "configuration") or changes or convergence is not None
+    asked = _on_command_line(context, "configuration") or changes or convergence is not None
     resume_train_nn(resume, config if asked else None, convergence=convergence)
 
 
-@cli.command("infer-nn", cls=flags.SpacedLists)
-@_configured(flags.DEFAULT)
-@flags.flags(flags.INFER_NN)
+@cli.command("infer-nn", cls=options.SpacedLists)
+@options.configured(options.DEFAULT)
+@options.documented(options.INFER_NN, packaged=True)
 @click.option("--trained_model", type=FILE, required=True, help="A .pth file of train-nn.")
 @click.option(
-    "--samples", type=flags.Values(), show_default="all", help="Rows of the test set to predict."
+    "--samples", type=options.Values(), show_default="all", help="Rows of the test set to predict."
 )
 def infer_nn(
     configuration: Path,
     assignments: tuple[str, ...],
     trained_model: Path,
     samples: list[int] | None,
-    **given: Any,
+    **flags: Any,
 ) -> None:
     """Predict the labels of a dataset with a trained network; writes inference_results.csv."""
     from mlpop.commands.infer_nn import infer_nn
     from mlpop.config.files.regression import RegressionConfig
 
-    configuration = flags.file_of(configuration)
-    changes = [*flags.assignments(flags.INFER_NN, given), *assignments]
+    configuration = options.file_of(configuration)
+    chosen = options.assignments(options.INFER_NN, flags)
+    changes = [*options.gpus_here(configuration), *chosen, *assignments]
     values = _values(configuration, changes)
-    for block in (flags.TRAIN, flags.VALID):
+    for block in (options.TRAIN, options.VALID):
         values.pop(block, None)
     config = RegressionConfig.parse(values, str(configuration))
     infer_nn(config, trained_model, samples or ())
 
 
 @cli.command()
-@_configured("experiments/dynamics.json")
+@options.configured("experiments/dynamics.json")
 @click.option("--export-csv", type=FOLDER, help="Also write final_pop_dyn.csv into this folder.")
 @click.option(
     "--import-csv",
@@ -289,7 +196,7 @@ def dynamics(
 
 
 @cli.command()
-@_configured("experiments/study.json")
+@options.configured("experiments/study.json")
 @click.option("--resume", metavar="RUN_ID|last", help="Continue an interrupted study.")
 @click.pass_context
 def study(
@@ -303,7 +210,7 @@ def study(
     from mlpop.commands.study import resume_study, run_study
     from mlpop.config.files.study import StudyConfig
 
-    if resume is not None and not (_given(context, "configuration") or assignments):
+    if resume is not None and not (_on_command_line(context, "configuration") or assignments):
         resume_study(resume)
         return
     config = StudyConfig.parse(_values(configuration, assignments), str(configuration))
@@ -314,7 +221,7 @@ def study(
 
 
 @cli.command()
-@_configured("experiments/simulate.json")
+@options.configured("experiments/simulate.json")
 def simulate(configuration: Path, assignments: tuple[str, ...]) -> None:
     """Simulate a dataset: a grid, random, lhs or sobol sweep of the parameters."""
     from mlpop.commands.simulate import simulate_sets
@@ -324,7 +231,7 @@ def simulate(configuration: Path, assignments: tuple[str, ...]) -> None:
 
 
 @cli.command()
-@_configured("experiments/observe.json")
+@options.configured("experiments/observe.json")
 def observe(configuration: Path, assignments: tuple[str, ...]) -> None:
     """Make the observed sample, dataset_atnf.csv and its maps, from the pulsar catalogue."""
     from mlpop.commands.observe import observe_catalogue

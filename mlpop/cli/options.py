@@ -1,4 +1,4 @@
-"""The documented flags of `train-nn` and `infer-nn`: each replaces fields of the configuration."""
+"""The documented flags of every command: each replaces fields of the configuration."""
 
 import functools
 import json
@@ -14,6 +14,9 @@ DEFAULT = "mlpop/config/defaults/convolution.json"
 """The configuration of both commands when none is given: it comes with the package."""
 
 TRAIN, VALID, TEST = "training_data_loader", "validation_data_loader", "test_data_loader"
+
+
+Command = Callable[..., None]
 
 
 class Values(click.ParamType):
@@ -57,21 +60,85 @@ class Truth(click.ParamType):
         return known[str(value).lower()]
 
 
+class AsSet(click.ParamType):
+    """What `--set` takes: JSON, else text; the schema checks it.
+
+    Args:
+        hint: what help says of the value.
+        read: makes JSON of the text first.
+    """
+
+    name = "text"
+
+    def __init__(self, hint: str = "", read: Callable[[str], str] = str) -> None:
+        self.hint, self.read = hint, read
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return what would follow the `=` of `--set`."""
+        return self.read(str(value))
+
+
+def _json_list(text: str) -> str:
+    parts = text.strip("[]").replace(",", " ").split()
+    return json.dumps([int(part) if part.isdecimal() else part for part in parts])
+
+
+def _json_truth(text: str) -> str:
+    return {"1": "true", "0": "false"}.get(text, text.lower())
+
+
 @dataclass(frozen=True)
 class Flag:
-    """A flag: the fields it replaces, and what may be given."""
+    """A flag: the fields it replaces, what may be given, and the fields it sets to null."""
 
     fields: tuple[str, ...]
     type: Any
+    cleared: tuple[str, ...] = ()
 
 
 FILE, FOLDER = click.Path(dir_okay=False), click.Path(file_okay=False)
 COLUMNS = Values(names=True)
+VALUE, PATH = AsSet(), AsSet(read=json.dumps)
+LIST = AsSet(", a list such as 9,10,11", _json_list)
+BOOLEAN = AsSet(", true or false", _json_truth)
 
 
 def _both(*names: str, loaders: Sequence[str] = (TRAIN, VALID)) -> tuple[str, ...]:
     return tuple(f"{loader}.args.{name}" for name in names for loader in loaders)
 
+
+# Of a given training set, for sbi and infer alike. The maps of the observed sample are then those
+# of the training set, wherever they are in the file.
+_GIVEN_SET: Mapping[str, Flag] = {
+    "dataset_training": Flag((f"{TRAIN}.dataset_path_round_0",), PATH),
+    "dataset_statistics": Flag((f"{TRAIN}.statistic_path",), PATH),
+    "filter_inputs": Flag(
+        (f"{TRAIN}.filter_inputs",), LIST, cleared=("observed_sample.filter_inputs",)
+    ),
+    "filter_labels": Flag((f"{TRAIN}.filter_labels",), LIST),
+}
+
+SBI: Mapping[str, Flag] = {
+    **_GIVEN_SET,
+    "batch_size": Flag(("trainer.batch_size",), VALUE),
+    "input_shape": Flag(("arch.args.input_shape",), LIST),
+    "len_output_layer": Flag(("arch.args.len_output_layer",), VALUE),
+    "save_dir": Flag(("trainer.save_dir",), PATH),
+    "normalize": Flag((f"{TRAIN}.normalize",), BOOLEAN),
+    "standardize": Flag((f"{TRAIN}.standardize",), BOOLEAN),
+    "lr": Flag(("trainer.lr",), VALUE),
+    "plot_proposal": Flag(("trainer.plot_proposal",), BOOLEAN),
+}
+
+# It trains nothing: output and loaded rounds are other fields.
+INFER: Mapping[str, Flag] = {
+    "load_dir": Flag(("infer.load_dir",), PATH),
+    "save_dir": Flag(("infer.save_dir",), PATH),
+    **_GIVEN_SET,
+    "input_shape": SBI["input_shape"],
+    "normalize": SBI["normalize"],
+    "standardize": SBI["standardize"],
+}
 
 TRAIN_NN: Mapping[str, Flag] = {
     "dataset_training": Flag((f"{TRAIN}.args.dataset_path",), FILE),
@@ -136,17 +203,55 @@ def file_of(configuration: Path) -> Path:
     return packaged
 
 
-def flags(table: Mapping[str, Flag]) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Add an option a flag; its help names the fields and their value in the packaged file."""
+def gpus_here(configuration: Path) -> list[str]:
+    """Return what takes the GPU from a packaged file where there is none.
 
-    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+    One that the file asks for, and not the user, is no reason for a warning.
+    """
+    if configuration.resolve().parent != PACKAGED.resolve():
+        return []
+    import torch
+
+    return [] if torch.cuda.is_available() else ["n_gpu=0"]
+
+
+def configured(default: str | None) -> Callable[[Command], Command]:
+    """Add the two options that every experiment command takes."""
+
+    def decorate(command: Command) -> Command:
+        command = click.option(
+            "--set",
+            "assignments",
+            multiple=True,
+            metavar="KEY.PATH=VALUE",
+            help="Replace one value of the configuration; may be repeated.",
+        )(command)
+        return click.option(
+            "-c",
+            "--configuration",
+            type=click.Path(dir_okay=False, path_type=Path),
+            default=default,
+            required=default is None,
+            help="The JSON file that describes what to do; runs:/RUN_ID/NAME is one of a run.",
+        )(command)
+
+    return decorate
+
+
+def documented(
+    table: Mapping[str, Flag], *, packaged: bool = False
+) -> Callable[[Command], Command]:
+    """Add an option a flag; its help names the fields and, with `packaged`, their value there."""
+
+    def decorate(command: Command) -> Command:
         for name, flag in reversed(list(table.items())):
+            hint = getattr(flag.type, "hint", "")
             command = click.option(
                 f"--{name}",
                 type=flag.type,
                 default=None,
-                show_default=_packaged(flag.fields[0]),
-                help=f"Replace {' and '.join(flag.fields)}.",
+                show_default=_packaged(flag.fields[0]) if packaged else None,
+                help=f"Replace {' and '.join(flag.fields)}{hint}.",
             )(command)
         return command
 
@@ -167,14 +272,20 @@ def assignments(
         values: the configuration as read; without it no loader is left out.
     """
     chosen = [(flag, given[name]) for name, flag in table.items() if given.get(name) is not None]
-    there = {TRAIN, VALID, TEST} if values is None else set(values)
+    loaders = {TRAIN, VALID, TEST} if values is None else set(values)
     for flag, _ in chosen:
-        there |= {f.partition(".")[0] for f in flag.fields if f.endswith(".dataset_path")}
-    return [
-        f"{field}={json.dumps(value)}"
+        loaders |= {f.partition(".")[0] for f in flag.fields if f.endswith(".dataset_path")}
+    replaced = [
+        (field, value if isinstance(flag.type, AsSet) else json.dumps(value))
         for flag, value in chosen
         for field in flag.fields
-        if not field.partition(".")[0].endswith("_data_loader") or field.partition(".")[0] in there
+    ]
+    replaced += [(field, "null") for flag, _ in chosen for field in flag.cleared]
+    return [
+        f"{field}={text}"
+        for field, text in replaced
+        if not field.partition(".")[0].endswith("_data_loader")
+        or field.partition(".")[0] in loaders
     ]
 
 

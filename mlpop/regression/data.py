@@ -7,8 +7,9 @@ torch's DataLoader. Both serve the same batches.
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,6 @@ class PointSet(ABC):
         theta: (N, D) float64 labels, physical units.
         targets: (N, D) float32 scaled labels.
         shape: (C, H, W).
-        digest: SHA-256 of the content.
         source: the index file.
     """
 
@@ -66,11 +66,15 @@ class PointSet(ABC):
     theta: NDArray[np.float64]
     targets: Tensor
     shape: tuple[int, ...]
-    digest: str
     source: Path
 
     def __len__(self) -> int:
         return len(self.theta)
+
+    @property
+    @abstractmethod
+    def digest(self) -> str:
+        """SHA-256 of labels and stored maps, the same in memory and from the files."""
 
     @abstractmethod
     def batches(self, order: Tensor, size: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -113,7 +117,12 @@ class MemorySet(PointSet):
         if self.x.ndim == 4:
             self.x = self.x.contiguous(memory_format=torch.channels_last)
         self.shape = tuple(x.shape[1:])
-        self.digest = digest or content_digest(x, theta)
+        self._digest = digest or content_digest(x, theta)
+
+    @property
+    def digest(self) -> str:
+        """See `PointSet.digest`."""
+        return self._digest
 
     def batches(self, order: Tensor, size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield batches of selected rows."""
@@ -150,7 +159,7 @@ class StreamedSet(PointSet):
         self.labels, self.channels = scaling.labels, reader.channels
         self.source, self.shape, self.theta = reader.source, reader.shape, theta
         self.targets = torch.from_numpy(scaling.scale(theta)).float()
-        self.digest = hashlib.sha256(reader.source.read_bytes()).hexdigest()
+        self._reader = reader
         self._device = torch.device("cpu")
         self._plan = _Plan()
         self._loader: DataLoader[Any] = DataLoader(
@@ -164,6 +173,11 @@ class StreamedSet(PointSet):
             # otherwise torch's global generator would advance
             generator=torch.Generator(),
         )
+
+    @cached_property
+    def digest(self) -> str:
+        """See `PointSet.digest`; every map is read once for it."""
+        return content_digest(map(self._reader.stored, range(len(self))), self.theta)
 
     def batches(self, order: Tensor, size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield batches as they are read."""
@@ -259,10 +273,11 @@ class LabelScalingFor:
         return LabelScaling(self.mode, self.statistics, tuple(labels))
 
 
-def content_digest(x: NDArray[np.float32], theta: NDArray[np.float64]) -> str:
-    """Return the SHA-256 of maps and labels."""
+def content_digest(x: Iterable[NDArray[np.float32]], theta: NDArray[np.float64]) -> str:
+    """Return the SHA-256 of maps, given sample by sample or as one array, and labels."""
     digest = hashlib.sha256(np.ascontiguousarray(theta, "<f8").tobytes())
-    digest.update(np.ascontiguousarray(x, "<f4").tobytes())
+    for sample in x:
+        digest.update(np.ascontiguousarray(sample, "<f4").tobytes())
     return digest.hexdigest()
 
 

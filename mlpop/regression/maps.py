@@ -90,16 +90,18 @@ class MapReader:
         Raises:
             DataError: a map is missing or broken, or of another shape than that of row 0.
         """
-        x = np.empty((len(rows), *self.shape), dtype=np.float32)
-        for place, row in enumerate(rows):
-            x[place] = self._sample(row)
-        return scale_inputs(x, self.scaling)
+        return scale_inputs(np.stack([self.stored(row) for row in rows]), self.scaling)
 
     def __getstate__(self) -> dict:
         # a memory map would be sent as its content
         return self.__dict__ | {"_packed": {}}
 
-    def _sample(self, row: int) -> NDArray[np.float32]:
+    def stored(self, row: int) -> NDArray[np.float32]:
+        """Return the maps (C, H, W) of a row as they are in the files.
+
+        Raises:
+            DataError: as `read`.
+        """
         if self.kind == "rgb":
             return self._checked(row, 0, self._raw(row, 0), self.shape)
         maps = [

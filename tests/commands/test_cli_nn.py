@@ -7,8 +7,8 @@ import pytest
 from click.testing import CliRunner
 from point_data import LABELS, document
 
-from mlpop.cli import options as flags
 from mlpop.cli.main import cli, main
+from mlpop.cli.options import INFER_NN, PACKAGED, TRAIN_NN
 from mlpop.config.base import read_json
 
 
@@ -23,12 +23,24 @@ def parsed(monkeypatch, arguments):
     return result, calls[0] if calls else None
 
 
+@pytest.mark.parametrize("command", [["train-nn"], ["infer-nn", "--trained_model", "m.pth"]])
+def test_packaged_gpu_is_one_only_where_there_is_one_N02(monkeypatch, command):
+    """A11 documents `n_gpu: 1`, which a machine without a GPU would warn of."""
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert parsed(monkeypatch, command)[1][0][0].n_gpu == 0
+    asked = [*command, "--set", "n_gpu=2"]
+    assert parsed(monkeypatch, asked)[1][0][0].n_gpu == 2
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    assert parsed(monkeypatch, command)[1][0][0].n_gpu == 1
+
+
 def test_packaged_configuration_is_the_default_N01(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     result, ((config,), options) = parsed(monkeypatch, ["train-nn"])
     assert result.exit_code == 0
     assert (
         config.resolved()
-        == type(config).parse(read_json(flags.PACKAGED / "convolution.json")).resolved()
+        == type(config).parse(read_json(PACKAGED / "convolution.json")).resolved()
     )
     assert options == {"convergence": None, "trained_model": None}
     _, ((config,), _) = parsed(monkeypatch, ["train-nn", "-c", "linear"])
@@ -116,7 +128,7 @@ def test_usage_errors_N15(monkeypatch, arguments, message):
 
 
 def test_help_lists_every_flag_with_its_default_N22():
-    for command, table in (("train-nn", flags.TRAIN_NN), ("infer-nn", flags.INFER_NN)):
+    for command, table in (("train-nn", TRAIN_NN), ("infer-nn", INFER_NN)):
         text = " ".join(CliRunner().invoke(cli, [command, "--help"]).output.split())
         for name in table:
             assert f"--{name} " in text

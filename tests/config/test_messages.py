@@ -407,7 +407,7 @@ METHODS = [
         ["must be at least minimum (3), found 2"],
     ),
     ({"compute.cluster": "htcondor"}, "compute.cluster", ["needs enable_dask true"]),
-    ({"compute.cluster": "slurm"}, "compute.cluster", ["'local', 'htcondor', found 'slurm'"]),
+    ({"compute.cluster": "slurm"}, "compute.cluster", ["'slurm', which needs enable_dask true"]),
 ]
 
 SIMULATION = [

@@ -213,3 +213,25 @@ def test_digest_is_that_of_the_content(arrays, tmp_path):
     theta[3, 1] += 1e-9
     changed = write_dataset(tmp_path / "changed", "set", theta)
     assert load_set(changed, ARRAYS, standardized(theta)).digest != first
+
+
+@pytest.mark.parametrize("kind", ["array", "image"])
+def test_digest_is_the_same_in_memory_and_streamed(tmp_path, kind):
+    theta = draw_theta(5, 0)
+    csv = write_dataset(tmp_path, "set", theta, kind=kind)
+    chosen = Selection(kind, [2, 0], [3, 4], "none" if kind == "image" else "standardize")
+    kept, streamed = (
+        load_set(csv, chosen, standardized(theta), cache_mb=cache) for cache in (100, 0)
+    )
+    assert isinstance(streamed, StreamedSet)
+    assert streamed.digest == kept.digest
+
+
+def test_a_changed_map_of_a_streamed_set_is_seen(arrays):
+    csv, theta = arrays
+    first = load_set(csv, ARRAYS, standardized(theta), cache_mb=0).digest
+    path = csv.parent / csv.read_text().splitlines()[-1].split(",")[0]
+    values = np.load(path)
+    values[0, 0] += 1
+    np.save(path, values)
+    assert load_set(csv, ARRAYS, standardized(theta), cache_mb=0).digest != first

@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mlpop.compute.backends.base import Backend
 from mlpop.compute.backends.processes import ProcessesBackend
@@ -11,7 +11,7 @@ from mlpop.config.blocks.compute import ComputeConfig
 
 if TYPE_CHECKING:
     from mlpop.compute.backends.clusters import Cluster
-    from mlpop.compute.backends.htcondor import HTCondorWorkers
+    from mlpop.compute.backends.job_queue import JobQueueWorkers
 
 
 def make_backend(
@@ -32,7 +32,8 @@ def make_backend(
         logs: folder of the run's logs, for what batch jobs say.
 
     Raises:
-        ComputeError: a number of workers is not positive.
+        ComputeError: a number of workers is not positive, or the cluster cannot be what it is
+            asked to be.
     """
     block = compute or ComputeConfig()
     if enable_dask:
@@ -45,37 +46,39 @@ def make_backend(
 
 
 def job_script(compute: ComputeConfig, workers_dask: int, logs: Path | None = None) -> str:
-    """Return the HTCondor submit description of one job; needs neither condor nor a scheduler.
+    """Return the script of one job; needs neither the queue's commands nor a scheduler.
 
     Args:
-        compute: the `compute` block.
+        compute: the `compute` block; for the cluster `local` HTCondor's script is shown.
         workers_dask: number of Dask workers.
         logs: folder of the run's logs; by default the current folder.
 
     Raises:
-        ComputeError: dask-jobqueue is not installed.
+        ComputeError: dask-jobqueue is not installed, or refuses the options.
     """
-    return _htcondor(compute, workers_dask, logs).job_script()
+    return _jobs(compute, workers_dask, logs).job_script()
 
 
-def _htcondor(block: ComputeConfig, workers: int, logs: Path | None) -> "HTCondorWorkers":
+def _jobs(block: ComputeConfig, workers: int, logs: Path | None) -> "JobQueueWorkers":
     from mlpop.compute.backends.htcondor import HTCondorWorkers
+    from mlpop.compute.backends.job_queue import JobQueueWorkers
 
-    return HTCondorWorkers(
-        workers,
-        block.htcondor,
-        lifetime=block.worker_lifetime,
-        lifetime_stagger=block.worker_lifetime_stagger,
-        adaptive=block.adaptive,
-        tls=block.tls,
-        dashboard_address=block.dashboard_address,
-        logs=logs,
-    )
+    more: dict[str, Any] = {
+        "lifetime": block.worker_lifetime,
+        "lifetime_stagger": block.worker_lifetime_stagger,
+        "adaptive": block.adaptive,
+        "tls": block.tls,
+        "dashboard_address": block.dashboard_address,
+        "logs": logs,
+    }
+    if block.cluster in ("htcondor", "local"):
+        return HTCondorWorkers(workers, block.htcondor, **more)
+    return JobQueueWorkers(workers, block.jobs, block.cluster, **more)
 
 
 def _cluster(block: ComputeConfig, workers: int, logs: Path | None) -> "Cluster":
-    if block.cluster == "htcondor":
-        return _htcondor(block, workers, logs)
+    if block.cluster != "local":
+        return _jobs(block, workers, logs)
     from mlpop.compute.backends.clusters import LocalWorkers, RunningScheduler
 
     address = block.scheduler_address

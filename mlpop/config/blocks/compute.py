@@ -1,15 +1,13 @@
 """The `compute` block of an experiment file: how simulations and trainings are spread."""
 
 import re
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
 from mlpop.config.base import StrictModel
 from mlpop.config.fields import Count, LaxPath, Name, Natural, OptionalPath, Positive
 from mlpop.config.messages import Refused, show
-
-ClusterKind = Literal["local", "htcondor"]
 
 _BYTES = re.compile(r"\d+(\.\d+)? ?([kKMGT]i?)?B")
 
@@ -51,25 +49,21 @@ class TlsConfig(StrictModel):
     """Its private key [PEM]."""
 
 
-class HTCondorConfig(StrictModel):
-    """What is asked of HTCondor for every job of Dask workers."""
+class JobsConfig(StrictModel):
+    """What is asked of a job queue for every job of Dask workers."""
 
     cores: Count = 1
     """Cores of a job; it runs as many workers, of one thread each."""
     memory: Bytes = "2GB"
     """Memory of a job."""
-    disk: Bytes = "2GB"
-    """Disk of a job."""
-    flavour: Name | None = "long"
-    """Value of the directive `+flavour`, the kind of queue; null: no such directive."""
     export_environment: bool = True
-    """Give jobs the environment of the submitting process (`getenv = true`)."""
+    """Give jobs the environment of the submitting process."""
     death_timeout: Positive = 60.0
     """A worker without a scheduler ends after this time [s]."""
     queue_timeout: Positive = 86400.0
     """How long the first worker may wait in the queue [s]; also the longest time without any."""
     log_directory: OptionalPath = None
-    """Gets the folder `htcondor_output`, on a disk that all nodes share; null: the run's logs."""
+    """Gets the folder `<cluster>_output`, on a disk that all nodes share; null: the run's logs."""
     python: Name | None = None
     """Interpreter on the nodes; null: the path of this one."""
     host: Name | None = None
@@ -80,10 +74,21 @@ class HTCondorConfig(StrictModel):
     """Folder on the node for Dask's temporary files; null: the job's own folder."""
     job_script_prologue: tuple[Name, ...] = ()
     """Shell commands that a job runs before its worker."""
-    job_extra_directives: dict[Name, str | bool | int | float] = {}
-    """Further lines of the submit description, such as `{"+MaxRuntime": 86400}`."""
     worker_extra_args: tuple[Name, ...] = ()
     """Further arguments of `dask worker`."""
+    args: dict[Name, Any] = {}
+    """Further arguments of dask-jobqueue's class, such as `{"queue": "normal"}`."""
+
+
+class HTCondorConfig(JobsConfig):
+    """What is asked of HTCondor for every job of Dask workers."""
+
+    disk: Bytes = "2GB"
+    """Disk of a job."""
+    flavour: Name | None = "long"
+    """Value of the directive `+flavour`, the kind of queue; null: no such directive."""
+    job_extra_directives: dict[Name, str | bool | int | float] = {}
+    """Further lines of the submit description, such as `{"+MaxRuntime": 86400}`."""
     submit_command_extra: tuple[Name, ...] = ()
     """Further arguments of `condor_submit`."""
     cancel_command_extra: tuple[Name, ...] = ()
@@ -101,8 +106,9 @@ class ComputeConfig(StrictModel):
     """How often a task is started whose worker dies."""
     max_in_flight: Count | None = None
     """Tasks handed to the workers at a time; null: as many as keep them busy."""
-    cluster: ClusterKind = "local"
-    """With `enable_dask`: workers on this machine, or jobs of HTCondor."""
+    cluster: Name = "local"
+    """With `enable_dask`: workers on this machine, or jobs of a queue that dask-jobqueue knows:
+    `htcondor`, `slurm`, `pbs`, ..."""
     scheduler_address: Name | None = None
     """Of a running Dask scheduler, e.g. `tls://host:8786`; null: the environment variable
     DASK_SCHEDULER_ADDRESS, else an own cluster."""
@@ -126,6 +132,9 @@ class ComputeConfig(StrictModel):
     connect_timeout: Positive = 60.0
     """How long to wait for a scheduler, and for workers on this machine [s]."""
     htcondor: HTCondorConfig = HTCondorConfig()
+    """Jobs of the cluster `htcondor`."""
+    jobs: JobsConfig = JobsConfig()
+    """Jobs of any other queue."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -137,8 +146,9 @@ class ComputeConfig(StrictModel):
             for own in ("worker_lifetime", "adaptive"):
                 if getattr(self, own) is not None:
                     problems.append((own, f"must be null if {name} is given: it is not yours"))
-            if self.cluster == "htcondor":
-                problems.append((name, "must be null for cluster 'htcondor', which has its own"))
+            if self.cluster != "local":
+                problem = f"must be null for cluster {self.cluster!r}, which has its own"
+                problems.append((name, problem))
         if self.worker_lifetime_stagger >= (self.worker_lifetime or float("inf")):
             problems.append(
                 (

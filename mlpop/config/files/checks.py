@@ -358,5 +358,5 @@ def _resume(config: SbiConfig) -> Iterator[Contradiction]:
 
 
 def _compute(config: SbiConfig) -> Iterator[Contradiction]:
-    if config.compute.cluster == "htcondor" and not config.enable_dask:
-        yield "compute.cluster", "is 'htcondor', which needs enable_dask true"
+    if config.compute.cluster != "local" and not config.enable_dask:
+        yield "compute.cluster", f"is {config.compute.cluster!r}, which needs enable_dask true"

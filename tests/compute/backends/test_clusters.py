@@ -16,7 +16,7 @@ from mlpop.compute import make_backend
 from mlpop.compute.backends.base import Backend
 from mlpop.compute.backends.clusters import check_scheduler_address
 from mlpop.compute.backends.dask_backend import DaskBackend
-from mlpop.compute.backends.htcondor import identity_in, temporary_identity
+from mlpop.compute.backends.job_queue import identity_in, temporary_identity
 from mlpop.config.blocks.compute import ComputeConfig
 from mlpop.errors import ComputeError, ConfigError
 
@@ -72,7 +72,7 @@ def test_a_file_without_an_address_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"cluster": "slurm"}, "cluster: must be one of 'local', 'htcondor'"),
+        ({"cluster": ""}, "cluster: must not be empty"),
         ({"worker_memory": "lots"}, "worker_memory: must be a number with a unit"),
         ({"htcondor": {"disk": "2"}}, "htcondor.disk: must be a number with a unit"),
         ({"adaptive": {"minimum": 3, "maximum": 2}}, "adaptive.maximum: must be at least"),

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -18,12 +18,12 @@ import psutil
 import pytest
 from campaigns import GOLDEN_DIGEST, MIXED, Campaign, digest_of
 from click.testing import CliRunner
-from condor_standin import COMMANDS, read_description, split_arguments
 from distributed import Client
+from queue_standin import read_description, split_arguments, wait_until
 
 from mlpop.cli.main import cli
 from mlpop.compute import make_backend
-from mlpop.compute.backends import htcondor, htcondor_jobs
+from mlpop.compute.backends import htcondor
 from mlpop.compute.backends.base import Backend, Event
 from mlpop.config.base import apply_overrides, read_json
 from mlpop.config.blocks.compute import ComputeConfig
@@ -32,7 +32,7 @@ from mlpop.errors import ComputeError
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
-HERE = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[3]
 
 
 def backend_of(folder: Path, workers: int = 1, **compute: Any) -> Backend:
@@ -44,51 +44,6 @@ def backend_of(folder: Path, workers: int = 1, **compute: Any) -> Backend:
         compute=ComputeConfig.parse(values),
         logs=folder,
     )
-
-
-@pytest.fixture
-def standin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, _backends: object) -> Iterator[Path]:
-    """Folder of the stand-in's jobs; its commands are on the PATH. No job is left at the end."""
-    folder = tmp_path / "bin"
-    folder.mkdir()
-    for name in COMMANDS:
-        command = folder / name
-        script = shlex.join([sys.executable, str(HERE / "condor_standin.py"), name])
-        command.write_text(f'#!/bin/sh\nexec {script} "$@"\n')
-        command.chmod(0o755)
-    home = tmp_path / "condor"
-    home.mkdir()
-    monkeypatch.setenv("CONDOR_STANDIN", str(home))
-    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
-    # The user's own simulator is found on the nodes because the environment is exported.
-    monkeypatch.setenv("PYTHONPATH", str(HERE))
-    monkeypatch.setattr(htcondor, "QUEUE_SECONDS", 0.5)
-    monkeypatch.setattr(htcondor_jobs, "REFILL_SECONDS", 0.5)
-    monkeypatch.setattr(htcondor_jobs, "LOST_WORKER_SECONDS", 1.0)
-    yield home
-    pids = [int(path.read_text()) for path in home.glob("*.pid")]
-    try:
-        wait_until(lambda: not any(group_alive(pid) for pid in pids))
-    finally:
-        for pid in pids:
-            with suppress(ProcessLookupError):
-                os.killpg(pid, signal.SIGKILL)
-
-
-def wait_until(condition: Callable[[], object], seconds: float = 20.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.05)
-
-
-def group_alive(pid: int) -> bool:
-    alive = []
-    for process in psutil.process_iter():
-        with suppress(ProcessLookupError, psutil.Error):
-            if os.getpgid(process.pid) == pid and process.status() != psutil.STATUS_ZOMBIE:
-                alive.append(process)
-    return bool(alive)
 
 
 def test_the_documented_job_S25(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -179,7 +134,7 @@ def test_a_missing_package_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 def test_print_job_script_needs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`mlpop sbi --print-job-script`: no condor, no scheduler, no run, no folder."""
-    main = HERE.parents[1] / "experiments" / "main.json"
+    main = ROOT / "experiments" / "main.json"
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PATH", "")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'never.db'}")
@@ -202,7 +157,7 @@ def test_the_documented_main_job_S25(standin: Path, tmp_path: Path) -> None:
     (venv / "activate").write_text("PATH=$PWD/.venv/bin:$PATH\n")
     (venv / "mlpop").write_text('#!/bin/sh\nprintf "%s\\n" "$PWD" "$@"\n')
     (venv / "mlpop").chmod(0o755)
-    documented = HERE.parents[1] / "docs" / "htcondor"
+    documented = ROOT / "docs" / "htcondor"
     shutil.copy(documented / "wrapper.sh", run)
     text = (documented / "job.submit").read_text()
     description = read_description(text)
@@ -218,7 +173,7 @@ def test_the_documented_main_job_S25(standin: Path, tmp_path: Path) -> None:
     assert description["+flavour"] == '"long"'
     # The arguments are ones that mlpop takes, with a cluster of HTCondor as their outcome.
     changes = arguments[4::2]
-    values = apply_overrides(read_json(HERE.parents[1] / arguments[2]), changes)
+    values = apply_overrides(read_json(ROOT / arguments[2]), changes)
     config = SbiConfig.parse(values)
     assert (config.enable_dask, config.compute.cluster) == (True, "htcondor")
 
