@@ -131,7 +131,7 @@ def _launch(beginning: Beginning) -> ExperimentResult:
             )
         _tell(config, run, rounds)
         last = rounds[-1]
-        log_posterior_model(run, config.name, last, tree.round(last.number).models)
+        log_posterior_model(run, config.name, last)
         print_result(last)
         launch.compared.extend(last.member_runs.values())
         return ExperimentResult(run.run_id, tuple(rounds))

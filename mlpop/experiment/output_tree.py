@@ -100,11 +100,6 @@ class RoundFolders:
         """Corner plot of the posterior at the observed sample."""
         return self.models / "corner_plot_observed_sample.pdf"
 
-    @property
-    def coverage_plot(self) -> Path:
-        """Coverage against credibility level."""
-        return self.models / "coverage_plot.pdf"
-
     def corner_plot_prior(self, next_round: int) -> Path:
         """Corner plot of the proposal of the next round."""
         return self.models / f"corner_plot_prior_round_{next_round}.pdf"

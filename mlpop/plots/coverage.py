@@ -6,31 +6,13 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import binom
 
 from mlpop.errors import DataError
+from mlpop.inference.diagnostics.binomial import binomial_band
 from mlpop.plots.style import BAND, MUTED, SAMPLES, axis_label, bare, styled
 
 LEVELS = (0.68, 0.95)
 RANK_BINS = 30
-
-
-def binomial_band(
-    probability: ArrayLike, trials: int, level: float
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the central interval of the fraction of successes, at every probability.
-
-    Args:
-        probability: (K,) of one success.
-        trials: number of test samples.
-        level: mass of the interval.
-
-    Returns:
-        Lower and upper edges, each (K,), in [0, 1].
-    """
-    p = np.asarray(probability, dtype=np.float64)
-    edges = binom.ppf([[(1 - level) / 2], [(1 + level) / 2]], trials, p[None]) / trials
-    return edges[0], edges[1]
 
 
 def coverage(beta: ArrayLike, coverage: ArrayLike, n: int) -> Figure:

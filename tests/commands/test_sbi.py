@@ -358,7 +358,7 @@ def test_unscaled_data_need_no_statistics(
     assert (low >= -1).all()
     assert (high <= 1).all()
     assert not names(done.models / "round_0") & TESTING
-    assert done.result.rounds[0].verdict == ""
+    assert done.result.rounds[0].verdict.name == ""
 
 
 def test_broken_data_end_the_run_failed_with_the_reason(

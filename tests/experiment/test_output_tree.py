@@ -35,7 +35,6 @@ def test_documented_tree_of_a_training(tmp_path: Path) -> None:
     assert first.inference(0) == models / "round_0/inference_ensemble_0.pickle"
     assert first.samples_posterior == models / "round_0/samples_posterior.pt"
     assert first.corner_plot == models / "round_0/corner_plot_observed_sample.pdf"
-    assert first.coverage_plot == models / "round_0/coverage_plot.pdf"
     assert first.corner_plot_prior(1) == models / "round_0/corner_plot_prior_round_1.pdf"
     assert first.samples_prior(1) == models / "round_0/samples_prior_1.pt"
 
@@ -45,7 +44,7 @@ def test_inference_writes_a_logs_tree_only(tmp_path: Path) -> None:
     folders = tree.round(3)
     assert tree.models == tree.logs
     assert tree.folders == {"mlpop.log_dir": tree.logs}
-    assert folders.coverage_plot == tree.logs / "round_3/coverage_plot.pdf"
+    assert folders.corner_plot == tree.logs / "round_3/corner_plot_observed_sample.pdf"
     assert not (tmp_path / "models").exists()
 
 

@@ -3,6 +3,8 @@
 from contextlib import ExitStack
 
 from mlpop.compute import make_backend
+from mlpop.datasets.loading import Dataset
+from mlpop.experiment.diagnostics.diagnostic import Evidence
 from mlpop.experiment.infer.setup import InferJob
 from mlpop.experiment.inputs.observed import observed_sample
 from mlpop.experiment.output_tree import OutputTree
@@ -10,19 +12,18 @@ from mlpop.experiment.profile import Profiler
 from mlpop.experiment.resume.lineage import Lineage
 from mlpop.experiment.rounds.context import Launch
 from mlpop.experiment.rounds.datasets import dataset_files, joined, load_round_set, supply_test
-from mlpop.experiment.rounds.evaluation import (
-    CoverageReport,
-    PosteriorReport,
-    coverage_metrics,
-    estimate_metrics,
-    measure_coverage,
-    sample_observed,
-)
+from mlpop.experiment.rounds.evaluation import evaluate
 from mlpop.experiment.rounds.result import RoundResult
-from mlpop.experiment.rounds.typicality import judge_observed
+from mlpop.experiment.rounds.run_page import (
+    findings_note,
+    log_test_set,
+    send_summary,
+    verdict_tag,
+)
 from mlpop.experiment.simulations.simulated_set import SuppliedSet, given_set
 from mlpop.experiment.simulations.simulator import experiment_plan
 from mlpop.tracking import TrackedRun, open_run, round_note
+from mlpop.tracking.description import Number
 
 
 class InferRounds:
@@ -37,8 +38,7 @@ class InferRounds:
         run: TrackedRun,
         stack: ExitStack,
     ) -> None:
-        self._job, self._root_seed, self._tree = job, root_seed, tree
-        self._profiler, self._run = profiler, run
+        self._job = job
         self._sets: list[SuppliedSet] = []
         self._previous: RoundResult | None = None
         with profiler.section("Initialization"):
@@ -48,7 +48,7 @@ class InferRounds:
                 job.trained.problem,
                 job.x_shape,
                 None,
-                plan=None if self._launch is None else self._launch.plan,
+                plan=self._launch.plan,
                 root_seed=root_seed,
                 folder=tree.logs / "observed_sample",
             )
@@ -57,98 +57,70 @@ class InferRounds:
 
     def round(self, number: int) -> RoundResult:
         """Sample one round at x_o, measure its coverage, and complete its MLflow run."""
-        job, config = self._job, self._job.config
+        job, launch = self._job, self._launch
         posterior = job.trained.posteriors[number]
-        folders = self._tree.round(number)
         tags = {"mlpop.round": number, "mlpop.state": "testing"}
         name = f"round_{number:02d}"
         with (
-            self._profiler.section(f"TotalRound{number}"),
-            open_run("round", name, self._run.run_id, tags=tags, store=self._run.store) as run,
+            launch.profiler.section(f"TotalRound{number}"),
+            open_run("round", name, launch.run.run_id, tags=tags, store=launch.run.store) as run,
         ):
-            known = job.trained.typicality[number]
-            likeness = judge_observed(known, posterior, self._observed, folders)
-            report = sample_observed(
+            evidence = Evidence(
                 posterior,
                 self._observed,
-                folders,
-                num_samples=config.infer.num_posterior_samples,
-                root_seed=self._root_seed,
-                round_=number,
+                job.trained.learned[number],
+                launch.tree.round(number).models,
+                launch.root_seed,
+                number,
             )
-            numbers = estimate_metrics(report.estimates) | dict(report.chains) | likeness.metrics
-            coverage, test, files = None, None, dict(likeness.files)
-            if config.infer.compute_coverage:
-                test = self._test_set(number, run)
-                run.log_dataset(
-                    "test",
-                    test.digest,
-                    str(test.csv),
-                    "testing",
-                    {"num_rows": test.num_simulations},
-                )
-                self._sets.append(test)
-                sets = self._sets if config.trainer.append_simulations else [test]
-                with self._profiler.section(f"ComputingCoverage{number}"):
-                    coverage = measure_coverage(
-                        posterior,
-                        joined([load_round_set(one.csv, job.trained.problem) for one in sets]),
-                        folders,
-                        root_seed=self._root_seed,
-                        round_=number,
-                        typicality=likeness.p_values,
-                    )
-                numbers = coverage_metrics(coverage.calibration) | numbers
-                files |= coverage.files | dataset_files("test", test)
-                run.set_tags({"mlpop.calibration": coverage.calibration.verdict})
-            run.log_metrics(numbers, step=number)
-            self._run.log_metrics(numbers, step=number)
-            for logged in (self._run, run):
-                logged.send_table(
-                    "posterior_summary.json",
-                    ("parameter", "median", "low_95", "high_95", "truth"),
-                    [(e.label, e.median, e.low, e.high, e.truth) for e in report.estimates],
-                )
-            run.set_note(self._note(run, number, report, coverage))
-            run.commit(report.files | files)
-        calibration = None if coverage is None else coverage.calibration
-        self._previous = RoundResult(
-            number=number,
-            run_id=run.run_id,
-            problem=job.trained.problem,
-            observed=self._observed,
-            posterior=posterior,
-            members=(),
-            training=None,
-            test=test,
-            estimates=report.estimates,
-            verdict=likeness.verdict if calibration is None else calibration.verdict,
-            num_tests=0 if calibration is None else calibration.num_tests,
-            numbers=numbers,
-        )
-        return self._previous
+            evaluation = evaluate(
+                launch,
+                evidence,
+                lambda: self._tests(number, run),
+                num_samples=job.config.infer.num_posterior_samples,
+                section="ComputingCoverage",
+            )
+            estimates, numbers = evaluation.posterior.estimates, evaluation.numbers
+            self._previous = result = RoundResult(
+                number=number,
+                run_id=run.run_id,
+                problem=job.trained.problem,
+                observed=self._observed,
+                posterior=posterior,
+                members=(),
+                sets={},
+                estimates=estimates,
+                findings=evaluation.findings,
+                numbers=numbers,
+            )
+            for logged in (launch.run, run):
+                logged.log_metrics(numbers, step=number)
+                send_summary(logged, estimates)
+            run.set_tags(verdict_tag(result))
+            shown: dict[str, Number] = {"draws": len(evaluation.posterior.samples)}
+            shown |= {"tests": result.num_tests} if self._sets else {}
+            shown |= findings_note(result)
+            about = f"Round {number} of `{job.trained.source}`, nothing trained."
+            about = " ".join([about, *result.sentences])
+            run.set_note(round_note(run.experiment_id, about, shown, estimates))
+            tests = dataset_files("test", self._sets[-1]) if self._sets else {}
+            run.commit(evaluation.files | tests)
+        return result
 
-    def _test_set(self, number: int, run: TrackedRun) -> SuppliedSet:
-        csv = self._job.tests[number]
-        if csv is not None:
-            return given_set(csv)
-        assert self._launch is not None
-        return supply_test(self._launch, number, run, self._previous)
-
-    def _note(
-        self,
-        run: TrackedRun,
-        number: int,
-        report: PosteriorReport,
-        coverage: CoverageReport | None,
-    ) -> str:
-        shown: dict[str, float | str | int | None] = {"draws": len(report.samples)}
-        if coverage is not None:
-            shown["tests"] = coverage.calibration.num_tests
-            shown["calibration"] = coverage.calibration.verdict
-            shown["coverage error"] = coverage.calibration.expected_calibration_error
-        about = f"Round {number} of `{self._job.trained.source}`, nothing trained."
-        return round_note(run.experiment_id, about, shown, report.estimates)
+    def _tests(self, number: int, run: TrackedRun) -> Dataset | None:
+        """Return the tests of a round, given or simulated; None without coverage."""
+        job = self._job
+        if not job.config.infer.compute_coverage:
+            return None
+        csv = job.tests[number]
+        if csv is None:
+            test = supply_test(self._launch, number, run, self._previous)
+        else:
+            test = given_set(csv)
+        log_test_set(run, test)
+        self._sets.append(test)
+        sets = self._sets if job.config.trainer.append_simulations else [test]
+        return joined([load_round_set(one.csv, job.trained.problem) for one in sets])
 
 
 def _launch(
@@ -158,21 +130,20 @@ def _launch(
     profiler: Profiler,
     run: TrackedRun,
     stack: ExitStack,
-) -> Launch | None:
-    """Return what simulations need, None where nothing is simulated."""
-    if not job.simulates:
-        return None
+) -> Launch:
+    """Return what all rounds share; workers are started only where something is simulated."""
     config = job.config
-    plan, stars = experiment_plan(config)
+    plan, stars = experiment_plan(config) if job.simulates else (None, None)
     backend = stack.enter_context(
         make_backend(
-            n_processes=config.n_processes,
-            enable_dask=config.enable_dask,
+            n_processes=config.n_processes if job.simulates else 1,
+            enable_dask=config.enable_dask and job.simulates,
             workers_dask=config.workers_dask,
             compute=config.compute,
             logs=tree.logs,
         )
     )
-    run.set_tags({"mlpop.backend": backend.name, "mlpop.workers": backend.workers})
+    if job.simulates:
+        run.set_tags({"mlpop.backend": backend.name, "mlpop.workers": backend.workers})
     lineage = Lineage(run.store)
     return Launch(config, root_seed, backend, plan, stars, tree, profiler, run, lineage)

@@ -2,18 +2,15 @@
 
 import logging
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mlpop.errors import DataError, MlpopError, TrackingError
+from mlpop.experiment.diagnostics.diagnostic import Grade
 from mlpop.experiment.rounds.result import RoundResult
-from mlpop.experiment.rounds.typicality import MISSPECIFIED, TYPICALITY_JSON, unlike_reason
-from mlpop.inference.diagnostics.calibration import MIN_TESTS
 from mlpop.inference.posteriors.model_files import pack_posterior
-from mlpop.io.files import read_json_object
 from mlpop.tracking import TrackedRun
 from mlpop.tracking.models import (
     DIGEST_TAG,
@@ -32,7 +29,6 @@ logger = logging.getLogger(__name__)
 MODEL_NAME = "posterior"
 CHAMPION, CANDIDATE = "champion", "candidate"
 ALIASES = (CHAMPION, CANDIDATE)
-CALIBRATED = "calibrated"
 
 PARTS = ("config", "datasets", "inference", "io", "networks")
 REQUIREMENTS = (
@@ -43,12 +39,10 @@ PARAMS = {"num_samples": 1000, "seed": 0}
 """What a request that does not say gets."""
 
 
-def log_posterior_model(
-    run: TrackedRun, name: str, result: RoundResult, folder: Path
-) -> str | None:
+def log_posterior_model(run: TrackedRun, name: str, result: RoundResult) -> str | None:
     """Log the posterior of a round to the run of its experiment, and register it.
 
-    The version gets the alias `champion` if the posterior is calibrated, else `candidate`, and
+    The version gets the alias `champion` if its verdict is good, else `candidate`, and
     the verdict with its reason as tags. A posterior that has a version already keeps it. A
     registry that refuses or is away is a warning: the posterior lies in the run of its round.
 
@@ -56,7 +50,6 @@ def log_posterior_model(
         run: the experiment's.
         name: of the experiment, and of the registered model.
         result: of its last round.
-        folder: the models folder of that round.
 
     Returns:
         `models:/<id>` of the logged model; None if it could not be logged.
@@ -69,8 +62,8 @@ def log_posterior_model(
                 DIGEST_TAG: digest,
                 "mlpop.round": str(result.number),
                 "mlpop.round_run": result.run_id,
-                "mlpop.verdict": result.verdict or "not tested",
-                "mlpop.verdict_reason": verdict_reason(result.verdict, folder),
+                "mlpop.verdict": result.verdict.name or "not tested",
+                "mlpop.verdict_reason": result.verdict.reason,
             }
             model_id = log_model(
                 run, MODEL_NAME, _served(packed, digest, result), tags, step=result.number
@@ -85,7 +78,7 @@ def log_posterior_model(
             run.run_id,
         )
         return None
-    alias = CHAMPION if result.verdict == CALIBRATED else CANDIDATE
+    alias = CHAMPION if result.verdict.grade is Grade.GOOD else CANDIDATE
     try:
         version = register_model(run.store, name, model_id, run.run_id, tags)
         give_alias(run.store, name, version, alias, [other for other in ALIASES if other != alias])
@@ -95,30 +88,6 @@ def log_posterior_model(
         run.set_tags({"mlpop.model_version": f"{name}/{version}"})
         logger.info("posterior: models:/%s@%s (version %s)", name, alias, version)
     return MODEL_URI + model_id
-
-
-def verdict_reason(verdict: str, folder: Path) -> str:
-    """Say in one line what the verdict of a round rests on.
-
-    Args:
-        verdict: of its `calibration.json`; empty without testing.
-        folder: where that file is.
-    """
-    if verdict == MISSPECIFIED:
-        return unlike_reason(read_json_object(folder / TYPICALITY_JSON)["p_values"])
-    if not verdict:
-        return "its coverage was not tested: test_data_loader.testing is false"
-    values: Mapping[str, Any] = read_json_object(folder / "calibration.json")
-    number, p_values = values["num_tests"], values["p_values"]
-    if verdict == "too few tests":
-        return f"{number} tests succeeded, {MIN_TESTS} are needed"
-    limit = values["alpha"] / len(p_values)
-    kinds = f"{len(p_values)} kinds of ranks over {number} tests"
-    if verdict == CALIBRATED:
-        least = min(p_values, key=lambda name: float(p_values[name]))
-        return f"{kinds} are uniform: least p = {p_values[least]:.2g} ({least}), limit {limit:.2g}"
-    wrong = ", ".join(f"{name} p = {p:.2g}" for name, p in p_values.items() if p < limit)
-    return f"of {kinds} these are not uniform (limit {limit:.2g}): {wrong}"
 
 
 def _served(packed: Path, digest: str, result: RoundResult) -> ServedModel:

@@ -14,13 +14,12 @@ from typing import Any
 
 from mlpop.config.base import config_digest, read_json
 from mlpop.errors import ConfigError, DataError, MlpopError, TrackingError
+from mlpop.experiment.diagnostics.table import load_learned, memory_files
 from mlpop.experiment.inputs.observed import X_O, X_O_JSON, ObservedSample, load_observed_copy
 from mlpop.experiment.inputs.problem import PROBLEM, LearningProblem, load_problem
 from mlpop.experiment.output_tree import CONFIG_FILE
 from mlpop.experiment.resume.lineage import Lineage
 from mlpop.experiment.resume.start import lineage_of
-from mlpop.experiment.rounds.typicality import TYPICALITY
-from mlpop.inference.diagnostics.typicality import Typicality
 from mlpop.inference.estimators.store import DESCRIPTION, WEIGHTS
 from mlpop.inference.posteriors.posterior import Posterior
 from mlpop.inference.posteriors.preprocessing import COMPRESSOR_FOLDER
@@ -41,8 +40,8 @@ class TrainedRounds:
     Attributes:
         source: the launch's folder, or `runs:/<run id>`.
         posteriors: of rounds 0, 1, ...
-        typicality: of the same rounds: what their simulations look like; None where a round has
-            not kept it.
+        learned: of the same rounds: diagnostic -> what it has learned from the simulations;
+            without what a round has not kept.
         problem: labels, channels, prior and preprocessing, the same in every round.
         observed: x_o of the training; None where it was not kept.
         config: its resolved configuration; None where it was not kept.
@@ -51,7 +50,7 @@ class TrainedRounds:
 
     source: str
     posteriors: Sequence[Posterior]
-    typicality: Sequence[Typicality | None]
+    learned: Sequence[Mapping[str, Any]]
     problem: LearningProblem
     observed: ObservedSample | None
     config: Mapping[str, Any] | None
@@ -129,9 +128,8 @@ def _age(stamp: str) -> tuple[str, int]:
 def _load(folder: Path, num_rounds: int, run_id: str | None) -> TrainedRounds:
     posteriors = [load_round(folder / f"round_{i}", i) for i in range(num_rounds)]
     first = folder / "round_0"
-    references = [folder / f"round_{i}" / TYPICALITY for i in range(num_rounds)]
     try:
-        typicality = [Typicality.load(path) if path.is_file() else None for path in references]
+        learned = [load_learned(folder / f"round_{i}") for i in range(num_rounds)]
         problem = load_problem(first / PROBLEM)
         kept = (first / X_O).is_file() and (first / X_O_JSON).is_file()
         observed = load_observed_copy(first) if kept else None
@@ -141,7 +139,7 @@ def _load(folder: Path, num_rounds: int, run_id: str | None) -> TrainedRounds:
     return TrainedRounds(
         source=str(folder) if run_id is None else f"{RUN_URI}{run_id}",
         posteriors=posteriors,
-        typicality=typicality,
+        learned=learned,
         problem=problem,
         observed=observed,
         config=read_json(config) if config.is_file() else None,
@@ -208,8 +206,8 @@ def _fetch(store: Store, run_id: str, num_rounds: int, folder: Path) -> None:
                 f"{max(i, 1)}"
             )
         fetch_round(lineage, round_, folder / f"round_{i}")
-        if TYPICALITY in lineage.names(round_):
-            lineage.fetch(round_, TYPICALITY, folder / f"round_{i}" / TYPICALITY)
+        for name in set(memory_files()) & set(lineage.names(round_)):
+            lineage.fetch(round_, name, folder / f"round_{i}" / name)
 
 
 def fetch_round(lineage: Lineage, node: Node, folder: Path) -> None:

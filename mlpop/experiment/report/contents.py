@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from mlpop.config.files.sbi import SbiConfig
-from mlpop.experiment.models.posterior_model import verdict_reason
 from mlpop.experiment.output_tree import RoundFolders
 from mlpop.experiment.rounds.compressor_fit import REPORT
 from mlpop.experiment.rounds.datasets import PROPOSAL_JSON
@@ -42,7 +41,7 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class MemberStory:
+class MemberContents:
     """How the training of one network went.
 
     Attributes:
@@ -65,42 +64,36 @@ class MemberStory:
 
 
 @dataclass(frozen=True)
-class RoundStory:
+class RoundContents:
     """A complete round.
 
     Attributes:
         result: what it gave.
         kind: where its theta come from: prior, given, truncated or posterior.
-        reason: what its verdict rests on.
-        proposal: content of `proposal.json`; this and the next two are empty without the file.
-        calibration: of `calibration.json`.
-        coverage: of `coverage.json`.
+        proposal: content of `proposal.json`; empty without the file.
         problems: of its Markov chains and of the compressor.
         members: its networks.
         posteriors: figures of the posterior at x_o, and of the proposal that comes from it.
-        tests: figures of its coverage; none without tests.
+        tests: figures of its diagnostics.
         curves: figures of its trainings.
         seconds: that launches in these folders spent on it; 0 if none did.
     """
 
     result: RoundResult
     kind: str
-    reason: str
     proposal: Values
-    calibration: Values
-    coverage: Values
     problems: Sequence[str]
-    members: Sequence[MemberStory]
+    members: Sequence[MemberContents]
     posteriors: Sequence[Picture]
     tests: Sequence[Picture]
     curves: Sequence[Picture]
     seconds: float
 
 
-def tell_round(
+def round_contents(
     config: SbiConfig, result: RoundResult, folders: RoundFolders, seconds: float
-) -> RoundStory:
-    """Read the story of a round from its folders.
+) -> RoundContents:
+    """Return what the files of a round tell.
 
     Raises:
         DataError: a file that every round has is missing or broken.
@@ -110,20 +103,21 @@ def tell_round(
     drawn = "prior" if config.training_data_loader.simulate else GIVEN
     chains = read_json_object(models / "summary.json").get("problems", [])
     compressor = _if_there(models / COMPRESSOR_FOLDER / REPORT).get("warnings", [])
-    return RoundStory(
+    return RoundContents(
         result=result,
         kind=str(proposal.get("kind", drawn)),
-        reason=verdict_reason(result.verdict, models),
         proposal=proposal,
-        calibration=_if_there(models / "calibration.json"),
-        coverage=_if_there(models / "coverage.json"),
         problems=[
             *(f"posterior at the observed sample: {text}" for text in chains),
             *(f"compressor: {text}" for text in compressor),
         ],
         members=list(_members(config, result, folders)),
         posteriors=list(_posteriors(result, folders)),
-        tests=list(_tests(folders)) if result.num_tests else [],
+        tests=[
+            picture(plot.title, plot.caption, models / plot.file)
+            for finding in result.findings.values()
+            for plot in finding.plots
+        ],
         curves=[
             picture(
                 f"Training of {name}",
@@ -149,13 +143,13 @@ def picture(title: str, caption: str, pdf: Path) -> Picture:
 
 def _members(
     config: SbiConfig, result: RoundResult, folders: RoundFolders
-) -> Iterator[MemberStory]:
+) -> Iterator[MemberContents]:
     runs = zip(result.members, result.member_runs.items(), strict=True)
     for number, (folder, (name, run_id)) in enumerate(runs):
         record = read_record(folder)["record"]
         member = number if config.trainer.ensemble else None
         epochs = epochs_of(read_json_object(folders.training_statistics(member)))
-        yield MemberStory(
+        yield MemberContents(
             name=name,
             run_id=run_id,
             epochs=len(epochs),
@@ -182,26 +176,6 @@ def _posteriors(result: RoundResult, folders: RoundFolders) -> Iterator[Picture]
             "Where a next round simulates, in panels that span the prior.",
             proposal,
         )
-
-
-def _tests(folders: RoundFolders) -> Iterator[Picture]:
-    yield picture(
-        "Coverage",
-        "How often regions of a given credibility hold the truth of a test simulation. Below the "
-        "diagonal they are too narrow, above it too wide.",
-        folders.coverage_plot,
-    )
-    yield picture(
-        "Ranks of the truth",
-        "Flat within the bands if calibrated. A hump in the middle is a posterior too wide, two "
-        "horns one too narrow, a slope a bias.",
-        folders.models / "ranks_histograms.pdf",
-    )
-    yield picture(
-        "Ranks, cumulative",
-        "The same ranks as a distance from uniform: calibrated within the bands.",
-        folders.models / "ranks_cumulative.pdf",
-    )
 
 
 def _if_there(path: Path) -> dict[str, Any]:

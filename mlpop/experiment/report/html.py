@@ -12,14 +12,14 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from mlpop.config.files.sbi import SbiConfig
 from mlpop.errors import MlpopError
-from mlpop.experiment.models.posterior_model import CALIBRATED
+from mlpop.experiment.diagnostics.diagnostic import Verdict
+from mlpop.experiment.diagnostics.table import legend
 from mlpop.experiment.output_tree import OutputTree
 from mlpop.experiment.profile import Profiler
-from mlpop.experiment.report.contents import Picture, RoundStory, picture, tell_round
-from mlpop.experiment.report.findings import MEANINGS, UNJUDGED, doubts
+from mlpop.experiment.report.contents import Picture, RoundContents, picture, round_contents
+from mlpop.experiment.report.warnings import experiment_warnings
 from mlpop.experiment.rounds.result import RoundResult
 from mlpop.experiment.rounds.run_page import GIVEN, SOURCES
-from mlpop.experiment.rounds.typicality import MISSPECIFIED
 from mlpop.inference.prior import Prior
 from mlpop.io.files import write_atomically
 from mlpop.plots import decimals
@@ -33,8 +33,6 @@ logger = logging.getLogger(__name__)
 REPORT = "report.html"
 TEMPLATE = "template.html"
 ORIGINS = {"truncated": "prior, truncated", "posterior": "last posterior"}
-LEVELS = {"0.68": "68 %", "0.95": "95 %"}
-"""Credibility levels of `coverage.json` that the table of rounds shows."""
 
 
 def write_report(
@@ -64,8 +62,8 @@ def write_report(
     try:
         # that of an earlier launch may know fewer rounds
         path.unlink(missing_ok=True)
-        stories = [
-            tell_round(
+        rounds_contents = [
+            round_contents(
                 config,
                 result,
                 tree.round(result.number),
@@ -73,7 +71,7 @@ def write_report(
             )
             for result in rounds
         ]
-        write_atomically(path, _page(run, config, root_seed, stories, tree, code))
+        write_atomically(path, _page(run, config, root_seed, rounds_contents, tree, code))
     except (MlpopError, OSError) as error:
         logger.warning("%s: not written: %s", path, error)
         return {}
@@ -98,7 +96,7 @@ def _page(
     run: TrackedRun,
     config: SbiConfig,
     root_seed: int,
-    rounds: Sequence[RoundStory],
+    rounds: Sequence[RoundContents],
     tree: OutputTree,
     code: Mapping[str, str | None],
 ) -> str:
@@ -111,7 +109,6 @@ def _page(
     )
     environment.filters |= {"shown": _shown, "clock": clock, "six": _six}
     last = rounds[-1].result
-    meaning, helps = MEANINGS[last.verdict]
     known = [(e, e.truth) for e in last.estimates if e.truth is not None]
     return environment.get_template(TEMPLATE).render(
         config=config,
@@ -119,10 +116,8 @@ def _page(
         rounds=rounds,
         last=rounds[-1],
         verdict=last.verdict,
-        misspecified=MISSPECIFIED,
-        meaning=meaning,
-        helps=helps,
-        doubts=doubts(config, rounds),
+        legend=legend(),
+        warnings=experiment_warnings(config, rounds),
         known=len(known),
         inside=sum(e.low <= truth <= e.high for e, truth in known),
         observed=_observed(tree),
@@ -151,59 +146,53 @@ def _observed(tree: OutputTree) -> Picture | None:
     return picture("The observed sample", "As the networks see it, before scaling.", pdf)
 
 
-def _table(rounds: Sequence[RoundStory]) -> dict[str, list[str]]:
+def _table(rounds: Sequence[RoundContents]) -> dict[str, list[str]]:
     """Return row -> one text a round; rows that say nothing of any round are left out."""
 
-    def row(value: Callable[[RoundStory], Number]) -> list[str]:
-        return [_shown(value(story)) for story in rounds]
+    def row(value: Callable[[RoundContents], Number]) -> list[str]:
+        return [_shown(value(contents)) for contents in rounds]
 
     def number(name: str) -> list[str]:
-        return row(lambda story: story.result.numbers.get(name))
+        return row(lambda contents: contents.result.numbers.get(name))
 
-    def held(story: RoundStory, level: str) -> str | None:
-        found = story.coverage.get("levels", {}).get(level)
-        if found is None:
-            return None
-        low, high = found["band_95"]
-        return f"{found['coverage']:.1%} ({low:.0%} to {high:.0%})".replace("%", " %")
-
+    diagnosed = [
+        {
+            name: value
+            for finding in contents.result.findings.values()
+            for name, value in finding.rows.items()
+        }
+        for contents in rounds
+    ]
+    names = dict.fromkeys(name for values in diagnosed for name in values)
     table = {
         "training simulations": number("sim/count"),
         "failed fraction": number("sim/failed_fraction"),
         "trained on": number("sim/trained_on"),
-        "theta from": row(lambda story: ORIGINS.get(story.kind, story.kind)),
-        "drawn by": row(lambda story: story.proposal.get("method")),
+        "theta from": row(lambda contents: ORIGINS.get(contents.kind, contents.kind)),
+        "drawn by": row(lambda contents: contents.proposal.get("method")),
         "acceptance": number("proposal/acceptance"),
         "fraction of the prior's volume": number("proposal/volume_fraction"),
         "epochs of each network": row(
-            lambda story: ", ".join(str(member.epochs) for member in story.members)
+            lambda contents: ", ".join(str(member.epochs) for member in contents.members)
         ),
         "best validation loss, mean of networks": number("val/best_loss"),
         "worst R-hat at the observed sample": number("mcmc/r_hat"),
         "fewest effective draws there": number("mcmc/ess"),
-        "p-value of the observed sample, as stored": number("typicality/p_x"),
-        "p-value of the observed sample, embedded": number("typicality/p_embedding"),
-        "tests": number("coverage/tests"),
-        **{
-            f"truth in {text} regions (if calibrated)": row(partial(held, level=level))
-            for level, text in LEVELS.items()
-        },
-        "coverage error": number("coverage/ece"),
-        "information gain [nat]": number("coverage/gain_nat"),
-        "time: simulating": row(lambda story: clock(story.result.numbers["sim/seconds"])),
+        **{name: [_shown(values.get(name)) for values in diagnosed] for name in names},
+        "time: simulating": row(lambda contents: clock(contents.result.numbers["sim/seconds"])),
         "time: training, slowest network": row(
-            lambda story: clock(max(member.seconds for member in story.members))
+            lambda contents: clock(max(member.seconds for member in contents.members))
         ),
-        "time: whole round": row(lambda story: clock(story.seconds) if story.seconds else None),
+        "time: whole round": row(
+            lambda contents: clock(contents.seconds) if contents.seconds else None
+        ),
     }
     return {name: texts for name, texts in table.items() if set(texts) != {shown(None)}}
 
 
-def _tone(verdict: str) -> str:
+def _tone(verdict: Verdict) -> str:
     """Return the colour of a verdict: good, bad, or open where there is none."""
-    if verdict in UNJUDGED:
-        return "open"
-    return "good" if verdict == CALIBRATED else "bad"
+    return verdict.grade.name.lower()
 
 
 def _texts(estimate: Estimate) -> tuple[str, str, str]:

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Sequence
 
 from mlpop.experiment.rounds.result import RoundResult
+from mlpop.experiment.rounds.run_page import verdict_tag
 from mlpop.tracking import RoundLine, TrackedRun, experiment_note
 
 logger = logging.getLogger(__name__)
@@ -30,9 +31,10 @@ def describe(
         )
         for result in rounds
     ]
-    run.set_note(experiment_note(run.experiment_id, about, lines, last.estimates, last.verdict))
-    if last.verdict:
-        run.set_tags({"mlpop.calibration": last.verdict})
+    run.set_note(
+        experiment_note(run.experiment_id, about, lines, last.estimates, last.verdict.name)
+    )
+    run.set_tags(verdict_tag(last))
 
 
 def print_result(last: RoundResult) -> None:
@@ -47,5 +49,5 @@ def print_result(last: RoundResult) -> None:
             estimate.high,
             truth,
         )
-    if last.verdict:
-        logger.info("calibration: %s (%d tests)", last.verdict, last.num_tests)
+    if last.verdict.name:
+        logger.info("calibration: %s (%d tests)", last.verdict.name, last.num_tests)

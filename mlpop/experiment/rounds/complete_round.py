@@ -9,6 +9,7 @@ from mlpop.datasets.layout import FULL_CSV
 from mlpop.datasets.mirror import localized
 from mlpop.datasets.shards import SHARDS_FOLDER
 from mlpop.errors import DataError
+from mlpop.experiment.diagnostics.table import read_findings
 from mlpop.experiment.inputs.observed import load_observed_copy
 from mlpop.experiment.inputs.problem import PROBLEM, load_problem
 from mlpop.experiment.output_tree import RoundFolders, dataset_csv
@@ -19,7 +20,6 @@ from mlpop.experiment.rounds.datasets import TEST, THETA, TRAINING, SetKind, pla
 from mlpop.experiment.rounds.member_files import restore_member
 from mlpop.experiment.rounds.posterior import make_posterior
 from mlpop.experiment.rounds.result import RoundResult
-from mlpop.experiment.rounds.typicality import recorded_verdict
 from mlpop.experiment.simulations.simulated_set import SuppliedSet, given_set
 from mlpop.inference.estimators.store import load_ensemble
 from mlpop.io.files import read_json_object, write_json
@@ -74,15 +74,11 @@ def restore_round(
         restore_member(lineage, run, folders, j, j if config.trainer.ensemble else None)
         members.append(folders.member(j))
         member_runs[run.name] = run.run_id
-    keep = with_sets and config.trainer.append_simulations
-    testing = config.test_data_loader.testing
+    sets: dict[str, SuppliedSet] = {}
+    if with_sets and config.trainer.append_simulations:
+        kinds = (TRAINING, TEST) if config.test_data_loader.testing else (TRAINING,)
+        sets = {kind.use: _set(launch, node, kind, round_) for kind in kinds}
     summary = read_json_object(folders.models / "summary.json")
-    verdict, num_tests = "", 0
-    if (folders.models / "calibration.json").is_file():
-        calibration = read_json_object(folders.models / "calibration.json")
-        verdict, num_tests = calibration["verdict"], calibration["num_tests"]
-    else:
-        verdict = recorded_verdict(folders.models)
     logger.info("round %d is complete already (run %s)", round_, node.run_id)
     result = RoundResult(
         number=round_,
@@ -91,14 +87,12 @@ def restore_round(
         observed=observed,
         posterior=make_posterior(config, load_ensemble(members), problem),
         members=tuple(members),
-        training=_set(launch, node, TRAINING, round_) if keep else None,
-        test=_set(launch, node, TEST, round_) if keep and testing else None,
+        sets=sets,
         estimates=[
             Estimate(label, e["median"], e["low_95"], e["high_95"], e["truth"])
             for label, e in summary["posterior"].items()
         ],
-        verdict=verdict,
-        num_tests=num_tests,
+        findings=read_findings(folders.models),
         numbers=lineage.metrics(node),
         member_runs=member_runs,
     )

@@ -53,6 +53,12 @@ class RoundSets:
     test: SuppliedSet | None
     proposal: dict[str, float | str | int | None]
 
+    @property
+    def supplied(self) -> dict[str, SuppliedSet]:
+        """`training` and, with testing, `test` -> its simulations."""
+        tests = {} if self.test is None else {"test": self.test}
+        return {"training": self.training, **tests}
+
 
 @dataclass(frozen=True)
 class SetKind:

@@ -1,30 +1,29 @@
-"""What a round is worth: the posterior at x_o, and whether its credible regions can be trusted."""
+"""The testing stage of a round: the posterior at x_o, and what all diagnostics say of it."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Generator
 
-from mlpop.compute import Purpose, seed_sequence, torch_seed
+from mlpop.compute import Purpose
 from mlpop.datasets.loading import Dataset
-from mlpop.experiment.inputs.observed import ObservedSample
+from mlpop.experiment.diagnostics import table
+from mlpop.experiment.diagnostics.diagnostic import DrawnTests, Evidence, Finding
 from mlpop.experiment.output_tree import RoundFolders
-from mlpop.inference.diagnostics.calibration import Calibration, calibrate, write_coverage
-from mlpop.inference.diagnostics.coverage import LEVELS, compute_coverage, coverage_curve
+from mlpop.experiment.rounds.context import Launch
+from mlpop.inference.diagnostics.coverage import compute_coverage
 from mlpop.inference.mcmc.report import McmcReport
 from mlpop.inference.posteriors.mcmc_posterior import McmcPosterior
 from mlpop.inference.posteriors.posterior import Posterior
 from mlpop.inference.prior import Prior
 from mlpop.inference.proposals.proposal_draw import ProposalDraw
 from mlpop.io.files import write_json
-from mlpop.networks.rng import generator_from_seed
-from mlpop.plots import corner, coverage, intervals, proposal_corner, ranks, ranks_cumulative
+from mlpop.plots import corner, intervals, proposal_corner
 from mlpop.tracking import Estimate, save_figure
 
 logger = logging.getLogger(__name__)
@@ -50,21 +49,75 @@ class PosteriorReport:
 
 
 @dataclass(frozen=True)
-class CoverageReport:
-    """Calibration of the posterior over the test set, and its files."""
+class Evaluation:
+    """What the testing stage gave.
 
-    calibration: Calibration
+    Attributes:
+        posterior: at x_o.
+        findings: diagnostic -> what it says.
+        files: artifact name -> file, of both, and of what diagnostics have learned here.
+    """
+
+    posterior: PosteriorReport
+    findings: Mapping[str, Finding]
     files: Files
+
+    @property
+    def numbers(self) -> dict[str, float]:
+        """All numbers, by their names in MLflow."""
+        report = self.posterior
+        return {
+            **table.numbers(self.findings),
+            **estimate_metrics(report.estimates),
+            **report.chains,
+        }
+
+
+def evaluate(
+    launch: Launch,
+    evidence: Evidence,
+    tests: Callable[[], Dataset | None],
+    *,
+    num_samples: int,
+    section: str,
+) -> Evaluation:
+    """Draw from the posterior of a round at x_o, and let all diagnostics examine it.
+
+    Args:
+        launch: of the experiment, or of an inference.
+        evidence: the posterior, x_o, and what diagnostics have learned of the simulations.
+        tests: gives the test simulations, None without testing; asked after x_o was looked at.
+        num_samples: draws at x_o.
+        section: name of the time that the tests take.
+
+    Raises:
+        SamplingError: the posterior has next to no mass inside the prior.
+    """
+    folders = launch.tree.round(evidence.round)
+    memories = (folders.models / name for name in table.memory_files())
+    files = {path.name: path for path in memories if path.is_file()}
+    files |= table.examine_observed(evidence)
+    report = sample_observed(evidence, folders, num_samples)
+    simulations = tests()
+    if simulations is not None:
+        with launch.profiler.section(f"{section}{evidence.round}"):
+            draws = compute_coverage(
+                evidence.posterior,
+                simulations.theta,
+                simulations.x,
+                evidence.generator(Purpose.COVERAGE),
+            )
+            files |= table.examine_tests(evidence, DrawnTests(simulations, draws))
+    findings = table.read_findings(evidence.folder)
+    table.gather(evidence.folder, findings)
+    for finding in findings.values():
+        for sentence in finding.sentences:
+            logger.info("round %d: %s", evidence.round, sentence)
+    return Evaluation(report, findings, report.files | files)
 
 
 def sample_observed(
-    posterior: Posterior,
-    observed: ObservedSample,
-    folders: RoundFolders,
-    *,
-    num_samples: int,
-    root_seed: int,
-    round_: int,
+    evidence: Evidence, folders: RoundFolders, num_samples: int
 ) -> PosteriorReport:
     """Draw from the posterior at x_o; write `samples_posterior.pt`, corner plot and summary.
 
@@ -74,9 +127,9 @@ def sample_observed(
     Raises:
         SamplingError: the posterior has next to no mass inside the prior.
     """
-    seed = torch_seed(seed_sequence(root_seed, Purpose.POSTERIOR_SAMPLES, round_))
+    posterior, observed = evidence.posterior, evidence.observed
     samples, chains, problems = _samples(
-        posterior, observed, num_samples, generator_from_seed(seed)
+        posterior, observed.x, num_samples, evidence.generator(Purpose.POSTERIOR_SAMPLES)
     )
     prior = posterior.prior
     torch.save(prior.to_scaled(samples), folders.samples_posterior)
@@ -113,12 +166,12 @@ def sample_observed(
 
 
 def _samples(
-    posterior: Posterior, observed: ObservedSample, num_samples: int, generator: Generator
+    posterior: Posterior, x: NDArray[np.float32], num_samples: int, generator: Generator
 ) -> tuple[NDArray[np.float64], dict[str, float], list[str]]:
     """Draw at x_o; for Markov chains also return their numbers, and what went badly: a warning."""
     if not isinstance(posterior, McmcPosterior):
-        return posterior.sample(num_samples, observed.x, generator), {}, []
-    samples, report = posterior.sample_with_report(num_samples, observed.x, generator)
+        return posterior.sample(num_samples, x, generator), {}, []
+    samples, report = posterior.sample_with_report(num_samples, x, generator)
     problems = report.problems()
     for problem in problems:
         logger.warning("posterior at the observed sample: %s", problem)
@@ -140,51 +193,6 @@ def plot_next_proposal(
     )
 
 
-def measure_coverage(
-    posterior: Posterior,
-    test_set: Dataset,
-    folders: RoundFolders,
-    *,
-    root_seed: int,
-    round_: int,
-    typicality: Mapping[str, float],
-    num_samples: int | None = None,
-) -> CoverageReport:
-    """Measure coverage on the test set and write the documented files and plots.
-
-    Args:
-        posterior: what to test.
-        test_set: simulations of known theta.
-        folders: of the round.
-        root_seed: of the experiment.
-        round_: its number.
-        typicality: p-values of x_o, which the verdict takes into account.
-        num_samples: draws for each test, by default those of `compute_coverage`.
-    """
-    seed = torch_seed(seed_sequence(root_seed, Purpose.COVERAGE, round_))
-    result = compute_coverage(
-        posterior, test_set.theta, test_set.x, generator_from_seed(seed), num_samples=num_samples
-    )
-    calibration = calibrate(result).with_typicality(typicality)
-    files = _named(
-        *write_coverage(folders.models, result, posterior.prior, calibration=calibration)
-    )
-    if result.num_ok:
-        curve = coverage_curve(result.rank)
-        figures = {
-            folders.coverage_plot: coverage(LEVELS, curve, result.num_ok),
-            folders.models / "ranks_histograms.pdf": ranks(
-                result.marginal_ranks[result.success], result.labels, result.num_samples
-            ),
-            folders.models / "ranks_cumulative.pdf": ranks_cumulative(
-                result.marginal_ranks[result.success], result.labels, result.num_samples
-            ),
-        }
-        for path, figure in figures.items():
-            files |= _named(*save_figure(figure, path))
-    return CoverageReport(calibration, files)
-
-
 def estimate_metrics(estimates: Sequence[Estimate]) -> dict[str, float]:
     """Return `posterior/<label>/<statistic>` numbers for MLflow."""
     metrics = {}
@@ -203,18 +211,6 @@ def chain_metrics(report: McmcReport) -> dict[str, float]:
         "mcmc/evidence_ess": min(report.evidence_ess, default=None),
     }
     return {name: float(value) for name, value in numbers.items() if value is not None}
-
-
-def coverage_metrics(calibration: Calibration) -> dict[str, float]:
-    """Return `coverage/<statistic>` numbers for MLflow."""
-    values: Mapping[str, Any] = {
-        "coverage/ece": calibration.expected_calibration_error,
-        "coverage/ks": calibration.ks.get("hpd"),
-        "coverage/nltp": calibration.nltp,
-        "coverage/gain_nat": calibration.gain,
-        "coverage/tests": calibration.num_tests,
-    }
-    return {name: float(value) for name, value in values.items() if value is not None}
 
 
 def _named(*paths: Path) -> Files:

@@ -4,21 +4,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mlpop.experiment.diagnostics import table
+from mlpop.experiment.diagnostics.diagnostic import Finding, Verdict
 from mlpop.experiment.inputs.observed import ObservedSample
 from mlpop.experiment.inputs.problem import LearningProblem
 from mlpop.experiment.simulations.simulated_set import SuppliedSet
 from mlpop.inference.posteriors.posterior import Posterior
 from mlpop.tracking import Estimate
 
-HEADLINE = (
-    "sim/failed_fraction",
-    "sim/seconds",
-    "val/best_loss",
-    "proposal/acceptance",
-    "coverage/ece",
-    "coverage/ks",
-    "coverage/gain_nat",
-)
+HEADLINE = ("sim/failed_fraction", "sim/seconds", "val/best_loss", "proposal/acceptance")
 
 
 @dataclass(frozen=True)
@@ -32,12 +26,10 @@ class RoundResult:
         observed: x_o, the same in every round.
         posterior: the ensemble's.
         members: folder of every member's network.
-        training: the simulations of this round; None where an earlier launch made them and no
-            later round needs them.
-        test: its test simulations, likewise; None without testing.
+        sets: `training` and, with testing, `test` -> simulations of this round; without those
+            that an earlier launch made and no later round needs.
         estimates: the posterior at x_o, label by label.
-        verdict: whether its credible regions can be trusted; empty without testing.
-        num_tests: tests that the verdict is based on.
+        findings: diagnostic -> what it says of the posterior.
         numbers: main numbers, by the name they have in MLflow.
         member_runs: name -> run id.
     """
@@ -48,19 +40,33 @@ class RoundResult:
     observed: ObservedSample
     posterior: Posterior
     members: tuple[Path, ...]
-    training: SuppliedSet | None
-    test: SuppliedSet | None
+    sets: Mapping[str, SuppliedSet]
     estimates: Sequence[Estimate]
-    verdict: str
-    num_tests: int
+    findings: Mapping[str, Finding]
     numbers: Mapping[str, float]
     member_runs: Mapping[str, str] = field(default_factory=dict)
 
     @property
+    def verdict(self) -> Verdict:
+        """Whether the posterior can be trusted."""
+        return table.decide(self.findings)
+
+    @property
+    def num_tests(self) -> int:
+        """Tests that the verdict is based on."""
+        return max((finding.num_tests for finding in self.findings.values()), default=0)
+
+    @property
+    def sentences(self) -> list[str]:
+        """What its diagnostics tell in words."""
+        return [text for finding in self.findings.values() for text in finding.sentences]
+
+    @property
     def headline(self) -> dict[str, float]:
         """The few numbers by which experiments are compared."""
+        compared = (*HEADLINE, *table.headline())
         return {
             name: value
             for name, value in self.numbers.items()
-            if name in HEADLINE or name.endswith("/median")
+            if name in compared or name.endswith("/median")
         }

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from mlpop.datasets.loading import Dataset
 from mlpop.datasets.mirror import localized
+from mlpop.experiment.diagnostics import table
+from mlpop.experiment.diagnostics.diagnostic import Evidence, Simulations
 from mlpop.experiment.inputs.observed import ObservedSample, copy_observed, observed_sample
 from mlpop.experiment.inputs.problem import (
     PROBLEM,
@@ -22,6 +24,9 @@ from mlpop.experiment.rounds.compressor import compressor_files, compressor_for
 from mlpop.experiment.rounds.context import Launch
 from mlpop.experiment.rounds.datasets import (
     PROPOSAL_JSON,
+    TEST,
+    TRAINING,
+    RoundSets,
     dataset_files,
     joined,
     load_round_set,
@@ -33,11 +38,7 @@ from mlpop.experiment.rounds.ensemble import (
     train_ensemble,
     validation_rows,
 )
-from mlpop.experiment.rounds.evaluation import (
-    measure_coverage,
-    plot_next_proposal,
-    sample_observed,
-)
+from mlpop.experiment.rounds.evaluation import evaluate, plot_next_proposal
 from mlpop.experiment.rounds.posterior import make_posterior
 from mlpop.experiment.rounds.proposals import proposed
 from mlpop.experiment.rounds.result import RoundResult
@@ -48,7 +49,6 @@ from mlpop.experiment.rounds.run_page import (
     round_numbers,
     send_summary,
 )
-from mlpop.experiment.rounds.typicality import TYPICALITY, judge_observed, learn_typicality
 from mlpop.experiment.simulations.simulated_set import SuppliedSet
 from mlpop.inference.posteriors.store import POSTERIOR_FILE, save_posterior
 from mlpop.io.files import write_json
@@ -106,7 +106,7 @@ def run_round(
             log_inputs(logged, sets, observed, launch.stars, len(data[round_]))
 
         # a broken test set is to be known before hours of training
-        test_sets = _test_sets(launch, earlier, sets.test, problem)
+        test_sets = _test_sets(launch, earlier, sets, problem)
         run.set_state("training")
         with launch.profiler.section(f"TrainingRound{round_}"):
             ensemble = _train(launch, round_, problem, data, run, folders, previous, begun)
@@ -114,34 +114,23 @@ def run_round(
         run.set_state("testing")
         posterior = make_posterior(config, ensemble.estimators, problem)
         save_posterior(folders.models / POSTERIOR_FILE, posterior, ensemble.folders)
-        typicality = learn_typicality(
-            posterior,
-            data[round_],
-            validation_rows(config, {round_: len(data[round_])}, launch.root_seed),
-            test_sets[-1] if test_sets else None,
-            folders,
+        learned = table.learn(
+            Simulations(
+                posterior,
+                data[round_],
+                validation_rows(config, {round_: len(data[round_])}, launch.root_seed),
+                test_sets[-1] if test_sets else None,
+                folders.models,
+            )
         )
-        likeness = judge_observed(typicality, posterior, observed, folders)
-        report = sample_observed(
-            posterior,
-            observed,
-            folders,
+        evaluation = evaluate(
+            launch,
+            Evidence(posterior, observed, learned, folders.models, launch.root_seed, round_),
+            lambda: joined(test_sets) if test_sets else None,
             num_samples=config.trainer.num_posterior_samples,
-            root_seed=launch.root_seed,
-            round_=round_,
+            section="TestingRound",
         )
-        coverage = None
-        if test_sets:
-            with launch.profiler.section(f"TestingRound{round_}"):
-                coverage = measure_coverage(
-                    posterior,
-                    joined(test_sets),
-                    folders,
-                    root_seed=launch.root_seed,
-                    round_=round_,
-                    typicality=likeness.p_values,
-                )
-        numbers = round_numbers(sets, ensemble, report, coverage, count) | likeness.metrics
+        numbers = round_numbers(sets, ensemble, evaluation, count)
         result = RoundResult(
             number=round_,
             run_id=run.run_id,
@@ -149,11 +138,9 @@ def run_round(
             observed=observed,
             posterior=posterior,
             members=ensemble.folders,
-            training=sets.training,
-            test=sets.test,
-            estimates=report.estimates,
-            verdict=coverage.calibration.verdict if coverage else likeness.verdict,
-            num_tests=coverage.calibration.num_tests if coverage else 0,
+            sets=sets.supplied,
+            estimates=evaluation.posterior.estimates,
+            findings=evaluation.findings,
             numbers=numbers,
             member_runs=ensemble.run_ids,
         )
@@ -163,20 +150,17 @@ def run_round(
             next_proposal = plot_next_proposal(draw, problem.prior, folders, round_ + 1)
         run.log_metrics(numbers, step=round_)
         for logged in (launch.run, run):
-            send_summary(logged, report.estimates)
-        describe_round(run, launch, result, sets, ensemble, coverage, count)
+            send_summary(logged, result.estimates)
+        describe_round(run, result, sets, ensemble, count)
         files = {
             POSTERIOR_FILE: folders.models / POSTERIOR_FILE,
-            **report.files,
-            **likeness.files,
-            TYPICALITY: folders.models / TYPICALITY,
-            **(coverage.files if coverage else {}),
+            **evaluation.files,
             **next_proposal,
             **compressor_files(folders, problem.preprocessing.compressor),
             **observed_figure(observed, folders, config),
-            **dataset_files("training", sets.training),
-            **(dataset_files("test", sets.test) if sets.test else {}),
         }
+        for use, supplied in sets.supplied.items():
+            files |= dataset_files(use, supplied)
         write_completion(folders, run.commit(files))
         return result
 
@@ -189,8 +173,7 @@ def _training_data(
     data = {}
     if config.trainer.append_simulations:
         for past in earlier:
-            assert past.training is not None
-            data[past.number] = load_round_set(past.training.csv, past.problem)
+            data[past.number] = load_round_set(past.sets[TRAINING.use].csv, past.problem)
     if earlier:
         data[round_] = load_round_set(training.csv, earlier[-1].problem)
     else:
@@ -273,15 +256,9 @@ def _train(
 
 
 def _test_sets(
-    launch: Launch,
-    earlier: Sequence[RoundResult],
-    test: SuppliedSet | None,
-    problem: LearningProblem,
+    launch: Launch, earlier: Sequence[RoundResult], sets: RoundSets, problem: LearningProblem
 ) -> list[Dataset]:
     """Return what coverage is measured on, that of this round last; none without testing."""
-    if test is None:
-        return []
-    sets = [test]
-    if launch.config.trainer.append_simulations:
-        sets = [past.test for past in earlier if past.test is not None] + sets
-    return [load_round_set(one.csv, problem) for one in sets]
+    past = earlier if launch.config.trainer.append_simulations else ()
+    supplied = [*(result.sets for result in past), sets.supplied]
+    return [load_round_set(one[TEST.use].csv, problem) for one in supplied if TEST.use in one]

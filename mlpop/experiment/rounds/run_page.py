@@ -6,20 +6,16 @@ from pathlib import Path
 from mlpop.config.files.sbi import SbiConfig
 from mlpop.experiment.inputs.observed import ObservedSample
 from mlpop.experiment.output_tree import RoundFolders
-from mlpop.experiment.rounds.context import Launch
 from mlpop.experiment.rounds.datasets import RoundSets
 from mlpop.experiment.rounds.ensemble import Ensemble
-from mlpop.experiment.rounds.evaluation import (
-    CoverageReport,
-    PosteriorReport,
-    coverage_metrics,
-    estimate_metrics,
-)
+from mlpop.experiment.rounds.evaluation import Evaluation
 from mlpop.experiment.rounds.result import RoundResult
+from mlpop.experiment.simulations.simulated_set import SuppliedSet
 from mlpop.plots import population
 from mlpop.plots.population import is_survey_map
 from mlpop.population.stars.database import StellarDatabase
 from mlpop.tracking import Estimate, TrackedRun, round_note, save_figure
+from mlpop.tracking.description import Number
 
 GIVEN = "given"
 SOURCES = {
@@ -43,29 +39,26 @@ def log_inputs(
     training, test = sets.training, sets.test
     run.log_dataset("training", training.digest, str(training.csv), "training", {"num_rows": rows})
     if test is not None:
-        profile = {"num_rows": test.num_simulations}
-        run.log_dataset("test", test.digest, str(test.csv), "testing", profile)
+        log_test_set(run, test)
     run.log_dataset("observed", observed.digest, str(observed.source), "observed")
     if stars is not None:
         profile = {"num_rows": len(stars)}
         run.log_dataset("stars", stars.digest, str(stars.folder), "stellar database", profile)
 
 
+def log_test_set(run: TrackedRun, test: SuppliedSet) -> None:
+    """Record a test set as an input of a run."""
+    profile = {"num_rows": test.num_simulations}
+    run.log_dataset("test", test.digest, str(test.csv), "testing", profile)
+
+
 def round_numbers(
-    sets: RoundSets,
-    ensemble: Ensemble,
-    report: PosteriorReport,
-    coverage: CoverageReport | None,
-    count: int,
+    sets: RoundSets, ensemble: Ensemble, evaluation: Evaluation, count: int
 ) -> dict[str, float]:
     """Return the main numbers of a round, by their names in MLflow."""
     training = sets.training
     # MLflow's pages offer the first one first
-    numbers = {"val/best_loss": ensemble.best_loss}
-    if coverage is not None:
-        numbers |= coverage_metrics(coverage.calibration)
-    numbers |= estimate_metrics(report.estimates)
-    numbers |= report.chains
+    numbers = {"val/best_loss": ensemble.best_loss} | evaluation.numbers
     numbers |= {
         "sim/count": float(training.num_simulations),
         "sim/trained_on": float(count),
@@ -89,17 +82,11 @@ def send_summary(run: TrackedRun, estimates: Sequence[Estimate]) -> None:
 
 
 def describe_round(
-    run: TrackedRun,
-    launch: Launch,
-    result: RoundResult,
-    sets: RoundSets,
-    ensemble: Ensemble,
-    coverage: CoverageReport | None,
-    count: int,
+    run: TrackedRun, result: RoundResult, sets: RoundSets, ensemble: Ensemble, count: int
 ) -> None:
     """Write the description of a round and the tags by which rounds are told apart."""
     training, proposal = sets.training, sets.proposal
-    shown: dict[str, float | str | int | None] = {
+    shown: dict[str, Number] = {
         "training simulations": training.num_simulations,
         "trained on": count,
         "failed": training.failed_fraction,
@@ -111,15 +98,28 @@ def describe_round(
         shown["proposal"] = f"{kind}, {proposal['method']}"
         shown["acceptance"] = proposal["acceptance"]
         shown["fraction of the prior's volume"] = proposal.get("volume_fraction")
-    if coverage is not None:
-        shown["calibration"] = coverage.calibration.verdict
-        shown["coverage error"] = coverage.calibration.expected_calibration_error
-        run.set_tags({"mlpop.calibration": coverage.calibration.verdict})
-    run.set_tags({"mlpop.proposal": kind})
+    shown |= findings_note(result)
+    run.set_tags({"mlpop.proposal": kind, **verdict_tag(result)})
     source = f"of `{training.csv}`" if kind == GIVEN else SOURCES[kind]
     about = f"{training.num_simulations} simulations {source}; trained on {count}."
+    about = " ".join([about, *result.sentences])
     note = round_note(run.experiment_id, about, shown, result.estimates, ensemble.run_ids)
     run.set_note(note)
+
+
+def findings_note(result: RoundResult) -> dict[str, Number]:
+    """Return the rows of a round's description that tell what its diagnostics say."""
+    shown: dict[str, Number] = {}
+    if result.verdict.name:
+        shown["calibration"] = result.verdict.name
+    for finding in result.findings.values():
+        shown |= finding.note
+    return shown
+
+
+def verdict_tag(result: RoundResult) -> dict[str, str]:
+    """Return the tag that tells the verdict of a round; none if nobody has looked."""
+    return {"mlpop.calibration": result.verdict.name} if result.verdict.name else {}
 
 
 def observed_figure(

@@ -1,8 +1,7 @@
 """A verdict on a posterior's calibration, and the coverage files."""
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,23 +9,19 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from mlpop.inference.diagnostics.binomial import binomial_band
 from mlpop.inference.diagnostics.coverage import (
     LEVELS,
     CoverageResult,
-    Rule,
-    binomial_band,
     centred,
     coverage_curve,
     uniform_ks,
 )
-from mlpop.inference.diagnostics.typicality import is_unlike
 from mlpop.inference.mcmc.report import MAX_R_HAT, least_ess
 from mlpop.inference.prior import Prior
 from mlpop.io.files import write_json
 
-Verdict = Literal[
-    "calibrated", "overconfident", "underconfident", "biased", "misspecified", "too few tests"
-]
+VerdictName = Literal["calibrated", "overconfident", "underconfident", "biased", "too few tests"]
 
 MIN_TESTS = 50
 """Fewer tests cannot tell a useful posterior from a bad one; no verdict is given."""
@@ -41,8 +36,7 @@ class Calibration:
     Attributes:
         verdict: `too few tests` below `MIN_TESTS`; `calibrated` if no test rejects; else what
             explains the rejection best: a shift of some label is `biased`, credible regions that
-            hold the truth too rarely are `overconfident`, too often `underconfident`. Whatever
-            the tests say, a posterior at an observation unlike its simulations is `misspecified`.
+            hold the truth too rarely are `overconfident`, too often `underconfident`.
         num_tests: tests that succeeded.
         num_failed: tests whose posterior could not be drawn from.
         alpha: chance that a calibrated posterior is rejected, over all tests together.
@@ -58,10 +52,9 @@ class Calibration:
         mass_inside: smallest mean mass of a member inside the prior.
         poor_chains: fraction of the tests whose Markov chains did not mix, by the same limits as
             `McmcReport.problems`; None without chains. Their ranks cannot be trusted.
-        typicality: p-values of the observation by `Typicality`; empty where it was not compared.
     """
 
-    verdict: Verdict
+    verdict: VerdictName
     num_tests: int
     num_failed: int
     alpha: float
@@ -76,12 +69,6 @@ class Calibration:
     width: dict[str, float]
     mass_inside: float | None
     poor_chains: float | None = None
-    typicality: dict[str, float] = field(default_factory=dict)
-
-    def with_typicality(self, p_values: Mapping[str, float]) -> "Calibration":
-        """Return the same with the p-values of the observation, and what they say."""
-        verdict: Verdict = "misspecified" if is_unlike(p_values) else self.verdict
-        return replace(self, verdict=verdict, typicality=dict(p_values))
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
@@ -135,20 +122,20 @@ def calibrate(result: CoverageResult, *, alpha: float = 0.05) -> Calibration:
     )
 
 
-def coverage_summary(result: CoverageResult, *, rule: Rule = "mlpop") -> dict[str, Any]:
+def coverage_summary(result: CoverageResult) -> dict[str, Any]:
     """Return the content of `coverage.json`; without a successful test, only the counts."""
     number = result.num_ok
     summary: dict[str, Any] = {
         "n_ok": number,
         "n_total": len(result.success),
         "num_samples": result.num_samples,
-        "rule": rule,
+        "rule": "mlpop",
         "beta": LEVELS.tolist(),
     }
     if not number:
         return summary
     distance, p_value = uniform_ks(result.rank[result.success])
-    summary["coverage"] = coverage_curve(result.rank, rule=rule).tolist()
+    summary["coverage"] = coverage_curve(result.rank).tolist()
     summary["ks_distance"], summary["ks_p_value"] = distance, p_value
     for percent in (68, 95):
         low, high = binomial_band(LEVELS, number, percent / 100)
@@ -173,25 +160,18 @@ def coverage_summary(result: CoverageResult, *, rule: Rule = "mlpop") -> dict[st
     return summary
 
 
-def write_coverage(
-    folder: Path,
-    result: CoverageResult,
-    prior: Prior,
-    *,
-    rule: Rule = "mlpop",
-    calibration: Calibration | None = None,
-) -> list[Path]:
+def write_coverage(folder: Path, result: CoverageResult, prior: Prior) -> list[Path]:
     """Write the coverage files into `folder` and return their paths.
 
     `coverage_probability.npy` (12,), `posterior_samples_test_data.npz` (scaled; failed rows are 0
     and False in `success`), `ranks.npy` (n, d), `coverage.json` and `calibration.json`. The first
-    is left out where no test succeeded. `calibration` is by default that of the result.
+    is left out where no test succeeded.
     """
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     if result.num_ok:
         paths.append(folder / "coverage_probability.npy")
-        np.save(paths[-1], coverage_curve(result.rank, rule=rule))
+        np.save(paths[-1], coverage_curve(result.rank))
     paths.append(folder / "posterior_samples_test_data.npz")
     scaling = None if prior.scaling is None else prior.scaling.to_dict()
     np.savez(
@@ -207,9 +187,9 @@ def write_coverage(
     paths.append(folder / "ranks.npy")
     np.save(paths[-1], result.marginal_ranks)
     paths.append(folder / "coverage.json")
-    write_json(paths[-1], coverage_summary(result, rule=rule))
+    write_json(paths[-1], coverage_summary(result))
     paths.append(folder / "calibration.json")
-    write_json(paths[-1], (calibration or calibrate(result)).to_dict())
+    write_json(paths[-1], calibrate(result).to_dict())
     return paths
 
 
@@ -220,7 +200,7 @@ def _verdict(
     spread: NDArray[np.float64],
     hpd_shift: float,
     alpha: float,
-) -> Verdict:
+) -> VerdictName:
     if number < MIN_TESTS:
         return "too few tests"
     if not rejected:

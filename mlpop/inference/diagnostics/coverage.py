@@ -12,7 +12,6 @@ References:
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 import torch
@@ -22,8 +21,6 @@ from torch import Generator, Tensor
 
 from mlpop.errors import DataError
 from mlpop.inference.posteriors.posterior import Posterior
-
-Rule = Literal["mlpop", "reference"]
 
 LEVELS: NDArray[np.float64] = np.linspace(0.0, 1.0, 12)
 """The documented credibility levels beta."""
@@ -173,12 +170,11 @@ def density_rank(log_draws: Tensor, log_truth: Tensor) -> Tensor:
     return above + 0.5 * equal
 
 
-def coverage_curve(rank: ArrayLike, *, rule: Rule = "mlpop") -> NDArray[np.float64]:
-    """Return the fraction (12,) of tests whose rank is below each of `LEVELS`.
+def coverage_curve(rank: ArrayLike) -> NDArray[np.float64]:
+    """Return the fraction (12,) of tests whose rank is below each of `LEVELS`; 1 at level 1.
 
     Args:
         rank: (n,) ranks; NaN ones are left out.
-        rule: `reference` never counts a rank of 1; `mlpop` is 1 at level 1, as it must be.
 
     Raises:
         DataError: no rank is left.
@@ -188,26 +184,9 @@ def coverage_curve(rank: ArrayLike, *, rule: Rule = "mlpop") -> NDArray[np.float
     if not len(ranks):
         raise DataError("coverage cannot be computed: no test succeeded")
     curve: NDArray[np.float64] = (ranks[:, None] < LEVELS).mean(0)
-    if rule == "mlpop":
-        curve[-1] = 1.0
+    # a rank of 1 lies within the region that holds everything
+    curve[-1] = 1.0
     return curve
-
-
-def binomial_band(
-    levels: ArrayLike, num_tests: int, probability: float
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return where the coverage of a calibrated posterior lies with this probability.
-
-    Args:
-        levels: (k,) credibility levels.
-        num_tests: tests that the coverage is a mean of.
-        probability: of the central band.
-
-    Returns:
-        (k,) lower and (k,) upper coverage.
-    """
-    low, high = stats.binom.interval(probability, num_tests, np.asarray(levels, dtype=np.float64))
-    return np.maximum(low, 0) / num_tests, np.maximum(high, 0) / num_tests
 
 
 def uniform_ks(values: ArrayLike) -> tuple[float, float]:

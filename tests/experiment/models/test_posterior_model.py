@@ -20,13 +20,10 @@ from mlflow.exceptions import MlflowException
 
 import mlpop
 from mlpop.errors import ConfigError, DataError, TrackingError
+from mlpop.experiment.diagnostics.table import read_findings
 from mlpop.experiment.inputs.observed import ObservedSample
 from mlpop.experiment.inputs.problem import LearningProblem
-from mlpop.experiment.models.posterior_model import (
-    REQUIREMENTS,
-    log_posterior_model,
-    verdict_reason,
-)
+from mlpop.experiment.models.posterior_model import REQUIREMENTS, log_posterior_model
 from mlpop.experiment.rounds.result import RoundResult
 from mlpop.inference.compression.compressor import Compressor, PcaEncoder
 from mlpop.inference.compression.pca import fit_pca
@@ -70,6 +67,7 @@ class Double:
     def result(self, verdict: str = "") -> RoundResult:
         if verdict:
             write_json(self.folder / "calibration.json", calibration(verdict))
+            write_json(self.folder / "coverage.json", {})
         problem = LearningProblem(PRIOR, (), self.posterior.preprocessing)
         observed = ObservedSample(self.x, (), None, Path("x.npy"))
         return RoundResult(
@@ -79,16 +77,14 @@ class Double:
             observed=observed,
             posterior=self.posterior,
             members=self.members,
-            training=None,
-            test=None,
+            sets={},
             estimates=[],
-            verdict=verdict,
-            num_tests=100,
+            findings=read_findings(self.folder),
             numbers={},
         )
 
     def log(self, run: TrackedRun, name: str, verdict: str = "") -> str:
-        uri = log_posterior_model(run, name, self.result(verdict), self.folder)
+        uri = log_posterior_model(run, name, self.result(verdict))
         assert uri is not None
         return uri
 
@@ -96,7 +92,10 @@ class Double:
 def calibration(verdict: str) -> dict[str, Any]:
     bad = 0.4 if verdict == "calibrated" else 1e-4
     p_values = {"hpd": bad, "tarp": 0.5, "sbc/a": 0.6, "sbc/b": 0.7}
-    return {"verdict": verdict, "num_tests": 100, "alpha": 0.05, "p_values": p_values}
+    none = dict.fromkeys(("ks", "shift", "spread", "width"), {})
+    unknown = dict.fromkeys(("expected_calibration_error", "nltp", "gain", "poor_chains"))
+    counts = {"num_tests": 100, "num_failed": 0, "alpha": 0.05}
+    return {"verdict": verdict, **counts, "p_values": p_values, **none, **unknown}
 
 
 @pytest.fixture
@@ -252,7 +251,7 @@ def test_experiment_tells_its_model_and_its_verdict(gaussian, pulsars) -> None:
         name, version = tags["mlpop.model_version"].split("/")
         assert name == done.config.name
         found = client.get_model_version(name, version).tags
-        assert found["mlpop.verdict"] == done.result.rounds[-1].verdict == "too few tests"
+        assert found["mlpop.verdict"] == done.result.rounds[-1].verdict.name == "too few tests"
         assert found["mlpop.verdict_reason"].endswith("tests succeeded, 50 are needed")
         assert "champion" not in aliases(done.store, name)
         run = client.get_run(done.result.run_id)
@@ -524,27 +523,6 @@ def test_requests_out_of_range(
     model = mlflow.pyfunc.load_model(made.log(opened, "ranges"))
     with pytest.raises(DataError, match=found):
         model.predict(made.x[None], params=params)
-
-
-@pytest.mark.parametrize(
-    ("verdict", "reason"),
-    [
-        ("", "its coverage was not tested: test_data_loader.testing is false"),
-        ("too few tests", "100 tests succeeded, 50 are needed"),
-        (
-            "calibrated",
-            "4 kinds of ranks over 100 tests are uniform: least p = 0.4 (hpd), limit 0.013",
-        ),
-        (
-            "biased",
-            "of 4 kinds of ranks over 100 tests these are not uniform (limit 0.013): "
-            "hpd p = 0.0001",
-        ),
-    ],
-)
-def test_reason_names_the_tests(verdict: str, reason: str, tmp_path: Path) -> None:
-    write_json(tmp_path / "calibration.json", calibration(verdict))
-    assert verdict_reason(verdict, tmp_path) == reason
 
 
 # --- addresses ----------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,13 +18,14 @@ from resume_checks import SMALL, without_figures
 from mlpop.commands import sbi
 from mlpop.commands.sbi import resume_experiment, run_experiment
 from mlpop.config.files.sbi import SbiConfig
+from mlpop.experiment.diagnostics.coverage import VERDICTS
+from mlpop.experiment.diagnostics.diagnostic import NOT_TESTED, Finding, Verdict
 from mlpop.experiment.output_tree import OutputTree
 from mlpop.experiment.profile import Profiler
 from mlpop.experiment.report import html as report
-from mlpop.experiment.report.contents import RoundStory, tell_round
-from mlpop.experiment.report.findings import MEANINGS, doubts
+from mlpop.experiment.report.contents import RoundContents, round_contents
 from mlpop.experiment.report.html import REPORT, write_report
-from mlpop.inference.diagnostics.calibration import Verdict
+from mlpop.experiment.report.warnings import experiment_warnings
 from mlpop.plots.style import LABELS
 from mlpop.tracking import Store, connect, find
 from mlpop.tracking.artifacts import fetched
@@ -221,36 +222,45 @@ def tree(gaussian, tmp_path: Path) -> OutputTree:
     return OutputTree(tmp_path / "logs", tmp_path / "models")
 
 
+def judged(name: str, **changes: Any) -> dict[str, Finding]:
+    """Return the findings of a round with a verdict of its tests."""
+    grade, meaning, remedy = VERDICTS[name]
+    verdict = Verdict(name, grade, meaning, "its reason", remedy)
+    return {"coverage": Finding(verdict=verdict, **changes)}
+
+
 @pytest.fixture
-def good(gaussian, tree: OutputTree) -> RoundStory:
+def good(gaussian, tree: OutputTree) -> RoundContents:
     """A round of which there is nothing to warn."""
-    story = tell_round(gaussian.config, gaussian.result.rounds[0], tree.round(0), 1.0)
+    contents = round_contents(gaussian.config, gaussian.result.rounds[0], tree.round(0), 1.0)
     return replace(
-        story,
-        result=replace(story.result, verdict="calibrated"),
-        members=[replace(member, stopped="patience") for member in story.members],
+        contents,
+        result=replace(contents.result, findings=judged("calibrated")),
+        members=[replace(member, stopped="patience") for member in contents.members],
     )
 
 
-def of_result(**changes: Any) -> Callable[[RoundStory], RoundStory]:
-    return lambda story: replace(story, result=replace(story.result, **changes))
+def of_result(**changes: Any) -> Callable[[RoundContents], RoundContents]:
+    return lambda contents: replace(contents, result=replace(contents.result, **changes))
 
 
-def of_story(**changes: Any) -> Callable[[RoundStory], RoundStory]:
-    return lambda story: replace(story, **changes)
+def of_contents(**changes: Any) -> Callable[[RoundContents], RoundContents]:
+    return lambda contents: replace(contents, **changes)
 
 
-def of_estimate(**changes: float) -> Callable[[RoundStory], RoundStory]:
-    def change(story: RoundStory) -> RoundStory:
-        first, *others = story.result.estimates
-        return of_result(estimates=[replace(first, **changes), *others])(story)
+def of_estimate(**changes: float) -> Callable[[RoundContents], RoundContents]:
+    def change(contents: RoundContents) -> RoundContents:
+        first, *others = contents.result.estimates
+        return of_result(estimates=[replace(first, **changes), *others])(contents)
 
     return change
 
 
-FAULTS: dict[str, Callable[[RoundStory], RoundStory]] = {
-    "Overconfident: the credible regions hold": of_result(verdict="overconfident"),
-    "Not tested: nobody has checked": of_result(verdict=""),
+FAULTS: dict[str, Callable[[RoundContents], RoundContents]] = {
+    "Overconfident: the credible regions hold": of_result(findings=judged("overconfident")),
+    "Not tested: nobody has checked": of_result(
+        findings={"coverage": Finding(verdict=NOT_TESTED)}
+    ),
     "3.5 % of the training simulations failed": of_result(numbers={"sim/failed_fraction": 0.035}),
     "theta_1 is hardly constrained: its 95 % interval spans 90%": of_estimate(low=-0.9, high=0.9),
     "The posterior of theta_1 is cut off by the lower edge of the prior, -1": of_estimate(
@@ -259,18 +269,17 @@ FAULTS: dict[str, Callable[[RoundStory], RoundStory]] = {
     "The posterior of theta_1 is cut off by the upper edge of the prior, 1": of_estimate(
         low=0, median=0.7, high=0.99
     ),
-    "Round 0: R-hat of theta_1 is 1.2.": of_story(problems=["R-hat of theta_1 is 1.2"]),
-    "the Markov chains of 20% of the tests did not mix": of_story(
-        calibration={"poor_chains": 0.2}
+    "Round 0: R-hat of theta_1 is 1.2.": of_contents(problems=["R-hat of theta_1 is 1.2"]),
+    "Round 0: 3 tests are left out.": of_result(
+        findings=judged("calibrated", warnings=["3 tests are left out."])
     ),
-    "3 tests are left out": of_story(calibration={"num_failed": 3}),
-    "theta were resampled, not drawn exactly": of_story(
+    "theta were resampled, not drawn exactly": of_contents(
         proposal={"exact": False, "ess_median": 3.2}
     ),
-    "up to 5.0% of the proposal's support may have been missed": of_story(
+    "up to 5.0% of the proposal's support may have been missed": of_contents(
         proposal={"exact": True, "uncovered": 0.05}
     ),
-    "were NaN or outside the prior and were made again (2 times)": of_story(
+    "were NaN or outside the prior and were made again (2 times)": of_contents(
         proposal={"redraws": 2}
     ),
 }
@@ -278,11 +287,11 @@ FAULTS: dict[str, Callable[[RoundStory], RoundStory]] = {
 
 @pytest.mark.parametrize("sentence", FAULTS)
 def test_what_is_not_well_is_said_and_nothing_else(
-    sentence: str, gaussian, good: RoundStory
+    sentence: str, gaussian, good: RoundContents
 ) -> None:
-    assert doubts(gaussian.config, [good]) == []
-    (doubt,) = doubts(gaussian.config, [FAULTS[sentence](good)])
-    assert sentence in doubt
+    assert experiment_warnings(gaussian.config, [good]) == []
+    (warning,) = experiment_warnings(gaussian.config, [FAULTS[sentence](good)])
+    assert sentence in warning
 
 
 def test_network_that_could_still_learn_is_a_warning(gaussian) -> None:
@@ -290,22 +299,18 @@ def test_network_that_could_still_learn_is_a_warning(gaussian) -> None:
     assert "Round 0: trainer.max_num_epochs (15) stopped 1 of 1 networks" in warnings
 
 
-def test_verdict_of_an_earlier_round_is_a_warning(gaussian, good: RoundStory) -> None:
-    rounds = [of_result(verdict="biased")(good), of_result(number=1)(good)]
-    (doubt,) = doubts(gaussian.config, rounds)
-    assert doubt.startswith("Round 0 was biased (")
+def test_verdict_of_an_earlier_round_is_a_warning(gaussian, good: RoundContents) -> None:
+    rounds = [of_result(findings=judged("biased"))(good), of_result(number=1)(good)]
+    (warning,) = experiment_warnings(gaussian.config, rounds)
+    assert warning.startswith("Round 0 was biased (")
 
 
-def test_empty_map_of_the_observed_sample_is_a_warning(gaussian, good: RoundStory) -> None:
+def test_empty_map_of_the_observed_sample_is_a_warning(gaussian, good: RoundContents) -> None:
     x = np.ones((2, 4, 4), dtype=np.float32)
     x[1] = 0
     observed = replace(good.result.observed, x=x, channels=("full", "void"))
-    found = doubts(gaussian.config, [of_result(observed=observed)(good)])
+    found = experiment_warnings(gaussian.config, [of_result(observed=observed)(good)])
     assert found == ["The map void of the observed sample is empty."]
-
-
-def test_every_verdict_has_a_meaning() -> None:
-    assert set(MEANINGS) == {*get_args(Verdict), ""}
 
 
 def test_symbols_are_those_of_the_figures() -> None:
@@ -358,7 +363,7 @@ def test_mistake_in_the_report_is_logged_with_its_traceback(
     def wrong(*_: Any) -> None:
         raise TypeError("a mistake")
 
-    monkeypatch.setattr(report, "doubts", wrong)
+    monkeypatch.setattr(report, "experiment_warnings", wrong)
     assert write() == {}
     (record,) = [r for r in caplog.records if r.levelno >= logging.WARNING]
     assert record.levelno == logging.ERROR

@@ -159,7 +159,7 @@ def test_run_of_mlflow_projects_becomes_an_attempt_of_the_run_that_goes_on(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("mlpop.experiment.rounds.run.measure_coverage", stop)
+        patch.setattr("mlpop.experiment.rounds.run.evaluate", stop)
         with pytest.raises(KeyboardInterrupt):
             run_experiment(config)
     root = experiment_called(store, "attempts")

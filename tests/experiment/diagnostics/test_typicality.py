@@ -52,7 +52,7 @@ def test_x_o_of_the_simulator_is_not_suspected(usual: Any) -> None:
     assert found["held_out"] == {"x": 120}
     assert found["p_values"]["x"] > 0.05
     assert not found["misspecified"]
-    assert usual.result.rounds[0].verdict != "misspecified"
+    assert usual.result.rounds[0].verdict.name != "misspecified"
     calibration = json.loads((usual.models / "round_0" / "calibration.json").read_text())
     assert calibration["typicality"] == found["p_values"]
     metrics = usual.store.client.get_run(usual.tree.children[0].run_id).data.metrics
@@ -77,7 +77,7 @@ def test_x_o_unlike_all_simulations_is_misspecified(
         done = run(values | changes | blocks)
     assert "the observed sample is unlike all simulations (x p = 0.0" in caplog.text
     (last,) = done.result.rounds
-    assert last.verdict == "misspecified"
+    assert last.verdict.name == "misspecified"
     (version,) = done.store.client.search_model_versions(f"name='odd-{testing}'")
     assert version.tags["mlpop.verdict"] == "misspecified"
     assert "unlike all simulations" in version.tags["mlpop.verdict_reason"]
@@ -105,4 +105,4 @@ def test_infer_judges_its_own_x_o(
         config = SbiConfig.parse(values | {"observed_sample": observed(x), "infer": block})
         (last,) = infer(config).rounds
         assert (last.numbers["typicality/p_x"] < 0.01) is unlike
-        assert (last.verdict == "misspecified") is unlike
+        assert (last.verdict.name == "misspecified") is unlike

@@ -3,49 +3,10 @@
 from collections.abc import Iterator, Sequence
 
 from mlpop.config.files.sbi import SbiConfig
-from mlpop.experiment.models.posterior_model import CALIBRATED
-from mlpop.experiment.report.contents import RoundStory
-from mlpop.experiment.rounds.typicality import MISSPECIFIED
+from mlpop.experiment.diagnostics.diagnostic import Grade
+from mlpop.experiment.report.contents import RoundContents
 from mlpop.inference.prior import Prior
 from mlpop.tracking.description import Estimate, shown
-
-MEANINGS = {
-    CALIBRATED: (
-        "the credible regions hold the truth of test simulations as often as they say",
-        "",
-    ),
-    "overconfident": (
-        "the credible regions hold the truth of test simulations too rarely: the intervals are "
-        "too narrow",
-        "more simulations, an ensemble or a smaller network",
-    ),
-    "underconfident": (
-        "the credible regions hold the truth of test simulations too often: the intervals are "
-        "wider than the data require",
-        "a longer training, a larger network or embedding",
-    ),
-    "biased": (
-        "posteriors of test simulations lie to one side of the truth in some label: do not rely "
-        "on its interval",
-        "more simulations; the table of the round says which labels are shifted",
-    ),
-    MISSPECIFIED: (
-        "the observed sample is unlike all simulations: whatever the tests say, its posterior is "
-        "an extrapolation",
-        "to compare its maps with simulated ones; other physics or selection, or a wider prior",
-    ),
-    "too few tests": (
-        "too few test simulations to tell whether the credible regions can be trusted",
-        "a larger test_data_loader.num_sim",
-    ),
-    "": (
-        "nobody has checked whether the credible regions can be trusted",
-        "test_data_loader.testing",
-    ),
-}
-"""Verdict -> what it means, and what would help."""
-
-UNJUDGED = ("", "too few tests")
 
 WIDE = 0.8
 """Part of the prior's range that an interval spans at least if little was learnt; a posterior that
@@ -58,11 +19,8 @@ part of the median's distance: for a Gaussian, a mean within 1.5 sigma of the ed
 UNCOVERED = 0.01
 """Part of the posterior's support that a proposal may miss without a word."""
 
-POOR_CHAINS = 0.05
-"""Fraction of the tests with poor chains that is worth a word."""
 
-
-def doubts(config: SbiConfig, rounds: Sequence[RoundStory]) -> list[str]:
+def experiment_warnings(config: SbiConfig, rounds: Sequence[RoundContents]) -> list[str]:
     """Return a sentence for everything that is not well; none is good.
 
     Args:
@@ -74,21 +32,20 @@ def doubts(config: SbiConfig, rounds: Sequence[RoundStory]) -> list[str]:
         *_of_verdicts(config, rounds),
         *_of_estimates(last.result.estimates, last.result.problem.prior),
         *_of_observation(last),
-        *(text for story in rounds for text in _of_round(config, story)),
+        *(text for contents in rounds for text in _of_round(config, contents)),
     ]
 
 
-def _of_verdicts(config: SbiConfig, rounds: Sequence[RoundStory]) -> Iterator[str]:
-    *earlier, last = rounds
-    verdict = last.result.verdict
-    meaning, _ = MEANINGS[verdict]
-    if verdict != CALIBRATED:
-        yield f"{(verdict or 'not tested').capitalize()}: {meaning}."
-    for story in earlier:
-        number, verdict = story.result.number, story.result.verdict
-        if verdict in (CALIBRATED, *UNJUDGED):
+def _of_verdicts(config: SbiConfig, rounds: Sequence[RoundContents]) -> Iterator[str]:
+    *earlier, last = (contents.result for contents in rounds)
+    verdict = last.verdict
+    if verdict.grade is not Grade.GOOD:
+        yield f"{(verdict.name or 'not tested').capitalize()}: {verdict.meaning}."
+    for result in earlier:
+        number, verdict = result.number, result.verdict
+        if verdict.grade is not Grade.BAD:
             continue
-        text = f"Round {number} was {verdict} ({story.reason})"
+        text = f"Round {number} was {verdict.name} ({verdict.reason})"
         if config.trainer.truncated_prior:
             text += f"; round {number + 1} simulated only where its posterior has mass"
         yield f"{text}."
@@ -117,8 +74,8 @@ def _cut_off(label: str, which: str, edge: float) -> str:
     )
 
 
-def _of_observation(story: RoundStory) -> Iterator[str]:
-    observed = story.result.observed
+def _of_observation(contents: RoundContents) -> Iterator[str]:
+    observed = contents.result.observed
     if observed.x.ndim != 3:
         return
     for name, values in zip(observed.channels, observed.x, strict=True):
@@ -126,8 +83,8 @@ def _of_observation(story: RoundStory) -> Iterator[str]:
             yield f"The map {name} of the observed sample is empty."
 
 
-def _of_round(config: SbiConfig, story: RoundStory) -> Iterator[str]:
-    result = story.result
+def _of_round(config: SbiConfig, contents: RoundContents) -> Iterator[str]:
+    result = contents.result
     place = f"Round {result.number}"
     failed = result.numbers.get("sim/failed_fraction", 0.0)
     if failed > 0:
@@ -135,28 +92,22 @@ def _of_round(config: SbiConfig, story: RoundStory) -> Iterator[str]:
             f"{place}: {shown(100 * failed)} % of the training simulations failed and are left "
             "out; if that depends on theta, the posterior does too."
         )
-    for problem in story.problems:
+    for problem in contents.problems:
         yield f"{place}: {problem}."
-    yield from _of_proposal(place, story)
-    lost = story.calibration.get("num_failed", 0)
-    if lost:
-        yield f"{place}: {lost} tests are left out, their posterior could not be drawn from."
-    poor = story.calibration.get("poor_chains") or 0.0
-    if poor > POOR_CHAINS:
-        yield (
-            f"{place}: the Markov chains of {poor:.0%} of the tests did not mix, so the verdict "
-            "cannot be relied on; take more mcmc_sampler.num_chains or thin."
-        )
-    stopped = [member for member in story.members if member.stopped == "max_num_epochs"]
+    yield from _of_proposal(place, contents)
+    for finding in result.findings.values():
+        for text in finding.warnings:
+            yield f"{place}: {text}"
+    stopped = [member for member in contents.members if member.stopped == "max_num_epochs"]
     if stopped:
         yield (
             f"{place}: trainer.max_num_epochs ({config.trainer.max_num_epochs}) stopped "
-            f"{len(stopped)} of {len(story.members)} networks while they could still learn."
+            f"{len(stopped)} of {len(contents.members)} networks while they could still learn."
         )
 
 
-def _of_proposal(place: str, story: RoundStory) -> Iterator[str]:
-    proposal = story.proposal
+def _of_proposal(place: str, contents: RoundContents) -> Iterator[str]:
+    proposal = contents.proposal
     if not proposal.get("exact", True):
         yield (
             f"{place}: theta were resampled, not drawn exactly, and are denser where the last "
