@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mlpop.errors import TrainingError
+from mlpop.experiment.tracked_training import TrackedTraining, loss_curves, open_training
 from mlpop.study.storage import TrialRecord, trial_name
-from mlpop.tracking import Node, TrackedRun, TrackedTraining, loss_curves, open_training
+from mlpop.tracking import Node, TrackedRun
 from mlpop.training.events import EpochRecord, TrainingEvent
 
 TRIAL_TAG = "mlpop.trial"

@@ -21,7 +21,6 @@ from mlpop.tracking.run import TrackedRun
 from mlpop.tracking.runs import note_attempt, open_run, tell_given_run
 from mlpop.tracking.signals import graceful_signals
 from mlpop.tracking.store import Store, check_artifacts, connect, project_root
-from mlpop.tracking.tracked_training import TrackedTraining, loss_curves, open_training
 
 __all__ = [
     "CurveBuffer",
@@ -31,7 +30,6 @@ __all__ = [
     "StatusRow",
     "Store",
     "TrackedRun",
-    "TrackedTraining",
     "check_artifacts",
     "commit",
     "compare_link",
@@ -40,11 +38,9 @@ __all__ = [
     "find",
     "flatten",
     "graceful_signals",
-    "loss_curves",
     "member_note",
     "note_attempt",
     "open_run",
-    "open_training",
     "project_root",
     "record_provenance",
     "recorded_datasets",

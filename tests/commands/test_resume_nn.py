@@ -13,7 +13,8 @@ from point_data import LABELS, draw_theta, write_dataset
 
 from mlpop.commands.train_nn import resume_train_nn, train_nn
 from mlpop.errors import ConfigError, DataError, TrackingError
-from mlpop.tracking import TrackedTraining, connect, tree
+from mlpop.experiment.tracked_training import TrackedTraining
+from mlpop.tracking import connect, tree
 from mlpop.training.events import CheckpointWritten, EpochEnded
 
 pytestmark = pytest.mark.usefixtures("light")

@@ -17,9 +17,10 @@ from mlpop.experiment.output_tree import OutputTree
 from mlpop.experiment.point.setup import Problem, results_folder
 from mlpop.experiment.point.tensorboard import Board
 from mlpop.experiment.resume.lineage import Lineage
+from mlpop.experiment.tracked_training import TrackedTraining, open_training
 from mlpop.io.files import write_atomically
 from mlpop.regression import Epoch, Records, load_model, load_weights, save_model
-from mlpop.tracking import Node, TrackedRun, TrackedTraining, open_training
+from mlpop.tracking import Node, TrackedRun
 from mlpop.tracking.artifacts import fetched
 from mlpop.training.checkpoint import TrainingState
 from mlpop.training.events import EpochEnded, TrainingEvent

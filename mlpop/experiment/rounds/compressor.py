@@ -11,9 +11,10 @@ from mlpop.experiment.inputs.problem import LearningProblem
 from mlpop.experiment.output_tree import RoundFolders
 from mlpop.experiment.rounds.compressor_fit import REPORT, FittedCompressor, make_compressor
 from mlpop.experiment.rounds.context import Launch
+from mlpop.experiment.tracked_training import TrackedTraining
 from mlpop.inference.compression.compressor import COMPONENTS, COMPRESSOR, NETWORK, Compressor
 from mlpop.inference.posteriors.preprocessing import COMPRESSOR_FOLDER, Preprocessing
-from mlpop.tracking import Node, TrackedRun, TrackedTraining
+from mlpop.tracking import Node, TrackedRun
 from mlpop.training.events import EpochRecord
 
 __all__ = [

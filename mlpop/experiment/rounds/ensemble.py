@@ -22,20 +22,14 @@ from mlpop.experiment.rounds.member_files import (
     restore_member,
 )
 from mlpop.experiment.rounds.training_statistics import write_training_statistics
+from mlpop.experiment.tracked_training import TrackedTraining, loss_curves, open_training
 from mlpop.inference.estimators.estimator import Estimator
 from mlpop.inference.estimators.spec import EmbeddingSpec, EstimatorSpec
 from mlpop.inference.estimators.store import DESCRIPTION, WEIGHTS, load_ensemble
 from mlpop.inference.estimators.user_pickles import write_user_pickles
 from mlpop.networks.rng import generator_from_seed
 from mlpop.plots import training_curves
-from mlpop.tracking import (
-    Node,
-    TrackedRun,
-    TrackedTraining,
-    loss_curves,
-    open_training,
-    save_figure,
-)
+from mlpop.tracking import Node, TrackedRun, save_figure
 from mlpop.training.device import training_device
 from mlpop.training.events import EpochRecord, TrainingEvent
 from mlpop.training.fit import validation_split
