@@ -472,7 +472,7 @@ def test_store_that_takes_no_models_is_a_warning(
 
     monkeypatch.setattr(type(store.client), "create_logged_model", refuse)
     with caplog.at_level(logging.WARNING, "mlpop"):
-        assert log_posterior_model(opened, "refused", made.result(), made.folder) is None
+        assert log_posterior_model(opened, "refused", made.result()) is None
     assert "no models here" in caplog.text
     assert opened.run_id in caplog.text
 
