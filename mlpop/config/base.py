@@ -2,14 +2,14 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from mlpop.config.messages import describe
+from mlpop.config.messages import Problem, Refused, describe
 from mlpop.errors import ConfigError
 
 
@@ -24,6 +24,16 @@ class StrictModel(BaseModel):
         populate_by_name=True,
         use_attribute_docstrings=True,
     )
+
+    def _contradictions(self) -> Iterator[Problem]:
+        """Yield what is wrong with fields together, each of which may be what it is."""
+        yield from ()
+
+    @model_validator(mode="after")
+    def _refuse_contradictions(self) -> Self:
+        if problems := list(self._contradictions()):
+            raise Refused(*problems)
+        return self
 
     @classmethod
     def parse(cls, values: Mapping[str, Any], source: str = "configuration") -> Self:

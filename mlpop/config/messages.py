@@ -16,6 +16,10 @@ from pydantic import BaseModel, ValidationError
 
 Path = tuple[str | int, ...]
 
+Problem = tuple[str, str]
+"""Path of a field, relative to the block that says it ("" is the block itself), and a complete
+message such as "must be less than high[0] (12.0), found 14.0"."""
+
 FOUND_LENGTH = 80
 """Longest rendering of a found value [characters]."""
 
@@ -49,11 +53,10 @@ class Refused(ValueError):
     """Raised inside a validator to refuse values with the paths of the fields that are wrong.
 
     Args:
-        problems: pairs of a path, relative to the block that raises ("" is the block itself), and
-            a complete message such as "must be less than high[0] (12.0), found 14.0".
+        problems: what is wrong.
     """
 
-    def __init__(self, *problems: tuple[str, str]) -> None:
+    def __init__(self, *problems: Problem) -> None:
         super().__init__("; ".join(message for _, message in problems))
         self.problems = problems
 

@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from mlpop.errors import TrackingError
+from mlpop.io.files import sha256_of
 from mlpop.tracking.outages import patiently
 from mlpop.tracking.store import translated
 
@@ -41,9 +42,7 @@ class Record:
 
 def file_record(path: Path) -> Record:
     """Return digest and size of a file."""
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return Record(digest, path.stat().st_size)
+    return Record(sha256_of(path), path.stat().st_size)
 
 
 def send(client: "MlflowClient", run_id: str, path: Path, name: str | None = None) -> Record:
@@ -251,12 +250,8 @@ def download(client: "MlflowClient", run_id: str, name: str, path: Path) -> None
     what = f"artifact {require_safe(name)} of run {run_id}"
     repository = _repository(client, run_id)
 
-    def attempt() -> None:
-        with translated(what):
-            # MLflow's public way follows the store's own listing to local paths
-            repository._download_file(name, str(path))
-
-    patiently(attempt, what)
+    # MLflow's public way follows the store's own listing to local paths
+    patiently(lambda: repository._download_file(name, str(path)), what)
 
 
 def listed(client: "MlflowClient", run_id: str, folder: str | None = None) -> dict[str, int]:
@@ -266,13 +261,8 @@ def listed(client: "MlflowClient", run_id: str, folder: str | None = None) -> di
         TrackingError: the store cannot be read, or lists a name that is not in that folder.
     """
     what = f"artifacts of run {run_id}"
-
-    def attempt() -> dict[str, int]:
-        with translated(what):
-            items = client.list_artifacts(run_id, folder)
-        return {item.path: int(item.file_size or 0) for item in items if not item.is_dir}
-
-    sizes = patiently(attempt, what)
+    items = patiently(lambda: client.list_artifacts(run_id, folder), what)
+    sizes = {item.path: int(item.file_size or 0) for item in items if not item.is_dir}
     for name in sizes:
         if str(PurePosixPath(require_safe(name)).parent) != (folder or "."):
             raise TrackingError(f"{what}: the store lists {name!r}, which is not in {folder!r}")
@@ -298,14 +288,11 @@ def require_safe(name: str) -> str:
 def _repository(client: "MlflowClient", run_id: str) -> Any:
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-    what = f"artifacts of run {run_id}"
-
     def attempt() -> Any:
-        with translated(what):
-            uri = client.get_run(run_id).info.artifact_uri
-            return get_artifact_repository(uri, tracking_uri=client.tracking_uri)
+        uri = client.get_run(run_id).info.artifact_uri
+        return get_artifact_repository(uri, tracking_uri=client.tracking_uri)
 
-    return patiently(attempt, what)
+    return patiently(attempt, f"artifacts of run {run_id}")
 
 
 def save_figure(figure: "Figure", pdf: Path) -> tuple[Path, Path]:

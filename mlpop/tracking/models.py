@@ -76,10 +76,9 @@ def log_model(
     client, what = run.store.client, f"model '{name}' of run {run.run_id}"
 
     def begin() -> "LoggedModel":
-        with translated(what):
-            return _same(run, name, tags) or client.create_logged_model(
-                run.experiment_id, name, source_run_id=run.run_id, tags=dict(tags)
-            )
+        return _same(run, name, tags) or client.create_logged_model(
+            run.experiment_id, name, source_run_id=run.run_id, tags=dict(tags)
+        )
 
     logged = patiently(begin, what)
     if str(logged.status) == READY:
@@ -90,15 +89,14 @@ def log_model(
             _save(folder, model, logged, run.run_id, Path(scratch, "code"))
 
         def send() -> None:
-            with translated(what):
-                client.log_model_artifacts(logged.model_id, str(folder))
-                outputs = client.get_run(run.run_id).outputs
-                known = outputs.model_outputs if outputs is not None else []
-                # MLflow takes an output of a run once
-                if logged.model_id not in [output.model_id for output in known]:
-                    client.log_outputs(run.run_id, [LoggedModelOutput(logged.model_id, step)])
-                # last of all: a model that is not ready is not whole
-                client.finalize_logged_model(logged.model_id, LoggedModelStatus.READY)
+            client.log_model_artifacts(logged.model_id, str(folder))
+            outputs = client.get_run(run.run_id).outputs
+            linked = outputs.model_outputs if outputs is not None else []
+            # MLflow takes an output of a run once
+            if logged.model_id not in [output.model_id for output in linked]:
+                client.log_outputs(run.run_id, [LoggedModelOutput(logged.model_id, step)])
+            # last of all: a model that is not ready is not whole
+            client.finalize_logged_model(logged.model_id, LoggedModelStatus.READY)
 
         patiently(send, what)
     return str(logged.model_id)
@@ -191,18 +189,15 @@ def fetch_model_file(store: Store, model: "LoggedModel", name: str, target: Path
     """
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-    what = f"file {require_safe(name)} of model {model.model_id}"
-
     def attempt() -> None:
-        with translated(what):
-            repository = get_artifact_repository(
-                model.artifact_location, tracking_uri=store.client.tracking_uri
-            )
-            target.parent.mkdir(parents=True, exist_ok=True)
-            # MLflow's public way follows the store's own listing to local paths
-            repository._download_file(name, str(target))
+        repository = get_artifact_repository(
+            model.artifact_location, tracking_uri=store.client.tracking_uri
+        )
+        target.parent.mkdir(parents=True, exist_ok=True)
+        # MLflow's public way follows the store's own listing to local paths
+        repository._download_file(name, str(target))
 
-    patiently(attempt, what)
+    patiently(attempt, f"file {require_safe(name)} of model {model.model_id}")
 
 
 def _same(run: TrackedRun, name: str, tags: Mapping[str, str]) -> "LoggedModel | None":
@@ -247,15 +242,15 @@ def _save(
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Leave out what MLflow says of the type hints of its own classes and of every step."""
-    told = logging.getLogger("mlflow.pyfunc")
-    level = told.level
-    told.setLevel(logging.WARNING)
+    pyfunc_logger = logging.getLogger("mlflow.pyfunc")
+    level = pyfunc_logger.level
+    pyfunc_logger.setLevel(logging.WARNING)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        told.setLevel(level)
+        pyfunc_logger.setLevel(level)
 
 
 def _pinned(name: str) -> str:

@@ -11,7 +11,7 @@ from mlpop.io.errors import StoreAway
 from mlpop.io.patience import Patience, persist
 from mlpop.io.s3 import ObjectStore
 from mlpop.tracking.signals import stopping
-from mlpop.tracking.store import few_retries
+from mlpop.tracking.store import few_retries, translated
 
 KEPT = "what is finished is kept on disk, and `--resume` goes on from it"
 
@@ -54,8 +54,8 @@ def patiently(attempt: Callable[[], Value], what: str, patience: Patience | None
     """Return `attempt()`, tried again until a deadline while the store is away.
 
     Args:
-        attempt: one request; raises TrackingError.
-        what: it is about, for messages.
+        attempt: one request; whatever it raises becomes a TrackingError that names `what`.
+        what: the run, artifact or place that it is about.
         patience: how long; by default as `MLPOP_STORE_DEADLINE` says. After a signal to stop
             there is one attempt.
 
@@ -66,7 +66,7 @@ def patiently(attempt: Callable[[], Value], what: str, patience: Patience | None
     patience = patience or Patience.from_environment()
 
     def once(_: float) -> Value:
-        with few_retries():
+        with few_retries(), translated(what):
             return attempt()
 
     try:

@@ -106,21 +106,19 @@ class TrackedRun:
 
         client = self.store.client
         values = {f"cfg.{key}": logged_value(value) for key, value in params.items()}
-        what = f"parameters of run {self.run_id}"
 
         def attempt() -> dict[str, str]:
-            with translated(what):
-                there: dict[str, str] = client.get_run(self.run_id).data.params
-                new = [Param(key, value) for key, value in values.items() if key not in there]
-                for start in range(0, len(new), PARAMS_PER_CALL):
-                    client.log_batch(self.run_id, params=new[start : start + PARAMS_PER_CALL])
-            return there
+            logged: dict[str, str] = client.get_run(self.run_id).data.params
+            new = [Param(key, value) for key, value in values.items() if key not in logged]
+            for start in range(0, len(new), PARAMS_PER_CALL):
+                client.log_batch(self.run_id, params=new[start : start + PARAMS_PER_CALL])
+            return logged
 
-        there = patiently(attempt, what)
+        logged = patiently(attempt, f"parameters of run {self.run_id}")
         changed = {
             key.replace("cfg.", "mlpop.now.", 1): value
             for key, value in values.items()
-            if there.get(key, value) != value
+            if logged.get(key, value) != value
         }
         if changed:
             self.set_tags(changed)
@@ -135,30 +133,27 @@ class TrackedRun:
         """
         from mlflow.entities import Metric
 
-        client = self.store.client
-        what = f"metrics of run {self.run_id}"
         # an attempt whose answer is lost is repeated with the same time, and so counts once
         now = time.time_ns() // 1_000_000
 
         def attempt() -> None:
-            with translated(what):
-                there = self._logged(metrics, step) if self.curves.continued else set()
-                items = [
-                    Metric(key, six_digits(value), now, step)
-                    for key, value in metrics.items()
-                    if key not in there
-                ]
-                client.log_batch(self.run_id, metrics=items)
+            logged = self._logged(metrics, step) if self.curves.continued else set()
+            items = [
+                Metric(key, six_digits(value), now, step)
+                for key, value in metrics.items()
+                if key not in logged
+            ]
+            self.store.client.log_batch(self.run_id, metrics=items)
 
-        patiently(attempt, what)
+        patiently(attempt, f"metrics of run {self.run_id}")
 
     def _logged(self, metrics: Mapping[str, float], step: int) -> set[str]:
         """Return which of these numbers the run has at this step already."""
         client = self.store.client
-        there = client.get_run(self.run_id).data.metrics
+        logged = client.get_run(self.run_id).data.metrics
         return {
             key
-            for key in metrics.keys() & there.keys()
+            for key in metrics.keys() & logged.keys()
             if any(m.step == step for m in client.get_metric_history(self.run_id, key))
         }
 
@@ -194,13 +189,8 @@ class TrackedRun:
         Raises:
             TakenOver: who works on it now.
         """
-
-        def attempt() -> Mapping[str, str]:
-            with translated(f"run {self.run_id}"):
-                tags: Mapping[str, str] = self.store.client.get_run(self.run_id).data.tags
-            return tags
-
-        tags = patiently(attempt, f"run {self.run_id}")
+        run = patiently(lambda: self.store.client.get_run(self.run_id), f"run {self.run_id}")
+        tags = run.data.tags
         if Owner.from_tag(tags.get(OWNER_TAG)) not in (None, Owner.current()):
             raise TakenOver(
                 f"run {self.run_id} was taken over by process {tags.get('mlpop.pid', '?')} on "
@@ -282,13 +272,10 @@ class TrackedRun:
             profile=json.dumps(dict(profile)) if profile else None,
         )
         inputs = [DatasetInput(dataset, [InputTag("mlflow.data.context", context)])]
-        what = f"dataset {name} of run {self.run_id}"
-
-        def attempt() -> None:
-            with translated(what):
-                self.store.client.log_inputs(self.run_id, datasets=inputs)
-
-        patiently(attempt, what)
+        patiently(
+            lambda: self.store.client.log_inputs(self.run_id, datasets=inputs),
+            f"dataset {name} of run {self.run_id}",
+        )
 
     def commit(self, files: Mapping[str, Path] | None = None) -> dict[str, Any]:
         """Store `files`, then the manifest of all that was sent, and say `complete`.

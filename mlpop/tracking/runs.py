@@ -304,8 +304,8 @@ def _close(run: TrackedRun, beat: Heartbeat | None, error: BaseException | None)
 
 def _end(run: TrackedRun, status: str) -> None:
     # `mlflow run` of MLflow 3.17 writes FAILED over KILLED, so it is said twice
-    run.try_tags({ENDED_TAG: status})
     with translated(f"status of run {run.run_id}"):
+        run.try_tags({ENDED_TAG: status})
         run.store.client.set_terminated(run.run_id, status)
 
 

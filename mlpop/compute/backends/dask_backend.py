@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from types import TracebackType
 from typing import Any, Self
 
 from distributed import Client
@@ -66,12 +65,7 @@ class DaskBackend:
             logger.info("Dask dashboard: %s", link)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._client = None
         with sigint_blocked():
             self._resources.close()

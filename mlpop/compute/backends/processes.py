@@ -17,7 +17,6 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from multiprocessing.connection import wait
-from types import TracebackType
 from typing import Any, Self
 
 from mlpop.compute.backends.base import (
@@ -38,7 +37,15 @@ from mlpop.errors import ComputeError
 
 GRACE_SECONDS = 2.0
 
-_PRELOADED = ("population", "maps", "networks", "inference", "simulators", "regression")
+_PRELOADED = (
+    "population",
+    "maps",
+    "networks",
+    "inference",
+    "simulators",
+    "regression",
+    "training",
+)
 
 
 class ProcessesBackend:
@@ -63,12 +70,7 @@ class ProcessesBackend:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, *_: object) -> None:
         pool, self._pool = self._pool, []
         for worker in pool:
             worker.ask_to_stop()

@@ -20,6 +20,8 @@ THREAD_VARIABLES = (
     "VECLIB_MAXIMUM_THREADS",
     "NUMBA_NUM_THREADS",
 )
+# Numba refuses a change of its variable once its threads run.
+SINGLE_THREAD = {name: "1" for name in THREAD_VARIABLES if name != "NUMBA_NUM_THREADS"}
 # A worker that inherits it would write into the driver's run.
 DRIVER_VARIABLES = ("MLFLOW_RUN_ID",)
 
@@ -67,14 +69,19 @@ def die_with_parent() -> None:
 @contextmanager
 def environment_of_workers() -> Iterator[None]:
     """Within the block, `os.environ` is what new worker processes shall inherit."""
-    saved = {name: os.environ.get(name) for name in (*THREAD_VARIABLES, *DRIVER_VARIABLES)}
-    os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))
-    for name in DRIVER_VARIABLES:
-        os.environ.pop(name, None)
+    with environment(dict.fromkeys(THREAD_VARIABLES, "1") | dict.fromkeys(DRIVER_VARIABLES)):
+        yield
+
+
+@contextmanager
+def environment(values: Mapping[str, str | None]) -> Iterator[None]:
+    """Within the block, variables of `os.environ` have these values; None: they are not set."""
+    before = {name: os.environ.get(name) for name in values}
+    _set_environment(values)
     try:
         yield
     finally:
-        _restore(saved)
+        _set_environment(before)
 
 
 @contextmanager
@@ -128,7 +135,7 @@ class SingleThread:
         torch_threads = _set_torch_threads(1)
         numba_threads = _set_numba_threads(1)
         try:
-            with _single_thread_environment(), self._pools.limit(limits=1):
+            with environment(SINGLE_THREAD), self._pools.limit(limits=1):
                 return function(*arguments)
         finally:
             # A torch that the function has loaded has one thread until told otherwise.
@@ -143,23 +150,8 @@ def available_cores() -> int:
     return os.cpu_count() or 1
 
 
-@contextmanager
-def _single_thread_environment() -> Iterator[None]:
-    """Within the block, libraries are loaded with one thread.
-
-    Numba is left out: it refuses a change of its variable once its threads run.
-    """
-    names = [name for name in THREAD_VARIABLES if name != "NUMBA_NUM_THREADS"]
-    saved = {name: os.environ.get(name) for name in names}
-    os.environ.update(dict.fromkeys(names, "1"))
-    try:
-        yield
-    finally:
-        _restore(saved)
-
-
-def _restore(saved: Mapping[str, str | None]) -> None:
-    for name, value in saved.items():
+def _set_environment(values: Mapping[str, str | None]) -> None:
+    for name, value in values.items():
         if value is None:
             os.environ.pop(name, None)
         else:

@@ -1,13 +1,14 @@
 """The `compute` block of an experiment file: how simulations and trainings are spread."""
 
 import re
-from typing import Annotated, Any, Self
+from collections.abc import Iterator
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field
 
 from mlpop.config.base import StrictModel
 from mlpop.config.fields import Count, LaxPath, Name, Natural, OptionalPath, Positive
-from mlpop.config.messages import Refused, show
+from mlpop.config.messages import Problem, Refused, show
 
 _BYTES = re.compile(r"\d+(\.\d+)? ?([kKMGT]i?)?B")
 
@@ -30,12 +31,9 @@ class AdaptiveConfig(StrictModel):
     maximum: Count | None = None
     """Workers at the most; null: `workers_dask`."""
 
-    @model_validator(mode="after")
-    def _check(self) -> Self:
+    def _contradictions(self) -> Iterator[Problem]:
         if self.maximum is not None and self.maximum < self.minimum:
-            problem = f"must be at least minimum ({self.minimum}), found {self.maximum}"
-            raise Refused(("maximum", problem))
-        return self
+            yield "maximum", f"must be at least minimum ({self.minimum}), found {self.maximum}"
 
 
 class TlsConfig(StrictModel):
@@ -136,27 +134,19 @@ class ComputeConfig(StrictModel):
     jobs: JobsConfig = JobsConfig()
     """Jobs of any other queue."""
 
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        problems = []
+    def _contradictions(self) -> Iterator[Problem]:
         running = [name for name in ("scheduler_address", "scheduler_file") if getattr(self, name)]
         if len(running) == 2:
-            problems.append(("scheduler_file", "must be null if scheduler_address is given"))
+            yield "scheduler_file", "must be null if scheduler_address is given"
         for name in running:
             for own in ("worker_lifetime", "adaptive"):
                 if getattr(self, own) is not None:
-                    problems.append((own, f"must be null if {name} is given: it is not yours"))
+                    yield own, f"must be null if {name} is given: it is not yours"
             if self.cluster != "local":
-                problem = f"must be null for cluster {self.cluster!r}, which has its own"
-                problems.append((name, problem))
+                yield name, f"must be null for cluster {self.cluster!r}, which has its own"
         if self.worker_lifetime_stagger >= (self.worker_lifetime or float("inf")):
-            problems.append(
-                (
-                    "worker_lifetime_stagger",
-                    f"must be below worker_lifetime ({self.worker_lifetime:g}), "
-                    f"found {self.worker_lifetime_stagger:g}",
-                )
+            yield (
+                "worker_lifetime_stagger",
+                f"must be below worker_lifetime ({self.worker_lifetime:g}), "
+                f"found {self.worker_lifetime_stagger:g}",
             )
-        if problems:
-            raise Refused(*problems)
-        return self

@@ -1,14 +1,15 @@
 """Blocks about theta and x: prior, training and test data, observed sample, stellar database."""
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field
 
 from mlpop.config.base import StrictModel
 from mlpop.config.blocks.dynamics import DynamicsConfig
 from mlpop.config.fields import Columns, Count, Name, OptionalLocation, S3Uri, bare_names
-from mlpop.config.messages import Refused, show
+from mlpop.config.messages import Problem, Refused, show
 
 InputColumns = Annotated[Columns, AfterValidator(bare_names)]
 Names = Annotated[tuple[Name, ...], Field(min_length=1)]
@@ -23,31 +24,21 @@ class PriorConfig(StrictModel):
     low: Numbers
     high: Numbers
 
-    @model_validator(mode="after")
-    def _check(self) -> Self:
+    def _contradictions(self) -> Iterator[Problem]:
         count = len(self.labels)
-        problems = [
-            (name, f"must have one entry a label ({count}), found {len(values)}")
-            for name, values in (("low", self.low), ("high", self.high))
-            if len(values) != count
-        ]
-        problems += [
-            (f"labels[{i}]", f"must be unique, found {show(label)} again")
-            for i, label in enumerate(self.labels)
-            if label in self.labels[:i]
-        ]
-        if not problems:
-            problems = [
-                (
-                    f"low[{i}]",
-                    f"must be less than high[{i}] = {high} for {self.labels[i]}, found {low}",
-                )
-                for i, (low, high) in enumerate(zip(self.low, self.high, strict=True))
-                if low >= high
-            ]
-        if problems:
-            raise Refused(*problems)
-        return self
+        for name, values in (("low", self.low), ("high", self.high)):
+            if len(values) != count:
+                yield name, f"must have one entry a label ({count}), found {len(values)}"
+        for i, label in enumerate(self.labels):
+            if label in self.labels[:i]:
+                yield f"labels[{i}]", f"must be unique, found {show(label)} again"
+        if len(self.low) == len(self.high) == len(set(self.labels)) == count:
+            for i, (low, high) in enumerate(zip(self.low, self.high, strict=True)):
+                if low >= high:
+                    yield (
+                        f"low[{i}]",
+                        f"must be less than high[{i}] = {high} for {self.labels[i]}, found {low}",
+                    )
 
 
 class TrainingDataConfig(StrictModel):
@@ -79,13 +70,9 @@ class TrainingDataConfig(StrictModel):
             return "standardize"
         return "normalize" if self.normalize else "none"
 
-    @model_validator(mode="after")
-    def _check(self) -> Self:
+    def _contradictions(self) -> Iterator[Problem]:
         if self.normalize and self.standardize:
-            raise Refused(
-                ("normalize", "must be false when standardize is true, or set standardize false")
-            )
-        return self
+            yield "normalize", "must be false when standardize is true, or set standardize false"
 
 
 class TestDataConfig(StrictModel):
@@ -127,26 +114,17 @@ class ObservedConfig(StrictModel):
     """A .npy file with one x, channels first."""
     synthetic: SyntheticConfig | None = None
 
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        given = [
-            name
-            for name in ("dataset_path", "path", "synthetic")
-            if getattr(self, name) is not None
-        ]
-        if len(given) != 1:
-            raise Refused(
-                (
-                    "",
-                    "must have exactly one of dataset_path, path, synthetic, found "
-                    + (" and ".join(given) or "none"),
-                )
+    def _contradictions(self) -> Iterator[Problem]:
+        names = ("dataset_path", "path", "synthetic")
+        sources = [name for name in names if getattr(self, name) is not None]
+        if len(sources) != 1:
+            yield (
+                "",
+                "must have exactly one of dataset_path, path, synthetic, found "
+                + (" and ".join(sources) or "none"),
             )
-        if self.filter_inputs is not None and self.dataset_path is None:
-            raise Refused(
-                ("filter_inputs", f"selects columns of dataset_path, but {given[0]} is given")
-            )
-        return self
+        elif self.filter_inputs is not None and self.dataset_path is None:
+            yield "filter_inputs", f"selects columns of dataset_path, but {sources[0]} is given"
 
 
 class DynamicalDataConfig(StrictModel):
@@ -162,8 +140,6 @@ class DynamicalDataConfig(StrictModel):
         """The stars to build where none are given: `database`, or the defaults."""
         return self.database or DynamicsConfig()
 
-    @model_validator(mode="after")
-    def _check(self) -> Self:
+    def _contradictions(self) -> Iterator[Problem]:
         if self.dataset_path is not None and self.database is not None:
-            raise Refused(("database", "must be null when dataset_path is given"))
-        return self
+            yield "database", "must be null when dataset_path is given"

@@ -2,13 +2,14 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from mlpop.config.base import StrictModel
+from mlpop.config.messages import Problem
 from mlpop.errors import ConfigError
 
 SCHEMA_VERSION = 1
@@ -81,35 +82,28 @@ class DynamicsConfig(StrictModel):
     tsky_map: str | None = None
     """Path of the 408 MHz HEALPix map; needed by, and only by, tsky_model healpix."""
 
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if self.t_age_min >= self.t_age_max:
-            raise ValueError(
-                f"t_age_min must be below t_age_max, found {self.t_age_min:g} and "
-                f"{self.t_age_max:g} yr"
-            )
-        if self.z_sun >= self.R_sun:
-            raise ValueError(
-                f"z_sun must be below R_sun, found {self.z_sun:g} and {self.R_sun:g} kpc"
-            )
-        if self.z_extent <= _HEIGHT_MIN:
-            raise ValueError(
-                f"z_extent must be above {_HEIGHT_MIN:g} kpc, found {self.z_extent:g}"
-            )
+    def _contradictions(self) -> Iterator[Problem]:
         least = 10.0 if not self.sample_edm and self.arm_number == 5 else 0.01
-        if self.r_extent < least:
-            raise ValueError(
-                f"r_extent must be at least {least:g} kpc with these births, "
-                f"found {self.r_extent:g}"
-            )
-        if (self.tsky_model == "healpix") != (self.tsky_map is not None):
-            raise ValueError(
-                "tsky_map must name the map file if tsky_model is 'healpix', and be null if not"
-            )
-        for name in sorted(set(self._without_effect()) & self.model_fields_set):
-            if getattr(self, name) != type(self).model_fields[name].default:
-                raise ValueError(f"{name} has no effect with {self._reason(name)}: remove it")
-        return self
+        ignored = [
+            name
+            for name in sorted(set(self._without_effect()) & self.model_fields_set)
+            if getattr(self, name) != type(self).model_fields[name].default
+        ]
+        if self.t_age_min >= self.t_age_max:
+            ages = f"{self.t_age_min:g} and {self.t_age_max:g} yr"
+            yield "", f"t_age_min must be below t_age_max, found {ages}"
+        elif self.z_sun >= self.R_sun:
+            yield "", f"z_sun must be below R_sun, found {self.z_sun:g} and {self.R_sun:g} kpc"
+        elif self.z_extent <= _HEIGHT_MIN:
+            yield "", f"z_extent must be above {_HEIGHT_MIN:g} kpc, found {self.z_extent:g}"
+        elif self.r_extent < least:
+            bound = f"at least {least:g} kpc with these births"
+            yield "", f"r_extent must be {bound}, found {self.r_extent:g}"
+        elif (self.tsky_model == "healpix") != (self.tsky_map is not None):
+            rule = "if tsky_model is 'healpix', and be null if not"
+            yield "", f"tsky_map must name the map file {rule}"
+        elif ignored:
+            yield "", f"{ignored[0]} has no effect with {self._reason(ignored[0])}: remove it"
 
     def sweepable(self) -> frozenset[str]:
         """Names of the fields that theta may override and that change the stars."""

@@ -1,13 +1,14 @@
 """The `generator` block: how detected pulsars become maps."""
 
-from typing import Literal, Self
+from collections.abc import Iterator
+from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from mlpop.config.base import StrictModel
 from mlpop.config.blocks.surveys import MAP_SURVEYS, SURVEYS, Survey
 from mlpop.config.fields import Count, Name, Positive
-from mlpop.config.messages import Refused, show
+from mlpop.config.messages import Problem, show
 
 SKY_KINDS = ("position_map_radec", "velocity_map_vra", "velocity_map_vdec")
 PPDOT_KIND = "ppdot_map"
@@ -71,19 +72,11 @@ class GeneratorConfig(StrictModel):
     dtype: Literal["float32", "float64"] = "float64"
     """Number type of the stored arrays."""
 
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        problems = [
-            (name, f"must be [low, high] with low < high, found {show([low, high])}")
-            for name, (low, high) in (
-                ("p_limits", self.p_limits),
-                ("pdot_limits", self.pdot_limits),
-            )
-            if low >= high
-        ]
-        if problems:
-            raise Refused(*problems)
-        return self
+    def _contradictions(self) -> Iterator[Problem]:
+        limits = {"p_limits": self.p_limits, "pdot_limits": self.pdot_limits}
+        for name, (low, high) in limits.items():
+            if low >= high:
+                yield name, f"must be [low, high] with low < high, found {show([low, high])}"
 
     @property
     def survey_channels(self) -> tuple[str, ...]:

@@ -1,14 +1,15 @@
 """Blocks about networks: embedding, initializer, density estimator, sampler, compression."""
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, ConfigDict, Field
 
 from mlpop.config.base import StrictModel
 from mlpop.config.fields import Count, OneOf, OptionalPath
-from mlpop.config.messages import Refused, one_of, show, unknown
+from mlpop.config.messages import Problem, Refused, one_of, show, unknown
 from mlpop.config.methods import CLASSIFIERS, DENSITIES
 
 BLOCKS = {
@@ -61,24 +62,21 @@ class ArchConfig(StrictModel):
         """Return the constructor's keyword arguments: of a class of your own, the given ones."""
         return self.args.model_dump(exclude_unset=self.is_custom)
 
-    @model_validator(mode="after")
-    def _check(self) -> Self:
+    def _contradictions(self) -> Iterator[Problem]:
         if self.is_custom:
-            return self
-        known = list(ArchArgs.model_fields)
+            return
         if extra := self.args.model_extra:
-            raise Refused(*((f"args.{name}", unknown(name, known)) for name in extra))
+            for name in extra:
+                yield f"args.{name}", unknown(name, list(ArchArgs.model_fields))
+            return
         blocks = BLOCKS[self.type][self.args.layout]
         _, height, width = self.args.input_shape
         if min(height, width) < 2**blocks:
-            raise Refused(
-                (
-                    "args.input_shape",
-                    f"maps of {height} x {width} are too small for the {blocks} poolings of "
-                    f"{self.type}: height and width must be at least {2**blocks}",
-                )
+            yield (
+                "args.input_shape",
+                f"maps of {height} x {width} are too small for the {blocks} poolings of "
+                f"{self.type}: height and width must be at least {2**blocks}",
             )
-        return self
 
 
 class InitializerArgs(StrictModel):
@@ -193,21 +191,14 @@ class CompressionConfig(StrictModel):
         """The file or folder to read the compressor from; None with `fit`."""
         return self.cnn_model_path if self.compression_type == "cnn" else self.pca_model_path
 
-    @model_validator(mode="after")
-    def _check(self) -> Self:
+    def _contradictions(self) -> Iterator[Problem]:
         if not self.use_compression:
-            return self
+            return
         field = f"{self.compression_type}_model_path"
         if self.fit and self.model_path is not None:
-            raise Refused((field, "must be null with fit, which makes a compressor of its own"))
-        if self.fit and self.sha256 is not None:
-            raise Refused(("sha256", "must be null with fit, which reads no file"))
-        if not self.fit and self.model_path is None:
-            raise Refused(
-                (
-                    field,
-                    f"is required when compression_type is '{self.compression_type}', or set fit "
-                    "to true",
-                )
-            )
-        return self
+            yield field, "must be null with fit, which makes a compressor of its own"
+        elif self.fit and self.sha256 is not None:
+            yield "sha256", "must be null with fit, which reads no file"
+        elif not self.fit and self.model_path is None:
+            kind = self.compression_type
+            yield field, f"is required when compression_type is '{kind}', or set fit to true"

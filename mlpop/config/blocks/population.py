@@ -1,6 +1,6 @@
 """The `population` block: birth spins and fields, their evolution, radio emission, surveys."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from typing import Annotated, Any, Literal, Self
 
@@ -14,7 +14,7 @@ from pydantic import (
 
 from mlpop.config.base import StrictModel
 from mlpop.config.blocks.presets import MODEL_CHOICES, MODEL_DEFAULTS, PRESETS
-from mlpop.config.messages import Refused, one_of
+from mlpop.config.messages import Problem, Refused, one_of
 from mlpop.errors import ConfigError
 
 Positive = Annotated[float, Field(gt=0)]
@@ -211,10 +211,23 @@ class PopulationConfig(StrictModel):
         object.__setattr__(config, "__pydantic_fields_set__", set(named))
         return config
 
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        _check_together(self)
-        return self
+    def _contradictions(self) -> Iterator[Problem]:
+        k0, k1, k2 = self.k_coefficients
+        low, high = self.B_initial_log10_min, self.B_initial_log10_max
+        tophat = list(_tophat_problems(self))
+        if min(k0, k1) < 0 or k2 <= 0 or k0 + k1 <= 0:
+            bounds = "k0, k1 >= 0, k0 + k1 > 0 and k2 > 0"
+            yield "k_coefficients", f"must have {bounds}, found {[k0, k1, k2]}"
+        elif low is not None and high is not None and not low < high:
+            yield "B_initial_log10_min", f"must be less than its _max ({high}), found {low}"
+        elif tophat:
+            yield tophat[0]
+        elif self.tsky_model == "healpix" and self.tsky_map is None:
+            yield "tsky_map", "must name a file when tsky_model is 'healpix'"
+        elif not self.surveys_radio:
+            yield "surveys_radio", "must name at least one catalogue, found none"
+        elif foreign := sorted(set(self.thin_to) - set(self.surveys_radio)):
+            yield "thin_to", f"names catalogues not in surveys_radio: {foreign}"
 
     def with_override(self, theta: Mapping[str, Any]) -> "PopulationConfig":
         """Return this configuration with other values, defaults of models resolved anew.
@@ -248,7 +261,8 @@ class PopulationConfig(StrictModel):
             for label, value in theta.items():
                 _range_of(label).validate_python(value)
             changed = self.model_copy(update=dict(theta))
-            _check_together(changed)
+            if problems := list(changed._contradictions()):
+                raise Refused(*problems)
         except ValueError:
             self.with_override(theta)  # says what is wrong
             raise
@@ -329,41 +343,18 @@ def _foreign(key: str, choices: Mapping[str, Any]) -> str:
     return ""
 
 
-def _check_together(config: PopulationConfig) -> None:
-    k0, k1, k2 = config.k_coefficients
-    if min(k0, k1) < 0 or k2 <= 0 or k0 + k1 <= 0:
-        raise Refused(
-            (
-                "k_coefficients",
-                f"must have k0, k1 >= 0, k0 + k1 > 0 and k2 > 0, found {[k0, k1, k2]}",
-            )
-        )
-    low, high = config.B_initial_log10_min, config.B_initial_log10_max
-    if low is not None and high is not None and not low < high:
-        raise Refused(("B_initial_log10_min", f"must be less than its _max ({high}), found {low}"))
-    if config.magnetic_field_model == "smooth_tophat":
-        _check_tophat(config)
-    if config.tsky_model == "healpix" and config.tsky_map is None:
-        raise Refused(("tsky_map", "must name a file when tsky_model is 'healpix'"))
-    if not config.surveys_radio:
-        raise Refused(("surveys_radio", "must name at least one catalogue, found none"))
-    if foreign := sorted(set(config.thin_to) - set(config.surveys_radio)):
-        raise Refused(("thin_to", f"names catalogues not in surveys_radio: {foreign}"))
-
-
-def _check_tophat(config: PopulationConfig) -> None:
+def _tophat_problems(config: PopulationConfig) -> Iterator[Problem]:
+    if config.magnetic_field_model != "smooth_tophat":
+        return
     rise, decay = config.B_initial_log10_rise_mean, config.B_initial_log10_decay_mean
     slope = config.B_initial_log10_slope
     if rise is None or decay is None or slope is None:
-        raise Refused(("", "smooth_tophat needs its rise_mean, decay_mean and slope"))
-    if not rise < decay:
-        raise Refused(
-            (
-                "B_initial_log10_rise_mean",
-                f"must be less than B_initial_log10_decay_mean ({decay}), found {rise}",
-            )
+        yield "", "smooth_tophat needs its rise_mean, decay_mean and slope"
+    elif not rise < decay:
+        yield (
+            "B_initial_log10_rise_mean",
+            f"must be less than B_initial_log10_decay_mean ({decay}), found {rise}",
         )
     # The line 1 + slope (x - centre) is a density on [rise, decay]: it must not go below zero.
-    limit = 2.0 / (decay - rise)
-    if abs(slope) > limit:
-        raise Refused(("B_initial_log10_slope", f"must be within +-{limit:.4g}, found {slope}"))
+    elif abs(slope) > (limit := 2.0 / (decay - rise)):
+        yield "B_initial_log10_slope", f"must be within +-{limit:.4g}, found {slope}"

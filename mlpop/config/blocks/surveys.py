@@ -4,14 +4,14 @@ What a survey sees is in its JSON file below `mlpop/population/surveys/`. A new 
 file and an entry here.
 """
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, Self
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from mlpop.config.base import StrictModel
 from mlpop.config.fields import Name
-from mlpop.config.messages import Refused
+from mlpop.config.messages import Problem
 
 
 class Region(StrictModel):
@@ -29,13 +29,9 @@ class Region(StrictModel):
     b_abs_max: Annotated[float, Field(gt=0)] | None = None
     """Upper bound of the absolute Galactic latitude [deg]; null for none."""
 
-    @model_validator(mode="after")
-    def _check(self) -> Self:
+    def _contradictions(self) -> Iterator[Problem]:
         if self.l_min >= self.l_max:
-            raise Refused(
-                ("l_max", f"must be greater than l_min ({self.l_min}), found {self.l_max}")
-            )
-        return self
+            yield "l_max", f"must be greater than l_min ({self.l_min}), found {self.l_max}"
 
 
 class MapSurvey(NamedTuple):

@@ -1,11 +1,11 @@
 """Blocks about a launch: rounds and optimiser, resume, inference, simulator."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError
 
 from mlpop.config.base import StrictModel
 from mlpop.config.blocks.network import IMPORTABLE
@@ -20,7 +20,7 @@ from mlpop.config.fields import (
     OptionalPath,
     Positive,
 )
-from mlpop.config.messages import Refused, describe
+from mlpop.config.messages import Problem, Refused, describe
 from mlpop.config.methods import METHODS, Method
 
 Sampler = Literal["auto", "sir", "rejection", "box"]
@@ -110,19 +110,15 @@ class TrainerConfig(TrainingOptions):
         proposed = round_ > 0 and not self.truncated_prior
         return "atomic" if self.method.corrected and proposed else "maximum_likelihood"
 
-    @model_validator(mode="after")
-    def _check(self) -> Self:
+    def _contradictions(self) -> Iterator[Problem]:
         if self.truncation_sampler == "sir" and not self.sir:
-            raise Refused(("truncation_sampler", "is 'sir', but sir is false"))
-        if self.append_simulations and self.loss(self.num_rounds - 1) == "atomic":
-            raise Refused(
-                (
-                    "append_simulations",
-                    f"must be false for {self.type} with several rounds unless truncated_prior is "
-                    "true: earlier rounds were not drawn from the prior",
-                )
+            yield "truncation_sampler", "is 'sir', but sir is false"
+        elif self.append_simulations and self.loss(self.num_rounds - 1) == "atomic":
+            yield (
+                "append_simulations",
+                f"must be false for {self.type} with several rounds unless truncated_prior is "
+                "true: earlier rounds were not drawn from the prior",
             )
-        return self
 
 
 class ResumeConfig(StrictModel):
@@ -136,17 +132,10 @@ class ResumeConfig(StrictModel):
     log_dir: OptionalPath = None
     """The launch's folder below `logs/`."""
 
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if self.resume:
-            missing = [
-                (name, "is required when resume is true")
-                for name in ("last_round", "save_dir", "log_dir")
-                if getattr(self, name) is None
-            ]
-            if missing:
-                raise Refused(*missing)
-        return self
+    def _contradictions(self) -> Iterator[Problem]:
+        for name in ("last_round", "save_dir", "log_dir"):
+            if self.resume and getattr(self, name) is None:
+                yield name, "is required when resume is true"
 
 
 class InferConfig(StrictModel):
@@ -204,12 +193,10 @@ class SimulatorConfig(StrictModel):
         """The settings in `args`, of a simulator that draws stars."""
         return POPULATION_SIMULATORS[self.type].model_validate_json(json.dumps(self.args))
 
-    @model_validator(mode="after")
-    def _check(self) -> Self:
+    def _contradictions(self) -> Iterator[Problem]:
         if self.draws_stars:
             try:
                 _ = self.pulsar
             except ValidationError as error:
                 problems = describe(error, POPULATION_SIMULATORS[self.type], self.args)
-                raise Refused(*((f"args.{p}", message) for p, message in problems)) from None
-        return self
+                yield from ((f"args.{path}", message) for path, message in problems)

@@ -1,15 +1,16 @@
 """Configuration of `mlpop observe`: which catalogue, which cuts, which maps of the real sky."""
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal, Self
+from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from mlpop.config.base import StrictModel
 from mlpop.config.blocks.generator import GeneratorConfig
 from mlpop.config.blocks.surveys import MAP_SURVEYS, SURVEYS, Region, Survey
 from mlpop.config.fields import Folder, Name, OptionalPath
-from mlpop.config.messages import Refused
+from mlpop.config.messages import Problem
 
 ONLINE = "psrqpy"
 """The source that downloads the newest catalogue."""
@@ -48,23 +49,17 @@ class ObserveConfig(StrictModel):
     generator: GeneratorConfig = Field(default_factory=GeneratorConfig)
     """Type, resolution and smoothing of the maps; must equal those of the training set."""
 
-    @model_validator(mode="after")
-    def _check(self) -> Self:
+    def _contradictions(self) -> Iterator[Problem]:
         if (self.fluxes == "tpa") != (self.tpa_table is not None):
-            raise Refused(
-                (
-                    "tpa_table",
-                    "must be given if, and only if, fluxes is 'tpa', "
-                    f"but fluxes is {self.fluxes!r} and tpa_table is {str(self.tpa_table)!r}",
-                )
+            yield (
+                "tpa_table",
+                "must be given if, and only if, fluxes is 'tpa', "
+                f"but fluxes is {self.fluxes!r} and tpa_table is {str(self.tpa_table)!r}",
             )
-        if not self.regions:
-            raise Refused(("regions", f"must name at least one of {', '.join(SURVEYS)}"))
-        if absent := [name for name in self.generator.surveys if name not in self.regions]:
-            raise Refused(
-                ("regions", f"lacks {', '.join(absent)}, of which generator.surveys wants maps")
-            )
-        return self
+        elif not self.regions:
+            yield "regions", f"must name at least one of {', '.join(SURVEYS)}"
+        elif absent := [name for name in self.generator.surveys if name not in self.regions]:
+            yield "regions", f"lacks {', '.join(absent)}, of which generator.surveys wants maps"
 
     @property
     def catalogue_path(self) -> Path | None:

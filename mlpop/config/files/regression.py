@@ -1,10 +1,11 @@
 """The configuration of `mlpop train-nn` and `mlpop infer-nn`: neural point estimates."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AliasChoices, ConfigDict, Field, model_validator
+from pydantic import AliasChoices, ConfigDict, Field
 
 from mlpop.config.base import StrictModel
 from mlpop.config.blocks.data import InputColumns
@@ -19,7 +20,7 @@ from mlpop.config.fields import (
     OptionalPath,
 )
 from mlpop.config.files.sbi import FileName
-from mlpop.config.messages import Refused, show, unknown
+from mlpop.config.messages import Problem, show, unknown
 
 LoaderType = Literal["LoaderMultichannelArray", "LoaderMultichannelImage", "LoaderRGBImage"]
 
@@ -52,12 +53,11 @@ class PointArchConfig(StrictModel):
         """Return the constructor's keyword arguments: of a class of your own, the given ones."""
         return self.args.model_dump(exclude_unset=self.type not in BUILT_IN)
 
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        known = BUILT_IN.get(self.type)
-        if known is not None and (extra := set(self.args.model_extra or {}) - set(known)):
-            raise Refused(*((f"args.{name}", unknown(name, known)) for name in sorted(extra)))
-        return self
+    def _contradictions(self) -> Iterator[Problem]:
+        arguments = BUILT_IN.get(self.type)
+        if arguments is not None:
+            for name in sorted(set(self.args.model_extra or {}) - set(arguments)):
+                yield f"args.{name}", unknown(name, arguments)
 
 
 class PointInitializerArgs(StrictModel):
@@ -109,15 +109,11 @@ class LoaderArgs(StrictModel):
             return "standardize"
         return "normalize" if self.normalize else "none"
 
-    @model_validator(mode="after")
-    def _check(self) -> Self:
+    def _contradictions(self) -> Iterator[Problem]:
         if self.normalize and self.standardize:
-            raise Refused(
-                ("normalize", "must be false when standardize is true, or set standardize false")
-            )
-        if self.scaling != "none" and self.statistic_path is None:
-            raise Refused(("statistic_path", f"is required when {self.scaling} is true"))
-        return self
+            yield "normalize", "must be false when standardize is true, or set standardize false"
+        elif self.scaling != "none" and self.statistic_path is None:
+            yield "statistic_path", f"is required when {self.scaling} is true"
 
 
 class LoaderConfig(StrictModel):
@@ -146,15 +142,11 @@ class LoaderConfig(StrictModel):
         """Channels of one sample."""
         return 3 if self.type == "LoaderRGBImage" else len(self.filter_inputs)
 
-    @model_validator(mode="after")
-    def _check(self) -> Self:
+    def _contradictions(self) -> Iterator[Problem]:
         if self.type == "LoaderRGBImage" and self.args.filter_inputs is not None:
-            raise Refused(
-                ("args.filter_inputs", "must be left out: LoaderRGBImage reads column 0 only")
-            )
+            yield "args.filter_inputs", "must be left out: LoaderRGBImage reads column 0 only"
         if self.type != "LoaderRGBImage" and self.args.ignored_inputs is not None:
-            raise Refused(("args.ignored_inputs", "belongs to LoaderRGBImage only"))
-        return self
+            yield "args.ignored_inputs", "belongs to LoaderRGBImage only"
 
 
 class NamedConfig(StrictModel):
@@ -245,35 +237,21 @@ class RegressionConfig(StrictModel):
         """Return every field as JSON values, defaults written out; parses to the same launch."""
         return self.model_dump(mode="json")
 
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        problems: list[tuple[str, str]] = []
-        for name in ("training_data_loader", "validation_data_loader"):
-            loader: LoaderConfig | None = getattr(self, name)
-            if loader is not None:
-                problems += shape_problems(name, loader, self.arch)
-        if self.training_data_loader and self.validation_data_loader:
-            problems += [
-                (f"validation_data_loader.{field}", message)
-                for field, message in loader_differences(
-                    self.validation_data_loader,
-                    self.training_data_loader,
-                    "training_data_loader",
-                )
-            ]
-        if problems:
-            raise Refused(*problems)
-        return self
+    def _contradictions(self) -> Iterator[Problem]:
+        training, validation = self.training_data_loader, self.validation_data_loader
+        if training:
+            yield from shape_problems("training_data_loader", training, self.arch)
+        if validation:
+            yield from shape_problems("validation_data_loader", validation, self.arch)
+        if training and validation:
+            for field, message in loader_differences(validation, training, "training_data_loader"):
+                yield f"validation_data_loader.{field}", message
 
 
 def loader_differences(
     loader: LoaderConfig, other: LoaderConfig, other_name: str
-) -> list[tuple[str, str]]:
-    """Compare what two loaders must have in common: type, columns and scaling.
-
-    Returns:
-        Pairs of a field's path and a message; empty if they fit.
-    """
+) -> Iterator[Problem]:
+    """Compare what two loaders must have in common: type, columns and scaling."""
     pairs = [
         ("type", loader.type, other.type),
         ("args.filter_inputs", loader.filter_inputs, other.filter_inputs),
@@ -281,11 +259,9 @@ def loader_differences(
         ("args.normalize", loader.args.normalize, other.args.normalize),
         ("args.standardize", loader.args.standardize, other.args.standardize),
     ]
-    return [
-        (field, f"must be as in {other_name} ({show(wanted)}), found {show(found)}")
-        for field, found, wanted in pairs
-        if found != wanted
-    ]
+    for field, value, other_value in pairs:
+        if value != other_value:
+            yield field, f"must be as in {other_name} ({show(other_value)}), found {show(value)}"
 
 
 def from_json(text: str, source: str) -> RegressionConfig:
@@ -297,36 +273,19 @@ def from_json(text: str, source: str) -> RegressionConfig:
     return RegressionConfig.parse(json.loads(text), source)
 
 
-def shape_problems(
-    path: str, loader: LoaderConfig, arch: PointArchConfig
-) -> list[tuple[str, str]]:
-    """Compare the number of channels and labels of a loader with the network.
-
-    Args:
-        path: of the loader in the configuration.
-        loader: which columns it selects.
-        arch: the network.
-
-    Returns:
-        Pairs of a field's path and a message; empty if they fit.
-    """
-    problems = []
+def shape_problems(path: str, loader: LoaderConfig, arch: PointArchConfig) -> Iterator[Problem]:
+    """Compare the number of channels and labels of the loader at `path` with the network."""
     channels = arch.arguments().get("input_shape", (loader.channels,))[0]
     if loader.channels != channels:
         colours = " colours" if loader.type == "LoaderRGBImage" else ""
-        problems.append(
-            (
-                f"{path}.args.filter_inputs",
-                f"must have one entry a channel of arch.args.input_shape ({channels}), "
-                f"found {loader.channels}{colours}",
-            )
+        yield (
+            f"{path}.args.filter_inputs",
+            f"must have one entry a channel of arch.args.input_shape ({channels}), "
+            f"found {loader.channels}{colours}",
         )
     labels, count = loader.filter_labels, arch.args.num_parameters
     if labels is not None and len(labels) != count:
-        problems.append(
-            (
-                f"{path}.args.filter_labels",
-                f"must have arch.args.num_parameters ({count}) entries, found {len(labels)}",
-            )
+        yield (
+            f"{path}.args.filter_labels",
+            f"must have arch.args.num_parameters ({count}) entries, found {len(labels)}",
         )
-    return problems

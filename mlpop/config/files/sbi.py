@@ -1,10 +1,10 @@
 """The configuration file of the main job: simulation-based inference in rounds."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import PurePath
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, AliasChoices, Field, model_validator
+from pydantic import AfterValidator, AliasChoices, Field
 
 from mlpop.config.base import StrictModel
 from mlpop.config.blocks.compute import ComputeConfig
@@ -28,7 +28,7 @@ from mlpop.config.blocks.network import (
 from mlpop.config.blocks.training import InferConfig, ResumeConfig, SimulatorConfig, TrainerConfig
 from mlpop.config.fields import Count, Natural
 from mlpop.config.files.checks import contradictions, ppdot_resolution
-from mlpop.config.messages import Refused
+from mlpop.config.messages import Problem, Refused
 from mlpop.errors import ConfigError
 
 
@@ -84,11 +84,8 @@ class SbiConfig(StrictModel):
     generator: GeneratorConfig = GeneratorConfig()
     compute: ComputeConfig = ComputeConfig()
 
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if problems := list(contradictions(self)):
-            raise Refused(*problems)
-        return self
+    def _contradictions(self) -> Iterator[Problem]:
+        return contradictions(self)
 
     @classmethod
     def parse(cls, values: Mapping[str, Any], source: str = "configuration") -> Self:

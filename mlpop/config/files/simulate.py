@@ -1,10 +1,10 @@
 """The configuration of `mlpop simulate`: which simulations to run, and what becomes of them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from math import isfinite
-from typing import Literal, Self
+from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from mlpop.config.base import StrictModel
 from mlpop.config.blocks.compute import ComputeConfig
@@ -12,7 +12,7 @@ from mlpop.config.blocks.data import DynamicalDataConfig
 from mlpop.config.blocks.generator import GeneratorConfig
 from mlpop.config.blocks.training import SimulatorConfig
 from mlpop.config.fields import Count, Folder, Fraction, Name, Natural
-from mlpop.config.messages import Refused, show
+from mlpop.config.messages import Problem, show
 
 SamplingType = Literal["grid", "random", "lhs", "sobol"]
 
@@ -62,51 +62,33 @@ class SimulateConfig(StrictModel):
     compute: SweepComputeConfig = Field(default_factory=SweepComputeConfig)
     generator: GeneratorConfig = Field(default_factory=GeneratorConfig)
 
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        problems = sampling_problems(self.sampling_type, self.parameters, self.sampling_size)
+    def _contradictions(self) -> Iterator[Problem]:
+        yield from sampling_problems(self.sampling_type, self.parameters, self.sampling_size)
         if self.split is not None and self.split.test is None and self.split.valid is None:
-            problems.append(("split", "must give a fraction for test, for valid, or for both"))
-        if problems:
-            raise Refused(*problems)
-        return self
+            yield "split", "must give a fraction for test, for valid, or for both"
 
 
 def sampling_problems(
     sampling_type: SamplingType,
     parameters: Mapping[str, Sequence[float]],
     sampling_size: int | None,
-) -> list[tuple[str, str]]:
-    """Find what is wrong with the ranges and the size of a set of parameters.
-
-    Returns:
-        Pairs of a field's path and a message; empty if nothing is wrong.
-    """
+) -> Iterator[Problem]:
+    """Yield what is wrong with the ranges and the size of a set of parameters."""
     if not parameters:
-        return [("parameters", "must name at least one parameter to vary")]
+        yield "parameters", "must name at least one parameter to vary"
+        return
     grid = sampling_type == "grid"
-    wanted = "[low, high, steps]" if grid else "[low, high]"
-    problems = []
+    entries = "[low, high, steps]" if grid else "[low, high]"
     for label, values in parameters.items():
         path, found = f"parameters.{label}", f"found {show(list(values))}"
         if len(values) != (3 if grid else 2):
-            problems.append(
-                (path, f"must be {wanted} for sampling_type '{sampling_type}', {found}")
-            )
+            yield path, f"must be {entries} for sampling_type '{sampling_type}', {found}"
         elif not all(isfinite(value) for value in values) or values[0] >= values[1]:
-            problems.append((path, f"must have finite low < high, {found}"))
+            yield path, f"must have finite low < high, {found}"
         elif grid and (values[2] != int(values[2]) or values[2] < 2):
-            problems.append((path, f"must have a whole number of steps, at least 2, {found}"))
+            yield path, f"must have a whole number of steps, at least 2, {found}"
     if grid and sampling_size is not None:
-        problems.append(
-            ("sampling_size", "must be null for a grid: its size is the product of its steps")
-        )
+        yield "sampling_size", "must be null for a grid: its size is the product of its steps"
     if not grid and (sampling_size is None or sampling_size < 1):
-        problems.append(
-            (
-                "sampling_size",
-                f"must be at least 1 for sampling_type '{sampling_type}', "
-                f"found {show(sampling_size)}",
-            )
-        )
-    return problems
+        size = f"at least 1 for sampling_type '{sampling_type}', found {show(sampling_size)}"
+        yield "sampling_size", f"must be {size}"

@@ -1,14 +1,15 @@
 """The configuration file of a study: what is searched, on which data, how, and for how long."""
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from mlpop.config.base import StrictModel
 from mlpop.config.fields import Count, Name, Natural, OptionalPath, Positive
 from mlpop.config.files.sbi import FileName
-from mlpop.config.messages import Refused, show
+from mlpop.config.messages import Problem, show
 
 Scalar = bool | int | float | str | None
 Condition = dict[Name, Scalar | tuple[Scalar, ...]]
@@ -28,22 +29,7 @@ class _Dimension(StrictModel):
         }
 
 
-class _Range(_Dimension):
-    def _refuse_nonsense(self, low: float, high: float, log: bool, step: float | None) -> None:
-        problems = []
-        if low >= high:
-            problems.append(
-                ("low", f"the range is empty: must be less than high = {high:g}, found {low:g}")
-            )
-        if log and low <= 0:
-            problems.append(("low", f"must be greater than 0 when log is true, found {low:g}"))
-        if log and step is not None:
-            problems.append(("step", "must be null when log is true"))
-        if problems:
-            raise Refused(*problems)
-
-
-class FloatRange(_Range):
+class FloatRange(_Dimension):
     """A number from `low` to `high`, both included."""
 
     type: Literal["float"]
@@ -54,13 +40,11 @@ class FloatRange(_Range):
     step: Positive | None = None
     """Only every `step` from `low` on; null: any number."""
 
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        self._refuse_nonsense(self.low, self.high, self.log, self.step)
-        return self
+    def _contradictions(self) -> Iterator[Problem]:
+        return _range_problems(self)
 
 
-class IntRange(_Range):
+class IntRange(_Dimension):
     """A whole number from `low` to `high`, both included."""
 
     type: Literal["int"]
@@ -71,10 +55,18 @@ class IntRange(_Range):
     step: Count | None = None
     """Only every `step` from `low` on; null: any whole number."""
 
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        self._refuse_nonsense(self.low, self.high, self.log, self.step)
-        return self
+    def _contradictions(self) -> Iterator[Problem]:
+        return _range_problems(self)
+
+
+def _range_problems(field: FloatRange | IntRange) -> Iterator[Problem]:
+    low, high = field.low, field.high
+    if low >= high:
+        yield "low", f"the range is empty: must be less than high = {high:g}, found {low:g}"
+    if field.log and low <= 0:
+        yield "low", f"must be greater than 0 when log is true, found {low:g}"
+    if field.log and field.step is not None:
+        yield "step", "must be null when log is true"
 
 
 class Choices(_Dimension):
@@ -83,12 +75,11 @@ class Choices(_Dimension):
     type: Literal["categorical"]
     choices: Annotated[tuple[Scalar, ...], Field(min_length=1)]
 
-    @model_validator(mode="after")
-    def _check(self) -> Self:
+    def _contradictions(self) -> Iterator[Problem]:
         for i, choice in enumerate(self.choices):
             if any(choice == other and type(choice) is type(other) for other in self.choices[:i]):
-                raise Refused((f"choices[{i}]", f"must be unique, found {show(choice)} again"))
-        return self
+                yield f"choices[{i}]", f"must be unique, found {show(choice)} again"
+                return
 
 
 Dimension = Annotated[FloatRange | IntRange | Choices, Field(discriminator="type")]
@@ -104,13 +95,11 @@ class StudyDataConfig(StrictModel):
     rounds: Annotated[tuple[Natural, ...], Field(min_length=1)] | None = None
     """Rounds of `run`; null: all that are complete."""
 
-    @model_validator(mode="after")
-    def _check(self) -> Self:
+    def _contradictions(self) -> Iterator[Problem]:
         if self.folder is not None and self.run is not None:
-            raise Refused(("run", "must be null when folder is given"))
-        if self.rounds is not None and self.run is None:
-            raise Refused(("rounds", "selects rounds of run, which is not given"))
-        return self
+            yield "run", "must be null when folder is given"
+        elif self.rounds is not None and self.run is None:
+            yield "rounds", "selects rounds of run, which is not given"
 
 
 class SamplerConfig(StrictModel):
@@ -174,26 +163,17 @@ class StudyConfig(StrictModel):
             return self.pruner
         return PrunerConfig(type="none" if self.second_objective else "median")
 
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        problems = []
+    def _contradictions(self) -> Iterator[Problem]:
         if not self.use_default_space and not self.space:
-            problems.append(("space", "must not be empty when use_default_space is false"))
+            yield "space", "must not be empty when use_default_space is false"
         if self.second_objective and self.pruning.type != "none":
-            problems.append(
-                ("pruner.type", "must be 'none' with a second_objective: Optuna prunes by one")
-            )
+            yield "pruner.type", "must be 'none' with a second_objective: Optuna prunes by one"
         if self.storage is not None and "://" not in self.storage:
-            problems.append(
-                (
-                    "storage",
-                    "must be a URL such as sqlite:///study.db, or null for a file in "
-                    f"mlruns/optuna/, found {show(self.storage)}",
-                )
+            yield (
+                "storage",
+                "must be a URL such as sqlite:///study.db, or null for a file in "
+                f"mlruns/optuna/, found {show(self.storage)}",
             )
-        if problems:
-            raise Refused(*problems)
-        return self
 
     def resolved(self) -> dict[str, Any]:
         """Return every field as JSON values, defaults written out; parses to the same study."""
