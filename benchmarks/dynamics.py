@@ -18,7 +18,7 @@ from mlpop.config.blocks.dynamics import DynamicsConfig
 from mlpop.population.constants import KMS_KPC_YR
 from mlpop.population.galaxy.gravitational_potential import force_factors
 from mlpop.population.galaxy.orbits import Orbits, integrate
-from mlpop.population.stars.build import Births, BirthStreams
+from mlpop.population.stars.build import BirthStreams, StarsAtBirth
 from mlpop.population.stars.database import StellarDatabase
 
 SAMPLE = 60
@@ -61,13 +61,13 @@ def main() -> None:
     write(f"whole database: {time.perf_counter() - start:.1f} s")
 
 
-def follow(births: Births, n: int, step: float | None) -> Orbits:
+def follow(births: StarsAtBirth, n: int, step: float | None) -> Orbits:
     """Integrate the first `n` stars."""
-    columns = (births.r, births.phi, births.z, births.v_r, births.v_phi, births.v_z, births.age)
-    return integrate(*(column[:n] for column in columns), model="gmM19", time_step=step)
+    few = {name: column[:n] for name, column in births._asdict().items()}
+    return integrate(**few, model="gmM19", time_step=step)
 
 
-def reference(births: Births, i: int) -> tuple[float, float, float]:
+def reference(births: StarsAtBirth, i: int) -> tuple[float, float, float]:
     """End of one orbit [kpc] as the reference implementation computes it."""
 
     def derivative(state: np.ndarray, _: float) -> list[float]:
@@ -83,7 +83,7 @@ def reference(births: Births, i: int) -> tuple[float, float, float]:
     return r * math.cos(phi), r * math.sin(phi), z
 
 
-def tight(births: Births, i: int) -> tuple[float, float, float]:
+def tight(births: StarsAtBirth, i: int) -> tuple[float, float, float]:
     """End of one orbit [kpc] to twelve digits."""
 
     def derivative(_: float, state: np.ndarray) -> np.ndarray:

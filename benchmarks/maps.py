@@ -23,7 +23,7 @@ from mlpop.datasets.loading import load_dataset
 from mlpop.datasets.scaling import scale_inputs
 from mlpop.datasets.shards import SimulationRow, finished_shards, write_shard
 from mlpop.maps.density import FLUX_COLUMN, population_maps
-from mlpop.maps.histogram import bin_edges
+from mlpop.maps.histogram import Axis
 
 DETECTIONS = {"PMPS": 1045, "SMPS": 230, "HTRU_low_mid": 1250}
 CHANNELS = [f"survey_{survey}_ppdot_map" for survey in ("PMPS", "SMPS", "HTRU")]
@@ -49,10 +49,10 @@ def plain_maps(
     catalogues: dict[str, dict[str, np.ndarray]], generator: GeneratorConfig
 ) -> dict[str, np.ndarray]:
     """One histogram for every count and every sum, each map filtered by itself."""
-    sky = [bin_edges(0, 360, 32), bin_edges(-90, 90, 16)]
+    sky = [Axis(0, 360, 32).edges, Axis(-90, 90, 16).edges]
     plane = [
-        bin_edges(*generator.p_limits, 32, log=True),
-        bin_edges(*generator.pdot_limits, 32, log=True),
+        Axis(*generator.p_limits, 32, log=True).edges,
+        Axis(*generator.pdot_limits, 32, log=True).edges,
     ]
     maps = {}
 

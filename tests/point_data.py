@@ -9,8 +9,8 @@ import pytest
 
 from mlpop.config.files.regression import RegressionConfig
 from mlpop.datasets.image import write_image
-from mlpop.datasets.statistics import label_statistics, write_statistics
-from mlpop.io.files import write_csv
+from mlpop.datasets.statistics import label_statistics
+from mlpop.io.files import write_csv, write_json
 
 LABELS = ("B_initial_log10_mean", "P_initial_log10_mean")
 CHANNELS = ("PMPS_ppdot", "SMPS_ppdot", "HTRU_ppdot")
@@ -68,7 +68,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         theta = draw_theta(count, seed)
         write_dataset(folder, name, theta)
         if name == "train":
-            write_statistics(folder / "statistics.json", label_statistics(theta, LABELS))
+            write_json(folder / "statistics.json", label_statistics(theta, LABELS))
     return folder
 
 

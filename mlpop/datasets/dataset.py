@@ -16,8 +16,14 @@ from mlpop.datasets.image import write_image
 from mlpop.datasets.index import DatasetIndex
 from mlpop.datasets.layout import FULL_CSV, FULL_STATISTICS, GENERATOR_JSON, MANIFEST_CSV
 from mlpop.datasets.loading import stored_maps
-from mlpop.datasets.shards import SHARDS_FOLDER, STATUSES, USABLE, ShardRecord, SimulationRow
-from mlpop.datasets.statistics import label_statistics, write_statistics
+from mlpop.datasets.shards import (
+    SHARDS_FOLDER,
+    STATUSES,
+    USABLE,
+    ShardRecord,
+    SimulationRow,
+)
+from mlpop.datasets.statistics import label_statistics
 from mlpop.errors import DataError
 from mlpop.io.files import read_csv, read_json_object, write_csv, write_json
 
@@ -69,15 +75,13 @@ def assemble(
     theta = np.asarray(theta, dtype=np.float64)
     if theta.ndim != 2 or theta.shape[1] != len(labels):
         raise DataError(f"theta has shape {theta.shape}; expected (N, {len(labels)})")
-    found = _rows_by_index(folder, shards, len(theta))
-    rows = [row for _, row in found]
+    located = _rows_by_index(folder, shards, len(theta))
+    rows = [row for _, row in located]
     write_csv(folder / MANIFEST_CSV, *_manifest(rows, labels, theta))
     if generator is not None:
         write_json(folder / GENERATOR_JSON, generator.model_dump(mode="json"))
-    counts: dict[str, int] = {
-        status: sum(row.status == status for row in rows) for status in STATUSES
-    }
-    usable = [(shard, row) for shard, row in found if row.status in USABLE]
+    counts = {str(status): sum(row.status == status for row in rows) for status in STATUSES}
+    usable = [(shard, row) for shard, row in located if row.status in USABLE]
     check_success(rows, min_success_fraction, source=str(folder))
     if not usable:
         raise DataError(f"{folder}: no usable simulation; {_reasons(rows)}")
@@ -98,7 +102,7 @@ def assemble(
     header = [*(INPUT_PREFIX + channel for channel in channels), *labels]
     indices = tuple(row.index for _, row in usable)
     if labels:
-        write_statistics(folder / FULL_STATISTICS, label_statistics(theta[list(indices)], labels))
+        write_json(folder / FULL_STATISTICS, label_statistics(theta[list(indices)], labels))
     write_csv(folder / FULL_CSV, header, table)
     return Assembled(folder / FULL_CSV, indices, counts)
 
@@ -134,13 +138,10 @@ def dataset_digest(folder: Path, *, index_file: str = FULL_CSV) -> str:
     manifest = folder / MANIFEST_CSV
     if manifest.is_file():
         header, rows = read_csv(manifest)
-        kept = [
-            k
-            for k, name in enumerate(header)
-            if name in ("index", "status") or name.startswith(THETA_PREFIX)
-        ]
+        names = [n for n in header if n in ("index", "status") or n.startswith(THETA_PREFIX)]
+        places = [header.index(name) for name in names]
         for row in rows:
-            digest.update("\x1f".join(row[k] for k in kept).encode() + b"\x1e")
+            digest.update("\x1f".join(row[k] for k in places).encode() + b"\x1e")
     index = DatasetIndex.read(folder / index_file)
     digest.update("\x1f".join(index.header).encode() + b"\x1e")
     labels = [label for label in index.labels if label not in index.empty_columns]
@@ -171,26 +172,26 @@ def read_generator(folder: Path) -> GeneratorConfig | None:
 def _rows_by_index(
     folder: Path, shards: Iterable[ShardRecord], number: int
 ) -> list[tuple[ShardRecord, SimulationRow]]:
-    found: dict[int, tuple[ShardRecord, SimulationRow]] = {}
+    located: dict[int, tuple[ShardRecord, SimulationRow]] = {}
     for shard in shards:
         for row in shard.rows:
-            if row.index in found:
+            if row.index in located:
                 raise DataError(
-                    f"{folder}: simulation {row.index} is in {found[row.index][0].name} "
+                    f"{folder}: simulation {row.index} is in {located[row.index][0].name} "
                     f"and in {shard.name}"
                 )
-            found[row.index] = (shard, row)
-    missing = [index for index in range(number) if index not in found]
+            located[row.index] = (shard, row)
+    missing = [index for index in range(number) if index not in located]
     if missing:
         named = ", ".join(map(str, missing[:10])) + (" ..." if len(missing) > 10 else "")
         raise DataError(f"{folder}: no finished shard holds the simulations {named}")
-    beyond = sorted(index for index in found if not 0 <= index < number)
+    beyond = sorted(index for index in located if not 0 <= index < number)
     if beyond:
         raise DataError(
             f"{folder}: the shards hold simulation {beyond[0]}, theta has {number} rows: "
             "they belong to another set of parameters"
         )
-    return [found[index] for index in range(number)]
+    return [located[index] for index in range(number)]
 
 
 def _manifest(

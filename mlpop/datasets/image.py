@@ -26,14 +26,7 @@ _BYTES = (GREYS * 255).round().astype(np.uint8)
 
 
 def to_pixels(values: NDArray) -> NDArray[np.uint8]:
-    """Picture of a map.
-
-    Args:
-        values: (n_i, n_j) finite map.
-
-    Returns:
-        (n_j, n_i, 4) RGBA; a constant map is white.
-    """
+    """Picture of a finite map: (n_i, n_j) to (n_j, n_i, 4) RGBA; a constant map is white."""
     low, high = float(values.min()), float(values.max())
     level = (values - low) / (high - low) if high > low else np.zeros(values.shape)
     numbers = np.minimum((level * 256).astype(int), 255)
@@ -49,11 +42,7 @@ def write_image(path: Path, values: NDArray) -> None:
 
 
 def read_pixels(path: Path, mode: str) -> NDArray[np.uint8]:
-    """Pixels of a picture as it lies in the file, (height, width, colours).
-
-    Args:
-        path: of the picture.
-        mode: colours of Pillow that it is converted to, `RGB` or `RGBA`.
+    """Pixels of a picture as it lies in the file, (height, width, colours), `RGB` or `RGBA`.
 
     Raises:
         DataError: the file is missing or no picture.

@@ -80,12 +80,7 @@ class DatasetIndex:
         return self._select(chosen, self.channels, "filter_inputs", inputs=True)
 
     def select_labels(self, chosen: Filter | None) -> tuple[str, ...]:
-        """Names of the chosen labels, in the given order; arguments as `select_channels`.
-
-        Raises:
-            DataError: a position is out of range or names an input, a name is unknown, or one
-                is chosen twice.
-        """
+        """Names of the chosen labels, in the given order; as `select_channels`."""
         return self._select(chosen, self.labels, "filter_labels", inputs=False)
 
     def label_values(self, labels: Sequence[str]) -> NDArray[np.float64]:
@@ -119,6 +114,10 @@ class DatasetIndex:
             for column in columns
         }
 
+    def place(self, number: int, channel: str) -> str:
+        """What messages call the cell of a channel in a row."""
+        return f"{self.path}: row {number}, column '{INPUT_PREFIX}{channel}'"
+
     def cells(self, channel: str) -> list[Cell]:
         """Where the maps of a channel lie, one a row.
 
@@ -148,7 +147,7 @@ class DatasetIndex:
         )
 
     def _locate(self, name: str, number: int, channel: str, *, packed: bool) -> Path:
-        place = f"{self.path}: row {number}, column '{INPUT_PREFIX}{channel}'"
+        place = self.place(number, channel)
         if not name:
             raise DataError(f"{place}: no map is given")
         written, folder = Path(name), self.path.parent

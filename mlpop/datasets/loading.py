@@ -48,7 +48,6 @@ def load_dataset(
     filter_inputs: Filter | None = None,
     filter_labels: Filter | None = None,
     resize: Resize = "none",
-    verify: bool = True,
 ) -> Dataset:
     """Load a dataset.
 
@@ -59,7 +58,6 @@ def load_dataset(
         filter_labels: labels to load, likewise.
         resize: `pad` fills smaller maps up with their own lowest value; `none` refuses maps of
             unequal shape.
-        verify: compare packed files with the SHA-256 in their shard's record, not only sizes.
 
     Raises:
         DataError: a file, column or value is missing or broken; the message names file, row and
@@ -71,21 +69,18 @@ def load_dataset(
     if not index.rows:
         raise DataError(f"{path}: no row below the header")
     theta = index.label_values(labels)
-    return Dataset(theta, _load_maps(index, channels, resize, verify), labels, channels, path)
+    return Dataset(theta, _load_maps(index, channels, resize), labels, channels, path)
 
 
 def load_observed(
     path: Path, *, filter_inputs: Filter | None = None, resize: Resize = "none"
 ) -> Dataset:
-    """Load an observed sample: one row, its labels unknown.
+    """Load an observed sample: one row, its labels unknown, `theta` (1, 0).
 
     Args:
         path: its index file, `dataset_atnf.csv`.
         filter_inputs: maps to load; None loads every map that is there.
         resize: as `load_dataset`.
-
-    Returns:
-        Dataset of one row with `theta` (1, 0) and no labels.
 
     Raises:
         DataError: there is not exactly one row, or a chosen map is missing or broken.
@@ -97,7 +92,7 @@ def load_observed(
         empty = index.empty_columns
         filter_inputs = [c for c in index.channels if INPUT_PREFIX + c not in empty]
     channels = index.select_channels(filter_inputs)
-    return Dataset(np.empty((1, 0)), _load_maps(index, channels, resize, True), (), channels, path)
+    return Dataset(np.empty((1, 0)), _load_maps(index, channels, resize), (), channels, path)
 
 
 def x_shape(index: DatasetIndex, channels: tuple[str, ...]) -> tuple[int, ...]:
@@ -114,7 +109,7 @@ def stored_maps(index: DatasetIndex, channel: str) -> Iterator[NDArray]:
     """Maps of a channel one by one, in the number type of the file."""
     files: dict[Path, NDArray] = {}
     for number, cell in enumerate(index.cells(channel)):
-        place = _place(index, number, channel)
+        place = index.place(number, channel)
         if cell.row is None:
             yield _read_single(cell.path, place)
         else:
@@ -125,7 +120,7 @@ def stored_maps(index: DatasetIndex, channel: str) -> Iterator[NDArray]:
 
 
 def _load_maps(
-    index: DatasetIndex, channels: tuple[str, ...], resize: Resize, verify: bool
+    index: DatasetIndex, channels: tuple[str, ...], resize: Resize
 ) -> NDArray[np.float32]:
     if not channels:
         raise DataError(f"{index.path}: no map is chosen")
@@ -136,12 +131,12 @@ def _load_maps(
     for channel in channels:
         for number, cell in enumerate(cells[channel]):
             if cell.row is not None and cell.path not in files:
-                place = _place(index, number, channel)
-                _check_packed(cell.path, records, place, verify)
+                place = index.place(number, channel)
+                _check_packed(cell.path, records, place)
                 files[cell.path] = _open_packed(cell.path, place)
         first = cells[channel][0]
         shapes.append(
-            _read_single(first.path, _place(index, 0, channel)).shape
+            _read_single(first.path, index.place(0, channel)).shape
             if first.row is None
             else files[first.path].shape[1:]
         )
@@ -164,7 +159,7 @@ def _fill(
     for number, cell in enumerate(cells):
         groups.setdefault(cell.path, []).append(number)
     for path, numbers in groups.items():
-        place = _place(index, numbers[0], channel)
+        place = index.place(numbers[0], channel)
         if path in files:
             packed = files[path]
             block = packed[[_packed_row(packed, cells[n], index, n, channel) for n in numbers]]
@@ -176,7 +171,7 @@ def _fill(
             )
         finite = np.isfinite(block.reshape(len(block), -1)).all(axis=1)
         if not finite.all():
-            bad = _place(index, numbers[int(np.argmin(finite))], channel)
+            bad = index.place(numbers[int(np.argmin(finite))], channel)
             raise DataError(f"{bad}: the map has values that are not finite")
         out[numbers] = _pad(block.astype(np.float32), out.shape[1:])
 
@@ -186,12 +181,12 @@ def _packed_row(
 ) -> int:
     if cell.row is None:
         raise DataError(
-            f"{_place(index, number, channel)}: {cell.path} packs several maps; "
+            f"{index.place(number, channel)}: {cell.path} packs several maps; "
             "write its path with '#row'"
         )
     if cell.row >= len(packed):
         raise DataError(
-            f"{_place(index, number, channel)}: row {cell.row} of {cell.path}, "
+            f"{index.place(number, channel)}: row {cell.row} of {cell.path}, "
             f"which holds {len(packed)}"
         )
     return cell.row
@@ -258,7 +253,7 @@ def _open_packed(path: Path, place: str) -> NDArray:
     return values
 
 
-def _check_packed(path: Path, records: dict[Path, dict], place: str, verify: bool) -> None:
+def _check_packed(path: Path, records: dict[Path, dict], place: str) -> None:
     record = path.parent / RECORD_FILE
     if not record.is_file():
         return
@@ -268,10 +263,6 @@ def _check_packed(path: Path, records: dict[Path, dict], place: str, verify: boo
     if expected is None:
         raise DataError(f"{place}: {path} is not among the arrays of {record}")
     try:
-        check_array(path, expected, verify=verify)
+        check_array(path, expected)
     except DataError as error:
         raise DataError(f"{place}: {error}") from None
-
-
-def _place(index: DatasetIndex, number: int, channel: str) -> str:
-    return f"{index.path}: row {number}, column '{INPUT_PREFIX}{channel}'"

@@ -49,21 +49,17 @@ def localized(location: Location) -> Path:
         info = store.head(location)
         if info is None:
             raise DataError(f"{location}: no such object at {store.settings}")
-        folder = _place(store, location)
-        _update(store, folder, {location.name: info})
-        return folder / location.name
+        return _update(store, location, {location.name: info}) / location.name
     return _mirror(store, location, needed=None)
 
 
 def _mirror(store: ObjectStore, uri: S3Uri, needed: str | None) -> Path:
     prefix = f"{uri}/"
-    wanted = {item.uri.removeprefix(prefix): item for item in store.list(uri)}
-    if not wanted or (needed is not None and needed not in wanted):
+    objects = {item.uri.removeprefix(prefix): item for item in store.list(uri)}
+    if not objects or (needed is not None and needed not in objects):
         what = uri if needed is None else uri / needed
         raise DataError(f"{what}: there is nothing at {store.settings} under this name")
-    folder = _place(store, uri)
-    _update(store, folder, wanted)
-    return folder
+    return _update(store, uri, objects)
 
 
 def _place(store: ObjectStore, uri: S3Uri) -> Path:
@@ -71,26 +67,35 @@ def _place(store: ObjectStore, uri: S3Uri) -> Path:
     return cache_folder() / "s3" / key / (uri.name or uri.bucket)
 
 
-def _update(store: ObjectStore, folder: Path, wanted: dict[str, ObjectInfo]) -> None:
-    """Make `folder` hold these objects, by their paths in it, and nothing of earlier ones."""
+def _update(store: ObjectStore, uri: S3Uri, objects: dict[str, ObjectInfo]) -> Path:
+    """Make the folder of `uri` hold these objects, by their paths in it, and no earlier ones."""
+    folder = _place(store, uri)
     with alone_in(folder, above=True):
-        known = _known(folder)
-        kept = {name: known[name] for name in wanted if _is_good(folder, name, known, wanted)}
-        for name in known.keys() - kept.keys():
-            _remove(folder / name)
-        missing = [name for name in wanted if name not in kept]
+        recorded = _recorded_files(folder)
+        files = {
+            name: recorded[name]
+            for name, info in objects.items()
+            if _is_good(folder / name, recorded.get(name, {}), info)
+        }
+        for name in recorded.keys() - files.keys():
+            path = folder / name
+            if PACKED_NAME.fullmatch(path.name):
+                shutil.rmtree(path.with_suffix(""), ignore_errors=True)
+            path.unlink(missing_ok=True)
+        missing = [name for name in objects if name not in files]
         if not missing:
-            return
-        logger.info("%s: fetching %d of %d objects", folder, len(missing), len(wanted))
+            return folder
+        logger.info("%s: fetching %d of %d objects", folder, len(missing), len(objects))
         # what a killed launch had fetched is fetched again, never taken for good
-        write_json(folder / STATE_FILE, kept)
+        write_json(folder / STATE_FILE, files)
         with ThreadPoolExecutor(THREADS, "mirror") as pool:
-            fetched = pool.map(lambda name: _fetch(store, folder, name, wanted[name]), missing)
-            kept |= dict(zip(missing, fetched, strict=True))
-        write_json(folder / STATE_FILE, kept)
+            entries = pool.map(lambda name: _fetch(store, folder, name, objects[name]), missing)
+            files |= dict(zip(missing, entries, strict=True))
+        write_json(folder / STATE_FILE, files)
+    return folder
 
 
-def _known(folder: Path) -> dict[str, dict[str, Any]]:
+def _recorded_files(folder: Path) -> dict[str, dict[str, Any]]:
     path = folder / STATE_FILE
     if not path.is_file():
         return {}
@@ -101,17 +106,10 @@ def _known(folder: Path) -> dict[str, dict[str, Any]]:
         return {}
 
 
-def _is_good(
-    folder: Path,
-    name: str,
-    known: dict[str, dict[str, Any]],
-    wanted: dict[str, ObjectInfo],
-) -> bool:
+def _is_good(path: Path, entry: dict[str, Any], info: ObjectInfo) -> bool:
     """Whether what is here is the object as it is stored now, down to its content."""
-    entry, info = known.get(name, {}), wanted[name]
     if (entry.get("etag"), entry.get("bytes")) != (info.etag, info.bytes) or not info.etag:
         return False
-    path = folder / name
     try:
         if "shard" in entry:
             shard = path.with_suffix("")
@@ -145,17 +143,11 @@ def _fetch(store: ObjectStore, folder: Path, name: str, info: ObjectInfo) -> dic
     if not path.resolve().is_relative_to(folder.resolve()) or path.name.startswith("."):
         raise DataError(f"{info.uri}: its name cannot be that of a file in the mirror")
     # the listing may be older than the object by now
-    got = store.download(info.uri, path)
-    entry: dict[str, Any] = {"etag": got.etag, "bytes": got.bytes}
+    newest = store.download(info.uri, path)
+    entry: dict[str, Any] = {"etag": newest.etag, "bytes": newest.bytes}
     if path.parent.name == SHARDS_FOLDER and PACKED_NAME.fullmatch(path.name):
         number = int(path.stem.removeprefix("shard-"))
         record = unpack_shard(path, path.parent.parent, number=number, replace=True)
         path.unlink()
         return entry | {"shard": record.digest}
     return entry | {"sha256": _digest(path, _states(path))}
-
-
-def _remove(path: Path) -> None:
-    if PACKED_NAME.fullmatch(path.name):
-        shutil.rmtree(path.with_suffix(""), ignore_errors=True)
-    path.unlink(missing_ok=True)

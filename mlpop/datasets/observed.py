@@ -40,8 +40,6 @@ def write_observed(
     catalogues: Mapping[str, Catalogue],
     flux_catalogues: Mapping[str, Catalogue] | None,
     generator: GeneratorConfig,
-    *,
-    labels: Sequence[str] = OBSERVED_LABELS,
 ) -> Path:
     """Write the maps of observed pulsars and their index file `dataset_atnf.csv`.
 
@@ -54,7 +52,6 @@ def write_observed(
         flux_catalogues: per survey the pulsars with a measured flux: `P`, `P_dot` and
             `S_radio_obs_mean_1400` [Jy]; None makes no flux maps.
         generator: map type and resolution, equal to the training set's.
-        labels: names of the empty label columns.
 
     Returns:
         The index file: all 15 input columns, those of the six velocity maps (and of flux maps
@@ -65,15 +62,15 @@ def write_observed(
     """
     maps: dict[str, NDArray] = {}
     for survey in generator.surveys:
-        for given in (catalogues, flux_catalogues):
-            if given is not None and survey not in given:
-                found = ", ".join(given) or "none"
-                raise DataError(f"no observed pulsars of the survey {survey}; found {found}")
+        for samples in (catalogues, flux_catalogues):
+            if samples is not None and survey not in samples:
+                names = ", ".join(samples) or "none"
+                raise DataError(f"no observed pulsars of the survey {survey}; found {names}")
         fluxes = None if flux_catalogues is None else flux_catalogues[survey]
         if fluxes is not None:
             _compare_flux_number(survey, len(np.asarray(fluxes["P"])), generator)
         maps |= observed_survey_maps(catalogues[survey], fluxes, survey, generator)
-    return _write(folder, maps, generator, labels, SURVEY_CHANNELS)
+    return _write(folder, maps, generator, OBSERVED_LABELS, SURVEY_CHANNELS)
 
 
 def write_synthetic_observed(
@@ -82,19 +79,16 @@ def write_synthetic_observed(
     truth: Mapping[str, float],
     generator: GeneratorConfig | None,
     *,
-    labels: Sequence[str] = OBSERVED_LABELS,
+    labels: Sequence[str],
 ) -> Path:
     """Write one held-out simulation as an observed sample, and its true parameters beside it.
 
     Args:
         folder: where to write.
-        maps: array by channel; each is a column of the index file.
+        maps: array by channel; each is a column of the index file, which is returned.
         truth: true parameters, kept in `truth.json` and never in the index file.
         generator: how the maps were made; None where the simulator makes no maps of pulsars.
         labels: names of the empty label columns.
-
-    Returns:
-        The index file.
 
     Raises:
         DataError: a map has values that are not finite, or the folder cannot be written.
@@ -116,11 +110,11 @@ def check_same_maps(observed_csv: Path, training_csv: Path) -> None:
     training = read_generator(training_csv.parent)
     if training is not None:
         check_made_alike(observed_csv, training, f"the training set {training_csv}")
-    here, there = DatasetIndex.read(observed_csv), DatasetIndex.read(training_csv)
+    indices = DatasetIndex.read(observed_csv), DatasetIndex.read(training_csv)
     for channel in load_observed(observed_csv, resize="pad").channels:
-        if channel not in there.channels or not len(there):
+        if channel not in indices[1].channels or not len(indices[1]):
             continue
-        shapes = [next(stored_maps(index, channel)).shape for index in (here, there)]
+        shapes = [next(stored_maps(index, channel)).shape for index in indices]
         if shapes[0] != shapes[1]:
             raise DataError(
                 f"{observed_csv}: map {channel} has shape {shapes[0]}, the training set "
@@ -129,12 +123,9 @@ def check_same_maps(observed_csv: Path, training_csv: Path) -> None:
 
 
 def check_made_alike(observed_csv: Path, generator: GeneratorConfig, owner: str) -> None:
-    """Refuse a set made with other settings that shape a map, if it says which.
+    """Refuse a set made with other settings that shape a map than those of `owner`.
 
-    Args:
-        observed_csv: its index file.
-        generator: how the maps are made that it must agree with.
-        owner: what the error calls those.
+    A set that does not say how it was made passes.
 
     Raises:
         DataError: names the setting that differs.
@@ -143,11 +134,11 @@ def check_made_alike(observed_csv: Path, generator: GeneratorConfig, owner: str)
     if observed is None:
         return
     for name in _SHAPING:
-        here, there = getattr(observed, name), getattr(generator, name)
-        if here != there:
+        setting, expected = getattr(observed, name), getattr(generator, name)
+        if setting != expected:
             raise DataError(
-                f"{observed_csv}: generator.{name} is {here}, {owner} has {there}; make one of "
-                "them again with the setting of the other"
+                f"{observed_csv}: generator.{name} is {setting}, {owner} has {expected}; make one "
+                "of them again with the setting of the other"
             )
 
 

@@ -33,36 +33,22 @@ def packed_name(number: int) -> str:
     return f"{shard_name(number)}.zip"
 
 
-def pack_shard(shard: Path, target: Path | None = None) -> Path:
-    """Write a finished shard as one file.
+def pack_shard(shard: Path, target: Path) -> Path:
+    """Write a finished shard, a folder, as the file `target`; return that.
 
-    Args:
-        shard: its folder, `<dataset>/shards/shard-00012`.
-        target: the file; by default beside the folder, with `.zip`.
-
-    Returns:
-        The file; its bytes depend on the shard's files alone.
+    Its bytes depend on the shard's files alone.
 
     Raises:
         DataError: the shard is damaged, or the file cannot be written.
     """
     record = read_shard(shard)
-    target = target or shard.with_name(f"{shard.name}.zip")
     names = [RECORD_FILE, *sorted(f"{channel}.npy" for channel in record.channels)]
     try:
-        with tempfile.NamedTemporaryFile(
-            dir=target.parent, prefix=f".{shard.name}.", suffix=".zip", delete=False
-        ) as temporary:
-            written = Path(temporary.name)
-        try:
-            with zipfile.ZipFile(written, "w", zipfile.ZIP_STORED) as archive:
-                for name in names:
-                    _add(archive, shard / name, name)
-            written.chmod(0o644)
-            written.replace(target)
-        finally:
-            written.unlink(missing_ok=True)
+        with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
+            for name in names:
+                _add(archive, shard / name, name)
     except OSError as error:
+        target.unlink(missing_ok=True)
         raise DataError(f"{target}: cannot be written: {error.strerror or error}") from error
     return target
 

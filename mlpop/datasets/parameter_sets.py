@@ -16,12 +16,7 @@ from mlpop.io.files import write_csv
 
 @dataclass(frozen=True)
 class ParameterSets:
-    """Parameters of N simulations.
-
-    Attributes:
-        labels: D names.
-        theta: (N, D) values, physical units.
-    """
+    """Parameters (N, D) of N simulations in physical units, and their D names."""
 
     labels: tuple[str, ...]
     theta: NDArray[np.float64]

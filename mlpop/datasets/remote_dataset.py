@@ -29,12 +29,7 @@ logger = getLogger(__name__)
 
 @dataclass(frozen=True)
 class RemoteDataset:
-    """A dataset in an object store; can be pickled.
-
-    Attributes:
-        uri: its folder.
-        store: where that is.
-    """
+    """A dataset in an object store; can be pickled."""
 
     uri: S3Uri
     store: ObjectStore = field(default_factory=ObjectStore)
@@ -56,17 +51,13 @@ class RemoteDataset:
     def push_shard(self, shard: Path, record: ShardRecord) -> None:
         """Store a finished shard, unless one of the same content is stored.
 
-        Args:
-            shard: its folder.
-            record: what its `shard.json` says.
-
         Raises:
             StoreAway, TrackingError: the store cannot be used.
             DataError: the shard is damaged.
         """
         uri = self.shard_uri(record.number)
-        there = self.store.head(uri)
-        if there is not None and there.metadata.get(CONTENT) == record.digest:
+        stored = self.store.head(uri)
+        if stored is not None and stored.metadata.get(CONTENT) == record.digest:
             return
         with packed(shard) as file:
             self.store.upload(file, uri, {CONTENT: record.digest})
@@ -76,14 +67,9 @@ class RemoteDataset:
     ) -> ShardRecord | None:
         """Put a stored shard into the local dataset; None if there is none that is good.
 
-        Args:
-            number: of the shard.
-            folder: of the local dataset.
-            accept: whether a shard is the wanted one.
-
         Raises:
             StoreAway, TrackingError: the store cannot be used.
-            DataError: a stored shard is another than the wanted one, or the disk refuses.
+            DataError: `accept` refuses the stored shard, or the disk refuses.
         """
         uri = self.shard_uri(number)
         local = folder / SHARDS_FOLDER / f".{packed_name(number)}"
@@ -109,10 +95,9 @@ class RemoteDataset:
         self, numbers: Iterable[int], folder: Path, accept: Callable[[ShardRecord], bool]
     ) -> dict[int, ShardRecord]:
         """Put stored shards into the local dataset, several at a time; see `pull_shard`."""
-        wanted = sorted(numbers)
         with ThreadPoolExecutor(THREADS, "pull-shards") as pool:
-            found = list(pool.map(lambda number: self.pull_shard(number, folder, accept), wanted))
-        return {record.number: record for record in found if record is not None}
+            records = list(pool.map(lambda n: self.pull_shard(n, folder, accept), sorted(numbers)))
+        return {record.number: record for record in records if record is not None}
 
     def push_shards(self, shards: Mapping[Path, ShardRecord]) -> None:
         """Store finished shards, several at a time; see `push_shard`."""

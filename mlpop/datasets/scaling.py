@@ -1,6 +1,6 @@
 """Scaling of labels by the statistics of the training set, and of every map by its own pixels."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -44,32 +44,30 @@ class LabelScaling:
         if self.mode not in MODES:
             raise ConfigError(f"scaling '{self.mode}' is none of {', '.join(MODES)}")
         labels = tuple(self.labels)
-        kept = {} if self.mode == "none" else _select(self.statistics, labels)
+        statistics: dict[str, dict[str, float]] = {}
+        for label in labels if self.mode != "none" else ():
+            if label not in self.statistics:
+                names = ", ".join(self.statistics) or "none"
+                raise DataError(f"the statistics have no label '{label}'; found {names}")
+            statistics[label] = {key: float(self.statistics[label][key]) for key in KEYS}
+        shift, width = [0.0] * len(labels), [1.0] * len(labels)
         if self.mode == "standardize":
-            shift = [kept[label]["mean"] for label in labels]
-            width = [kept[label]["std"] for label in labels]
+            shift = [values["mean"] for values in statistics.values()]
+            width = [values["std"] for values in statistics.values()]
         elif self.mode == "normalize":
-            shift = [kept[label]["min"] for label in labels]
-            width = [kept[label]["max"] - kept[label]["min"] for label in labels]
-        else:
-            shift, width = [0.0] * len(labels), [1.0] * len(labels)
+            shift = [values["min"] for values in statistics.values()]
+            width = [values["max"] - values["min"] for values in statistics.values()]
         for label, value in zip(labels, width, strict=True):
             if not value > 0:
                 word = "std" if self.mode == "standardize" else "max - min"
                 raise DataError(f"label '{label}' cannot be scaled: its {word} is {value}")
         object.__setattr__(self, "labels", labels)
-        object.__setattr__(self, "statistics", kept)
+        object.__setattr__(self, "statistics", statistics)
         object.__setattr__(self, "shift", np.array(shift, dtype=np.float64))
         object.__setattr__(self, "width", np.array(width, dtype=np.float64))
 
     def scale(self, theta: ArrayLike) -> NDArray[np.float64]:
-        """Scaled labels.
-
-        Args:
-            theta: (..., D) physical units.
-
-        Returns:
-            (..., D) float64.
+        """Scaled labels of physical ones: (..., D) to (..., D) float64.
 
         Raises:
             DataError: the last axis does not have D entries.
@@ -83,27 +81,6 @@ class LabelScaling:
             DataError: the last axis does not have D entries.
         """
         return self._checked(scaled) * self.width + self.shift
-
-    def bounds(
-        self, low: ArrayLike, high: ArrayLike
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """A prior's box in scaled space.
-
-        Args:
-            low: (D,) lower bounds, physical units.
-            high: (D,) upper bounds, physical units.
-
-        Returns:
-            (D,) scaled lower and (D,) scaled upper bounds.
-
-        Raises:
-            ConfigError: a lower bound is not below its upper bound.
-        """
-        low, high = self._checked(low), self._checked(high)
-        for label, a, b in zip(self.labels, low, high, strict=True):
-            if not a < b:
-                raise ConfigError(f"prior of '{label}': low ({a}) must be below high ({b})")
-        return self.scale(low), self.scale(high)
 
     @property
     def log_volume(self) -> float:
@@ -138,17 +115,6 @@ class LabelScaling:
                 f"found an array of shape {array.shape}"
             )
         return array
-
-
-def _select(
-    statistics: Mapping[str, Mapping[str, float]], labels: Sequence[str]
-) -> dict[str, dict[str, float]]:
-    missing = [label for label in labels if label not in statistics]
-    if missing:
-        raise DataError(
-            f"the statistics have no label '{missing[0]}'; found {', '.join(statistics) or 'none'}"
-        )
-    return {label: {key: float(statistics[label][key]) for key in KEYS} for label in labels}
 
 
 def scale_inputs(x: NDArray[np.float32], mode: Mode) -> NDArray[np.float32]:

@@ -115,27 +115,21 @@ def write_shard(folder: Path, shard_index: int, rows: Sequence[SimulationRow]) -
     packed = _pack(rows, name)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{name}.", dir=target.parent))
+        with tempfile.TemporaryDirectory(
+            prefix=f".{name}.", dir=target.parent, ignore_cleanup_errors=True
+        ) as temporary:
+            Path(temporary).chmod(0o755)
+            record = _write_files(Path(temporary), name, shard_index, rows, packed)
+            publish_shard(Path(temporary), target, record)
     except OSError as error:
         raise DataError(f"{target}: cannot be written: {error.strerror or error}") from error
-    try:
-        temporary.chmod(0o755)
-        record = _write_files(temporary, name, shard_index, rows, packed)
-        publish_shard(temporary, target, record)
-    except OSError as error:
-        raise DataError(f"{target}: cannot be written: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return record
 
 
-def read_shard(shard: Path, *, verify: bool = True, name: str | None = None) -> ShardRecord:
-    """Read the record of a finished shard and check its files.
+def read_shard(shard: Path, *, name: str | None = None) -> ShardRecord:
+    """Read the record of a finished shard, a folder, and check its files.
 
-    Args:
-        shard: the shard's folder.
-        verify: compare digests too, not only sizes.
-        name: of the folder once it is in its place; by default its name now.
+    Its `name` is that of the folder now, unless it is still on its way to another place.
 
     Raises:
         DataError: the record is missing or broken, or an array is missing, truncated or altered.
@@ -160,37 +154,32 @@ def read_shard(shard: Path, *, verify: bool = True, name: str | None = None) -> 
             arrays=values["arrays"],
         )
         for channel in record.channels:
-            check_array(shard / f"{channel}.npy", record.arrays[channel], verify=verify)
+            check_array(shard / f"{channel}.npy", record.arrays[channel])
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{path}: broken record: {error!r}; simulate this shard again") from None
     return record
 
 
-def finished_shards(folder: Path, *, verify: bool = True) -> dict[int, ShardRecord]:
+def finished_shards(folder: Path) -> dict[int, ShardRecord]:
     """Shards of the dataset in `folder` that are whole, by number.
 
     A damaged shard is named in a warning and left out, so that a resume makes it again.
     """
-    found: dict[int, ShardRecord] = {}
+    records: dict[int, ShardRecord] = {}
     for shard in sorted((folder / SHARDS_FOLDER).glob("shard-*")):
         if not re.fullmatch(r"shard-\d{5,}", shard.name):
             continue
         try:
-            record = read_shard(shard, verify=verify)
+            record = read_shard(shard)
         except DataError as error:
             logger.warning("%s; the shard will be made again", error)
             continue
-        found[record.number] = record
-    return found
+        records[record.number] = record
+    return records
 
 
 def by_channel(x: Mapping[str, NDArray] | NDArray, channels: Sequence[str]) -> dict[str, NDArray]:
-    """Array by channel from what a simulator returns.
-
-    Args:
-        x: array whose first axis runs over the channels ((C, H, W) maps or a (d,) vector), or
-            array by channel.
-        channels: names of the channels.
+    """Array by channel of an x that is that already, or whose first axis runs over the channels.
 
     Raises:
         DataError: channels are missing or their number differs.
@@ -208,11 +197,11 @@ def by_channel(x: Mapping[str, NDArray] | NDArray, channels: Sequence[str]) -> d
     return {channel: np.asarray(x[k]) for k, channel in enumerate(channels)}
 
 
-def check_array(path: Path, expected: Mapping[str, Any], *, verify: bool) -> None:
+def check_array(path: Path, expected: Mapping[str, Any]) -> None:
     """Compare one packed array with its entry in the shard's record.
 
     Raises:
-        DataError: the file is missing, has another size, or (with `verify`) another SHA-256.
+        DataError: the file is missing, has another size, or another SHA-256.
     """
     if not path.is_file():
         raise DataError(f"{path}: missing from its shard; simulate this shard again")
@@ -222,7 +211,7 @@ def check_array(path: Path, expected: Mapping[str, Any], *, verify: bool) -> Non
             f"{path}: {size} bytes where the shard's record says {expected['bytes']}: "
             "truncated or altered; simulate this shard again"
         )
-    if verify and sha256_of(path) != expected["sha256"]:
+    if sha256_of(path) != expected["sha256"]:
         raise DataError(
             f"{path}: content differs from the SHA-256 in the shard's record; "
             "simulate this shard again"
@@ -290,11 +279,9 @@ def _write_files(
     position = {index: k for k, index in enumerate(usable)}
     bare = tuple(replace(row, maps={}, info=dict(row.info)) for row in rows)
     record = ShardRecord(name, number, tuple(packed), bare, position, arrays)
-    stored = []
-    for row in bare:
-        fields = asdict(row)
-        del fields["maps"]
-        stored.append(fields | {"position": position.get(row.index)})
+    stored = [asdict(row) | {"position": position.get(row.index)} for row in bare]
+    for entry in stored:
+        del entry["maps"]
     content = {
         "schema": SCHEMA,
         "number": number,
@@ -322,11 +309,7 @@ def publish_shard(
 ) -> None:
     """Rename a shard's temporary folder to its place; a damaged shard there gives way.
 
-    Args:
-        temporary: the folder.
-        target: its place.
-        record: what it holds.
-        replace: whether a whole shard with another content gives way too.
+    With `replace` a whole shard with another content gives way too.
 
     Raises:
         DataError: a shard with another content is there.
@@ -337,11 +320,13 @@ def publish_shard(
     except OSError:
         if not target.is_dir():
             raise
-        _take_the_place(temporary, target, record, replace)
+        _replace_shard(temporary, target, record, other_content=replace)
     sync_folder(target.parent)
 
 
-def _take_the_place(temporary: Path, target: Path, record: ShardRecord, replace: bool) -> None:
+def _replace_shard(
+    temporary: Path, target: Path, record: ShardRecord, *, other_content: bool
+) -> None:
     try:
         present = read_shard(target)
     except DataError as error:
@@ -349,7 +334,7 @@ def _take_the_place(temporary: Path, target: Path, record: ShardRecord, replace:
     else:
         if present.digest == record.digest:
             return
-        if not replace:
+        if not other_content:
             raise DataError(
                 f"{target}: is there with another content (digest {present.digest[:12]}, "
                 f"now {record.digest[:12]}): same simulations must give the same maps; "

@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 
 from mlpop.datasets.index import DatasetIndex
 from mlpop.datasets.layout import FULL_CSV, TEST_CSV, TRAIN_CSV, TRAIN_STATISTICS, VALID_CSV
-from mlpop.datasets.statistics import label_statistics, write_statistics
+from mlpop.datasets.statistics import label_statistics
 from mlpop.errors import ConfigError, DataError
-from mlpop.io.files import write_csv
+from mlpop.io.files import write_csv, write_json
 
 
 @dataclass(frozen=True)
@@ -86,5 +86,5 @@ def split_dataset(
             write_csv(folder / name, index.header, [index.rows[k] for k in rows])
         else:
             (folder / name).unlink(missing_ok=True)
-    write_statistics(folder / TRAIN_STATISTICS, label_statistics(theta[split.train], index.labels))
+    write_json(folder / TRAIN_STATISTICS, label_statistics(theta[split.train], index.labels))
     return split

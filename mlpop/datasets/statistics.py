@@ -1,6 +1,6 @@
 """Mean, standard deviation and extremes of labels: what scales them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from math import isfinite
 from pathlib import Path
 
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlpop.errors import DataError
-from mlpop.io.files import read_json_object, write_json
+from mlpop.io.files import read_json_object
 
 Statistics = dict[str, dict[str, float]]
 """`{label: {"mean", "std", "max", "min"}}`, the standard deviation with ddof 0."""
@@ -31,19 +31,9 @@ def label_statistics(theta: NDArray[np.float64], labels: Sequence[str]) -> Stati
             f"statistics need at least one row of {len(labels)} labels, found shape {theta.shape}"
         )
     return {
-        label: {
-            "mean": float(np.mean(values)),
-            "std": float(np.std(values)),
-            "max": float(np.max(values)),
-            "min": float(np.min(values)),
-        }
+        label: {key: float(getattr(values, key)()) for key in KEYS}
         for label, values in zip(labels, theta.T.copy(), strict=True)
     }
-
-
-def write_statistics(path: Path, statistics: Mapping[str, Mapping[str, float]]) -> None:
-    """Write a statistics file."""
-    write_json(path, {label: dict(values) for label, values in statistics.items()})
 
 
 def read_statistics(path: Path) -> Statistics:

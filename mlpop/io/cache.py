@@ -10,16 +10,7 @@ import platformdirs
 
 def cache_folder() -> Path:
     """Return `$MLPOP_CACHE_DIR`, or else the user's cache folder of mlpop."""
-    given = os.environ.get("MLPOP_CACHE_DIR")
-    return Path(given or platformdirs.user_cache_dir("mlpop"))
-
-
-def source_digest(package: Path) -> str:
-    """Return a SHA-256 of the sources of a package."""
-    digest = hashlib.sha256()
-    for path in sorted(package.rglob("*.py")):
-        digest.update(path.relative_to(package).as_posix().encode() + path.read_bytes())
-    return digest.hexdigest()
+    return Path(os.environ.get("MLPOP_CACHE_DIR") or platformdirs.user_cache_dir("mlpop"))
 
 
 def key_compiled_kernels(package: Path) -> None:
@@ -30,5 +21,8 @@ def key_compiled_kernels(package: Path) -> None:
     overrides the folder, as anywhere.
     """
     if not os.environ.get("NUMBA_CACHE_DIR"):
-        folder = cache_folder() / "kernels" / source_digest(package)[:16]
+        digest = hashlib.sha256()
+        for path in sorted(package.rglob("*.py")):
+            digest.update(path.relative_to(package).as_posix().encode() + path.read_bytes())
+        folder = cache_folder() / "kernels" / digest.hexdigest()[:16]
         numba.config.CACHE_DIR = str(folder)  # type: ignore[attr-defined]

@@ -53,13 +53,7 @@ def is_passing(error: Exception) -> bool:
 
 
 def translated(error: Exception, what: str, endpoint: str) -> MlpopError:
-    """Return the error to raise instead of one of boto3's.
-
-    Args:
-        error: what boto3 raised.
-        what: the object or bucket that was worked on.
-        endpoint: address of the store, for messages.
-    """
+    """Return the error to raise instead of boto3's at work on `what`, an object or a bucket."""
     from botocore import exceptions as boto
 
     code, status = code_of(error)

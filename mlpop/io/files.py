@@ -71,10 +71,12 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) 
 
     Floats are written with the fewest digits that read back as the same bits; None is empty.
     """
+    spelling = {True: "true", False: "false"}
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(header)
-    writer.writerows([[_text(value) for value in row] for row in rows])
+    for row in rows:
+        writer.writerow([spelling[v] if isinstance(v, bool) else v for v in row])
     write_atomically(path, buffer.getvalue())
 
 
@@ -119,13 +121,3 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _text(value: Any) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, float):
-        return repr(float(value))
-    return str(value)

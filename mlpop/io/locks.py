@@ -18,9 +18,8 @@ LOCK = ".lock"
 def alone_in(folder: Path, *, above: bool = False) -> Iterator[None]:
     """Keep other launches from clearing away what this one is writing; wait where one is there.
 
-    Args:
-        folder: made where it is missing.
-        above: keep the lock in the folder above, because the content of this one is a mirror.
+    The folder is made where it is missing. With `above` the lock is kept in the folder above,
+    because the content of this one is a mirror.
 
     Raises:
         DataError: the folder cannot be made or written.

@@ -56,19 +56,10 @@ def persist(
     *,
     passing: Callable[[Exception], bool],
     what: str,
-    pause: Callable[[float], object] = time.sleep,
 ) -> Value:
-    """Return `attempt(seconds_left)`, tried again while its failures may pass.
+    """Return `attempt(seconds_left)`, tried again while its failures are `passing`.
 
-    Args:
-        attempt: is told how many seconds are left [s]; it has to keep to them by itself.
-        patience: bounds the attempts.
-        passing: whether a failure may pass by itself.
-        what: the operation, for the log.
-        pause: waits between two attempts; one that returns True ends them.
-
-    Raises:
-        Exception: what the last attempt raised.
+    An attempt has to keep to its seconds by itself. What the last one raised is raised.
     """
     end = time.monotonic() + patience.deadline
     wait = patience.first_wait
@@ -80,6 +71,5 @@ def persist(
                 raise
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             logger.debug("%s: %s; again in %.2g s", what, reason[:300], wait)
-            if pause(wait) is True:
-                raise
+            time.sleep(wait)
         wait = min(2 * wait, patience.longest_wait)

@@ -5,7 +5,6 @@ is kept in the object's metadata; a fetched file appears under its name only onc
 compared with it.
 """
 
-import hashlib
 import os
 import tempfile
 import threading
@@ -19,6 +18,7 @@ from typing import Any, TypeVar
 from mlpop.config.fields import S3Uri
 from mlpop.errors import ConfigError, DataError, MlpopError, TrackingError
 from mlpop.io.errors import NoSuchObject, StoreAway, is_passing, translated
+from mlpop.io.files import sha256_of
 from mlpop.io.patience import Patience, persist
 
 SHA256 = "sha256"  # name of the digest in an object's metadata
@@ -51,10 +51,10 @@ class StoreSettings:
     def from_environment(cls) -> "StoreSettings":
         """Read the variables that MLflow reads too, so that one setting serves both."""
         variables = ("MLFLOW_S3_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
-        given = [url for name in variables if (url := os.environ.get(name))]
+        endpoints = [url for name in variables if (url := os.environ.get(name))]
         ignore = os.environ.get("MLFLOW_S3_IGNORE_TLS", "").lower() in ("true", "1")
         style = os.environ.get("MLFLOW_BOTO_CLIENT_ADDRESSING_STYLE") or "auto"
-        return cls(given[0] if given else None, not ignore, style)
+        return cls(endpoints[0] if endpoints else None, not ignore, style)
 
     def __str__(self) -> str:
         return self.endpoint or "Amazon S3"
@@ -88,25 +88,16 @@ class ObjectStore:
 
     Every operation is tried until its deadline while failures may pass, then raises StoreAway;
     it ends at the deadline, or at most one read of the network later.
-
-    Attributes:
-        settings: where it is.
-        patience: how long one operation is tried.
     """
 
     settings: StoreSettings = field(default_factory=StoreSettings.from_environment)
     patience: Patience = field(default_factory=Patience.from_environment)
 
     def upload(self, path: Path, uri: S3Uri, metadata: Mapping[str, str] | None = None) -> str:
-        """Store a file as an object; it appears whole or not at all.
-
-        Args:
-            path: the file.
-            uri: the object's name; another object of that name is replaced.
-            metadata: further texts to keep with it.
+        """Store a file as an object; it appears whole or not at all, and replaces one of its name.
 
         Returns:
-            SHA-256 of the content in hex.
+            SHA-256 of the content in hex, which is kept in the object's metadata.
 
         Raises:
             StoreAway: the store cannot be reached.
@@ -114,14 +105,14 @@ class ObjectStore:
             DataError: the file cannot be read, or changed meanwhile.
         """
         before = _state(path)
-        digest = _sha256(path)
-        extra = {"Metadata": {**(metadata or {}), SHA256: digest}}
 
-        def send(client: Any, watch: Callable[[int], None]) -> None:
+        def send(client: Any, progress: Any) -> None:
             with _transfers(client) as manager:
-                manager.upload(str(path), uri.bucket, uri.key, extra, [_Progress(watch)]).result()
+                manager.upload(str(path), uri.bucket, uri.key, extra, [progress]).result()
 
         try:
+            digest = sha256_of(path)
+            extra = {"Metadata": {**(metadata or {}), SHA256: digest}}
             self._transfer(send, uri)
         except OSError as error:
             raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
@@ -140,9 +131,7 @@ class ObjectStore:
         """
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(
-                dir=path.parent, prefix=f".{path.name}.", suffix=".part"
-            )
+            handle, name = tempfile.mkstemp(".part", f".{path.name}.", path.parent)
             os.close(handle)
         except OSError as error:
             raise DataError(f"{path}: cannot be written: {error.strerror or error}") from error
@@ -213,18 +202,16 @@ class ObjectStore:
             if info is None:
                 raise NoSuchObject(f"{uri}: no such object at {self.settings}")
 
-            def receive(client: Any, watch: Callable[[int], None]) -> None:
+            def receive(client: Any, progress: Any) -> None:
                 with path.open("wb") as file, _transfers(client) as manager:
-                    manager.download(
-                        uri.bucket, uri.key, file, subscribers=[_Progress(watch)]
-                    ).result()
+                    manager.download(uri.bucket, uri.key, file, subscribers=[progress]).result()
 
             self._transfer(receive, uri)
             fault = _fault(path, info)
             if fault is None:
                 return info
-            again = self.head(uri)
-            if attempt == 2 and again is not None and again.etag == info.etag:
+            newest = self.head(uri)
+            if attempt == 2 and newest is not None and newest.etag == info.etag:
                 raise DataError(f"{uri}: {fault}: it was damaged or replaced; store it again")
         raise DataError(f"{uri}: is being replaced while it is read; try again later")
 
@@ -243,10 +230,10 @@ class ObjectStore:
 
         return self._persist(attempt, uri)
 
-    def _transfer(
-        self, operation: Callable[[Any, Callable[[int], None]], None], uri: S3Uri
-    ) -> None:
+    def _transfer(self, operation: Callable[[Any, Any], None], uri: S3Uri) -> None:
         def attempt(left: float) -> None:
+            from boto3.s3.transfer import ProgressCallbackInvoker
+
             over = threading.Event()
             timer = threading.Timer(left, over.set)
             timer.daemon = True
@@ -257,7 +244,7 @@ class ObjectStore:
                     raise StoreAway(f"{uri}: not transferred within {self.patience.deadline:g} s")
 
             try:
-                operation(self._client(left), watch)
+                operation(self._client(left), ProgressCallbackInvoker(watch))
             finally:
                 timer.cancel()
 
@@ -297,23 +284,6 @@ def check_remote(remote: S3Uri, field: str) -> None:
         store.delete(uri)
     except MlpopError as error:
         raise ConfigError(f"{field}: '{remote}' cannot be used: {error}") from error
-
-
-class _Progress:
-    """What s3transfer calls while bytes move; an exception ends the transfer."""
-
-    def __init__(self, watch: Callable[[int], None]) -> None:
-        self._watch = watch
-
-    def on_queued(self, **_: Any) -> None:
-        """Nothing to do."""
-
-    def on_progress(self, bytes_transferred: int, **_: Any) -> None:
-        """Tell of bytes that moved."""
-        self._watch(bytes_transferred)
-
-    def on_done(self, **_: Any) -> None:
-        """Nothing to do."""
 
 
 @lru_cache(maxsize=16)
@@ -361,8 +331,8 @@ def _fault(path: Path, info: ObjectInfo) -> str | None:
     size = path.stat().st_size
     if size != info.bytes:
         return f"{size} bytes came, {info.bytes} are stored"
-    if info.sha256 is not None and (found := _sha256(path)) != info.sha256:
-        return f"content differs from its SHA-256 ({found[:12]}…, {info.sha256[:12]}… expected)"
+    if info.sha256 is not None and (digest := sha256_of(path)) != info.sha256:
+        return f"content differs from its SHA-256 ({digest[:12]}…, {info.sha256[:12]}… expected)"
     return None
 
 
@@ -372,11 +342,3 @@ def _state(path: Path) -> tuple[int, int]:
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
     return status.st_size, status.st_mtime_ns
-
-
-def _sha256(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error

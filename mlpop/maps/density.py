@@ -49,17 +49,16 @@ def survey_maps(
         DataError: a column is missing, or columns differ in length.
     """
     columns = _columns(catalogue, _SURVEY_COLUMNS, f"catalogue of {survey}")
-    plane = _ppdot_grid(generator)
-    cells = plane.cells(columns["P"], columns["P_dot"])
-    log_flux = _log10_flux(columns[FLUX_COLUMN])
-    usable = np.isfinite(log_flux) & np.isfinite(columns["P"]) & np.isfinite(columns["P_dot"])
+    usable = np.isfinite(columns["P"]) & np.isfinite(columns["P_dot"])
+    usable &= np.isfinite(_log10_flux(columns[FLUX_COLUMN]))
     chosen = np.flatnonzero(usable)
     limit = generator.flux_subsample.get(survey)
     if limit is not None and len(chosen) > limit:
         chosen = rng.choice(chosen, size=limit, replace=False)
+    fluxes = {name: columns[name][chosen] for name in _FLUX_COLUMNS}
     made = [
         *_sky_maps(columns, generator, ("pm_ra", "pm_dec")),
-        *_ppdot_maps(plane, cells, generator, cells[chosen], log_flux[chosen]),
+        *_ppdot_maps(columns, generator, fluxes),
     ]
     return _named(survey, (*KINDS, FLUX_KIND), made, generator)
 
@@ -86,34 +85,24 @@ def observed_survey_maps(
         DataError: a column is missing, or columns differ in length.
     """
     columns = _columns(catalogue, ("ra", "dec", "P", "P_dot"), f"catalogue of {survey}")
-    plane = _ppdot_grid(generator)
-    cells = plane.cells(columns["P"], columns["P_dot"])
-    kinds = ["position_map_radec", "ppdot_map"]
-    made = [*_sky_maps(columns, generator, ())]
-    if flux_catalogue is None:
-        made += _ppdot_maps(plane, cells, generator)
-    else:
-        source = f"flux catalogue of {survey}"
-        flux = _columns(flux_catalogue, ("P", "P_dot", FLUX_COLUMN), source)
-        flux_cells = plane.cells(flux["P"], flux["P_dot"])
-        made += _ppdot_maps(plane, cells, generator, flux_cells, _log10_flux(flux[FLUX_COLUMN]))
-        kinds.append(FLUX_KIND)
+    fluxes = None
+    if flux_catalogue is not None:
+        fluxes = _columns(flux_catalogue, _FLUX_COLUMNS, f"flux catalogue of {survey}")
+    made = [*_sky_maps(columns, generator, ()), *_ppdot_maps(columns, generator, fluxes)]
+    kinds = ("position_map_radec", "ppdot_map", FLUX_KIND)[: len(made)]
     return _named(survey, kinds, made, generator)
 
 
 def population_maps(
     catalogues: Mapping[str, Catalogue], generator: GeneratorConfig, rng: np.random.Generator
 ) -> Maps:
-    """The maps of one simulated population.
+    """The maps of one simulated population, in the order of a survey dataset's columns.
 
     Args:
         catalogues: columns of the detected pulsars (see `survey_maps`) by survey, for
             instance `HTRU`, or by the catalogue's own name, `HTRU_low_mid`. Others are ignored.
         generator: resolution, limits, smoothing.
         rng: draws the stars of the flux maps.
-
-    Returns:
-        Map by name, in the order of a survey dataset's columns.
 
     Raises:
         DataError: a survey or a column is missing.
@@ -152,15 +141,12 @@ def final_population_maps(table: Catalogue, generator: GeneratorConfig) -> Maps:
         np.stack([galaxy.counts(xy), galaxy.counts(xz), *speeds]), sigma=generator.smoothing_sigma
     )
     sky = _sky_maps(columns, generator, ("pm_ra", "pm_dec"))
-    plane = _ppdot_grid(generator)
-    cells = plane.cells(columns["P"], columns["P_dot"])
-    weights = (cells, _log10_flux(columns[FLUX_COLUMN])) if fluxes else ()
     made = [
         *galactic[:2],
         sky[0],
         *galactic[2:],
         *sky[1:],
-        *_ppdot_maps(plane, cells, generator, *weights),
+        *_ppdot_maps(columns, generator, columns if fluxes else None),
     ]
     names = (*POPULATION_CHANNELS, FLUX_KIND)[: len(made)]
     return {name: m.astype(generator.dtype) for name, m in zip(names, made, strict=True)}
@@ -191,6 +177,7 @@ def dropped_stars(
     return dropped
 
 
+_FLUX_COLUMNS = ("P", "P_dot", FLUX_COLUMN)
 _SURVEY_COLUMNS = ("ra", "dec", "pm_ra", "pm_dec", "P", "P_dot", FLUX_COLUMN)
 _POPULATION_COLUMNS = (
     *("r", "phi", "z", "v_r", "v_phi", "v_z"),
@@ -219,18 +206,15 @@ def _sky_maps(
 
 
 def _ppdot_maps(
-    plane: Grid,
-    cells: NDArray[np.intp],
-    generator: GeneratorConfig,
-    flux_cells: NDArray[np.intp] | None = None,
-    log_flux: Array | None = None,
+    columns: Mapping[str, Array], generator: GeneratorConfig, fluxes: Mapping[str, Array] | None
 ) -> list[Array]:
-    maps = [plane.counts(cells)]
-    if flux_cells is not None and log_flux is not None:
+    plane = _ppdot_grid(generator)
+    maps = [plane.counts(plane.cells(columns["P"], columns["P_dot"]))]
+    if fluxes is not None:
+        cells = plane.cells(fluxes["P"], fluxes["P_dot"])
+        log_flux = _log10_flux(fluxes[FLUX_COLUMN])
         # Smoothing the excess over the fill keeps cells far from any star at the fill exactly.
-        maps.append(
-            plane.average(flux_cells, log_flux, generator.empty_flux) - generator.empty_flux
-        )
+        maps.append(plane.average(cells, log_flux, generator.empty_flux) - generator.empty_flux)
     made = [*smooth(np.stack(maps), sigma=generator.smoothing_sigma)]
     return [*made[:1], *(excess + generator.empty_flux for excess in made[1:])]
 

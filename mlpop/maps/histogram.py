@@ -1,7 +1,7 @@
 """Axes, bin numbers, counts, cell averages and Gaussian smoothing of two-dimensional maps."""
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,10 +22,27 @@ class Axis:
     n: int
     log: bool = False
 
-    @property
+    @cached_property
     def edges(self) -> Array:
-        """(n + 1,) bin edges; the first and the last are exactly `low` and `high`."""
-        return bin_edges(self.low, self.high, self.n, log=self.log)
+        """(n + 1,) bin edges; the first and the last are exactly `low` and `high`.
+
+        Raises:
+            ValueError: `low >= high`, no bin, or a log scale that reaches zero or below.
+        """
+        low, high, n = self.low, self.high, self.n
+        if n < 1:
+            raise ValueError(f"an axis needs at least 1 bin, got {n}")
+        if self.log and not (low > 0 and high > 0):
+            raise ValueError(f"the limits of a log axis must be positive, got {low} and {high}")
+        if not low < high:
+            raise ValueError(f"the limits of an axis must rise, got {low} and {high}")
+        if self.log:
+            edges = 10 ** np.linspace(np.log10(low), np.log10(high), n + 1)
+        else:
+            edges = np.linspace(low, high, n + 1)
+        edges[0], edges[-1] = low, high
+        edges.flags.writeable = False
+        return edges
 
     def bins(self, values: Array) -> NDArray[np.intp]:
         """Bin number of each value: (n,), -1 for a value outside the axis or not finite.
@@ -37,29 +54,6 @@ class Axis:
         found[values == self.high] = self.n - 1
         found[~((values >= self.low) & (values <= self.high))] = -1
         return found
-
-
-@lru_cache(maxsize=64)
-def bin_edges(low: float, high: float, n: int, *, log: bool = False) -> Array:
-    """Edges of `n` bins, equal on a linear or a log10 scale.
-
-    Returns:
-        (n + 1,) edges, read-only.
-
-    Raises:
-        ValueError: `low >= high`, no bin, or a log scale that reaches zero or below.
-    """
-    if n < 1:
-        raise ValueError(f"an axis needs at least 1 bin, got {n}")
-    if log and not (low > 0 and high > 0):
-        raise ValueError(f"the limits of a log axis must be positive, got {low} and {high}")
-    if not low < high:
-        raise ValueError(f"the limits of an axis must rise, got {low} and {high}")
-    edges = 10 ** np.linspace(np.log10(low), np.log10(high), n + 1) if log else None
-    edges = np.linspace(low, high, n + 1) if edges is None else edges
-    edges[0], edges[-1] = low, high
-    edges.flags.writeable = False
-    return edges
 
 
 @dataclass(frozen=True)
@@ -100,15 +94,14 @@ class Grid:
 
 
 def smooth(maps: Array, *, sigma: float, wrap_first: bool = False) -> Array:
-    """Filter each map of a stack with a separable Gaussian that ends at four sigma.
+    """Filter each map of a (k, h, w) stack with a separable Gaussian that ends at four sigma.
+
+    The total of each map is unchanged.
 
     Args:
-        maps: (k, h, w) stack.
+        maps: the stack.
         sigma: standard deviation on both axes [bins]; 0 returns the maps unchanged.
         wrap_first: close the first map axis to a ring. All other borders repeat the edge cell.
-
-    Returns:
-        (k, h, w) filtered maps; the total of each is unchanged.
     """
     if sigma == 0:
         return maps

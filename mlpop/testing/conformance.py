@@ -1,7 +1,7 @@
 """How a conformance check says what is wrong, and how several of them are run."""
 
 from collections.abc import Callable, Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from mlpop.errors import MlpopError
 
@@ -38,3 +38,14 @@ def run_all(subject: str, checks: Mapping[str, Callable[[Case], None]], case: Ca
         raise ConformanceError(
             f"{subject} fails {failed} of {len(checks)} conformance checks:{lines}"
         )
+
+
+def add_tests(suite: type, checks: Mapping[str, Callable[[Case], None]]) -> None:
+    """Give a class one pytest test for every check, which its `_run` takes."""
+    for name, check in checks.items():
+
+        def test(self: Any, check: Callable[[Case], None] = check) -> None:
+            self._run(check)
+
+        test.__doc__ = check.__doc__
+        setattr(suite, f"test_{name.replace(' ', '_')}", test)

@@ -1,6 +1,6 @@
 """The simulator under test, and its simulations of a few theta of the prior."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -28,9 +28,9 @@ class SimulatorCase:
     """
 
     simulator: Simulator | Mapping[str, Any]
-    low: tuple[float, ...]
-    high: tuple[float, ...]
-    failing: tuple[float, ...] | None = None
+    low: Sequence[float]
+    high: Sequence[float]
+    failing: Sequence[float] | None = None
     stochastic: bool = True
     num_theta: int = 4
     seed: int = 0
@@ -127,11 +127,7 @@ class SimulatorCase:
             raise ConformanceError(str(error)) from error
 
     def simulate(self, number: int, *, seed: int | None = None) -> Arrays:
-        """Simulate row `number` of `theta` again: array by channel.
-
-        Args:
-            number: of theta.
-            seed: number of the seed, if not the same.
+        """Simulate row `number` of `theta` again, with its seed or that of another number.
 
         Raises:
             ConformanceError: it fails where it succeeded before.

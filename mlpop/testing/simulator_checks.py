@@ -6,7 +6,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -195,12 +195,11 @@ def check_failures(case: SimulatorCase) -> None:
         )
 
 
-class _GlobalGenerator:
+class _GlobalGenerator(NamedTuple):
     """A generator that a whole process shares."""
 
-    def __init__(self, seed: Callable[[int], Any], state: Callable[[], Any]) -> None:
-        self.seed = seed
-        self.state = state
+    seed: Callable[[int], Any]
+    state: Callable[[], Any]
 
 
 def _global_generators() -> dict[str, _GlobalGenerator]:

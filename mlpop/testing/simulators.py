@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 from mlpop.simulators.base import Simulator
 from mlpop.testing import simulator_checks as checks
-from mlpop.testing.conformance import run_all
+from mlpop.testing.conformance import add_tests, run_all
 from mlpop.testing.simulator_case import SimulatorCase
 from mlpop.testing.simulator_workers import check_campaign, check_worker
 
@@ -60,13 +60,7 @@ def check_simulator(
         ConfigError: the block does not build a simulator.
     """
     case = SimulatorCase(
-        simulator,
-        tuple(low),
-        tuple(high),
-        failing=None if failing is None else tuple(failing),
-        stochastic=stochastic,
-        num_theta=num_theta,
-        seed=seed,
+        simulator, low, high, failing, stochastic=stochastic, num_theta=num_theta, seed=seed
     )
     _ = case.subject
     run_all(f"simulator {case.name}", SIMULATOR_CHECKS, case)
@@ -95,58 +89,12 @@ class SimulatorSuite:
         own = type(self)
         if "_case" not in own.__dict__:
             own._case = SimulatorCase(
-                own.simulator,
-                tuple(own.low),
-                tuple(own.high),
-                failing=None if own.failing is None else tuple(own.failing),
-                stochastic=own.stochastic,
+                own.simulator, own.low, own.high, own.failing, stochastic=own.stochastic
             )
         return own._case
 
-    def test_names(self) -> None:
-        """Labels and channels are names that files and columns can have."""
-        checks.check_names(self.case())
+    def _run(self, check: Callable[[SimulatorCase], None]) -> None:
+        check(self.case())
 
-    def test_observation(self) -> None:
-        """Every x has all channels, one shape, and finite numbers."""
-        checks.check_observation(self.case())
 
-    def test_info(self) -> None:
-        """What is recorded beside x can be written as JSON."""
-        checks.check_info(self.case())
-
-    def test_same_seed_same_bits(self) -> None:
-        """Theta and seed decide x."""
-        checks.check_same_seed(self.case())
-
-    def test_different_seeds_differ(self) -> None:
-        """The noise comes from the seed."""
-        checks.check_different_seeds(self.case())
-
-    def test_theta_matters(self) -> None:
-        """X depends on theta."""
-        checks.check_theta_matters(self.case())
-
-    def test_theta_is_not_changed(self) -> None:
-        """The caller's theta is left alone."""
-        checks.check_theta_unchanged(self.case())
-
-    def test_every_x_has_its_own_memory(self) -> None:
-        """The next simulation does not overwrite this one."""
-        checks.check_own_memory(self.case())
-
-    def test_global_random_state_is_not_used(self) -> None:
-        """Nobody else's random numbers are drawn or reseeded."""
-        checks.check_random_state(self.case())
-
-    def test_failures_are_reported(self) -> None:
-        """A theta without an observation raises `SimulationFailed`."""
-        checks.check_failures(self.case())
-
-    def test_pickles_to_a_worker(self) -> None:
-        """A worker process gives the same bits."""
-        check_worker(self.case())
-
-    def test_campaign(self) -> None:
-        """A campaign in a worker writes the same bits, and a row for every failure."""
-        check_campaign(self.case())
+add_tests(SimulatorSuite, SIMULATOR_CHECKS)

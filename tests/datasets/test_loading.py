@@ -204,10 +204,9 @@ def test_damaged_shard_is_refused(tmp_path: Path, make_dataset: Make) -> None:
     assert load_dataset(path, filter_inputs=["a"]).x.shape == (10, 1, 4, 3)
     with pytest.raises(DataError, match="row 4, column 'input:b': .*differs from the SHA-256"):
         load_dataset(path)
-    assert len(load_dataset(path, verify=False)) == 10
     target.write_bytes(data[:-8])
     with pytest.raises(DataError, match="truncated or altered"):
-        load_dataset(path, verify=False)
+        load_dataset(path)
 
 
 def test_pictures_are_read_as_their_red_channel_A6(folder: Path) -> None:

@@ -121,7 +121,7 @@ def test_synthetic_sample_hides_its_truth(tmp_path: Path, make_catalogue: Make) 
     np.testing.assert_array_equal(seen.x[0, 0], maps["survey_PMPS_ppdot_map"].astype(np.float32))
     maps["survey_PMPS_ppdot_map"][0, 0] = np.nan
     with pytest.raises(DataError, match="map survey_PMPS_ppdot_map has values that are not"):
-        write_synthetic_observed(tmp_path, maps, truth, generator)
+        write_synthetic_observed(tmp_path, maps, truth, generator, labels=[*truth])
 
 
 def test_synthetic_vector(tmp_path: Path) -> None:

@@ -175,12 +175,6 @@ def test_damage_is_refused_and_made_again(
     ]
 
 
-def test_size_check_alone_misses_an_altered_byte(tmp_path: Path) -> None:
-    write_shard(tmp_path, 0, [row(0)])
-    damage(tmp_path / "shards" / "shard-00000", "altered")
-    assert read_shard(tmp_path / "shards" / "shard-00000", verify=False).number == 0
-
-
 def test_only_finished_shards_are_found(tmp_path: Path) -> None:
     assert finished_shards(tmp_path) == {}
     write_shard(tmp_path, 2, [row(0)])

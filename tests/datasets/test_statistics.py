@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mlpop.datasets.statistics import label_statistics, read_statistics, write_statistics
+from mlpop.datasets.statistics import label_statistics, read_statistics
 from mlpop.errors import DataError
+from mlpop.io.files import write_json
 
 LABELS = ("B_initial_log10_mean", "P_initial_log10_mean")
 TEST_ROWS = (15, 1, 10, 0)
@@ -63,7 +64,7 @@ def test_example_labels_golden_17(
 
 def test_file_round_trip_is_exact(tmp_path: Path, example_labels: np.ndarray) -> None:
     statistics = label_statistics(example_labels, LABELS)
-    write_statistics(tmp_path / "s.json", statistics)
+    write_json(tmp_path / "s.json", statistics)
     assert read_statistics(tmp_path / "s.json") == statistics
     assert [*json.loads((tmp_path / "s.json").read_text())[LABELS[0]]] == [
         "mean",

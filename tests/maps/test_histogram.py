@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mlpop.maps.histogram import Axis, Grid, bin_edges, smooth
+from mlpop.maps.histogram import Axis, Grid, smooth
 
 KERNEL = [0.3989434694, 0.2419714457, 0.0539911274, 0.0044318616, 0.0001338306]
 
@@ -22,33 +22,33 @@ def cell(grid: Grid, first: float, second: float) -> tuple[int, int] | None:
 
 
 def test_period_edges_golden_1() -> None:
-    edges = bin_edges(1e-3, 1e2, 32, log=True)
+    edges = Axis(1e-3, 1e2, 32, log=True).edges
     expected = [1e-3, 1.4330126e-3, 2.0535250e-3, 0.3162278, 100]
     np.testing.assert_allclose(edges[[0, 1, 2, 16, 32]], expected, rtol=2e-7)
     assert (edges[0], edges[-1]) == (1e-3, 1e2)
 
 
 def test_period_derivative_edges_golden_2() -> None:
-    edges = bin_edges(1e-21, 1e-9, 32, log=True)
+    edges = Axis(1e-21, 1e-9, 32, log=True).edges
     np.testing.assert_allclose(edges[[1, 16, 32]], [2.3713737e-21, 1e-15, 1e-9], rtol=1e-7)
 
 
 def test_few_edges_golden_3() -> None:
-    np.testing.assert_allclose(bin_edges(1e-3, 10, 4, log=True), [1e-3, 1e-2, 0.1, 1, 10])
-    np.testing.assert_allclose(bin_edges(0, 10, 5), [0, 2, 4, 6, 8, 10])
+    np.testing.assert_allclose(Axis(1e-3, 10, 4, log=True).edges, [1e-3, 1e-2, 0.1, 1, 10])
+    np.testing.assert_allclose(Axis(0, 10, 5).edges, [0, 2, 4, 6, 8, 10])
 
 
 @pytest.mark.parametrize("limits", [(0, 0.1), (1, -0.1)])
 def test_log_axis_refuses_what_is_not_positive_golden_3(limits: tuple[float, float]) -> None:
     with pytest.raises(ValueError, match="must be positive"):
-        bin_edges(*limits, 4, log=True)
+        _ = Axis(*limits, 4, log=True).edges
 
 
 def test_axis_refuses_falling_limits_and_no_bins() -> None:
     with pytest.raises(ValueError, match="must rise, got 2 and 1"):
-        bin_edges(2, 1, 4)
+        _ = Axis(2, 1, 4).edges
     with pytest.raises(ValueError, match="at least 1 bin, got 0"):
-        bin_edges(0, 1, 0)
+        _ = Axis(0, 1, 0).edges
 
 
 @pytest.mark.parametrize(

@@ -81,7 +81,7 @@ def test_shards_and_files_are_sent_and_enter_the_manifest(run: TrackedRun, tmp_p
     names = [f"training/shards/shard-0000{k}.zip" for k in range(3)]
     assert sorted(run.records) == [*names, "training/theta.npy"]
     assert sorted(listed(run.store.client, run.run_id, "training/shards")) == names
-    packed = pack_shard(tmp_path / "shards" / "shard-00001")
+    packed = pack_shard(tmp_path / "shards" / "shard-00001", tmp_path / "shard-00001.zip")
     assert artifacts.file_record(packed) == run.records[names[1]]
     run.commit()
     assert verify(run.store.client, run.run_id) == []

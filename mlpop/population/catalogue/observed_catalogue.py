@@ -43,10 +43,7 @@ def read_catalogue(path: Path) -> pd.DataFrame:
 
 
 def download_catalogue() -> pd.DataFrame:
-    """Download the newest catalogue through psrqpy.
-
-    Returns:
-        As `read_catalogue`.
+    """Download the newest catalogue through psrqpy; a table as `read_catalogue` returns it.
 
     Raises:
         DataError: the catalogue cannot be downloaded, or has not the expected columns.
@@ -124,15 +121,7 @@ def read_table(path: Path) -> pd.DataFrame:
 
 
 def numbers(table: pd.DataFrame, name: str, source: str) -> np.ndarray:
-    """Turn a text column into numbers.
-
-    Args:
-        table: as `read_table` returns it; its first column names the rows in messages.
-        name: the column.
-        source: file that messages name.
-
-    Returns:
-        (n,) float64, NaN where absent.
+    """Turn a column of a table as text into numbers: (n,) float64, NaN where absent.
 
     Raises:
         DataError: an entry is not a finite number.

@@ -46,13 +46,7 @@ Record = Mapping[str, str]
 
 
 def read_psrcat_db(path: Path) -> pd.DataFrame:
-    """Read a `psrcat.db`.
-
-    Args:
-        path: the file.
-
-    Returns:
-        One row a pulsar with `COLUMNS`: text (empty where absent) and float64 (NaN where absent).
+    """Read a `psrcat.db`: one row a pulsar with `COLUMNS`, as `read_catalogue` returns it.
 
     Raises:
         DataError: the file cannot be read, is not in the format, or a spin or a position is not
@@ -74,14 +68,9 @@ def read_psrcat_db(path: Path) -> pd.DataFrame:
 
 
 def galactic(ra: np.ndarray, dec: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Turn equatorial into Galactic coordinates.
+    """Turn equatorial into Galactic coordinates, all (n,) [deg].
 
-    Args:
-        ra: (n,) right ascension, J2000 [deg].
-        dec: (n,) declination, J2000 [deg].
-
-    Returns:
-        (n,) Galactic longitude in [0, 360) and latitude [deg].
+    J2000 right ascension and declination give longitude in [0, 360) and latitude.
     """
     turn, height = np.radians(ra) - _POLE_RA, np.radians(dec)
     x = np.sin(height) * math.cos(_POLE_DEC) - np.cos(height) * math.sin(_POLE_DEC) * np.cos(turn)

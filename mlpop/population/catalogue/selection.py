@@ -13,7 +13,7 @@ References:
     Posselt et al. 2023, MNRAS 520, 4582 (TPA census); Song et al. 2023, MNRAS 520, 4562.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -148,7 +148,7 @@ def select(
 
     counts: dict[Survey, pd.DataFrame] = {}
     for survey, region in regions.items():
-        tagged = sample[_has_token(sample["SURVEY"], region.token)]
+        tagged = sample[_any_token(sample["SURVEY"], region.token.__eq__)]
         note_row(f"SURVEY has {region.token}", tagged, survey)
         counts[survey] = tagged[_inside(tagged, region)]
         note_row(f"in the region {_describe(region)}", counts[survey], survey)
@@ -160,7 +160,11 @@ def select(
     if fluxes is None:
         notes.append("No flux maps: neither a TPA table nor the catalogue's S1400 was asked for.")
     else:
-        measured = _tpa_fluxes(tpa) if tpa is not None and fluxes == "tpa" else _s1400(catalogue)
+        if tpa is not None and fluxes == "tpa":
+            measured = tpa.set_index("PSRJ")["ch6flux"]
+        else:
+            listed = catalogue.set_index("PSRJ")["S1400"]
+            measured = listed.where(listed > 0.0)
         flux_samples = {survey: _with_flux(table, measured) for survey, table in maps.items()}
         for survey, table in flux_samples.items():
             note_row(f"flux from {fluxes}", table, survey)
@@ -175,11 +179,7 @@ def select(
 
 
 def survey_catalogues(selection: Selection) -> dict[str, Columns]:
-    """Return what the count and sky maps are made of.
-
-    Returns:
-        By survey the columns `ra`, `dec` [deg], `P` [s] and `P_dot` [s/s], each (n,).
-    """
+    """What count and sky maps are made of: by survey `ra`, `dec` [deg], `P` [s], `P_dot` [s/s]."""
     names = {"ra": "RAJD", "dec": "DECJD", "P": "P0", "P_dot": "P1"}
     return {survey: _columns(table, names) for survey, table in selection.maps.items()}
 
@@ -199,56 +199,43 @@ def flux_catalogues(selection: Selection) -> dict[str, Columns] | None:
 def read_tpa(path: Path) -> pd.DataFrame:
     """Read the census of the Thousand-Pulsar-Array programme (Posselt et al. 2023).
 
-    Args:
-        path: CSV with the columns PSRJ and ch6flux [mJy at 1429 MHz]; others are ignored.
-
-    Returns:
-        PSRJ and ch6flux [mJy], NaN where absent.
+    The CSV has the columns PSRJ and ch6flux [mJy at 1429 MHz]; others are ignored. A flux that is
+    absent becomes NaN.
 
     Raises:
         DataError: a column is missing, a flux is not positive, or a pulsar is there twice.
     """
     raw = _named_table(path, ("PSRJ", "ch6flux"))
     flux = numbers(raw, "ch6flux", str(path))
-    if (flux <= 0.0).any():
-        row = int(np.argmax(flux <= 0.0))
-        raise DataError(
-            f"{path}: {raw['PSRJ'].iloc[row]}: ch6flux must be positive, but is {flux[row]} mJy"
-        )
+    for psrj, value in zip(raw["PSRJ"][flux <= 0.0], flux[flux <= 0.0], strict=True):
+        raise DataError(f"{path}: {psrj}: ch6flux must be positive, but is {value} mJy")
     return pd.DataFrame({"PSRJ": raw["PSRJ"], "ch6flux": flux})
 
 
 def read_corrections(path: Path) -> pd.DataFrame:
     """Read corrected periods.
 
-    Args:
-        path: CSV with the column PSRJ and either `factor`, the true period over that in the
-            catalogue, or `P0`, the true period [s].
-
-    Returns:
-        PSRJ, factor and P0 [s]; of the last two one is NaN in every row.
+    The CSV has the column PSRJ and either `factor`, the true period over that in the catalogue, or
+    `P0`, the true period [s]. The one that is not there is NaN in every row of the table.
 
     Raises:
         DataError: columns are missing, both are given, a value is absent or not positive, or a
             pulsar is there twice.
     """
     raw = _named_table(path, ("PSRJ",))
-    given = [name for name in ("factor", "P0") if name in raw.columns]
-    if len(given) != 1:
+    names = [name for name in ("factor", "P0") if name in raw.columns]
+    if len(names) != 1:
         raise DataError(
             f"{path}: needs either a column 'factor' or a column 'P0', "
-            f"but has {' and '.join(given) or 'neither'}"
+            f"but has {' and '.join(names) or 'neither'}"
         )
-    values = numbers(raw, given[0], str(path))
+    [name] = names
+    values = numbers(raw, name, str(path))
     if not (values > 0.0).all():
-        row = int(np.argmin(values > 0.0))
-        raise DataError(
-            f"{path}: {raw['PSRJ'].iloc[row]}: {given[0]} must be positive, "
-            f"but is '{raw[given[0]].iloc[row]}'"
-        )
-    table = pd.DataFrame({"PSRJ": raw["PSRJ"], "factor": np.nan, "P0": np.nan})
-    table[given[0]] = values
-    return table
+        psrj, text = raw[["PSRJ", name]].iloc[int(np.argmin(values > 0.0))]
+        raise DataError(f"{path}: {psrj}: {name} must be positive, but is '{text}'")
+    columns = {"PSRJ": raw["PSRJ"], "factor": np.nan, "P0": np.nan}
+    return pd.DataFrame({**columns, name: values})
 
 
 def _named_table(path: Path, required: tuple[str, ...]) -> pd.DataFrame:
@@ -285,25 +272,19 @@ def _corrected(catalogue: pd.DataFrame, corrections: pd.DataFrame) -> pd.DataFra
     return table
 
 
-def _tokens(column: pd.Series) -> list[list[str]]:
-    return [[token.strip() for token in text.split(",")] for text in column]
-
-
-def _has_token(column: pd.Series, token: str) -> NDArray[np.bool_]:
-    return np.array([token in tokens for tokens in _tokens(column)], dtype=bool)
+def _any_token(column: pd.Series, accepts: Callable[[str], bool]) -> NDArray[np.bool_]:
+    rows = (any(accepts(token.strip()) for token in text.split(",")) for text in column)
+    return np.fromiter(rows, dtype=bool, count=len(column))
 
 
 def _outside(table: pd.DataFrame) -> NDArray[np.bool_]:
-    return np.array(
-        [any(t.split(":")[0] in OUTSIDE for t in tokens) for tokens in _tokens(table["ASSOC"])],
-        dtype=bool,
-    )
+    return _any_token(table["ASSOC"], lambda token: token.split(":")[0] in OUTSIDE)
 
 
 def _in_binary(table: pd.DataFrame) -> NDArray[np.bool_]:
     """psrcat's type(BINARY): a binary model, or the type itself, perhaps with a reference."""
-    named = [any(t.split("[")[0] == "BINARY" for t in tokens) for tokens in _tokens(table["TYPE"])]
-    return np.array(named, dtype=bool) | (table["BINARY"] != "").to_numpy()
+    named = _any_token(table["TYPE"], lambda token: token.split("[")[0] == "BINARY")
+    return named | (table["BINARY"] != "").to_numpy()
 
 
 def _inside(table: pd.DataFrame, region: Region) -> NDArray[np.bool_]:
@@ -317,15 +298,6 @@ def _inside(table: pd.DataFrame, region: Region) -> NDArray[np.bool_]:
 def _describe(region: Region) -> str:
     text = f"{region.l_min:g} < l < {region.l_max:g}"
     return text if region.b_abs_max is None else f"{text}, |b| < {region.b_abs_max:g}"
-
-
-def _tpa_fluxes(tpa: pd.DataFrame) -> pd.Series:
-    return tpa.set_index("PSRJ")["ch6flux"]
-
-
-def _s1400(catalogue: pd.DataFrame) -> pd.Series:
-    flux = catalogue.set_index("PSRJ")["S1400"]
-    return flux.where(flux > 0.0)
 
 
 def _with_flux(table: pd.DataFrame, flux_mjy: pd.Series) -> pd.DataFrame:

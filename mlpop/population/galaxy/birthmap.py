@@ -19,11 +19,8 @@ SUN_Y_PC = 8300.0  # the Sun of the electron-density model, whatever R_sun is
 def birth_density(r_extent: float) -> Array:
     """Density of births in (r, phi): r n_e(r, phi, z = 0), relative to its maximum.
 
-    Args:
-        r_extent: largest radius [kpc].
-
     Returns:
-        (501, 501) density at the nodes r = linspace(0, r_extent), phi = linspace(0, 2 pi);
+        (501, 501) density at the nodes r = linspace(0, `r_extent`) [kpc], phi = linspace(0, 2 pi);
         read-only.
 
     References:
@@ -38,18 +35,13 @@ def birth_density(r_extent: float) -> Array:
 def sample_birth_place(
     n: int, *, r_extent: float, rng: np.random.Generator
 ) -> tuple[Array, Array]:
-    """Draw places from the bilinear interpolation of `birth_density`, exactly.
+    """Draw `n` places from the bilinear interpolation of `birth_density`, exactly.
 
     A cell is drawn by its mass, then the place inside it by inverting the two linear
-    densities: phi from the marginal, r from the conditional.
-
-    Args:
-        n: number of stars.
-        r_extent: largest radius [kpc].
-        rng: generator; uses three uniform draws a star.
+    densities: phi from the marginal, r from the conditional. A star takes three uniform draws.
 
     Returns:
-        (n,) radius [kpc] and (n,) azimuth in [0, 2 pi) [rad].
+        (n,) radius up to `r_extent` [kpc] and (n,) azimuth in [0, 2 pi) [rad].
     """
     density = birth_density(r_extent)
     u = rng.random((n, 3))

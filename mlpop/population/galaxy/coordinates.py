@@ -57,14 +57,7 @@ def to_cartesian(
 ) -> tuple[Array, Array, Array, Array]:
     """Turn cylindrical into Cartesian coordinates; z and v_z are the same in both.
 
-    Args:
-        r: (n,) cylindrical radius [kpc].
-        phi: (n,) azimuth [rad].
-        v_r: (n,) radial velocity [km/s].
-        v_phi: (n,) azimuthal velocity [km/s].
-
-    Returns:
-        (n,) x and y [kpc], v_x and v_y [km/s].
+    All are (n,): r [kpc], phi [rad], v_r and v_phi [km/s] give x and y [kpc], v_x and v_y [km/s].
     """
     radius, azimuth = np.asarray(r, dtype=np.float64), np.asarray(phi, dtype=np.float64)
     radial, turning = np.asarray(v_r, dtype=np.float64), np.asarray(v_phi, dtype=np.float64)
@@ -89,12 +82,8 @@ def to_sky(
     Galactic centre 0.1 mdeg away from l = b = 0; hence they agree to 1.5e-4 deg.
 
     Args:
-        x: (n,) position towards l = 90 deg [kpc].
-        y: (n,) position towards the Sun [kpc].
-        z: (n,) height [kpc].
-        v_x: (n,) velocity along x [km/s].
-        v_y: (n,) velocity along y [km/s].
-        v_z: (n,) velocity along z [km/s].
+        x, y, z: (n,) position [kpc].
+        v_x, v_y, v_z: (n,) velocity [km/s].
         r_sun: distance of the Sun from the Galactic centre [kpc].
         z_sun: height of the Sun above the plane [kpc].
 
@@ -103,18 +92,10 @@ def to_sky(
     """
     tilt = math.asin(z_sun / r_sun)
     # Axes of the Galactocentric frame of astropy: X = -y, Y = x, Z = z.
-    position = np.stack(
-        np.broadcast_arrays(
-            -np.asarray(y, dtype=np.float64), np.asarray(x, dtype=np.float64), np.asarray(z)
-        )
-    )
-    velocity = np.stack(
-        np.broadcast_arrays(
-            -np.asarray(v_y, dtype=np.float64) - SUN_VELOCITY_KMS[0],
-            np.asarray(v_x, dtype=np.float64) - SUN_VELOCITY_KMS[1],
-            np.asarray(v_z, dtype=np.float64) - SUN_VELOCITY_KMS[2],
-        )
-    )
+    x, y, z, v_x, v_y, v_z = (np.asarray(c, dtype=np.float64) for c in (x, y, z, v_x, v_y, v_z))
+    v_1, v_2, v_3 = SUN_VELOCITY_KMS
+    position = np.stack(np.broadcast_arrays(-y, x, z))
+    velocity = np.stack(np.broadcast_arrays(-v_y - v_1, v_x - v_2, v_z - v_3))
     place, motion = _tilt(position, tilt), _tilt(velocity, tilt)
     place[0] += r_sun
     d = np.sqrt((place**2).sum(axis=0))

@@ -52,18 +52,14 @@ Array = NDArray[np.float64]
 
 
 def dispersion_measures(l_deg: ArrayLike, b_deg: ArrayLike, d_kpc: ArrayLike) -> Array:
-    """Integrate the electron density to many stars, fast.
+    """Integrate the electron density to many stars, fast: (n,) dispersion measure [pc cm^-3].
 
     Every star is computed by itself, so that the result depends neither on the other stars nor
     on the number of numba threads.
 
     Args:
-        l_deg: (n,) Galactic longitude [deg], in any turn.
-        b_deg: (n,) Galactic latitude [deg].
+        l_deg, b_deg: (n,) Galactic longitude, in any turn, and latitude [deg].
         d_kpc: (n,) distance from the Sun [kpc], >= 0.
-
-    Returns:
-        (n,) dispersion measure [pc cm^-3].
 
     Raises:
         DataError: shapes differ, a coordinate is not finite, or a distance is negative.

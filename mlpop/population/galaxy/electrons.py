@@ -114,14 +114,11 @@ def thin_disc(radius: float, zp: float, height: float) -> float:
 
 @njit(cache=True)
 def arms_in_plane(radius: float, theta: float) -> float:
-    """Return the mid-plane density of the spiral arms, n3 at zp = 0.
+    """Return the mid-plane density of the spiral arms, n3 at zp = 0 [cm^-3].
 
     Args:
         radius: distance from the axis [pc].
         theta: azimuth atan2(y, x) in [0, 2 pi) [rad].
-
-    Returns:
-        Density [cm^-3].
     """
     degrees = math.degrees(theta)
     total = 0.0
@@ -204,10 +201,8 @@ def _angle_from(l_deg: float, l0: float) -> float:
 def bubble_walls(x: float, y: float, z: float, l_deg: float, u: float) -> float:
     """Return n6 [cm^-3], the two dense stretches of the walls of the Local Bubble.
 
-    Args:
-        x, y, z: position [pc].
-        l_deg: Galactic longitude of the line of sight [deg].
-        u: `bubble_radius(x, y, z)` [pc].
+    At x, y, z [pc], where `u` [pc] is `bubble_radius(x, y, z)`; `l_deg` [deg] is the longitude of
+    the line of sight.
     """
     total = 0.0
     density, l0, width, thickness, height = _WALL_1
@@ -245,16 +240,10 @@ def loop_one(x: float, y: float, z: float) -> float:
 def combine(
     x: float, y: float, z: float, l_deg: float, thick: float, disc: float, centre: float
 ) -> float:
-    """Return the density where the local features may matter [cm^-3].
+    """Return the density where the local features may matter [cm^-3], at x, y, z [pc].
 
-    A local feature replaces the smooth Galaxy where it is denser.
-
-    Args:
-        x, y, z: position [pc].
-        l_deg: Galactic longitude of the line of sight [deg].
-        thick: n1 [cm^-3].
-        disc: max(n2, n3) [cm^-3].
-        centre: n4 [cm^-3].
+    A local feature replaces the smooth Galaxy where it is denser. That consists of n1, the larger
+    of n2 and n3, and n4 [cm^-3]; `l_deg` [deg] is the longitude of the line of sight.
     """
     smooth = thick + disc
     u = bubble_radius(x, y, z)
@@ -276,15 +265,12 @@ def combine(
 
 @njit(cache=True)
 def electron_density(x: float, y: float, z: float, l_deg: float) -> float:
-    """Return the free electron density of YMW16 at one point.
+    """Return the free electron density of YMW16 at one point [cm^-3].
 
     Args:
         x, y, z: position [pc], z measured from the plane (the Sun is at z = +6 pc).
         l_deg: Galactic longitude of the line of sight on which the point lies [deg]; it only
             matters within 500 pc of the Sun.
-
-    Returns:
-        Density [cm^-3].
     """
     if x * x + y * y + z * z > EDGE * EDGE:
         return 0.0

@@ -46,17 +46,10 @@ def _nfw_mass(x: float) -> float:
 
 @njit(cache=True)
 def force_factors(r2: float, z: float, model: int) -> tuple[float, float]:
-    """Gradient of the potential over the coordinate: dPhi/dr / r and dPhi/dz / z.
+    """Gradient of the potential over the coordinate: dPhi/dr / r and dPhi/dz / z [yr^-2].
 
-    In this form the acceleration in Cartesian coordinates has no singularity on the axis.
-
-    Args:
-        r2: squared cylindrical radius [kpc^2].
-        z: height [kpc].
-        model: code of the potential.
-
-    Returns:
-        Both factors [yr^-2].
+    In this form the acceleration in Cartesian coordinates has no singularity on the axis. It
+    takes the squared radius `r2` [kpc^2], the height `z` [kpc] and the code of the potential.
     """
     z2 = z * z
     big_r = max(math.sqrt(r2 + z2), R_GUARD_KPC)
@@ -106,16 +99,7 @@ def potential_energy(r2: float, z: float, model: int) -> float:
 
 
 def gradient(r: ArrayLike, z: ArrayLike, model: str) -> tuple[Array, Array]:
-    """Derivatives of the potential.
-
-    Args:
-        r: (n,) cylindrical radius [kpc].
-        z: (n,) height [kpc].
-        model: "gmM19" or "gmFK06".
-
-    Returns:
-        (n,) dPhi/dr and (n,) dPhi/dz [kpc yr^-2].
-    """
+    """Derivatives of the potential by `r` and `z` (n,) [kpc]: two (n,) [kpc yr^-2]."""
     if model not in MODEL_CODES:
         raise ValueError(f"galactic_model must be one of {sorted(MODEL_CODES)}, but got '{model}'")
     radius, height = np.broadcast_arrays(
@@ -127,16 +111,7 @@ def gradient(r: ArrayLike, z: ArrayLike, model: str) -> tuple[Array, Array]:
 
 
 def circular_velocity(r: ArrayLike, z: ArrayLike, model: str) -> Array:
-    """Speed sqrt(r dPhi/dr) of a circular orbit.
-
-    Args:
-        r: (n,) cylindrical radius [kpc].
-        z: (n,) height [kpc].
-        model: "gmM19" or "gmFK06".
-
-    Returns:
-        (n,) speed [km/s].
-    """
+    """Speed sqrt(r dPhi/dr) [km/s] of a circular orbit at `r` and `z` (n,) [kpc]."""
     radius = np.asarray(r, dtype=np.float64)
     return np.sqrt(radius * gradient(radius, z, model)[0]) / KMS_KPC_YR
 

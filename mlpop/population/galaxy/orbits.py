@@ -15,9 +15,8 @@ References:
 """
 
 import math
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields
+from typing import NamedTuple
 
 import numba
 import numpy as np
@@ -56,20 +55,15 @@ def _blanes_moan() -> tuple[Array, Array]:
 _SRKN = _blanes_moan()
 
 
-@dataclass(frozen=True)
-class Orbits:
+class Orbits(NamedTuple):
     """Where stars are today, and how well the integration kept what it should; all (n,).
 
     Args:
-        r: cylindrical radius [kpc].
-        phi: azimuth, followed along the orbit and hence not wrapped [rad].
-        z: height [kpc].
-        v_r: radial velocity [km/s].
-        v_phi: azimuthal velocity [km/s].
-        v_z: vertical velocity [km/s].
+        r, phi, z: cylindrical place [kpc], [rad], [kpc]; phi is followed along the orbit and hence
+            not wrapped.
+        v_r, v_phi, v_z: velocity [km/s].
         energy_error: |E - E_0| / |E_0|.
         momentum_error: |L_z - L_z0| / |L_z0|.
-        evaluations: force evaluations spent, over all attempts.
     """
 
     r: Array
@@ -80,7 +74,6 @@ class Orbits:
     v_z: Array
     energy_error: Array
     momentum_error: Array
-    evaluations: NDArray[np.int64]
 
 
 def integrate(
@@ -94,24 +87,15 @@ def integrate(
     *,
     model: str,
     time_step: float | None = None,
-    threads: int | None = None,
 ) -> Orbits:
     """Follow stars from birth to today.
 
     Args:
-        r: (n,) cylindrical radius at birth [kpc].
-        phi: (n,) azimuth at birth [rad].
-        z: (n,) height at birth [kpc].
-        v_r: (n,) radial velocity at birth [km/s].
-        v_phi: (n,) azimuthal velocity at birth, negative along Galactic rotation [km/s].
-        v_z: (n,) vertical velocity at birth [km/s].
+        r, phi, z: (n,) cylindrical place at birth [kpc], [rad], [kpc].
+        v_r, v_phi, v_z: (n,) velocity at birth [km/s]; v_phi < 0 along Galactic rotation.
         age: (n,) time since birth [yr].
         model: potential, "gmM19" or "gmFK06".
         time_step: step of a plain leapfrog [yr]; None for the energy-controlled scheme.
-        threads: number of threads; as many as numba may use if None.
-
-    Returns:
-        Positions and velocities today with the errors of the conserved quantities.
 
     Raises:
         ValueError: unknown model, arrays of unequal length, or a value that is not finite.
@@ -128,47 +112,25 @@ def integrate(
             raise ValueError(f"{name} of star {int(np.argmin(np.isfinite(array)))} is not finite")
         row[:] = array
     n = state.shape[1]
-    out, evaluations = np.empty((8, n)), np.empty(n, dtype=np.int64)
+    out = np.empty((8, n))
     drifts, kicks = _SRKN if time_step is None else _LEAPFROG
     step = 0.0 if time_step is None else time_step
 
     def block(start: int) -> None:
         part = slice(start, start + _BLOCK)
-        _integrate_block(
-            state[:, part],
-            out[:, part],
-            evaluations[part],
-            drifts,
-            kicks,
-            step,
-            MODEL_CODES[model],
-        )
+        _integrate_block(state[:, part], out[:, part], drifts, kicks, step, MODEL_CODES[model])
 
-    run_blocks(block, range(0, n, _BLOCK), threads)
-    results = dict(zip((field.name for field in fields(Orbits)), out, strict=False))
-    return Orbits(**results, evaluations=evaluations)
-
-
-def run_blocks(function: Callable[[int], None], starts: range, threads: int | None = None) -> None:
-    """Call `function` with every start, on as many threads as numba may use.
-
-    A thread pool over functions that release the interpreter lock, not numba's own parallel
-    loops: those cannot be entered from two threads at once, nor after a fork.
-    """
-    count = min(threads or numba.get_num_threads(), len(starts))
-    if count <= 1:
-        for start in starts:
-            function(start)
-        return
-    with ThreadPoolExecutor(count) as pool:
-        for _ in pool.map(function, starts):
+    # Not numba's own parallel loops: those cannot be entered from two threads at once, nor after
+    # a fork. The kernel releases the interpreter lock.
+    with ThreadPoolExecutor(numba.get_num_threads()) as pool:
+        for _ in pool.map(block, range(0, n, _BLOCK)):
             pass
+    return Orbits(*out)
 
 
 @njit(cache=True, nogil=True)
-def _integrate_block(state, out, evaluations, drifts, kicks, step, model):  # type: ignore[no-untyped-def]
+def _integrate_block(state, out, drifts, kicks, step, model):  # type: ignore[no-untyped-def]
     """Integrate every column of `state`; a positive `step` [yr] fixes the step."""
-    stages = drifts.size
     for i in range(state.shape[1]):
         r, phi, z, age = state[0, i], state[1, i], state[2, i], state[6, i]
         v_r = state[3, i] * KMS_KPC_YR
@@ -188,9 +150,8 @@ def _integrate_block(state, out, evaluations, drifts, kicks, step, model):  # ty
             frequency = math.sqrt(max(factor_r, factor_z))
             steps = max(1, math.ceil(age * frequency / STEP_RADIANS))
             allowed = ENERGY_TOLERANCE * (kinetic - depth)
-        spent = 0
         while True:
-            x, y, zz, vx, vy, vz, turned, energy, done, kept = _advance(
+            x, y, zz, vx, vy, vz, turned, energy, kept = _advance(
                 x0,
                 y0,
                 z,
@@ -205,7 +166,6 @@ def _integrate_block(state, out, evaluations, drifts, kicks, step, model):  # ty
                 energy0,
                 allowed,
             )
-            spent += done * stages
             if kept:
                 break
             steps *= 2
@@ -223,21 +183,19 @@ def _integrate_block(state, out, evaluations, drifts, kicks, step, model):  # ty
         out[6, i] = abs(energy - energy0) / max(abs(energy0), 1e-300)
         spin0 = x0 * vy0 - y0 * vx0
         out[7, i] = abs(x * vy - y * vx - spin0) / max(abs(spin0), 1e-300)
-        evaluations[i] = spent
 
 
 @njit(cache=True, nogil=True)
 def _advance(x, y, z, vx, vy, vz, h, steps, drifts, kicks, model, energy0, allowed):  # type: ignore[no-untyped-def]
     """Make `steps` symplectic steps of `h` [yr], or fewer if the energy leaves `allowed`.
 
-    Returns the state, the azimuth swept [rad], the energy, the number of steps made and
-    whether the energy was kept.
+    Returns the state, the azimuth swept [rad], the energy and whether it was kept.
     """
     r2 = x * x + y * y
     factor_r, factor_z = force_factors(r2, z, model)
     turned = 0.0
     energy = energy0
-    for done in range(1, steps + 1):
+    for _ in range(steps):
         x_before, y_before = x, y
         vx -= h * kicks[0] * factor_r * x
         vy -= h * kicks[0] * factor_r * y
@@ -254,5 +212,5 @@ def _advance(x, y, z, vx, vy, vz, h, steps, drifts, kicks, model, energy0, allow
         turned += math.atan2(x_before * y - y_before * x, x_before * x + y_before * y)
         energy = 0.5 * (vx * vx + vy * vy + vz * vz) + potential_energy(r2, z, model)
         if not abs(energy - energy0) <= allowed:
-            return x, y, z, vx, vy, vz, turned, energy, done, False
-    return x, y, z, vx, vy, vz, turned, energy, steps, True
+            return x, y, z, vx, vy, vz, turned, energy, False
+    return x, y, z, vx, vy, vz, turned, energy, True

@@ -19,13 +19,7 @@ Array = NDArray[Any]
 
 
 def tau_327(dm: ArrayLike) -> Array:
-    """Return the median scattering time at 327 MHz.
-
-    Args:
-        dm: (...) dispersion measure [pc cm^-3], >= 0.
-
-    Returns:
-        (...) scattering time [s]; zero where `dm` is zero.
+    """Return the median scattering time (...) at 327 MHz [s] for `dm` (...) [pc cm^-3].
 
     References:
         Krishnakumar et al. 2015, ApJ 804, 23.

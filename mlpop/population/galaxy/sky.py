@@ -19,7 +19,7 @@ Array = NDArray[Any]
 
 
 def t_sky_408(
-    l_deg: ArrayLike, b_deg: ArrayLike, model: SkyModel = "narayan87", path: Path | None = None
+    l_deg: ArrayLike, b_deg: ArrayLike, model: SkyModel = "narayan87", path: str | None = None
 ) -> Array:
     """Return the sky temperature at 408 MHz.
 
@@ -48,7 +48,7 @@ def t_sky_408(
             "sky model 'healpix' needs the path of a 408-MHz HEALPix map; "
             "give one, or use 'narayan87'"
         )
-    values = _load_map(path.resolve())
+    values = _load_map(Path(path).resolve())
     nside = round((values.size / 12) ** 0.5)
     return values[ang2pix_ring(nside, longitude, latitude)]
 
@@ -56,13 +56,7 @@ def t_sky_408(
 def ang2pix_ring(nside: int, longitude: ArrayLike, latitude: ArrayLike) -> NDArray[np.int64]:
     """Return the HEALPix pixels, in RING order, that contain the given directions.
 
-    Args:
-        nside: resolution, >= 1.
-        longitude: (n,) [deg], in any turn.
-        latitude: (n,) [deg].
-
-    Returns:
-        (n,) pixel indices in [0, 12 nside^2).
+    Longitude, in any turn, and latitude are (n,) [deg], the pixels (n,) in [0, 12 nside^2).
 
     References:
         Gorski et al. 2005, ApJ 622, 759, section 4.

@@ -34,29 +34,15 @@ class SpiralArms:
     local_probability: float
 
     def azimuth(self, r: ArrayLike, arm: NDArray[np.int64]) -> Array:
-        """Azimuth of an arm's ridge.
-
-        Args:
-            r: (n,) Galactocentric radius [kpc].
-            arm: (n,) arm index, 0 to 4.
-
-        Returns:
-            (n,) azimuth, not wrapped [rad].
-        """
+        """Azimuth (n,) [rad] of the ridges of arms 0 to 4 (n,) at `r` (n,) [kpc]; not wrapped."""
         k, r0, phi0 = np.array(self.k), np.array(self.r0), np.array(self.phi0)
         ridge: Array = k[arm] * np.log(np.asarray(r, dtype=np.float64) / r0[arm]) + phi0[arm]
         return ridge
 
     def draw(self, n: int, arm_number: int, rng: np.random.Generator) -> NDArray[np.int64]:
-        """Draw the arm of each birth.
+        """Draw the arm of each birth: (n,) index, 0 to `arm_number` - 1; one uniform draw a star.
 
-        Args:
-            n: number of stars.
-            arm_number: 4 (equally likely arms without the Local one) or 5.
-            rng: generator; uses one uniform draw a star.
-
-        Returns:
-            (n,) arm index, 0 to `arm_number` - 1.
+        The arms are equally likely: 4 of them without the Local one, or 5 with its own share.
 
         Raises:
             ValueError: `arm_number` is neither 4 nor 5.
@@ -93,19 +79,10 @@ SPIRAL_ARMS: dict[str, SpiralArms] = {
 def smear(
     r: Array, phi: Array, *, rng_phi: np.random.Generator, rng_r: np.random.Generator
 ) -> tuple[Array, Array]:
-    """Scatter births around the ridge of their arm.
+    """Scatter births around the ridge of their arm, at `r` [kpc] and `phi` [rad], both (n,).
 
     phi grows by U(0, 2 pi) exp(-0.35 r), which blends the arms at the centre; r by
     N(0, 0.07 r). Both use the r of the ridge.
-
-    Args:
-        r: (n,) radius on the ridge [kpc].
-        phi: (n,) azimuth of the ridge [rad].
-        rng_phi: generator of the azimuths.
-        rng_r: generator of the radii.
-
-    Returns:
-        (n,) radius [kpc] and (n,) azimuth [rad].
 
     References:
         Faucher-Giguere & Kaspi 2006, ApJ 643, 332, section 3.2.1.
@@ -117,14 +94,9 @@ def smear(
 
 
 def rotate(phi: Array, age: Array) -> Array:
-    """Azimuth at birth of the place that is now at `phi`: the pattern turns clockwise.
+    """Azimuth at birth [rad] of the place that is now at `phi`: the pattern turns clockwise.
 
-    Args:
-        phi: (n,) azimuth in today's pattern [rad].
-        age: (n,) time since birth [yr].
-
-    Returns:
-        (n,) azimuth at birth [rad].
+    Both are (n,), and so is the age [yr].
 
     References:
         Vallee 2017, The Astronomical Review 13, 113.

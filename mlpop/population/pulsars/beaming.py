@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from mlpop.population.pulsars.decay_table import DecayTable
 from mlpop.population.pulsars.evolution import Evolution, ln_field_today, magnetic_time, spin_today
-from mlpop.population.pulsars.radio import Beam, is_intercepted, opening_angle
+from mlpop.population.pulsars.initial import Births
+from mlpop.population.pulsars.radio import Beam, intercepted, opening_angle
 from mlpop.population.pulsars.spindown import period_derivative
 
 Vector = NDArray[np.float64]
@@ -38,10 +39,6 @@ class Beamed(NamedTuple):
     B: Vector
     zeta: Vector
     rho: Vector
-
-    def take(self, chosen: NDArray[Any]) -> "Beamed":
-        """Return the stars that an index or mask chooses."""
-        return Beamed(*(column[chosen] for column in self))
 
 
 @njit(cache=True)
@@ -87,25 +84,11 @@ def beamed_stars(
     beam: Beam,
     ages: NDArray[np.float32],
     rows: NDArray[np.int64],
-    ln_b0: Vector,
-    ln_floor: Vector,
-    ln_p0: Vector,
-    cos_chi0: Vector,
-    cos_zeta: Vector,
+    births: Births,
 ) -> Beamed:
     """Evolve stars as far as it takes to tell whether their beams meet our line of sight.
 
-    Args:
-        now: constants of this theta.
-        table: nodes of the field's decay.
-        beam: the beam.
-        ages: (n_stars,) the database's ages [yr].
-        rows: (n,) rows of the database.
-        ln_b0: (n,) ln of the field at birth [G].
-        ln_floor: (n,) ln of the residual field [G].
-        ln_p0: (n,) ln of the period at birth [s].
-        cos_chi0: (n,) cosine of the inclination at birth.
-        cos_zeta: (n,) cosine of the angle between line of sight and spin axis.
+    `ages` (n_stars,) [yr] are those of the database, `rows` (n,) places in it.
     """
     n = rows.size
     place = np.empty(n, np.int64)
@@ -114,20 +97,21 @@ def beamed_stars(
     # The bounds hold for the force-free torque and a beam that narrows as the star slows down.
     bounded = now.force_free == 1 and beam.exponent <= 0.0
     for i in range(n):
-        c, zeta = cos_chi0[i], math.acos(cos_zeta[i])
-        p0 = math.exp(ln_p0[i])
+        c, zeta = births.cos_chi0[i], math.acos(births.cos_zeta[i])
+        p0 = math.exp(births.ln_p0[i])
         if bounded and zeta >= math.acos(c) + opening_angle(beam, p0):
             continue
         ln_t = math.log(ages[rows[i]])
-        tau = magnetic_time(now, table, ln_b0[i], ln_floor[i], ln_t)
+        ln_b0, ln_floor = births.ln_b0[i], births.ln_floor[i]
+        tau = magnetic_time(now, table, ln_b0, ln_floor, ln_t)
         if bounded and zeta >= _largest_reach(beam, p0, c, tau):
             continue
         period, sin2, cos2 = spin_today(now, p0, c * c, tau)
         chi = math.atan2(math.sqrt(sin2), math.sqrt(cos2))
         rho = opening_angle(beam, period)
-        if not is_intercepted(chi, rho, zeta):
+        if not intercepted(chi, rho, zeta):
             continue
-        ln_b = ln_field_today(now, ln_b0[i], ln_floor[i], ln_t)
+        ln_b = ln_field_today(now, ln_b0, ln_floor, ln_t)
         place[count] = i
         found[0, count] = period
         found[1, count] = period_derivative(ln_b, period, sin2, now.beta, now.k0, now.k1)
@@ -136,15 +120,8 @@ def beamed_stars(
         found[4, count] = zeta
         found[5, count] = rho
         count += 1
-    return Beamed(
-        place[:count].copy(),
-        found[0, :count].copy(),
-        found[1, :count].copy(),
-        found[2, :count].copy(),
-        found[3, :count].copy(),
-        found[4, :count].copy(),
-        found[5, :count].copy(),
-    )
+    place, found = place[:count].copy(), found[:, :count].copy()
+    return Beamed(place, found[0], found[1], found[2], found[3], found[4], found[5])
 
 
 @njit(cache=True)

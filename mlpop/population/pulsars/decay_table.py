@@ -60,36 +60,26 @@ class DecayTable(NamedTuple):
 @lru_cache(maxsize=8)
 def decay_table(law: FieldLaw, t_max: float) -> DecayTable:
     """Build the table for ages up to `t_max` [yr]; laws and tables are kept by value."""
-    blocks = _blocks(law)
-    if blocks is None:
+    static = _static(law._replace(a_late=0.0), t_max)
+    if static is None:
         empty = np.zeros((2, 4, 4))
         return DecayTable(0, np.zeros(2), np.ones(2), 0.0, 0.0, 0.0, empty, empty)
-    low, high = blocks
-    static = _static(law._replace(a_late=0.0), t_max)
-    integral, field = _with_late(static, law.a_late, law.tau_late)
+    late = np.exp(2.0 * law.a_late * np.log1p(static.inner / law.tau_late))
+    integral = _accumulate(static.weight, late, static.ln_t)
+    field = static.field + law.a_late * np.log1p(np.exp(static.ln_t) / law.tau_late)
+    low, high = static.low, static.high
     n_b, n_t = integral.shape[1:]
     step = (np.array([low[1], high]) - low) / (n_b - 1)
     last_t = math.log(T_FIRST) + STEP_T * (n_t - 1)
     return DecayTable(1, low, step, high, math.log(T_FIRST), last_t, integral, field)
 
 
-def _blocks(law: FieldLaw) -> tuple[Array, float] | None:
-    """Return where the two blocks of ln B0 begin and where the second ends."""
-    if law.kind != FITTED or law.b1 >= 0.0 or law.b2 >= 0.0:
-        return None
-    ln_late = math.log(law.tau_late)
-    two_scales = (ln_late - law.ln_A1) / law.b1
-    three_scales = (ln_late - law.ln_A2) / law.b2
-    high = (math.log(SHORTEST_TAU) - law.ln_A1) / law.b1
-    if not two_scales < three_scales < high:
-        return None
-    return np.array([two_scales, three_scales]), high
-
-
 class _Static(NamedTuple):
     """What does not depend on a_late.
 
     Attributes:
+        low: (2,) smallest ln B0 of each block.
+        high: largest ln B0 of the second block.
         ln_t: (n_t,) nodes of ln t.
         weight: (2, n_b, n_t, PER_CELL) quadrature weight times (B / B0)^2 dt for a_late = 0 in
             the interval that ends at each node; the first interval starts at t = 0.
@@ -97,6 +87,8 @@ class _Static(NamedTuple):
         field: (2, n_b, n_t) ln(B / B0) for a_late = 0.
     """
 
+    low: Array
+    high: float
     ln_t: Array
     weight: Array
     inner: Array
@@ -104,10 +96,14 @@ class _Static(NamedTuple):
 
 
 @lru_cache(maxsize=4)
-def _static(law: FieldLaw, t_max: float) -> _Static:
-    blocks = _blocks(law)
-    assert blocks is not None
-    low, high = blocks
+def _static(law: FieldLaw, t_max: float) -> _Static | None:
+    if law.kind != FITTED or law.b1 >= 0.0 or law.b2 >= 0.0:
+        return None
+    ln_late = math.log(law.tau_late)
+    low = np.array([(ln_late - law.ln_A1) / law.b1, (ln_late - law.ln_A2) / law.b2])
+    high = (math.log(SHORTEST_TAU) - law.ln_A1) / law.b1
+    if not low[0] < low[1] < high:
+        return None
     width = max(low[1] - low[0], high - low[1])
     n_b = max(4, math.ceil(width / STEP_B) + 1)
     n_t = max(4, math.ceil((math.log(max(t_max, 10.0)) - math.log(T_FIRST)) / STEP_T) + 1)
@@ -117,7 +113,7 @@ def _static(law: FieldLaw, t_max: float) -> _Static:
     inner[0, 0] = 0.5 * T_FIRST
     ln_b0 = np.stack([np.linspace(low[0], low[1], n_b), np.linspace(low[1], high, n_b)])
     weight, field = _static_nodes(law, ln_b0, np.exp(ln_t), inner)
-    return _Static(ln_t, weight, inner, field)
+    return _Static(low, high, ln_t, weight, inner, field)
 
 
 @njit(cache=True)
@@ -165,13 +161,6 @@ def _start(law: FieldLaw, block: int, ln_b0: float, t: float) -> float:
     return 0.5 * width * tau * total
 
 
-def _with_late(static: _Static, a_late: float, tau_late: float) -> tuple[Array, Array]:
-    late = np.exp(2.0 * a_late * np.log1p(static.inner / tau_late))
-    t = np.exp(static.ln_t)
-    field = static.field + a_late * np.log1p(t / tau_late)
-    return _accumulate(static.weight, late, static.ln_t), field
-
-
 @njit(cache=True)
 def _accumulate(weight: Array, late: Array, ln_t: Array) -> Array:
     n_blocks, n_b, n_t, n_inner = weight.shape
@@ -191,13 +180,8 @@ def lookup(table: DecayTable, law: FieldLaw, ln_b0: float, ln_t: float) -> tuple
     """Return ln(J / t) and ln(B / B0), both without the residual field.
 
     The first is good to 1e-6; the second, by the same nodes linearly, to about 0.01, enough to
-    tell whether the residual field matters.
-
-    Args:
-        table: nodes for `law`.
-        law: the decay law, for what lies outside the table.
-        ln_b0: ln of the field at birth [G].
-        ln_t: ln of the age [yr].
+    tell whether the residual field matters. `law` serves for what lies outside the table;
+    `ln_b0` is ln of the field at birth [G], `ln_t` ln of the age [yr].
     """
     inside = table.low[0] <= ln_b0 < table.high and table.first_t <= ln_t <= table.last_t
     if table.usable == 0 or not inside:

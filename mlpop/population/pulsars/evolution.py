@@ -67,16 +67,9 @@ def evolution(config: PopulationConfig) -> Evolution:
 
 
 def evolve_births(now: Evolution, table: DecayTable, births: Births, ages: ArrayLike) -> Spins:
-    """Evolve stars whose properties at birth were drawn.
-
-    Args:
-        now: constants of this theta.
-        table: nodes of the field's decay.
-        births: (n,) properties at birth.
-        ages: (n,) [yr].
-    """
+    """Evolve stars with these properties at birth to their ages (n,) [yr]."""
     ln_t = np.log(np.asarray(ages, dtype=np.float64))
-    return _evolve(now, table, births.ln_b0, births.ln_floor, births.ln_p0, births.cos_chi0, ln_t)
+    return _evolve(now, table, births, ln_t)
 
 
 @njit(cache=True)
@@ -85,12 +78,8 @@ def magnetic_time(
 ) -> float:
     """Return tau = beta integral B^2 dt over the age [s^2], residual field included.
 
-    Args:
-        now: constants of this theta.
-        table: nodes of the field's decay.
-        ln_b0: ln of the field at birth [G].
-        ln_floor: ln of the residual field [G]; a star born below it keeps its field.
-        ln_t: ln of the age [yr].
+    Fields are ln of [G], the age is ln of [yr]. A star born below `ln_floor`, the residual field,
+    keeps its field.
     """
     scale = now.ln_beta_yr + 2.0 * ln_b0
     if ln_b0 <= ln_floor:
@@ -126,22 +115,16 @@ def spin_today(
 
 
 @njit(cache=True)
-def _evolve(
-    now: Evolution,
-    table: DecayTable,
-    ln_b0: Vector,
-    ln_floor: Vector,
-    ln_p0: Vector,
-    cos_chi0: Vector,
-    ln_t: Vector,
-) -> Spins:
-    n = ln_b0.size
+def _evolve(now: Evolution, table: DecayTable, births: Births, ln_t: Vector) -> Spins:
+    n = ln_t.size
     period, derivative = np.empty(n), np.empty(n)
     chi, field = np.empty(n), np.empty(n)
     for i in range(n):
-        tau = magnetic_time(now, table, ln_b0[i], ln_floor[i], ln_t[i])
-        period[i], sin2, cos2 = spin_today(now, math.exp(ln_p0[i]), cos_chi0[i] ** 2, tau)
-        ln_b = ln_field_today(now, ln_b0[i], ln_floor[i], ln_t[i])
+        ln_b0, ln_floor = births.ln_b0[i], births.ln_floor[i]
+        tau = magnetic_time(now, table, ln_b0, ln_floor, ln_t[i])
+        p0, cos2_chi0 = math.exp(births.ln_p0[i]), births.cos_chi0[i] ** 2
+        period[i], sin2, cos2 = spin_today(now, p0, cos2_chi0, tau)
+        ln_b = ln_field_today(now, ln_b0, ln_floor, ln_t[i])
         derivative[i] = period_derivative(ln_b, period[i], sin2, now.beta, now.k0, now.k1)
         chi[i] = math.atan2(math.sqrt(sin2), math.sqrt(cos2))
         field[i] = math.exp(ln_b)

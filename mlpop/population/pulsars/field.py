@@ -81,13 +81,7 @@ def time_scales(law: FieldLaw, ln_b0: float) -> tuple[float, float]:
 
 @njit(cache=True)
 def log_decay(law: FieldLaw, ln_b0: float, t: float) -> float:
-    """Return ln(B(t) / B0), without the residual field.
-
-    Args:
-        law: the decay law.
-        ln_b0: ln of the field at birth [G].
-        t: age [yr].
-    """
+    """Return ln(B(t) / B0) at age `t` [yr], without the residual field; B0 in G."""
     if law.kind == ANALYTICAL:
         ratio = law.tau_ohm / law.hall * math.exp(ln_b0)
         return -t / law.tau_ohm - math.log1p(-ratio * math.expm1(-t / law.tau_ohm))
@@ -120,15 +114,10 @@ def decay_slope(law: FieldLaw, ln_b0: float, t: float) -> float:
 
 @njit(cache=True)
 def square_integral(law: FieldLaw, ln_b0: float, t: float) -> float:
-    """Return J(t) = integral_0^t (B / B0)^2 dt' [yr], without the residual field.
+    """Return J(t) = integral_0^t (B / B0)^2 dt' [yr], without the residual field; t in yr.
 
     The analytical law and the weakest fitted fields have closed forms; the rest is 48-point
     Gauss-Legendre quadrature in ln(1 + t / tau), tau the shortest time scale (1e-12 relative).
-
-    Args:
-        law: the decay law.
-        ln_b0: ln of the field at birth [G].
-        t: age [yr].
     """
     if law.kind == ANALYTICAL:
         return _analytical_integral(law, ln_b0, t)
@@ -169,15 +158,10 @@ def _analytical_integral(law: FieldLaw, ln_b0: float, t: float) -> float:
 
 @njit(cache=True)
 def crossing_time(law: FieldLaw, ln_b0: float, ln_floor: float, t: float) -> float:
-    """Return when the field falls to the residual field [yr].
+    """Return when a field of ln B0 falls to the residual field, ln of [G] both [yr].
 
-    The field falls monotonically, so a bracketed Newton search in ln t finds the one crossing.
-
-    Args:
-        law: the decay law.
-        ln_b0: ln of the field at birth [G], above `ln_floor`.
-        ln_floor: ln of the residual field [G].
-        t: age by which the field has fallen below the residual field [yr].
+    The field falls monotonically, and has fallen below it by the age `t` [yr]; so a bracketed
+    Newton search in ln t finds the one crossing.
     """
     target = ln_floor - ln_b0
     low, high = math.log(t) - 60.0, math.log(t)

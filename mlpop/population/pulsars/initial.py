@@ -2,7 +2,7 @@
 
 import math
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,10 +32,6 @@ class Births(NamedTuple):
     cos_chi0: Vector
     cos_zeta: Vector
 
-    def take(self, places: NDArray[Any]) -> "Births":
-        """Return the births at `places`."""
-        return Births(*(column[places] for column in self))
-
 
 def draw_log_normal(mean: float, sigma: float, n: int, rng: np.random.Generator) -> Vector:
     """Draw natural logarithms (n,) of numbers whose log10 is normal with `mean` and `sigma`."""
@@ -46,15 +42,7 @@ def draw_log_normal(mean: float, sigma: float, n: int, rng: np.random.Generator)
 
 
 def draw_ln_field(config: PopulationConfig, n: int, rng: np.random.Generator) -> Vector:
-    """Draw ln of the dipole field at the pole at birth [G].
-
-    Args:
-        config: the field model and its parameters.
-        n: number of stars.
-        rng: its next n normal or uniform numbers are used.
-
-    Returns:
-        (n,) ln(B0 / G).
+    """Draw ln of the dipole field at the pole at birth [G] (n,), with n normal or uniform numbers.
 
     References:
         Graber et al. 2024, ApJ 968, 16; Pardo-Araujo et al. 2025, A&A 696, A114.
@@ -67,17 +55,9 @@ def draw_ln_field(config: PopulationConfig, n: int, rng: np.random.Generator) ->
 
 
 def draw_ln_period(config: PopulationConfig, n: int, rng: np.random.Generator) -> Vector:
-    """Draw ln of the spin period at birth [s].
+    """Draw ln of the spin period at birth [s] (n,), with n normal or uniform numbers.
 
     Truncated laws are inverted rather than redrawn, so that each star takes one number.
-
-    Args:
-        config: the period model and its parameters.
-        n: number of stars.
-        rng: its next n normal or uniform numbers are used.
-
-    Returns:
-        (n,) ln(P0 / s).
 
     References:
         Faucher-Giguere & Kaspi 2006, ApJ 643, 332; Igoshev et al. 2022, MNRAS 514, 4606.
@@ -97,31 +77,9 @@ def draw_ln_period(config: PopulationConfig, n: int, rng: np.random.Generator) -
 
 
 def field_cdf(config: PopulationConfig) -> tuple[Vector, Vector]:
-    """Return the distribution of log10 B0 of the truncated field models.
-
-    Returns:
-        (m,) log10(B0 / G) and (m,) the probability of a weaker field.
-    """
-    low, high = given(config.B_initial_log10_min), given(config.B_initial_log10_max)
-    if config.magnetic_field_model == "double_log-normal":
-        return _double_cdf(
-            low,
-            high,
-            given(config.B_initial_log10_mean_comp1),
-            given(config.B_initial_log10_sigma_comp1),
-            given(config.B_initial_log10_mean_comp2),
-            given(config.B_initial_log10_sigma_comp2),
-            given(config.B_initial_log10_weight_comp1),
-        )
-    return _tophat_cdf(
-        low,
-        high,
-        given(config.B_initial_log10_rise_mean),
-        given(config.B_initial_log10_rise_sigma),
-        given(config.B_initial_log10_decay_mean),
-        given(config.B_initial_log10_decay_sigma),
-        given(config.B_initial_log10_slope),
-    )
+    """Return log10(B0 / G) (m,) and the probability (m,) of a weaker field, truncated models."""
+    cdf, names = _FIELD_CDFS[config.magnetic_field_model]
+    return cdf(*(given(getattr(config, f"B_initial_log10_{name}")) for name in names))
 
 
 @lru_cache(maxsize=8)
@@ -152,6 +110,19 @@ def _tophat_cdf(
     pdf = np.maximum(line, np.maximum(left, right))
     steps = 0.5 * (pdf[1:] + pdf[:-1])
     return _normalised(x, np.concatenate([[0.0], np.cumsum(steps)]))
+
+
+_FIELD_CDFS = {
+    "double_log-normal": (
+        _double_cdf,
+        ("min", "max", "mean_comp1", "sigma_comp1", "mean_comp2", "sigma_comp2", "weight_comp1"),
+    ),
+    "smooth_tophat": (
+        _tophat_cdf,
+        ("min", "max", "rise_mean", "rise_sigma", "decay_mean", "decay_sigma", "slope"),
+    ),
+}
+"""Distribution and its parameters, in their order, of each truncated field model."""
 
 
 def _normalised(x: Vector, cdf: Vector) -> tuple[Vector, Vector]:

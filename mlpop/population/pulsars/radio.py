@@ -1,7 +1,7 @@
 """Radio emission of one pulsar: beam, geometry, pulse width, luminosity, flux density."""
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
@@ -93,9 +93,9 @@ def solid_angle(rho: float) -> float:
 
 
 @njit(cache=True)
-def is_intercepted(chi: float, rho: float, zeta: float) -> bool:
-    """Tell whether a beam sweeps over the line of sight, all angles in rad."""
-    return chi - rho < zeta < chi + rho
+def intercepted(chi: Any, rho: Any, zeta: Any) -> Any:
+    """Tell whether a beam sweeps over the line of sight: angles in rad, of one or (n,) stars."""
+    return (chi - rho < zeta) & (zeta < chi + rho)
 
 
 @njit(cache=True)
@@ -107,19 +107,12 @@ def opening_angles(beam: Beam, periods: Vector) -> Vector:
     return rho
 
 
-def intercepted(chi: Vector, rho: Vector, zeta: Vector) -> NDArray[np.bool_]:
-    """Tell for each star (n,) whether a beam sweeps over the line of sight; angles in rad."""
-    return (chi - rho < zeta) & (zeta < chi + rho)
-
-
 @njit(cache=True)
 def pulse_width(chi: float, rho: float, zeta: float) -> float:
     """Return the width of the pulse [rad]; 2 pi where the line of sight stays in the beam.
 
-    Args:
-        chi: inclination of the magnetic axis [rad].
-        rho: half opening angle of the beam [rad].
-        zeta: angle between the line of sight and the spin axis [rad].
+    All angles are in rad, `chi` and `zeta` those of the magnetic axis and of the line of sight to
+    the spin axis, `rho` half the beam's opening.
 
     References:
         Lorimer & Kramer 2004, equation 3.26; Maciesiak, Gil & Ribeiro 2011, MNRAS 414, 1314.
@@ -135,13 +128,9 @@ def pulse_width(chi: float, rho: float, zeta: float) -> float:
 def ln_luminosity(
     law: Luminosity, period: float, period_derivative: float, deviate: float
 ) -> float:
-    """Return ln of the bolometric radio luminosity [erg/s].
+    """Return ln of the bolometric radio luminosity [erg/s] at a period [s] and derivative [s/s].
 
-    Args:
-        law: the luminosity law.
-        period: [s].
-        period_derivative: [s/s].
-        deviate: standard normal deviate of the star's luminosity scale.
+    `deviate` is the standard normal deviate of the star's luminosity scale.
     """
     power = law.ln_scale + math.log(period_derivative) - 3.0 * math.log(period)
     return law.ln_mean + law.ln_sigma * deviate + law.epsilon * power
@@ -155,13 +144,9 @@ def bolometric_flux(luminosity: float, rho: float, distance: float) -> float:
 
 @njit(cache=True)
 def spectral_density(index: float, frequency: float) -> float:
-    """Return the share of the bolometric flux at a frequency, as Jy per erg/s/cm^2.
+    """Return the share of the bolometric flux at a frequency [Hz], as Jy per erg/s/cm^2.
 
-    The spectrum is a power law between F_MIN and F_MAX.
-
-    Args:
-        index: spectral index.
-        frequency: [Hz].
+    The spectrum is a power law of this index between F_MIN and F_MAX.
     """
     b = index + 1.0
     x = b * LN_BAND

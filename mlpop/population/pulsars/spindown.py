@@ -33,15 +33,10 @@ def beta(mass: float, radius: float) -> float:
 
 @njit(cache=True)
 def force_free(p0: float, cos2_chi0: float, tau: float) -> tuple[float, float, float]:
-    """Return P [s], sin^2 chi and cos^2 chi for k = (1, 1, 1).
+    """Return P [s], sin^2 chi and cos^2 chi for k = (1, 1, 1), from `p0` [s] and tau [s^2].
 
     Newton's method on a convex increasing function of x = (tan chi0 / tan chi)^2 - 1, which stays
     well conditioned for aligned and orthogonal rotators alike.
-
-    Args:
-        p0: period at birth [s].
-        cos2_chi0: squared cosine of the inclination at birth.
-        tau: beta times the integral of B^2 over the age [s^2].
     """
     target = 2.0 * tau / (p0 * p0)
     c = cos2_chi0
@@ -67,19 +62,11 @@ def force_free(p0: float, cos2_chi0: float, tau: float) -> tuple[float, float, f
 def general(
     p0: float, cos2_chi0: float, tau: float, k0: float, k1: float, k2: float
 ) -> tuple[float, float, float]:
-    """Return P [s], sin^2 chi and cos^2 chi for any torque coefficients.
+    """Return P [s], sin^2 chi and cos^2 chi for any torque coefficients with `k2` > 0.
 
     The unknown is z = ln(tan chi0 / tan chi) >= 0, in which d(ln P)/dz = (k0 + k1 sin^2 chi) / k2
     and dtau/dz = P^2 / k2: tau(z) is a smooth increasing integral, inverted by a bracketed Newton
-    search.
-
-    Args:
-        p0: period at birth [s].
-        cos2_chi0: squared cosine of the inclination at birth.
-        tau: beta times the integral of B^2 over the age [s^2].
-        k0: torque of the aligned rotator.
-        k1: additional torque of the orthogonal rotator.
-        k2: strength of the alignment, > 0.
+    search. `p0` is in s, tau in s^2.
     """
     c, s = cos2_chi0, 1.0 - cos2_chi0
     target = tau * k2 / (p0 * p0)
@@ -137,14 +124,5 @@ def _elapsed(z: float, c: float, s: float, q0: float, q1: float) -> float:
 def period_derivative(
     ln_b: float, period: float, sin2_chi: float, beta: float, k0: float, k1: float
 ) -> float:
-    """Return dP/dt [s/s] today.
-
-    Args:
-        ln_b: ln of the field today [G].
-        period: [s].
-        sin2_chi: squared sine of the inclination today.
-        beta: see `beta` [s G^-2].
-        k0: torque of the aligned rotator.
-        k1: additional torque of the orthogonal rotator.
-    """
+    """Return dP/dt [s/s] today: ln of the field in G, the period in s, `beta` in s G^-2."""
     return beta * math.exp(2.0 * ln_b) / period * (k0 + k1 * sin2_chi)

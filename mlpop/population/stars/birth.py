@@ -14,29 +14,16 @@ HEIGHT_MIN_KPC = 1e-4
 
 
 def sample_age(n: int, *, t_age_min: float, t_age_max: float, rng: np.random.Generator) -> Array:
-    """Draw ages for a constant birth rate: U(t_age_min, t_age_max).
-
-    Args:
-        n: number of stars.
-        t_age_min: youngest age [yr].
-        t_age_max: oldest age [yr].
-        rng: generator; uses one uniform draw a star.
-
-    Returns:
-        (n,) age [yr].
-    """
+    """Draw `n` ages [yr] for a constant birth rate; one uniform draw a star."""
     return t_age_min + (t_age_max - t_age_min) * rng.random(n)
 
 
 def surface_density(r: ArrayLike, model: str) -> Array:
-    """Surface density of births.
+    """Surface density (n,) of births [kpc^-2]; that of rmVV21 is relative to its value at 8 kpc.
 
     Args:
         r: (n,) Galactocentric radius [kpc], not negative.
         model: "rmYK04" or "rmVV21".
-
-    Returns:
-        (n,) surface density [kpc^-2]; rmVV21 is relative to its value at 8 kpc.
 
     Raises:
         ValueError: a radius is negative, or the model is unknown.
@@ -51,25 +38,19 @@ def surface_density(r: ArrayLike, model: str) -> Array:
     if model == "rmYK04":
         r1, sun = 0.55, 8.5  # the paper's own solar radius, whatever R_sun is
         ratio = (radius + r1) / (sun + r1)
-        density: Array = 37.6 * ratio**1.64 * np.exp(-4.01 * (radius - sun) / (sun + r1))
-        return density
+        return 37.6 * ratio**1.64 * np.exp(-4.01 * (radius - sun) / (sun + r1))
     if model == "rmVV21":
-        density = np.exp(-2.46 * (radius - 8.0) / 8.0)
-        return density
+        return np.asarray(np.exp(-2.46 * (radius - 8.0) / 8.0))
     raise ValueError(f"radial_model must be 'rmYK04' or 'rmVV21', but got '{model}'")
 
 
 @functools.lru_cache(maxsize=16)
 def radial_cdf(model: str, r_extent: float, resolution: int) -> tuple[Array, Array]:
-    """Tabulate the cumulative distribution of the birth radius.
-
-    Args:
-        model: see `surface_density`.
-        r_extent: largest radius [kpc].
-        resolution: number of points of the logarithmic grid.
+    """Tabulate the cumulative distribution of the birth radius on a logarithmic grid.
 
     Returns:
-        (resolution,) radius [kpc] and (resolution,) probability below it, both read-only.
+        (resolution,) radius up to `r_extent` [kpc] and (resolution,) probability below it, both
+        read-only.
     """
     r = np.geomspace(RADIUS_MIN_KPC, r_extent, resolution)
     pdf = TWO_PI * r * surface_density(r, model)
@@ -87,40 +68,31 @@ def sample_radius(
     r_extent: float,
     resolution: int,
     rng: np.random.Generator,
-    r_low: ArrayLike = RADIUS_MIN_KPC,
-    r_high: ArrayLike | None = None,
+    r_low: ArrayLike,
+    r_high: ArrayLike,
 ) -> Array:
-    """Draw birth radii by the inverse cumulative distribution.
+    """Draw birth radii by the inverse cumulative distribution; one uniform draw a star.
 
     Args:
         n: number of stars.
         model: see `surface_density`.
         r_extent: largest radius [kpc].
         resolution: number of grid points.
-        rng: generator; uses one uniform draw a star.
-        r_low: scalar or (n,) lower limit of each star's radius [kpc].
-        r_high: scalar or (n,) upper limit of each star's radius [kpc]; `r_extent` if None.
+        rng: of the draws.
+        r_low, r_high: scalar or (n,) limits of each star's radius [kpc].
 
     Returns:
         (n,) radius [kpc].
     """
     r, cdf = radial_cdf(model, r_extent, resolution)
-    low = np.interp(np.asarray(r_low, dtype=np.float64), r, cdf)
-    high = np.interp(np.asarray(r_extent if r_high is None else r_high, dtype=np.float64), r, cdf)
+    low, high = (np.interp(np.asarray(x, dtype=np.float64), r, cdf) for x in (r_low, r_high))
     return np.interp(low + (high - low) * rng.random(n), cdf, r)
 
 
 def sample_height(n: int, *, h_c: float, z_extent: float, rng: np.random.Generator) -> Array:
-    """Draw heights: |z| exponential, truncated to [1e-4 kpc, z_extent], either side alike.
+    """Draw heights (n,) [kpc]: |z| exponential with the scale `h_c` [kpc], either side alike.
 
-    Args:
-        n: number of stars.
-        h_c: scale height [kpc].
-        z_extent: largest height [kpc].
-        rng: generator; uses two uniform draws a star.
-
-    Returns:
-        (n,) height above the plane [kpc].
+    It is truncated to [1e-4 kpc, z_extent]; a star takes two uniform draws.
 
     References:
         Wainscoat et al. 1992, ApJS 83, 111. Gullon et al. 2014, MNRAS 443, 1891, eq. 2.

@@ -3,10 +3,8 @@
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from enum import IntEnum
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +14,7 @@ from mlpop.population.galaxy.birthmap import sample_birth_place
 from mlpop.population.galaxy.coordinates import to_cartesian, to_sky
 from mlpop.population.galaxy.dispersion import dispersion_measures
 from mlpop.population.galaxy.gravitational_potential import circular_velocity
-from mlpop.population.galaxy.orbits import Orbits, integrate
+from mlpop.population.galaxy.orbits import integrate
 from mlpop.population.galaxy.sky import t_sky_408
 from mlpop.population.galaxy.spiral import SPIRAL_ARMS, rotate, smear
 from mlpop.population.stars.birth import RADIUS_MIN_KPC, sample_age, sample_height, sample_radius
@@ -68,8 +66,7 @@ class Stage(IntEnum):
     KICK_DIRECTION = 8
 
 
-@dataclass(frozen=True)
-class Births:
+class StarsAtBirth(NamedTuple):
     """Stars at birth; all (n,): age [yr], r [kpc], phi [rad], z [kpc], velocities [km/s]."""
 
     age: Array
@@ -97,7 +94,7 @@ class BirthStreams:
             for stage in Stage
         }
 
-    def draw(self, n: int) -> Births:
+    def draw(self, n: int) -> StarsAtBirth:
         """Draw the next `n` stars."""
         config, rng = self._config, self._rng
         age = sample_age(
@@ -113,7 +110,7 @@ class BirthStreams:
         )
         rotation = circular_velocity(r, z, config.galactic_model)
         v_phi = kick[:, 1] - rotation
-        return Births(age, r, rotate(phi, age), z, kick[:, 0], v_phi, kick[:, 2])
+        return StarsAtBirth(age, r, rotate(phi, age), z, kick[:, 0], v_phi, kick[:, 2])
 
     def _on_arms(self, n: int) -> tuple[Array, Array]:
         config, rng = self._config, self._rng
@@ -133,65 +130,41 @@ class BirthStreams:
         return smear(r, phi, rng_phi=rng[Stage.SMEAR_PHI], rng_r=rng[Stage.SMEAR_R])
 
 
-class OrbitQuality:
-    """Collects how well energy and angular momentum were kept, for the header."""
-
-    def __init__(self) -> None:
-        self._energy: list[NDArray[np.float32]] = []
-        self._momentum: list[NDArray[np.float32]] = []
-
-    def add(self, orbits: Orbits) -> None:
-        """Take in the errors of more stars."""
-        self._energy.append(orbits.energy_error.astype(np.float32))
-        self._momentum.append(orbits.momentum_error.astype(np.float32))
-
-    def summary(self) -> dict[str, dict[str, float]]:
-        """Median, 99 % quantile and maximum of |dE/E| and |dLz/Lz|."""
-        return {
-            name: {
-                "median": float(np.median(values)),
-                "p99": float(np.quantile(values, 0.99)),
-                "max": float(values.max()),
-            }
-            for name, values in (
-                ("energy_error", np.concatenate(self._energy)),
-                ("momentum_error", np.concatenate(self._momentum)),
-            )
-        }
-
-
 def star_chunks(
-    config: DynamicsConfig, quality: OrbitQuality, progress: Progress | None = None
+    config: DynamicsConfig, header: dict[str, Any], progress: Progress | None = None
 ) -> Iterator[Columns]:
     """Build all stars of `config`, a piece at a time.
 
     Args:
         config: what to build.
-        quality: takes the errors of the orbits.
+        header: at the end gets under `orbits` median, 99 % quantile and maximum of |dE/E| and
+            |dLz/Lz|: how well the orbits kept energy and angular momentum.
         progress: called after each piece.
 
     Yields:
         Every column of `UNITS`, for the next stars in order.
     """
     streams = BirthStreams(config)
+    pieces: dict[str, list[NDArray[np.float32]]] = {"energy_error": [], "momentum_error": []}
     for start in range(0, config.NS_number, CHUNK):
         births = streams.draw(min(CHUNK, config.NS_number - start))
         orbits = integrate(
-            births.r,
-            births.phi,
-            births.z,
-            births.v_r,
-            births.v_phi,
-            births.v_z,
-            births.age,
-            model=config.galactic_model,
-            time_step=config.dyn_time_step,
+            **births._asdict(), model=config.galactic_model, time_step=config.dyn_time_step
         )
-        quality.add(orbits)
+        for name, errors in pieces.items():
+            errors.append(getattr(orbits, name).astype(np.float32))
         dynamic = {"age": births.age, **{name: getattr(orbits, name) for name in _ORBIT_COLUMNS}}
         yield complete_columns(dynamic, config)
         if progress is not None:
             progress(min(start + CHUNK, config.NS_number), config.NS_number)
+    header["orbits"] = {
+        name: {
+            "median": float(np.median(values)),
+            "p99": float(np.quantile(values, 0.99)),
+            "max": float(values.max()),
+        }
+        for name, values in ((name, np.concatenate(errors)) for name, errors in pieces.items())
+    }
 
 
 def complete_columns(dynamic: Mapping[str, Array], config: DynamicsConfig) -> Columns:
@@ -220,18 +193,12 @@ def complete_columns(dynamic: Mapping[str, Array], config: DynamicsConfig) -> Co
     columns["ra"][columns["ra"] >= 360.0] = 0.0
     l, b, d = columns["l"], columns["b"], columns["d"]  # noqa: E741
     columns["DM"] = dispersion_measures(l, b, d).astype(np.float32)
-    path = None if config.tsky_map is None else Path(config.tsky_map)
-    columns["T_sky408"] = t_sky_408(l, b, config.tsky_model, path).astype(np.float32)
+    columns["T_sky408"] = t_sky_408(l, b, config.tsky_model, config.tsky_map).astype(np.float32)
     return columns
 
 
 def new_header(config: DynamicsConfig, source: str) -> dict[str, Any]:
-    """The header fields known before any star is made.
-
-    Args:
-        config: what the database holds.
-        source: where the stars come from, in words.
-    """
+    """The header fields known before any star is made; `source` says where they come from."""
     return {
         "schema": SCHEMA_VERSION,
         "source": source,
@@ -243,12 +210,7 @@ def new_header(config: DynamicsConfig, source: str) -> dict[str, Any]:
 
 
 def content_digest(header: Mapping[str, Any], columns: Mapping[str, str]) -> str:
-    """SHA-256 [hex] of a database's content.
-
-    Args:
-        header: its header.
-        columns: SHA-256 [hex] of each column's bytes.
-    """
+    """SHA-256 [hex] of a database's content, by its header and the SHA-256 of each column."""
     content = {name: header[name] for name in ("schema", "n_stars", "t_age_max")}
     text = json.dumps({**content, "columns": dict(columns)}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()

@@ -28,12 +28,9 @@ _SPELLINGS = {"year": "yr", "years": "yr", "radians": "rad", "km s^-1": "km/s", 
 
 
 def read_configuration(path: Path) -> DynamicsConfig:
-    """Read the settings of an imported database.
+    """Read the settings of an imported database, its `configuration.json`.
 
     Settings that do not concern the stars are passed over, as are those that are null.
-
-    Args:
-        path: the `configuration.json` of the database.
 
     Raises:
         DataError: a needed setting is missing, or a value is not allowed.
@@ -46,31 +43,25 @@ def read_configuration(path: Path) -> DynamicsConfig:
         missing = [key for key in needed if key not in values]
         if missing:
             raise DataError(f"{path}: settings are missing: {', '.join(missing)}")
-        kept = {key: values[key] for key in DynamicsConfig.model_fields if key in values}
+        settings = {key: values[key] for key in DynamicsConfig.model_fields if key in values}
         if "seed_dyn" in values:
-            kept["seed"] = values["seed_dyn"]
+            settings["seed"] = values["seed_dyn"]
         for name in ("NS_number", "seed", "resolution", "arm_number"):
-            if isinstance(kept.get(name), float) and kept[name].is_integer():
-                kept[name] = int(kept[name])
-        others = {name for names in KICK_PARAMETERS.values() for name in names}
-        unused = others - set(KICK_PARAMETERS.get(str(kick_model), ()))
-        if kept.get("sample_edm") is True:
+            if isinstance(settings.get(name), float) and settings[name].is_integer():
+                settings[name] = int(settings[name])
+        unused = {name for names in KICK_PARAMETERS.values() for name in names}
+        unused -= set(KICK_PARAMETERS.get(str(kick_model), ()))
+        if settings.get("sample_edm") is True:
             unused |= {"spiral_arms", "arm_number", "radial_model", "resolution"}
-        kept = {key: value for key, value in kept.items() if key not in unused}
-        return DynamicsConfig.parse(kept, source=str(path))
+        for name in unused:
+            settings.pop(name, None)
+        return DynamicsConfig.parse(settings, source=str(path))
     except ConfigError as error:
         raise DataError(str(error)) from None
 
 
 def read_csv(path: Path, config: DynamicsConfig) -> Iterator[Columns]:
-    """Read the stars of a CSV file, a piece at a time, with every derived column.
-
-    Args:
-        path: the CSV file.
-        config: its settings, see `read_configuration`.
-
-    Yields:
-        Every column of `stars_build.UNITS`, for the next stars in order.
+    """Read the stars of a CSV file, a piece at a time, with every derived column of `build.UNITS`.
 
     Raises:
         DataError: see `StellarDatabase.import_csv`.
@@ -109,11 +100,6 @@ def read_csv(path: Path, config: DynamicsConfig) -> Iterator[Columns]:
 
 def write_csv(path: Path, columns: Mapping[str, NDArray[Any]], header: Mapping[str, Any]) -> None:
     """Write the documented CSV file and `configuration.json` beside it.
-
-    Args:
-        path: the CSV file.
-        columns: at least those of `DYNAMIC_COLUMNS`, each (n,).
-        header: header of the stellar database.
 
     Raises:
         DataError: one of the files exists or cannot be written.

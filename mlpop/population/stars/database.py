@@ -7,7 +7,7 @@ memory-mapped, so that any number of worker processes share one copy.
 import hashlib
 import logging
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -20,8 +20,6 @@ from mlpop.errors import DataError
 from mlpop.io.cache import cache_folder
 from mlpop.population.stars.build import (
     UNITS,
-    Columns,
-    OrbitQuality,
     Progress,
     content_digest,
     new_header,
@@ -29,10 +27,10 @@ from mlpop.population.stars.build import (
 )
 from mlpop.population.stars.folder import (
     HEADER,
-    FolderWriter,
     MappedColumns,
     check_size,
     read_header,
+    write_folder,
 )
 from mlpop.population.surveys.survey import Survey, coverage
 
@@ -114,29 +112,21 @@ class StellarDatabase:
     def build(cls, config: DynamicsConfig, folder: Path, progress: Progress | None = None) -> Self:
         """Build a database in `folder`, which appears only when it is complete.
 
-        Args:
-            config: which stars.
-            folder: where to; must not exist.
-            progress: called now and then with the numbers of stars done and of all.
+        `progress` is called now and then with the numbers of stars done and of all.
 
         Raises:
             DataError: the folder exists or cannot be written.
         """
-        quality = OrbitQuality()
         header = new_header(config, "mlpop") | {"content_key": config.content_key()}
-        with FolderWriter(Path(folder), header) as writer:
-            for columns in star_chunks(config, quality, progress):
-                writer.append(columns)
-            header["orbits"] = quality.summary()
+        write_folder(Path(folder), header, star_chunks(config, header, progress))
         return cls.open(folder)
 
     @classmethod
     def generate(cls, config: DynamicsConfig) -> Self:
         """Make the stars of `config` in memory; the same bits as `build` writes."""
-        quality = OrbitQuality()
-        columns = _join(star_chunks(config, quality))
         header = new_header(config, "mlpop") | {"content_key": config.content_key()}
-        header["orbits"] = quality.summary()
+        chunks = list(star_chunks(config, header))
+        columns = {name: np.concatenate([chunk[name] for chunk in chunks]) for name in UNITS}
         digests = {name: hashlib.sha256(columns[name].data).hexdigest() for name in UNITS}
         header["digest"] = content_digest(header, digests)
         for column in columns.values():
@@ -162,9 +152,7 @@ class StellarDatabase:
         path = Path(path)
         config = read_configuration(configuration_json or path.parent / "configuration.json")
         header = new_header(config, f"import of {path.name}") | {"content_key": None}
-        with FolderWriter(Path(folder), header) as writer:
-            for columns in read_csv(path, config):
-                writer.append(columns)
+        write_folder(Path(folder), header, read_csv(path, config))
         return cls.open(folder)
 
     def export_csv(self, path: Path) -> None:
@@ -184,27 +172,22 @@ def find_or_build(
     """Open the database of `config` in the cache, building it if it is not there.
 
     Equal settings share one folder; of processes that ask at the same time one builds and the
-    others wait.
-
-    Args:
-        config: which stars.
-        cache: folder of the cache; `cache_folder()` if None.
-        progress: see `StellarDatabase.build`.
+    others wait. The cache is `cache_folder()` unless another folder is given.
 
     Raises:
         DataError: the cache cannot be written.
     """
     key = config.content_key()[:24]
     folder = (cache or cache_folder()) / "stars" / key
-    found = _open_if_whole(folder)
-    if found is not None:
-        return found
+    stars = _open_if_whole(folder)
+    if stars is not None:
+        return stars
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with filelock.FileLock(folder.with_suffix(".lock")):
-            found = _open_if_whole(folder)
-            if found is not None:
-                return found
+            stars = _open_if_whole(folder)
+            if stars is not None:
+                return stars
             # Nobody else builds while we hold the lock: these are damaged or were left behind.
             for remnant in [folder, *folder.parent.glob(f".{key}.partial-*")]:
                 shutil.rmtree(remnant, ignore_errors=True)
@@ -222,8 +205,3 @@ def _open_if_whole(folder: Path) -> StellarDatabase | None:
     except DataError as error:
         _log.warning("the cached stellar database is built again: %s", error)
         return None
-
-
-def _join(chunks: Iterable[Columns]) -> Columns:
-    pieces = list(chunks)
-    return {name: np.concatenate([piece[name] for piece in pieces]) for name in UNITS}

@@ -5,11 +5,10 @@ import hashlib
 import io
 import json
 import os
-import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,78 +47,54 @@ class MappedColumns(Mapping[str, NDArray[Any]]):
         return len(UNITS)
 
 
-class FolderWriter:
-    """Writes columns piece by piece into a temporary folder, renamed when all is well.
+def write_folder(folder: Path, header: dict[str, Any], chunks: Iterable[Columns]) -> None:
+    """Write columns piece by piece into a temporary folder, renamed when all is well.
 
     Plain writes, not a map: on a full disk those raise, whereas a map kills the process.
+
+    Args:
+        folder: where to; must not exist.
+        header: of the database; digest and columns are added to it.
+        chunks: every column of `UNITS`, for the next stars in order.
+
+    Raises:
+        DataError: the folder exists or cannot be written.
     """
-
-    def __init__(self, folder: Path, header: dict[str, Any]) -> None:
-        self._folder = folder
-        self._header = header
-        self._work: Path | None = None
-        self._files: dict[str, BinaryIO] = {}
-        self._hashes = {name: hashlib.sha256() for name in UNITS}
-
-    def __enter__(self) -> Self:
-        try:
-            if self._folder.exists() and any(self._folder.iterdir()):
-                raise DataError(f"{self._folder}: exists already; name a new folder or remove it")
-            self._folder.parent.mkdir(parents=True, exist_ok=True)
-            prefix = f".{self._folder.name}.partial-"
-            work = Path(tempfile.mkdtemp(prefix=prefix, dir=self._folder.parent))
-            self._work = work
-            for name in UNITS:
-                self._files[name] = (work / f"{name}.npy").open("wb")
-                self._files[name].write(_npy_header(self._header["n_stars"]))
-        except OSError as error:
-            self._clean()
-            raise DataError(f"{self._folder}: cannot be written: {error}") from None
-        return self
-
-    def append(self, columns: Columns) -> None:
-        """Write the next rows."""
-        try:
-            for name, file in self._files.items():
-                data = np.ascontiguousarray(columns[name], dtype=DTYPE).data
-                self._hashes[name].update(data)
-                file.write(data)
-        except OSError as error:
-            raise DataError(f"{self._folder}: cannot be written: {error}") from None
-
-    def __exit__(self, kind: object, *_: object) -> None:
-        try:
-            if kind is None and self._work is not None:
-                self._finish(self._work)
-        except OSError as error:
-            raise DataError(f"{self._folder}: cannot be written: {error}") from None
-        finally:
-            self._clean()
-
-    def _finish(self, work: Path) -> None:
-        for file in self._files.values():
-            file.flush()
-            os.fsync(file.fileno())
-        digests = {name: value.hexdigest() for name, value in self._hashes.items()}
-        self._header["digest"] = content_digest(self._header, digests)
-        self._header["columns"] = {
-            name: {"unit": unit, "dtype": str(DTYPE), "sha256": digests[name]}
-            for name, unit in UNITS.items()
-        }
-        with (work / HEADER).open("w", encoding="utf-8") as text:
-            json.dump(self._header, text, indent=1)
-            text.flush()
-            os.fsync(text.fileno())
-        work.chmod(0o755)
-        work.rename(self._folder)
-
-    def _clean(self) -> None:
-        for file in self._files.values():
-            # Closing flushes, which fails once more on the full disk that brought us here.
-            with contextlib.suppress(OSError):
-                file.close()
-        if self._work is not None:
-            shutil.rmtree(self._work, ignore_errors=True)
+    hashes = {name: hashlib.sha256() for name in UNITS}
+    try:
+        if folder.exists() and any(folder.iterdir()):
+            raise DataError(f"{folder}: exists already; name a new folder or remove it")
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(
+            prefix=f".{folder.name}.partial-", dir=folder.parent, ignore_cleanup_errors=True
+        ) as name:
+            work = Path(name)
+            with contextlib.ExitStack() as stack:
+                files = {n: stack.enter_context((work / f"{n}.npy").open("wb")) for n in UNITS}
+                for file in files.values():
+                    file.write(_npy_header(header["n_stars"]))
+                for columns in chunks:
+                    for name, file in files.items():
+                        data = np.ascontiguousarray(columns[name], dtype=DTYPE).data
+                        hashes[name].update(data)
+                        file.write(data)
+                for file in files.values():
+                    file.flush()
+                    os.fsync(file.fileno())
+            digests = {name: value.hexdigest() for name, value in hashes.items()}
+            header["digest"] = content_digest(header, digests)
+            header["columns"] = {
+                name: {"unit": unit, "dtype": str(DTYPE), "sha256": digests[name]}
+                for name, unit in UNITS.items()
+            }
+            with (work / HEADER).open("w", encoding="utf-8") as text:
+                json.dump(header, text, indent=1)
+                text.flush()
+                os.fsync(text.fileno())
+            work.chmod(0o755)
+            work.rename(folder)
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be written: {error}") from None
 
 
 def read_header(folder: Path) -> dict[str, Any]:

@@ -17,16 +17,10 @@ def sample_kick(
     rng_speed: np.random.Generator,
     rng_direction: np.random.Generator,
 ) -> Array:
-    """Draw kick velocities.
+    """Draw kick velocities: (n, 3) components v_r, v_phi, v_z in the local triad [km/s].
 
-    Args:
-        n: number of stars.
-        config: kick model and its parameters.
-        rng_speed: generator of the speeds; the Maxwell model draws all three components here.
-        rng_direction: generator of the directions; two uniform draws a star.
-
-    Returns:
-        (n, 3) components (v_r, v_phi, v_z) in the local cylindrical triad [km/s].
+    The Maxwell model draws all three components with `rng_speed`; directions otherwise take two
+    uniform draws a star.
     """
     if config.kick_model == "km_maxwell":
         return config.sigma_k * rng_speed.standard_normal((n, 3))
@@ -37,19 +31,16 @@ def _sample_speed(n: int, config: DynamicsConfig, rng: np.random.Generator) -> A
     u = rng.random((n, 2))
     # A uniform draw of exactly zero would be a speed of zero or of minus infinity in the log.
     first = np.maximum(u[:, 0], np.finfo(np.float64).tiny)
-    speed: Array
     if config.kick_model == "km_exp":
-        kept = gammainc(2.0, config.vk_extent / config.vk_c)
-        speed = config.vk_c * gammaincinv(2.0, first * kept)
-    elif config.kick_model == "km_double_maxwell":
+        bound = gammainc(2.0, config.vk_extent / config.vk_c)
+        return config.vk_c * gammaincinv(2.0, first * bound)
+    if config.kick_model == "km_double_maxwell":
         sigma = np.array([config.sigma_k_comp1, config.sigma_k_comp2])
-        kept = gammainc(1.5, 0.5 * (config.vk_extent / sigma) ** 2)
-        mass = np.array([config.kick_weight_comp1, 1.0 - config.kick_weight_comp1]) * kept
+        bounds = gammainc(1.5, 0.5 * (config.vk_extent / sigma) ** 2)
+        mass = np.array([config.kick_weight_comp1, 1.0 - config.kick_weight_comp1]) * bounds
         component = np.where(u[:, 1] < mass[0] / mass.sum(), 0, 1)
-        speed = sigma[component] * np.sqrt(2.0 * gammaincinv(1.5, first * kept[component]))
-    else:
-        speed = np.exp(config.vk_ln_mean + config.vk_ln_sigma * ndtri(first))
-    return speed
+        return sigma[component] * np.sqrt(2.0 * gammaincinv(1.5, first * bounds[component]))
+    return np.asarray(np.exp(config.vk_ln_mean + config.vk_ln_sigma * ndtri(first)))
 
 
 def _isotropic(n: int, rng: np.random.Generator) -> Array:

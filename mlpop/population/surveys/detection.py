@@ -60,11 +60,7 @@ class Receivers(NamedTuple):
 
 
 def receivers(chosen: Sequence[Survey]) -> Receivers:
-    """Gather the numbers of the chosen surveys.
-
-    Args:
-        chosen: the surveys, in the order of the arrays and of the coverage bits.
-    """
+    """Gather the numbers of the chosen surveys, in the order of the coverage bits."""
     frequency = np.array([s.f_central for s in chosen]) * MHZ
     band = np.array([s.n_pol * s.t_obs * s.BW for s in chosen]) * MHZ
     channel = np.array([s.channel_width for s in chosen]) * MHZ
@@ -120,12 +116,7 @@ def effective_width(
 ) -> float:
     """Return the width of a pulse as survey k records it [s].
 
-    Args:
-        receivers: the surveys.
-        k: place of the survey.
-        width: intrinsic width [s].
-        tau_327: scattering time at 327 MHz [s].
-        dm: [pc cm^-3].
+    The intrinsic width and the scattering time at 327 MHz are in s, the DM in pc cm^-3.
 
     References:
         Cordes & McLaughlin 2003, ApJ 596, 1142, equation 2.
@@ -148,8 +139,7 @@ def signal_to_noise(
     """Return the signal-to-noise of a pulsar in survey k.
 
     Args:
-        receivers: the surveys.
-        k: place of the survey.
+        receivers, k: the surveys, and the place of this one.
         flux: mean flux density at the survey's frequency [Jy].
         duty: effective width over period.
         offset2: (offset from the beam's axis / FWHM)^2.
@@ -172,13 +162,8 @@ def signal_to_noise(
 def may_be_detected(receivers: Receivers, k: int, flux: float, duty: float) -> bool:
     """Tell whether survey k could detect a pulsar under a dark sky on axis, without broadening.
 
-    Broadening only lowers the duty factor, except below SMALL_DUTY, where its peak counts.
-
-    Args:
-        receivers: the surveys.
-        k: place of the survey.
-        flux: mean flux density at the survey's frequency [Jy].
-        duty: intrinsic width over period.
+    Broadening only lowers the duty factor, except below SMALL_DUTY, where its peak counts. Flux
+    density [Jy] and intrinsic duty cycle are those of `signal_to_noise`.
     """
     factor = duty_factor(duty, receivers.fft[k])
     if receivers.fft[k] and duty < SMALL_DUTY:

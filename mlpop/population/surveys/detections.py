@@ -1,8 +1,8 @@
 """Stars that surveys detect: what was drawn at birth, what they are today, what reaches us."""
 
-import dataclasses
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,9 +13,10 @@ from mlpop.population.surveys.observing import Observed
 
 Vector = NDArray[np.float64]
 Rows = NDArray[np.int64]
+Columns = TypeVar("Columns", bound=Any)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Detections:
     """Stars in draw order with their signal in each survey.
 
@@ -42,29 +43,28 @@ class Detections:
 
     def take(self, chosen: NDArray[Any]) -> "Detections":
         """Return the stars that an index or mask chooses."""
-        return Detections(
-            place=self.place[chosen],
-            row=self.row[chosen],
-            detected=self.detected[:, chosen],
-            births=self.births.take(chosen),
-            beamed=self.beamed.take(chosen),
-            observed=Observed(*(column[..., chosen] for column in self.observed)),
-            spectral_index=self.spectral_index[chosen],
-        )
+        columns = (getattr(self, field.name) for field in fields(self))
+        return Detections(*(take(column, chosen) for column in columns))
+
+    def by_any(self, members: Mapping[str, int]) -> NDArray[np.bool_]:
+        """Tell (m,) which stars any of these surveys detects, given with their places."""
+        return np.asarray(self.detected[[*members.values()]].any(axis=0))
 
     @classmethod
     def join(cls, pieces: Sequence["Detections"]) -> "Detections":
         """Put chunks, at least one, together in their order."""
+        return cls(*(_join([getattr(p, field.name) for p in pieces]) for field in fields(cls)))
 
-        def columns(tables: Sequence[Sequence[Any]]) -> list[Any]:
-            return [np.concatenate(column, axis=-1) for column in zip(*tables, strict=True)]
 
-        return cls(
-            place=np.concatenate([p.place for p in pieces]),
-            row=np.concatenate([p.row for p in pieces]),
-            detected=np.concatenate([p.detected for p in pieces], axis=-1),
-            births=Births(*columns([p.births for p in pieces])),
-            beamed=Beamed(*columns([p.beamed for p in pieces])),
-            observed=Observed(*columns([p.observed for p in pieces])),
-            spectral_index=np.concatenate([p.spectral_index for p in pieces]),
-        )
+def take(columns: Columns, chosen: NDArray[Any]) -> Columns:
+    """Return what an index or mask of stars chooses of a column, or of a tuple of columns."""
+    if isinstance(columns, tuple):
+        return type(columns)(*(column[..., chosen] for column in columns))
+    return columns[..., chosen]
+
+
+def _join(pieces: Sequence[Columns]) -> Columns:
+    if isinstance(pieces[0], tuple):
+        return type(pieces[0])(*map(_join, zip(*pieces, strict=True)))
+    joined: Any = np.concatenate(pieces, axis=-1)
+    return joined

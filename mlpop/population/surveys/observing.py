@@ -92,23 +92,12 @@ class Observed(NamedTuple):
 def observe(
     beamed: Beamed, sight: Sight, deviates: Deviates, law: Luminosity, receivers: Receivers
 ) -> Observed:
-    """Compute fluxes and signal-to-noise ratios of beamed stars.
-
-    Args:
-        beamed: the stars.
-        sight: their lines of sight.
-        deviates: their random numbers.
-        law: the luminosity law.
-        receivers: the surveys.
-    """
+    """Compute fluxes and signal-to-noise ratios of beamed stars."""
     n_surveys, n = receivers.gain.size, beamed.P.size
     luminosity, flux, width = np.empty(n), np.empty(n), np.empty(n)
     mean_1429, tau_sc = np.empty(n), np.empty(n)
-    snr, mean, w_eff = (
-        np.zeros((n_surveys, n)),
-        np.zeros((n_surveys, n)),
-        np.zeros((n_surveys, n)),
-    )
+    shape = (n_surveys, n)
+    snr, mean, w_eff = np.zeros(shape), np.zeros(shape), np.zeros(shape)
     density = np.empty(n_surveys + 1)
     last_index = np.nan
     for i in range(n):

@@ -4,9 +4,9 @@ One JSON file a survey lies in `surveys/`. Nothing below `population/` knows a s
 `config.blocks.surveys` names those of which maps are made.
 """
 
-import dataclasses
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -23,7 +23,7 @@ MAX_SURVEYS = 64
 Range = tuple[float, float]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Survey:
     """One pulsar survey.
 
@@ -78,17 +78,7 @@ class Survey:
     def covers(
         self, gl: ArrayLike, gb: ArrayLike, ra: ArrayLike, dec: ArrayLike
     ) -> NDArray[np.bool_]:
-        """Tell which directions lie in the survey's area; all bounds are strict.
-
-        Args:
-            gl: (n,) Galactic longitude in (-180, 180] [deg].
-            gb: (n,) Galactic latitude [deg].
-            ra: (n,) right ascension in [0, 360) [deg].
-            dec: (n,) declination [deg].
-
-        Returns:
-            (n,) True where covered.
-        """
+        """Tell (n,) which directions, as `coverage` takes them, lie strictly inside the area."""
         equatorial = _inside(ra, self.RA_range) & _inside(dec, self.DEC_range)
         longitude = np.logical_or.reduce([_inside(gl, bounds) for bounds in self.l_ranges])
         latitude = _inside(np.abs(np.asarray(gb)), self.b_range_abs)
@@ -97,26 +87,12 @@ class Survey:
         return equatorial & longitude & latitude
 
 
-@dataclasses.dataclass(frozen=True)
-class Group:
-    """Surveys that make one catalogue: a star is in it if any member detects it.
-
-    Attributes:
-        key: name of the catalogue.
-        members: survey keys; widths and fluxes are those of the first member that detects.
-    """
-
-    key: str
-    members: tuple[str, ...]
-
-
 @cache
 def surveys(version: str = "current") -> Mapping[str, Survey]:
     """Return every survey by key, in sorted order.
 
-    Args:
-        version: `current`, or the name of another set of parameters; surveys without such a set
-            keep their current ones.
+    `version` is `current` or the name of another set of parameters; surveys without such a set
+    keep their current ones.
     """
     paths = sorted(FOLDER.glob("*.json"), key=lambda path: path.stem)
     return {path.stem: load_survey(path, version) for path in paths}
@@ -131,9 +107,8 @@ def load_survey(path: Path, version: str = "current") -> Survey:
     values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     values |= values.pop("versions", {}).get(version, {})
     values.setdefault("catalogue", path.stem)
-    known = {field.name for field in dataclasses.fields(Survey)} - {"key"}
-    if set(values) != known:
-        wrong = ", ".join(sorted(set(values) ^ known))
+    wrong = ", ".join(sorted(set(values) ^ ({f.name for f in fields(Survey)} - {"key"})))
+    if wrong:
         raise DataError(f"{path}: missing or unknown fields: {wrong}")
     for name in ("RA_range", "DEC_range", "b_range_abs"):
         values[name] = _range(values[name], f"{path}: {name}")
@@ -147,12 +122,16 @@ def load_survey(path: Path, version: str = "current") -> Survey:
 
 
 @cache
-def groups() -> Mapping[str, Group]:
-    """Return every catalogue group by key, in sorted order; its members in theirs."""
+def groups() -> Mapping[str, tuple[str, ...]]:
+    """Return the surveys that make each catalogue, both by key, in sorted order.
+
+    A star is in a catalogue if any of its surveys detects it; widths and fluxes are those of the
+    first one that does.
+    """
     members: dict[str, list[str]] = {}
     for survey in surveys().values():
         members.setdefault(survey.catalogue, []).append(survey.key)
-    return {key: Group(key, tuple(members[key])) for key in sorted(members)}
+    return {key: tuple(members[key]) for key in sorted(members)}
 
 
 def coverage(
@@ -162,10 +141,8 @@ def coverage(
 
     Args:
         chosen: the surveys, one a bit.
-        gl: (n,) Galactic longitude in (-180, 180] [deg].
-        gb: (n,) Galactic latitude [deg].
-        ra: (n,) right ascension in [0, 360) [deg].
-        dec: (n,) declination [deg].
+        gl, gb: (n,) Galactic longitude in (-180, 180] and latitude [deg].
+        ra, dec: (n,) right ascension in [0, 360) and declination [deg].
 
     Returns:
         (n,) smallest unsigned integers with a bit a survey; bit k is set where `chosen[k]` covers

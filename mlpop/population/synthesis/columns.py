@@ -1,6 +1,6 @@
 """Columns of simulated pulsars: what a catalogue and a whole population consist of."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from mlpop.population.pulsars.beaming import Beamed
 from mlpop.population.pulsars.initial import Births
 from mlpop.population.surveys.detections import Detections, Rows
-from mlpop.population.surveys.survey import Group
 from mlpop.population.synthesis.stream import Stars
 
 Table = Mapping[str, NDArray[Any]]
@@ -52,22 +51,22 @@ SKY = ("age", "ra", "dec", "l", "b", "DM", "pm_ra", "pm_dec", "v_ls")
 
 
 def catalogue(
-    stars: Detections, database: Stars, group: Group, members: Sequence[int]
+    stars: Detections, database: Stars, members: Mapping[str, int]
 ) -> dict[str, NDArray[Any]]:
     """Return the columns of one catalogue.
 
     Args:
-        stars: the (n,) pulsars that some member of the group detects.
+        stars: the (n,) pulsars that some member of the catalogue detects.
         database: the stellar database that they come from.
-        group: the surveys that make the catalogue.
-        members: their places in the surveys' arrays.
+        members: the surveys that make the catalogue, and their places in the surveys' arrays.
 
     Returns:
-        (n,) column by name, see `UNITS`; a group of several surveys adds a boolean column for
+        (n,) column by name, see `UNITS`; a catalogue of several surveys adds a boolean column for
         each. Flux, width and signal-to-noise are those of the first member that detects.
     """
-    detected = stars.detected[members]
-    first = np.asarray(members)[np.argmax(detected, axis=0)]
+    places = np.array([*members.values()])
+    detected = stars.detected[places]
+    first = places[np.argmax(detected, axis=0)]
     every = np.arange(len(stars))
     observed, beamed, births = stars.observed, stars.beamed, stars.births
     columns: dict[str, NDArray[Any]] = {"idx": stars.row}
@@ -91,8 +90,8 @@ def catalogue(
         "SNR": observed.snr[first, every],
     }
     columns = {name: columns[name] for name in UNITS}
-    if len(group.members) > 1:
-        columns |= dict(zip(group.members, detected, strict=True))
+    if len(members) > 1:
+        columns |= dict(zip(members, detected, strict=True))
     return columns
 
 
@@ -119,18 +118,10 @@ def final_population(
     chosen: Rows,
     seen: Detections,
 ) -> dict[str, NDArray[Any]]:
-    """Return the columns of a whole population.
+    """Return the columns (n,) of a whole population, see `FINAL_UNITS`.
 
-    Args:
-        database: the stellar database.
-        rows: (n,) its rows.
-        births: (n,) properties at birth.
-        today: (n,) properties today, of all stars, whether their beam meets us or not.
-        chosen: (m,) which of the n have a beam that does.
-        seen: (m,) their signals.
-
-    Returns:
-        (n,) column by name, see `FINAL_UNITS`.
+    Births and today's properties are those of the n stars at `rows`, whether their beam meets us
+    or not; `chosen` (m,) tells which of them have one that does, and `seen` their signals.
     """
     columns: dict[str, NDArray[Any]] = {"idx": rows}
     columns |= {name: database.columns[name][rows].astype(np.float64) for name in PLACES}

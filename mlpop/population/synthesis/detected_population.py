@@ -7,19 +7,17 @@ References:
     Graber et al. 2024, ApJ 968, 16; Pardo-Araujo et al. 2025, A&A 696, A114.
 """
 
-import dataclasses
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mlpop.config.blocks.population import PopulationConfig
 from mlpop.errors import ConfigError
 from mlpop.population.constants import CENTURY_YR
 from mlpop.population.surveys.detections import Detections
-from mlpop.population.surveys.survey import groups
 from mlpop.population.synthesis.columns import Table, catalogue
 from mlpop.population.synthesis.stages import Stage, generator
 from mlpop.population.synthesis.stop_rule import BatchRule, smallest_fraction
@@ -31,7 +29,7 @@ CHUNK = 1 << 16
 Status = Literal["matched", "limit", "exhausted"]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Population:
     """Detected pulsars of one simulation.
 
@@ -73,11 +71,8 @@ def synthesize(
 ) -> Population:
     """Create neutron stars until the catalogues hold as many pulsars as the observed ones.
 
-    Args:
-        config: the population, its targets and its highest birth rate.
-        stars: the stellar database.
-        seed: of this simulation; equal seeds give equal bits.
-        chunk: stars handled at once; changes nothing but time and memory.
+    Equal seeds give equal bits; `chunk`, the stars handled at once, changes nothing but time and
+    memory.
 
     Raises:
         ConfigError: the database is too small for the highest birth rate, or a catalogue is
@@ -97,7 +92,7 @@ def synthesize(
         catalogues=catalogues,
         n_created=progress.n_created,
         status=progress.status,
-        n_detected={group: progress.count(group) for group in targets},
+        n_detected=progress.counts,
         n_created_at_match={group: progress.created.get(group) for group in targets},
         n_detected_at_match={group: progress.detected.get(group) for group in targets},
         birth_rate_at_match={
@@ -134,47 +129,26 @@ class _Progress:
     """Detections so far, and when each target was reached.
 
     Attributes:
+        counts: detections of each group.
         created: stars created when a group reached its target.
         detected: its detections then.
     """
 
-    def __init__(self, config: PopulationConfig, keys: tuple[str, ...]) -> None:
+    def __init__(self, stream: StarStream) -> None:
+        surveys = stream.config.surveys_radio
+        self.members = stream.members
         self.pieces: list[Detections] = []
         self.n_created = 0
         self.status: Status = "limit"
         self.created: dict[str, int] = {}
         self.detected: dict[str, int] = {}
-        self._members = {
-            group: [keys.index(key) for key in groups()[group].members]
-            for group in config.surveys_radio
-        }
-        self._counts = dict.fromkeys(config.surveys_radio, 0)
+        self.counts = dict.fromkeys(surveys, 0)
         self.targets = {
             group: target.detected_real
-            for group, target in config.surveys_radio.items()
+            for group, target in surveys.items()
             if target.detected_real is not None
         }
-        self.stopping = {
-            group: number
-            for group, number in self.targets.items()
-            if config.surveys_radio[group].in_stop_rule
-        }
-
-    def count(self, group: str) -> int:
-        """Detections of a group so far."""
-        return self._counts[group]
-
-    def counts(self) -> dict[str, int]:
-        """Detections of every group so far."""
-        return dict(self._counts)
-
-    def in_group(self, group: str, stars: Detections) -> NDArray[np.bool_]:
-        """Tell which stars are in a group's catalogue."""
-        return np.asarray(np.any(stars.detected[self._members[group]], axis=0))
-
-    def members(self, group: str) -> list[int]:
-        """Places of a group's surveys."""
-        return self._members[group]
+        self.stopping = {g: n for g, n in self.targets.items() if surveys[g].in_stop_rule}
 
     def all_matched(self) -> bool:
         """Whether every target of the stop rule is reached; without any, never."""
@@ -183,16 +157,16 @@ class _Progress:
     def add(self, stars: Detections) -> None:
         """Count detections of stars drawn after all that were added before."""
         self.pieces.append(stars)
-        for group in self._counts:
-            self._counts[group] += int(np.count_nonzero(self.in_group(group, stars)))
+        for group, members in self.members.items():
+            self.counts[group] += int(np.count_nonzero(stars.by_any(members)))
 
     def match_star_by_star(self, stars: Detections) -> None:
         """Find, before adding them, the stars that complete targets."""
         for group, target in self.targets.items():
             if group in self.created:
                 continue
-            hits = np.flatnonzero(self.in_group(group, stars))
-            missing = target - self._counts[group]
+            hits = np.flatnonzero(stars.by_any(self.members[group]))
+            missing = target - self.counts[group]
             if len(hits) >= missing:
                 self.created[group] = int(stars.place[hits[missing - 1]]) + 1
                 self.detected[group] = target
@@ -200,23 +174,23 @@ class _Progress:
     def match_batch(self) -> None:
         """Note the targets that were reached by the end of a batch."""
         for group, target in self.targets.items():
-            if group not in self.created and self._counts[group] >= target:
+            if group not in self.created and self.counts[group] >= target:
                 self.created[group] = self.n_created
-                self.detected[group] = self._counts[group]
+                self.detected[group] = self.counts[group]
 
 
 def _star_by_star(stream: StarStream, chunk: int) -> _Progress:
     """Stop exactly at the star that completes the last target."""
-    progress = _Progress(stream.config, stream.keys)
+    progress = _Progress(stream)
     limit = star_limit(stream.config, stream.stars.t_age_max)
     while stream.n_drawn < limit:
-        found = stream.next(min(chunk, limit - stream.n_drawn))
-        progress.match_star_by_star(found)
+        seen = stream.next(min(chunk, limit - stream.n_drawn))
+        progress.match_star_by_star(seen)
         if not progress.all_matched():
-            progress.add(found)
+            progress.add(seen)
             continue
         last = max(progress.created[group] for group in progress.stopping)
-        progress.add(found.take(found.place < last))
+        progress.add(seen.take(seen.place < last))
         for group in [g for g, created in progress.created.items() if created > last]:
             del progress.created[group], progress.detected[group]
         progress.n_created, progress.status = last, "matched"
@@ -228,10 +202,10 @@ def _star_by_star(stream: StarStream, chunk: int) -> _Progress:
 def _by_batches(stream: StarStream, chunk: int) -> _Progress:
     """Stop at the end of a batch, as the reference implementation does."""
     config, stars = stream.config, stream.stars
-    progress = _Progress(config, stream.keys)
+    progress = _Progress(stream)
     rule = BatchRule(persist=config.batch_persist)
     while True:
-        size = rule.size(smallest_fraction(progress.counts(), progress.stopping))
+        size = rule.size(smallest_fraction(progress.counts, progress.stopping))
         end = stream.n_drawn + size
         if end > len(stars):
             progress.n_created, progress.status = stream.n_drawn, "exhausted"
@@ -252,9 +226,9 @@ def _catalogues(
 ) -> dict[str, Table]:
     config = stream.config
     stars = Detections.join(progress.pieces or [stream.next(0)])
-    made: dict[str, Table] = {}
-    for group in config.surveys_radio:
-        chosen = progress.in_group(group, stars)
+    catalogues: dict[str, Table] = {}
+    for group, members in stream.members.items():
+        chosen = stars.by_any(members)
         if config.truncate_at_match and group in progress.created:
             chosen &= stars.place < progress.created[group]
         index = np.flatnonzero(chosen)
@@ -262,7 +236,5 @@ def _catalogues(
         if largest is not None and len(index) > largest:
             rng = generator(seed, Stage.THIN, group)
             index = np.sort(rng.choice(index, size=largest, replace=False))
-        made[group] = catalogue(
-            stars.take(index), stream.stars, groups()[group], progress.members(group)
-        )
-    return made
+        catalogues[group] = catalogue(stars.take(index), stream.stars, members)
+    return catalogues

@@ -20,11 +20,7 @@ class BatchRule:
         self._size = BATCH
 
     def size(self, fraction: float) -> int:
-        """Return the next batch size.
-
-        Args:
-            fraction: smallest fraction of a target reached so far.
-        """
+        """Return the next batch size, at the smallest fraction of a target reached so far."""
         for place, (threshold, size) in enumerate(self._left):
             if fraction > threshold:
                 del self._left[place]

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -25,7 +24,7 @@ from mlpop.population.pulsars.initial import (
 )
 from mlpop.population.pulsars.radio import beam_law, luminosity_law
 from mlpop.population.surveys.detection import receivers
-from mlpop.population.surveys.detections import Detections, Rows
+from mlpop.population.surveys.detections import Detections, Rows, take
 from mlpop.population.surveys.observing import Deviates, Sight, observe
 from mlpop.population.surveys.survey import Survey, groups, surveys
 from mlpop.population.synthesis.stages import Stage, generator
@@ -78,8 +77,7 @@ class StarStream:
     Attributes:
         keys: surveys in use, in the order of every (n_surveys, ...) array.
         n_drawn: stars created so far.
-        n_covered: those that some survey covers.
-        n_beamed: those of them whose beam meets our line of sight.
+        members: by catalogue, its surveys and their places in such arrays.
 
     Raises:
         ConfigError: the configuration asks for a catalogue that does not exist.
@@ -91,10 +89,14 @@ class StarStream:
         self.config = config
         self.stars = stars
         self.clock = Stopwatch()
-        self.n_drawn = self.n_covered = self.n_beamed = 0
+        self.n_drawn = 0
         self.keys = survey_keys(config)
-        known = surveys(config.survey_version)
-        chosen = tuple(known[key] for key in self.keys)
+        self.members = {
+            name: {key: self.keys.index(key) for key in groups()[name]}
+            for name in config.surveys_radio
+        }
+        available = surveys(config.survey_version)
+        chosen = tuple(available[key] for key in self.keys)
         self.receivers = receivers(chosen)
         self.now = evolution(config)
         with self.clock("table"):
@@ -117,10 +119,9 @@ class StarStream:
         with self.clock("births"):
             births = self.births(len(rows))
         with self.clock("evolve"):
-            beamed = beamed_stars(self.now, self.table, self.beam, self._ages, rows, *births)
+            beamed = beamed_stars(self.now, self.table, self.beam, self._ages, rows, births)
         chosen = beamed.place
-        self.n_beamed += len(chosen)
-        seen = self.observe(rows[chosen], places[chosen], births.take(chosen), beamed)
+        seen = self.observe(rows[chosen], places[chosen], take(births, chosen), beamed)
         return seen.take(np.flatnonzero(seen.detected.any(axis=0)))
 
     def draw(self, n: int, *, covered_only: bool = True) -> tuple[Rows, Rows]:
@@ -135,7 +136,6 @@ class StarStream:
             )
         places += self.n_drawn
         self.n_drawn += n
-        self.n_covered += len(rows)
         return rows, places
 
     def births(self, n: int) -> Births:
@@ -169,15 +169,13 @@ class StarStream:
         dist, dec, dm = (columns[name][rows].astype(np.float64) for name in ("d", "dec", "DM"))
         coverage = self._coverage[rows]
         coverage[dist >= self.config.d_max] = 0
-        return Sight(coverage, dist, dec * DEG, dm, self._t_sky_408(rows), tau_327(dm))
-
-    def _t_sky_408(self, rows: Rows) -> NDArray[np.float64]:
-        columns, model = self.stars.columns, self.config.tsky_model
-        if model == "database":
-            return columns["T_sky408"][rows].astype(np.float64)
-        path = None if self.config.tsky_map is None else Path(self.config.tsky_map)
-        sky = t_sky_408(columns["l"][rows], columns["b"][rows], model, path)
-        return np.asarray(sky, dtype=np.float64)
+        if self.config.tsky_model == "database":
+            sky = columns["T_sky408"][rows]
+        else:
+            place = columns["l"][rows], columns["b"][rows]
+            sky = t_sky_408(*place, self.config.tsky_model, self.config.tsky_map)
+        sky = sky.astype(np.float64)
+        return Sight(coverage, dist, dec * DEG, dm, sky, tau_327(dm))
 
     def _deviates(self, n: int) -> Deviates:
         config, rng = self.config, self._rng
@@ -200,13 +198,12 @@ def survey_keys(config: PopulationConfig) -> tuple[str, ...]:
     Raises:
         ConfigError: a catalogue does not exist.
     """
-    known = groups()
-    unknown = sorted(set(config.surveys_radio) - set(known))
+    catalogues = groups()
+    unknown = ", ".join(sorted(set(config.surveys_radio) - set(catalogues)))
     if unknown:
-        raise ConfigError(
-            f"surveys_radio: no catalogue named {', '.join(unknown)}; allowed: {', '.join(known)}"
-        )
-    return tuple(sorted({key for group in config.surveys_radio for key in known[group].members}))
+        allowed = ", ".join(catalogues)
+        raise ConfigError(f"surveys_radio: no catalogue named {unknown}; allowed: {allowed}")
+    return tuple(sorted({key for group in config.surveys_radio for key in catalogues[group]}))
 
 
 def frozen(column: NDArray[Any]) -> NDArray[Any]:

@@ -10,8 +10,7 @@ from mlpop.population.constants import CENTURY_YR
 from mlpop.population.pulsars.beaming import Beamed
 from mlpop.population.pulsars.evolution import evolve_births
 from mlpop.population.pulsars.radio import intercepted, opening_angles
-from mlpop.population.surveys.detections import Detections
-from mlpop.population.surveys.survey import groups
+from mlpop.population.surveys.detections import take
 from mlpop.population.synthesis.columns import Table, catalogue, final_population
 from mlpop.population.synthesis.stream import Stars, StarStream
 
@@ -38,12 +37,9 @@ class WholePopulation:
 def synthesize_all(
     config: PopulationConfig, stars: Stars, seed: np.random.SeedSequence
 ) -> WholePopulation:
-    """Create all neutron stars of a database, without a stop rule.
+    """Create all neutron stars of a database, without a stop rule; equal seeds give equal bits.
 
-    Args:
-        config: the population; its targets and its highest birth rate do not count.
-        stars: the stellar database.
-        seed: of this simulation; equal seeds give equal bits.
+    The targets of `config` and its highest birth rate do not count.
     """
     number = len(stars)
     stream = StarStream(config, stars, seed)
@@ -55,8 +51,13 @@ def synthesize_all(
     towards_us = intercepted(spins.chi, rho, zeta)
     everyone = Beamed(places, spins.P, spins.P_dot, spins.chi, spins.B, zeta, rho)
     chosen = np.flatnonzero(towards_us)
-    seen = stream.observe(rows[chosen], places[chosen], births.take(chosen), everyone.take(chosen))
-    catalogues = _catalogues(stream, seen)
+    seen = stream.observe(
+        rows[chosen], places[chosen], take(births, chosen), take(everyone, chosen)
+    )
+    catalogues = {
+        name: catalogue(seen.take(seen.by_any(members)), stars, members)
+        for name, members in stream.members.items()
+    }
     return WholePopulation(
         final=final_population(stars, rows, births, everyone, chosen, seen),
         catalogues=catalogues,
@@ -64,13 +65,3 @@ def synthesize_all(
         n_created=number,
         birth_rate=number * CENTURY_YR / stars.t_age_max,
     )
-
-
-def _catalogues(stream: StarStream, seen: Detections) -> dict[str, Table]:
-    made: dict[str, Table] = {}
-    for name in stream.config.surveys_radio:
-        group = groups()[name]
-        members = [stream.keys.index(key) for key in group.members]
-        index = np.flatnonzero(np.any(seen.detected[members], axis=0))
-        made[name] = catalogue(seen.take(index), stream.stars, group, members)
-    return made

@@ -11,7 +11,6 @@ from mlpop.population.pulsars.radio import (
     beam_law,
     bolometric_flux,
     intercepted,
-    is_intercepted,
     ln_luminosity,
     luminosity_law,
     opening_angle,
@@ -68,7 +67,7 @@ def test_interception_has_the_analytic_probability(chi, period):
     chi, rho = math.radians(chi), opening_angle(BEAM, period)
     found = intercepted(np.full_like(zeta, chi), np.full_like(zeta, rho), zeta)
     assert found.mean() == pytest.approx(beaming_fraction(chi, rho), abs=4 * 0.5 / 200_000**0.5)
-    assert [is_intercepted(chi, rho, z) for z in zeta[:50]] == found[:50].tolist()
+    assert [intercepted(chi, rho, z) for z in zeta[:50]] == found[:50].tolist()
 
 
 @pytest.mark.parametrize(

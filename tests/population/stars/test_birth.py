@@ -57,7 +57,8 @@ def test_surface_density_refuses_negative_radius_and_unknown_model():
 @pytest.mark.parametrize("model", ["rmYK04", "rmVV21"])
 def test_radii_follow_the_density(model):
     rng = np.random.default_rng(2)
-    r = sample_radius(N, model=model, r_extent=20.0, resolution=10_000, rng=rng)
+    limits = {"r_low": 1e-4, "r_high": 20.0}
+    r = sample_radius(N, model=model, r_extent=20.0, resolution=10_000, rng=rng, **limits)
     total = integrate.quad(lambda x: x * float(surface_density(x, model)), 0, 20)[0]
     grid = np.linspace(0.0, 20.0, 4001)
     exact = integrate.cumulative_simpson(grid * surface_density(grid, model), x=grid, initial=0)

@@ -90,9 +90,9 @@ def test_longitude_15_of_the_generator_goldens():
 
 
 def test_groups_are_declared():
-    assert groups()["HTRU_low_mid"].members == ("HTRU_low", "HTRU_mid")
-    assert groups()["PMPS"].members == ("PMPS",)
-    assert {key for group in groups().values() for key in group.members} == set(KEYS)
+    assert groups()["HTRU_low_mid"] == ("HTRU_low", "HTRU_mid")
+    assert groups()["PMPS"] == ("PMPS",)
+    assert {key for members in groups().values() for key in members} == set(KEYS)
 
 
 def test_older_parkes_surveys():

@@ -352,7 +352,7 @@ def test_early_refusals_refuse_only_stars_that_are_not_beamed(stars, override):
     rows, _ = stream.draw(20_000)
     births = stream.births(len(rows))
     ages = stars.columns["age"]
-    found = beamed_stars(stream.now, stream.table, stream.beam, ages, rows, *births)
+    found = beamed_stars(stream.now, stream.table, stream.beam, ages, rows, births)
     spins = evolve_births(stream.now, stream.table._replace(usable=0), births, ages[rows])
     rho, zeta = opening_angles(stream.beam, spins.P), np.arccos(births.cos_zeta)
     expected = np.flatnonzero(intercepted(spins.chi, rho, zeta))
