@@ -70,10 +70,7 @@ class Initializer(ABC):
 
 
 OWN_INITIALIZERS = Registry(
-    "weights_initializer.type",
-    "initializer",
-    Initializer,
-    "mlpop.initializers",
+    "weights_initializer.type", "initializer", Initializer, "mlpop.initializers"
 )
 
 
@@ -109,16 +106,13 @@ def initialize(
         ConfigError: unknown name.
     """
     check_initializer(name)
-    if name not in INITIALIZERS:
-        own = OWN_INITIALIZERS.build(name, {})
-        with torch.no_grad():
-            for module in network.modules():
-                own(module, generator)
-        return
-    rule, bias = INITIALIZERS[name]
+    own = None if name in INITIALIZERS else OWN_INITIALIZERS.build(name, {})
     with torch.no_grad():
         for module in network.modules():
-            if type(module) is nn.Linear or (include_conv and isinstance(module, nn.Conv2d)):
+            if own is not None:
+                own(module, generator)
+            elif type(module) is nn.Linear or (include_conv and isinstance(module, nn.Conv2d)):
+                rule, bias = INITIALIZERS[name]
                 rule(module.weight, generator)
                 if module.bias is not None:
                     module.bias.fill_(bias)

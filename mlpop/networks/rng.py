@@ -27,13 +27,13 @@ def lend(generator: Generator) -> Iterator[None]:
         generator: a CPU generator.
     """
     with _GLOBAL_GENERATOR:
-        kept = torch.get_rng_state()
+        global_state = torch.get_rng_state()
         torch.set_rng_state(generator.get_state())
         try:
             yield
         finally:
             generator.set_state(torch.get_rng_state())
-            torch.set_rng_state(kept)
+            torch.set_rng_state(global_state)
 
 
 @contextmanager

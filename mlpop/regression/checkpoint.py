@@ -20,7 +20,6 @@ from mlpop.datasets.scaling import LabelScaling, Mode
 from mlpop.errors import DataError
 from mlpop.networks.registry import build
 from mlpop.regression.learner import Epoch
-from mlpop.regression.losses import Loss, build_loss
 from mlpop.regression.maps import Kind
 from mlpop.training.checkpoint import TrainingState
 
@@ -65,10 +64,6 @@ class PointModel:
     weights: Mapping[str, Tensor]
     epoch: int
     monitor_best: float
-
-    def build_loss(self) -> Loss:
-        """Return the loss."""
-        return build_loss(self.loss, self.loss_args)
 
     def build_network(self, source: str) -> nn.Module:
         """Return the network with its weights, in evaluation mode.
@@ -144,17 +139,15 @@ def load_model(path: Path) -> tuple[PointModel, TrainingState[Epoch] | None]:
             f"{path}: schema {content.get('schema')}, this mlpop reads schema {SCHEMA}"
         )
     try:
-        weights = {k.removeprefix("module."): v for k, v in content["state_dict"].items()}
-        read = {name: content[name] for name in AS_WRITTEN}
         model = PointModel(
-            **read,
+            **{name: content[name] for name in AS_WRITTEN},
             arch_args=json.loads(content["arch_args"]),
             loss_args=json.loads(content["loss_args"]),
             labels=tuple(content["labels"]),
             channels=tuple(content["channels"]),
             shape=tuple(content["shape"]),
             scaling=LabelScaling.from_dict(content["scaling"]),
-            weights=weights,
+            weights={k.removeprefix("module."): v for k, v in content["state_dict"].items()},
         )
         training = content.get("training")
         state = TrainingState.from_dict(training, Epoch) if training else None

@@ -1,7 +1,5 @@
 """Losses and metric of a network on a whole set, in scaled or in physical units."""
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
 
@@ -73,7 +71,6 @@ def apply(network: nn.Module, data: PointSet, rows: Tensor | None = None) -> Ten
     was_training = network.training
     network.eval()
     try:
-        pieces: Sequence[Tensor] = [network(x) for x in data.evaluation(rows)]
+        return torch.cat([network(x) for x in data.evaluation(rows)])
     finally:
         network.train(was_training)
-    return torch.cat(list(pieces))

@@ -16,7 +16,7 @@ from mlpop.networks.registry import build
 from mlpop.regression.checkpoint import PointModel, load_model, weight_problems
 from mlpop.regression.data import EVALUATION_CHUNK, PointSet
 from mlpop.regression.evaluation import apply
-from mlpop.regression.losses import Loss
+from mlpop.regression.losses import Loss, build_loss
 
 TARGET, PREDICTED, SIGMA = "target:", "predicted:", "sigma:"
 
@@ -42,14 +42,12 @@ class PointEstimator:
     Args:
         model: the trained model.
         source: what messages call it.
-        device: where to compute.
     """
 
-    def __init__(self, model: PointModel, source: str, device: torch.device | None = None) -> None:
+    def __init__(self, model: PointModel, source: str) -> None:
         self.model = model
-        self._device = device or torch.device("cpu")
-        self._loss = model.build_loss()
-        self._network = model.build_network(source).to(self._device)
+        self._loss = build_loss(model.loss, model.loss_args)
+        self._network = model.build_network(source)
 
     @classmethod
     def load(cls, path: Path) -> "PointEstimator":
@@ -68,7 +66,7 @@ class PointEstimator:
                 f"expected maps of shape (n, {', '.join(map(str, self.model.shape))}) with the "
                 f"channels {', '.join(self.model.channels)}, found {values.shape}"
             )
-        x = torch.from_numpy(scale_inputs(values, self.model.input_scaling)).to(self._device)
+        x = torch.from_numpy(scale_inputs(values, self.model.input_scaling))
         with torch.no_grad():
             outputs = torch.cat([self._network(piece) for piece in x.split(EVALUATION_CHUNK)])
         return _predictions(outputs, self._loss, self.model.scaling)

@@ -118,8 +118,8 @@ def check_num_atoms(num_atoms: int, batch: int, rows: int) -> None:
     Raises:
         DataError: one of them is below 2.
     """
-    found = {"num_atoms": num_atoms, "rows in a batch": batch, "validation rows": rows}
-    for name, value in found.items():
+    counts = {"num_atoms": num_atoms, "rows in a batch": batch, "validation rows": rows}
+    for name, value in counts.items():
         if value < 2:
             raise DataError(
                 f"this loss compares every theta with others and needs at least 2 {name}, but "
@@ -138,8 +138,8 @@ def draw_atoms(count: int, num_atoms: int) -> Tensor:
         (min(num_atoms, count), count) row numbers; the first row is 0, 1, ...
     """
     chances = (1 - torch.eye(count)) / (count - 1)
-    others = torch.multinomial(chances, min(num_atoms, count) - 1, replacement=False)
-    return torch.cat([torch.arange(count)[:, None], others], 1).T
+    alternatives = torch.multinomial(chances, min(num_atoms, count) - 1, replacement=False)
+    return torch.cat([torch.arange(count)[:, None], alternatives], 1).T
 
 
 def fixed_atoms(count: int, num_atoms: int) -> Tensor:
@@ -152,8 +152,8 @@ def fixed_atoms(count: int, num_atoms: int) -> Tensor:
     distances = 1 + torch.randperm(count - 1, generator=generator)[: num_atoms - 1]
     place = torch.empty_like(order)
     place[order] = torch.arange(count)
-    others = order[(place + distances[:, None]) % count]
-    return torch.cat([torch.arange(count)[None], others])
+    alternatives = order[(place + distances[:, None]) % count]
+    return torch.cat([torch.arange(count)[None], alternatives])
 
 
 def contrastive_loss(estimator: Trainable, atoms: Tensor, x: Tensor) -> Tensor:

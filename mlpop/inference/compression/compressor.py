@@ -21,7 +21,7 @@ from mlpop.inference.compression.rescaling import RescaleMode, Rescaling, fit_re
 from mlpop.inference.estimators.spec import EmbeddingSpec
 from mlpop.inference.estimators.standardize import Standardize
 from mlpop.io.files import read_json_object, sha256_of, write_atomically, write_json
-from mlpop.networks import build, output_width
+from mlpop.networks.registry import build, output_width
 from mlpop.networks.rng import generator_from_seed, lend, one_thread
 
 COMPRESSOR = "compressor.json"
@@ -87,16 +87,14 @@ class CnnEncoder:
 
     def to_bytes(self) -> bytes:
         """Return the weights as safetensors."""
-        return save(self._tensors())
-
-    def _tensors(self) -> dict[str, Tensor]:
         parts = {"network": self.network, "standardize": self.standardize}
-        return {
+        tensors = {
             f"{name}.{key}": value.detach().cpu().clone()
             for name, part in parts.items()
             if part is not None
             for key, value in part.state_dict().items()
         }
+        return save(tensors)
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,7 +132,6 @@ class PcaEncoder:
         return torch.from_numpy(self.pca.transform(x.flatten(1).numpy())).float()
 
     def describe(self) -> dict[str, Any]:
-        """Return what the arrays do not tell."""
         return {}
 
     def to_bytes(self) -> bytes:
@@ -166,7 +163,6 @@ class Compressor:
 
     @property
     def kind(self) -> Literal["cnn", "pca"]:
-        """`cnn` or `pca`."""
         return self.encoder.kind
 
     @property
@@ -223,9 +219,9 @@ class Compressor:
             ConfigError, DataError: as `fit_rescaling`, `varying` and `encode`.
         """
         vectors = self.encode(x)
-        kept = () if mode == "sample" else varying(vectors)
-        rescaling = fit_rescaling(vectors[:, list(kept)] if kept else vectors, mode, method)
-        return replace(self, rescaling=rescaling, kept=kept)
+        columns = () if mode == "sample" else varying(vectors)
+        rescaling = fit_rescaling(vectors[:, list(columns)] if columns else vectors, mode, method)
+        return replace(self, rescaling=rescaling, kept=columns)
 
     def _description(self) -> dict[str, Any]:
         return {
@@ -271,10 +267,9 @@ def load_compressor(folder: Path) -> Compressor:
     values = read_json_object(path)
     try:
         file = folder / (NETWORK if values["kind"] == "cnn" else COMPONENTS)
-        found = sha256_of(file)
-        if found != values["sha256"]:
+        if (digest := sha256_of(file)) != values["sha256"]:
             raise DataError(
-                f"{file}: its SHA-256 is {found}, {COMPRESSOR} has {values['sha256']}; it is "
+                f"{file}: its SHA-256 is {digest}, {COMPRESSOR} has {values['sha256']}; it is "
                 "damaged or of another compressor"
             )
         shape = tuple(int(length) for length in values["x_shape"])
@@ -306,9 +301,8 @@ def _load_encoder(file: Path, values: Mapping[str, Any], shape: tuple[int, ...])
     tensors = load(file.read_bytes())
     standardize = None
     if values["standardize"]:
-        standardize = Standardize(
-            tensors.pop("standardize.shift"), tensors.pop("standardize.scale")
-        )
+        shift, scale = tensors.pop("standardize.shift"), tensors.pop("standardize.scale")
+        standardize = Standardize(shift, scale)
     weights = {name.removeprefix("network."): value for name, value in tensors.items()}
     return CnnEncoder(spec, build_network(spec, weights), shape, standardize)
 

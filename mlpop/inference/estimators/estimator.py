@@ -15,7 +15,8 @@ from mlpop.inference.estimators.mixture import mixture_log_prob
 from mlpop.inference.estimators.ratio import RatioClassifier, build_ratio
 from mlpop.inference.estimators.spec import EstimatorSpec
 from mlpop.inference.estimators.standardize import standardize
-from mlpop.networks import build, initialize, output_width
+from mlpop.networks.initializers import initialize
+from mlpop.networks.registry import build, output_width
 from mlpop.networks.rng import generator_from_seed, lend
 
 

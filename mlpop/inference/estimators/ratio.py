@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from mlpop.config.methods import EstimatorKind
 from mlpop.inference.estimators.spec import EstimatorSpec
 from mlpop.inference.estimators.standardize import standardize
-from mlpop.networks import output_width
+from mlpop.networks.registry import output_width
 
 
 class ProductClassifier(nn.Module):

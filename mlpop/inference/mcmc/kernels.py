@@ -85,16 +85,15 @@ class SliceKernel:
         self.sweeps += learn
 
     def select(self, which: Tensor) -> "SliceKernel":
-        """Return the step of some of the b observations, (b,) booleans."""
         chains = which.repeat_interleave(len(self.widths) // len(which))
         return SliceKernel(self.widths[chains], self.sweeps)
 
     def _along(self, target: Target, chains: Chains, axis: int, generator: Generator) -> Tensor:
         count = len(chains.y)
-        here = chains.y[:, axis].clone()
+        start = chains.y[:, axis].clone()
         level = chains.log_density + _uniform((count,), generator).log()
         width = self.widths[:, axis]
-        left = here - width * _uniform((count,), generator)
+        left = start - width * _uniform((count,), generator)
         left, right = self._step_out(target, chains, axis, left, left + width, level, generator)
         last = torch.zeros(count, dtype=torch.float64)
         active = torch.arange(count)
@@ -103,7 +102,7 @@ class SliceKernel:
                 break
             # the interval shrinks in the same way whatever the densities are, until one is fine
             tries, edges = [], []
-            low, high, centre = left[active], right[active], here[active]
+            low, high, centre = left[active], right[active], start[active]
             for _ in range(_ahead(len(active))):
                 place = low + (high - low) * _uniform((len(active),), generator)
                 tries.append(place)
@@ -115,13 +114,13 @@ class SliceKernel:
             values = _densities(target, chains, axis, active, places)
             good = values >= level[active, None]
             first = good.to(torch.int8).argmax(1)
-            found = good.any(1)
+            success = good.any(1)
             row = torch.arange(len(active))
-            moved = active[found]
-            chains.y[moved, axis] = places[row, first][found]
-            chains.log_density[moved] = values[row, first][found]
-            last[moved] = torch.stack(edges, 1)[row, first][found]
-            active = active[~found]
+            moved = active[success]
+            chains.y[moved, axis] = places[row, first][success]
+            chains.log_density[moved] = values[row, first][success]
+            last[moved] = torch.stack(edges, 1)[row, first][success]
+            active = active[~success]
         return last
 
     @staticmethod
@@ -206,7 +205,6 @@ class HamiltonianKernel:
             self._learn(_mean_by(ratio.clamp_max(0).exp(), chains.owner, len(target.x)))
 
     def select(self, which: Tensor) -> "HamiltonianKernel":
-        """Return the step of some of the b observations, (b,) booleans."""
         chosen = HamiltonianKernel(self.log_step[which])
         chosen.mean_log_step, chosen.error = self.mean_log_step[which], self.error[which]
         chosen.learnt = self.learnt

@@ -40,13 +40,11 @@ class EnsemblePosterior(Posterior):
     members: Sequence[EmbedOnce]
 
     def sample(self, num_samples: int, x: ArrayLike, generator: Generator) -> NDArray[np.float64]:
-        """Draw given one x; see `Posterior.sample`."""
         return self.sample_batched(num_samples, one_x(x, self.x_shape), generator)[:, 0]
 
     def sample_batched(
         self, num_samples: int, x: ArrayLike, generator: Generator
     ) -> NDArray[np.float64]:
-        """Draw given each x; see `Posterior.sample_batched`."""
         samples, _ = self.sample_scaled(num_samples, self.embed(x), generator)
         check_drawn(samples)
         return self.prior.to_physical(samples)
@@ -59,7 +57,6 @@ class EnsemblePosterior(Posterior):
         return self.log_prob_scaled(theta, embeddings, masses)
 
     def at(self, x: ArrayLike, generator: Generator) -> "ConditionedEnsemble":
-        """Return the posterior at one x; see `Posterior.at`."""
         embeddings = self.embed(one_x(x, self.x_shape))
         masses = mass_inside(self.members, embeddings, self.prior, generator)
         return ConditionedEnsemble(self, tuple(embeddings), masses)
@@ -67,7 +64,6 @@ class EnsemblePosterior(Posterior):
     def score(
         self, num_samples: int, x: ArrayLike, truth: Tensor, generator: Generator
     ) -> ScoredDraws:
-        """Draw and rank; see `Posterior.score`."""
         embeddings = self.embed(x)
         samples, masses = self.sample_scaled(
             num_samples, embeddings, generator, max_factor=_MAX_FACTOR
@@ -87,8 +83,7 @@ class EnsemblePosterior(Posterior):
         Raises:
             DataError: `x` has the wrong shape or holds NaN.
         """
-        values = checked_x(x, self.x_shape)
-        return embed(self.members, self.preprocessing(values))
+        return embed(self.members, self.preprocessing(checked_x(x, self.x_shape)))
 
     def sample_scaled(
         self,
@@ -136,25 +131,17 @@ class ConditionedEnsemble(ConditionedPosterior):
 
     @property
     def prior(self) -> Prior:
-        """Labels, ranges and scaling of theta."""
         return self.posterior.prior
 
     def sample(self, num_samples: int, generator: Generator) -> Tensor:
-        """Draw scaled theta (num_samples, d), all inside the prior.
-
-        Raises:
-            SamplingError: hardly any of the posterior's mass is inside the prior.
-        """
         samples, _ = self.posterior.sample_scaled(num_samples, self.embeddings, generator)
         check_drawn(samples)
         return samples[:, 0]
 
     def density(self, theta: Tensor) -> Tensor:
-        """Return log densities (n,) of scaled theta (n, d), not cut to the prior."""
         parts = [
             member.log_prob_embedded(theta[:, None], embedding)
             for member, embedding in zip(self.posterior.members, self.embeddings, strict=True)
         ]
-        return log_prob_mixture(torch.stack(parts), self.masses, self.posterior.probabilities)[
-            :, 0
-        ]
+        probabilities = self.posterior.probabilities
+        return log_prob_mixture(torch.stack(parts), self.masses, probabilities)[:, 0]

@@ -55,7 +55,6 @@ class McmcPosterior(Posterior):
         log_mapping(self.options.type)
 
     def sample(self, num_samples: int, x: ArrayLike, generator: Generator) -> NDArray[np.float64]:
-        """Draw given one x; see `Posterior.sample`."""
         return self.sample_with_report(num_samples, x, generator)[0]
 
     def sample_with_report(
@@ -68,7 +67,6 @@ class McmcPosterior(Posterior):
     def sample_batched(
         self, num_samples: int, x: ArrayLike, generator: Generator
     ) -> NDArray[np.float64]:
-        """Draw given each x; see `Posterior.sample_batched`."""
         batches = self._batches(checked_x(x, self.x_shape), generator)
         samples = torch.cat([batch.draw(num_samples, generator)[0] for _, batch in batches], 1)
         check_drawn(samples)
@@ -90,7 +88,6 @@ class McmcPosterior(Posterior):
     def score(
         self, num_samples: int, x: ArrayLike, truth: Tensor, generator: Generator
     ) -> ScoredDraws:
-        """Draw and rank; see `Posterior.score`."""
         parts = []
         for rows, batch in self._batches(checked_x(x, self.x_shape), generator):
             samples, chains = batch.draw(num_samples, generator)
@@ -202,14 +199,14 @@ class ConditionedBatch:
         drawn = torch.empty(count, num_samples, dimension)
         chains = []
         for index, member in enumerate(self.members):
-            here = chosen == index
-            used = here.sum(1)
+            of_member = chosen == index
+            used = of_member.sum(1)
             steps = max(_MIN_KEPT, -(-int(used.max()) // member.warm.options.num_chains))
             theta, acceptance = draw(member.warm, steps, generator)
             pool = theta.reshape(count, -1, dimension)
             order = torch.rand(pool.shape[:2], generator=generator).argsort(1)
-            row, column = here.nonzero(as_tuple=True)
-            place = here.cumsum(1)[row, column] - 1
+            row, column = of_member.nonzero(as_tuple=True)
+            place = of_member.cumsum(1)[row, column] - 1
             drawn[row, column] = pool[row, order[row, place]]
             chains.append(MemberChains(member.warm, theta, acceptance, used))
         samples[:, self.ok] = drawn.transpose(0, 1)
@@ -247,11 +244,9 @@ class ConditionedMcmc(ConditionedPosterior):
 
     @property
     def prior(self) -> Prior:
-        """Labels, ranges and scaling of theta."""
         return self.batch.posterior.prior
 
     def sample(self, num_samples: int, generator: Generator) -> Tensor:
-        """Draw scaled theta (num_samples, d), all inside the prior."""
         return self.batch.draw(num_samples, generator)[0][:, 0]
 
     def sample_with_report(
@@ -262,5 +257,4 @@ class ConditionedMcmc(ConditionedPosterior):
         return samples[:, 0], make_report(chains, self.prior.labels, -self.prior.log_density)
 
     def density(self, theta: Tensor) -> Tensor:
-        """Return log densities (n,) of scaled theta (n, d), not cut; differentiable."""
         return self.batch.density(theta[:, None])[:, 0]

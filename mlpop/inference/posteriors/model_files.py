@@ -56,10 +56,10 @@ def read_digests(content: bytes, digest: str, source: str) -> dict[str, str]:
     Raises:
         DataError: the list is not the one that belongs to the digest.
     """
-    found = hashlib.sha256(content).hexdigest()
-    if found != digest:
+    actual = hashlib.sha256(content).hexdigest()
+    if actual != digest:
         raise DataError(
-            f"{source}: {DIGESTS} has the SHA-256 {found[:12]}…, that of the posterior is "
+            f"{source}: {DIGESTS} has the SHA-256 {actual[:12]}…, that of the posterior is "
             f"{digest[:12]}…; it was changed"
         )
     return {str(name): str(value) for name, value in json.loads(content).items()}
@@ -78,10 +78,9 @@ def load_packed(folder: Path, digest: str) -> Posterior:
     try:
         digests = read_digests((folder / DIGESTS).read_bytes(), digest, str(folder))
         for name, expected in digests.items():
-            found = sha256_of(folder / name)
-            if found != expected:
+            if (actual := sha256_of(folder / name)) != expected:
                 raise DataError(
-                    f"{folder / name}: its SHA-256 is {found[:12]}…, {DIGESTS} has "
+                    f"{folder / name}: its SHA-256 is {actual[:12]}…, {DIGESTS} has "
                     f"{expected[:12]}…; it is damaged or was changed"
                 )
     except OSError as error:

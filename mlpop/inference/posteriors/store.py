@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from mlpop.errors import ConfigError, DataError
@@ -45,7 +46,7 @@ def save_posterior(path: Path, posterior: Posterior, folders: Sequence[Path]) ->
             "weights": posterior.probabilities.double().tolist(),
             "prior": posterior.prior.to_dict(),
             "preprocessing": posterior.preprocessing.save(path.parent),
-            "mcmc": posterior.options.to_dict() if isinstance(posterior, McmcPosterior) else None,
+            "mcmc": asdict(posterior.options) if isinstance(posterior, McmcPosterior) else None,
         },
     )
 
@@ -62,12 +63,12 @@ def load_posterior(path: Path) -> Posterior:
         members = load_ensemble([path.parent / folder for folder in values["members"]])
         preprocessing = Preprocessing.load(path.parent, values["preprocessing"])
         direct = [member for member in members if isinstance(member, EmbedOnce)]
-        others = [member for member in members if not isinstance(member, EmbedOnce)]
-        if kind == "direct" and not others:
+        potentials = [member for member in members if not isinstance(member, EmbedOnce)]
+        if kind == "direct" and not potentials:
             return EnsemblePosterior(direct, prior, weights, preprocessing)
         if kind == "mcmc" and not direct:
-            options = McmcOptions.from_dict(values["mcmc"])
-            return McmcPosterior(others, prior, weights, preprocessing, options)
+            options = McmcOptions(**values["mcmc"])
+            return McmcPosterior(potentials, prior, weights, preprocessing, options)
     except (OSError, ConfigError, json.JSONDecodeError, KeyError, TypeError) as error:
         raise DataError(f"{path}: the posterior cannot be read: {error!r}") from None
     raise DataError(

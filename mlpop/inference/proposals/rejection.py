@@ -88,7 +88,6 @@ def reject(
     num_samples: int,
     generator: Generator,
     budget: Budget,
-    *,
     expected: float,
 ) -> Accepted:
     """Attempt until `num_samples` draws are accepted.
@@ -110,9 +109,8 @@ def reject(
         rate = (accepted + 1) / (attempts + 1 / max(expected, 1e-9))
         lot = int(min(LARGEST_LOT, max(SMALLEST_LOT, (need + 2 * sqrt(need)) / rate)))
         lot = min(lot, budget.max_attempts - attempts)
-        kept = source.attempt(lot, generator)
-        parts.append(kept)
+        parts.append(source.attempt(lot, generator))
         attempts += lot
-        accepted += len(kept)
+        accepted += len(parts[-1])
         budget.check(source.name, attempts, accepted, num_samples)
     return Accepted(torch.cat(parts)[:num_samples], accepted, attempts)

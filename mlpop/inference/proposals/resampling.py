@@ -31,7 +31,6 @@ def resample(
     num_samples: int,
     generator: Generator,
     budget: Budget,
-    *,
     candidates: int,
 ) -> Resampled:
     """Pick every draw among its own `candidates` draws of the posterior q, by weight.
@@ -61,9 +60,9 @@ def resample(
         budget.check(name, budget.max_attempts, 0, num_samples)
     parts: list[Tensor] = []
     sizes: list[Tensor] = []
-    attempts = kept = 0
-    while kept < num_samples:
-        groups = min(num_samples - kept, max(1, LARGEST_LOT // candidates))
+    attempts = accepted = 0
+    while accepted < num_samples:
+        groups = min(num_samples - accepted, max(1, LARGEST_LOT // candidates))
         theta = draw(groups * candidates, generator)
         log_ratio = support.log_ratio(theta).view(groups, candidates)
         weights = torch.where(log_ratio > support.slack, (-log_ratio).exp(), 0.0)
@@ -76,6 +75,6 @@ def resample(
             grouped = theta.view(groups, candidates, -1)[filled]
             parts.append(grouped[torch.arange(len(pick)), pick])
             sizes.append(weights.sum(1).square() / weights.square().sum(1))
-            kept += len(pick)
-        budget.check(name, attempts, kept, num_samples)
+            accepted += len(pick)
+        budget.check(name, attempts, accepted, num_samples)
     return Resampled(torch.cat(parts), attempts, float(torch.cat(sizes).median()))

@@ -45,16 +45,13 @@ class Box:
 
     @property
     def log_volume(self) -> float:
-        """Log of the volume."""
         return float((self.high - self.low).log().sum())
 
     def sample(self, count: int, generator: Generator) -> Tensor:
-        """Draw (count, d) points uniformly."""
         unit = torch.rand(count, len(self.low), generator=generator, dtype=torch.float64)
         return (self.low + unit * (self.high - self.low)) @ self.axes.T
 
     def contains(self, points: Tensor) -> Tensor:
-        """Tell for points (n, d) whether they lie in the box: (n,)."""
         places = points @ self.axes
         return ((places >= self.low) & (places <= self.high)).all(-1)
 

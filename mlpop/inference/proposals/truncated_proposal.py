@@ -103,16 +103,13 @@ class TruncatedProposal:
         way = _choose(self.ways, num_samples, self.sampler, budget)
         if way is None:
             resampled = resample(
-                support,
-                self.draws,
-                num_samples,
-                generator,
-                budget,
-                candidates=self.sir_candidates,
+                support, self.draws, num_samples, generator, budget, self.sir_candidates
             )
             theta, attempts, accepted = resampled.theta, resampled.attempts, num_samples
             method, uncovered, ess = "sampling-importance-resampling", 0.0, resampled.ess_median
-            volume = self._volume()
+            most = max(self.ways, key=lambda way: way.found)
+            pilot_attempts = round(most.found / most.acceptance) if most.found else PRIOR_DRAWS
+            volume = volume_fraction(most.log_volume, most.found, pilot_attempts)
             logger.warning(
                 "no exact method can draw from the truncated prior within %d attempts; resampled "
                 "with %d candidates (median effective number %.1f), which is denser where the "
@@ -146,12 +143,6 @@ class TruncatedProposal:
             ess_median=ess,
             pilot={way.source.name: way.acceptance for way in self.ways},
         )
-
-    def _volume(self) -> tuple[float, float]:
-        """Return the volume of the support over the prior's by the pilot alone, and its error."""
-        known = max(self.ways, key=lambda way: way.found)
-        counts = known.found, round(known.found / known.acceptance) if known.found else PRIOR_DRAWS
-        return volume_fraction(known.log_volume, *counts)
 
 
 def truncate(
@@ -228,7 +219,12 @@ def _choose(
         SamplingError: none can, and `sampler` does not allow to resample.
     """
     if sampler in ("rejection", "box"):
-        return _named(ways, num_samples, sampler, budget)
+        alternatives = {"rejection": "'box' or 'sir'", "box": "'sir'"}[sampler]
+        budget.advice = (
+            f"Set trainer.truncation_sampler to {alternatives}, which finds a faster exact "
+            "method, or ask for fewer draws"
+        )
+        return min(ways, key=lambda way: way.total(num_samples))
     if ways[0].acceptance >= PRIOR_ACCEPTANCE:
         return ways[0]
     able = [way for way in ways if way.affordable(num_samples, budget)]
@@ -237,19 +233,9 @@ def _choose(
         return min(sure or able, key=lambda way: way.total(num_samples))
     if sampler == "sir":
         return None
-    found = ", ".join(f"{way.source.name} {way.acceptance:.2g}" for way in ways)
+    acceptances = ", ".join(f"{way.source.name} {way.acceptance:.2g}" for way in ways)
     raise SamplingError(
         f"no exact method can make {num_samples} draws of the truncated prior within "
-        f"{budget.max_attempts} attempts; acceptances: {found}. Allow more attempts, ask for "
-        "fewer draws, train longer, or set trainer.sir to true for approximate draws"
+        f"{budget.max_attempts} attempts; acceptances: {acceptances}. Allow more attempts, "
+        "ask for fewer draws, train longer, or set trainer.sir to true for approximate draws"
     )
-
-
-def _named(ways: Sequence[_Way], num_samples: int, sampler: Sampler, budget: Budget) -> _Way:
-    """Take the method that was asked for; its budget's error names the others."""
-    others = {"rejection": "'box' or 'sir'", "box": "'sir'"}[sampler]
-    budget.advice = (
-        f"Set trainer.truncation_sampler to {others}, which finds a faster exact method, or ask "
-        "for fewer draws"
-    )
-    return min(ways, key=lambda way: way.total(num_samples))

@@ -132,10 +132,9 @@ class PriorSource:
     name: str = "prior rejection"
 
     def attempt(self, count: int, generator: Generator) -> Tensor:
-        """Make `count` attempts; return the accepted scaled theta (m, d)."""
         size = self.support.conditioned.prior.dimension
         unit = torch.rand(count, size, generator=generator, dtype=torch.float64)
-        return _accepted(self.support, unit)[1]
+        return _accepted(self.support, unit)
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,8 +146,7 @@ class RegionSource:
     name: str
 
     def attempt(self, count: int, generator: Generator) -> Tensor:
-        """Make `count` attempts; return the accepted scaled theta (m, d)."""
-        return _accepted(self.support, self.region.sample(count, generator))[1]
+        return _accepted(self.support, self.region.sample(count, generator))
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,7 +161,6 @@ class PosteriorSource:
     name: str = "posterior rejection"
 
     def attempt(self, count: int, generator: Generator) -> Tensor:
-        """Make `count` attempts; return the accepted scaled theta (m, d)."""
         theta = self.draw(count, generator)
         chance = torch.rand(count, generator=generator, dtype=torch.float64).log()
         log_ratio = self.support.log_ratio(theta)
@@ -176,9 +173,9 @@ def enclose_support(pilot: Pilot, shape: ShapeName, generator: Generator) -> Enc
 
     def inside(points: Tensor) -> tuple[int, Tensor]:
         rows, _, hits = _asked(support, points)
-        found = torch.zeros(len(points), dtype=torch.bool)
-        found[rows] = hits
-        return len(rows), found
+        in_support = torch.zeros(len(points), dtype=torch.bool)
+        in_support[rows] = hits
+        return len(rows), in_support
 
     return enclose(shape, support.to_unit(pilot.theta), pilot.log_ratio, inside, generator)
 
@@ -209,6 +206,6 @@ def _asked(support: Support, unit: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return rows, theta, support.accepts(theta)
 
 
-def _accepted(support: Support, unit: Tensor) -> tuple[int, Tensor]:
-    rows, theta, hits = _asked(support, unit)
-    return len(rows), theta[hits]
+def _accepted(support: Support, unit: Tensor) -> Tensor:
+    _, theta, hits = _asked(support, unit)
+    return theta[hits]
