@@ -61,9 +61,7 @@ class GaussianLinear:
             low: lower edges of the uniform prior.
             high: upper edges.
         """
-        density = self._posterior(x, low, high).logpdf(np.asarray(theta, dtype=np.float64))
-        total: NDArray[np.float64] = density.sum(-1)
-        return total
+        return self._posterior(x, low, high).logpdf(np.asarray(theta, dtype=np.float64)).sum(-1)
 
     def posterior_moments(
         self, x: ArrayLike, low: Sequence[float], high: Sequence[float]
@@ -84,10 +82,8 @@ class GaussianLinear:
         rng: Generator,
     ) -> NDArray[np.float64]:
         """Draw theta (num_samples, dimension) from the exact posterior given x (dimension,)."""
-        draws: NDArray[np.float64] = self._posterior(x, low, high).rvs(
-            size=(num_samples, self.dimension), random_state=rng
-        )
-        return draws
+        exact = self._posterior(x, low, high)
+        return exact.rvs(size=(num_samples, self.dimension), random_state=rng)
 
     def _posterior(
         self, x: ArrayLike, low: Sequence[float], high: Sequence[float]

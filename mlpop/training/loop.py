@@ -89,7 +89,6 @@ class Training(Generic[R]):
 
     @property
     def network(self) -> nn.Module:
-        """What is trained."""
         return self.learner.network
 
     @property

@@ -70,13 +70,11 @@ class CnnEncoder:
 
     @cached_property
     def width(self) -> int:
-        """Length of the vectors."""
         return output_width(self.network, self.x_shape)
 
     def encode(self, x: Tensor) -> Tensor:
         """Return the vectors (b, width) of `x` (b, *x_shape)."""
-        result: Tensor = self.network(x if self.standardize is None else self.standardize(x))
-        return result
+        return self.network(x if self.standardize is None else self.standardize(x))
 
     def describe(self) -> dict[str, Any]:
         """Return what the weights do not tell."""
@@ -124,7 +122,6 @@ class PcaEncoder:
 
     @property
     def width(self) -> int:
-        """Length of the vectors."""
         return self.pca.num_components
 
     def encode(self, x: Tensor) -> Tensor:
@@ -167,12 +164,10 @@ class Compressor:
 
     @property
     def x_shape(self) -> tuple[int, ...]:
-        """Shape of one x before compression."""
         return self.encoder.x_shape
 
     @property
     def width(self) -> int:
-        """Length of the vectors."""
         return len(self.kept) or self.encoder.width
 
     @cached_property

@@ -163,14 +163,11 @@ def write_coverage(folder: Path, result: CoverageResult, prior: Prior) -> list[P
     is left out where no test succeeded.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    paths = []
-    if result.num_ok:
-        paths.append(folder / "coverage_probability.npy")
-        np.save(paths[-1], coverage_curve(result.rank))
-    paths.append(folder / "posterior_samples_test_data.npz")
+    files = ("posterior_samples_test_data.npz", "ranks.npy", "coverage.json", "calibration.json")
+    paths = [folder / name for name in files]
     scaling = None if prior.scaling is None else prior.scaling.to_dict()
     np.savez(
-        paths[-1],
+        paths[0],
         true_values=result.truth,
         posterior_samples=result.samples,
         success=result.success,
@@ -179,12 +176,12 @@ def write_coverage(folder: Path, result: CoverageResult, prior: Prior) -> list[P
         scaling=np.array(json.dumps(scaling)),
         thinning=np.array(result.thinning),
     )
-    paths.append(folder / "ranks.npy")
-    np.save(paths[-1], result.marginal_ranks)
-    paths.append(folder / "coverage.json")
-    write_json(paths[-1], coverage_summary(result))
-    paths.append(folder / "calibration.json")
-    write_json(paths[-1], asdict(calibrate(result)))
+    np.save(paths[1], result.marginal_ranks)
+    write_json(paths[2], coverage_summary(result))
+    write_json(paths[3], asdict(calibrate(result)))
+    if result.num_ok:
+        paths.insert(0, folder / "coverage_probability.npy")
+        np.save(paths[0], coverage_curve(result.rank))
     return paths
 
 
@@ -220,8 +217,7 @@ def _finite(value: np.floating) -> float | None:
 
 
 def _standard_errors(deviations: NDArray[np.float64], variance: float) -> NDArray[np.float64]:
-    errors: NDArray[np.float64] = deviations.mean(0) / np.sqrt(variance / len(deviations))
-    return errors
+    return deviations.mean(0) / np.sqrt(variance / len(deviations))
 
 
 def _named(labels: tuple[str, ...], values: NDArray[np.float64]) -> dict[str, float]:

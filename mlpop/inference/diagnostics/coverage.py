@@ -165,9 +165,8 @@ def density_rank(log_draws: Tensor, log_truth: Tensor) -> Tensor:
         log_draws: (s, b) log densities of draws.
         log_truth: (b,) log densities of truths.
     """
-    above = (log_draws > log_truth).double().mean(0)
     equal = (log_draws == log_truth).double().mean(0)
-    return above + 0.5 * equal
+    return (log_draws > log_truth).double().mean(0) + 0.5 * equal
 
 
 def coverage_curve(rank: ArrayLike) -> NDArray[np.float64]:
@@ -183,7 +182,7 @@ def coverage_curve(rank: ArrayLike) -> NDArray[np.float64]:
     ranks = ranks[~np.isnan(ranks)]
     if not len(ranks):
         raise DataError("coverage cannot be computed: no test succeeded")
-    curve: NDArray[np.float64] = (ranks[:, None] < LEVELS).mean(0)
+    curve = (ranks[:, None] < LEVELS).mean(0)
     # a rank of 1 lies within the region that holds everything
     curve[-1] = 1.0
     return curve

@@ -49,12 +49,10 @@ class EmbedOnce(ConditionalDensityEstimator):
 
     @property
     def theta_shape(self) -> torch.Size:
-        """Shape (d,) of one theta."""
         return self.input_shape
 
     @property
     def x_shape(self) -> torch.Size:
-        """Shape of one x."""
         return self.condition_shape
 
     @property

@@ -76,18 +76,15 @@ class LikelihoodEstimator(nn.Module):
 
     @property
     def theta_shape(self) -> torch.Size:
-        """Shape (d,) of one theta."""
         return self.density.condition_shape
 
     @property
     def x_shape(self) -> torch.Size:
-        """Shape (e,) of one x."""
         return self.density.input_shape
 
     def embed(self, x: Tensor) -> Tensor:
         """Return what `log_potential_embedded` needs of `x` (b, e): x itself, standardized."""
-        embedding: Tensor = self.density.standardize_x(x)
-        return embedding
+        return self.density.standardize_x(x)
 
     def log_potential_embedded(self, theta: Tensor, embedding: Tensor) -> Tensor:
         """Return log p(x | theta) (s, b) of `theta` (s, b, d) and the `embedding` (b, e) of x."""

@@ -133,7 +133,7 @@ def make_report(
         labels=labels,
         sampler=options.type,
         num_chains=options.num_chains,
-        num_samples=int(sum(int(part.used[0]) for part in parts)),
+        num_samples=sum(int(part.used[0]) for part in parts),
         r_hat=_named(labels, worst),
         ess=_named(labels, effective),
         jump_acceptance=tuple(float(part.acceptance[0]) for part in parts),
