@@ -200,7 +200,7 @@ def atomic_ways(
         num_components=10,
         embedding_net=like_sbi_users(estimator),
     )(theta, x)
-    known = estimator.head.state_dict()
+    known = estimator.net.state_dict()
     inside.load_state_dict(
         {name: known.get(name, value) for name, value in inside.state_dict().items()}
     )

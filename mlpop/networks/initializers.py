@@ -94,13 +94,10 @@ def check_initializer(name: str) -> None:
 def initialize(
     network: nn.Module, name: str, generator: Generator, *, include_conv: bool = False
 ) -> None:
-    """Draw new weights for `network` in place.
+    """Draw new weights for the fully connected layers of `network` in place.
 
-    Args:
-        network: any module; its fully connected layers are changed.
-        name: a key of `INITIALIZERS`, or a class derived from `Initializer`.
-        generator: source of all randomness.
-        include_conv: also change the convolutions.
+    The `name` is a key of `INITIALIZERS`, or says a class derived from `Initializer`. With
+    `include_conv` the convolutions are changed too.
 
     Raises:
         ConfigError: unknown name.

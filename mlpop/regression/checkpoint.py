@@ -84,13 +84,7 @@ def save_model(
     optimizer: Mapping[str, Any] | None = None,
     state: TrainingState[Epoch] | None = None,
 ) -> None:
-    """Write a model, whole or not at all.
-
-    Args:
-        path: a `.pth` file.
-        model: what to save.
-        optimizer: its state.
-        state: of the training, for a checkpoint from which it can go on.
+    """Write a model to a `.pth` file, whole or not at all; with `state` training can go on.
 
     Raises:
         DataError: the file cannot be written.

@@ -52,21 +52,25 @@ class Selection:
 class PointSet(ABC):
     """N samples of maps (C, H, W) with D labels.
 
-    Attributes:
-        labels: D names.
-        channels: C names.
+    Args:
         theta: (N, D) float64 labels, physical units.
-        targets: (N, D) float32 scaled labels.
+        scaling: of the labels, which gives `targets` (N, D) float32.
+        channels: C names.
         shape: (C, H, W).
         source: the index file.
     """
 
-    labels: tuple[str, ...]
-    channels: tuple[str, ...]
-    theta: NDArray[np.float64]
-    targets: Tensor
-    shape: tuple[int, ...]
-    source: Path
+    def __init__(
+        self,
+        theta: NDArray[np.float64],
+        scaling: LabelScaling,
+        channels: Sequence[str],
+        shape: tuple[int, ...],
+        source: Path,
+    ) -> None:
+        self.theta, self.labels, self.channels = theta, scaling.labels, tuple(channels)
+        self.targets = torch.from_numpy(scaling.scale(theta)).float()
+        self.shape, self.source = shape, source
 
     def __len__(self) -> int:
         return len(self.theta)
@@ -94,10 +98,7 @@ class MemorySet(PointSet):
 
     Args:
         x: (N, C, H, W) float32 scaled maps.
-        theta: (N, D) labels, physical units.
-        scaling: of the labels.
-        channels: C names.
-        source: the index file.
+        theta, scaling, channels, source: see `PointSet`.
         digest: SHA-256 of the content; computed if not given.
     """
 
@@ -110,13 +111,10 @@ class MemorySet(PointSet):
         source: Path,
         digest: str | None = None,
     ) -> None:
-        self.labels, self.channels, self.source = scaling.labels, tuple(channels), source
-        self.theta = theta
-        self.targets = torch.from_numpy(scaling.scale(theta)).float()
+        super().__init__(theta, scaling, channels, tuple(x.shape[1:]), source)
         self.x = torch.from_numpy(np.ascontiguousarray(x))
         if self.x.ndim == 4:
             self.x = self.x.contiguous(memory_format=torch.channels_last)
-        self.shape = tuple(x.shape[1:])
         self._digest = digest or content_digest(x, theta)
 
     @property
@@ -140,8 +138,7 @@ class StreamedSet(PointSet):
 
     Args:
         reader: of the scaled maps.
-        theta: (N, D) labels, physical units.
-        scaling: of the labels.
+        theta, scaling: see `PointSet`.
         num_workers: 0 reads in this process.
     """
 
@@ -152,9 +149,7 @@ class StreamedSet(PointSet):
         scaling: LabelScaling,
         num_workers: int,
     ) -> None:
-        self.labels, self.channels = scaling.labels, reader.channels
-        self.source, self.shape, self.theta = reader.source, reader.shape, theta
-        self.targets = torch.from_numpy(scaling.scale(theta)).float()
+        super().__init__(theta, scaling, reader.channels, reader.shape, reader.source)
         self._reader = reader
         self._device = torch.device("cpu")
         # the batches that the DataLoader serves next

@@ -13,15 +13,7 @@ Numbers = dict[str, float]
 
 
 class Judge:
-    """Loss and metric together, in both units.
-
-    Args:
-        loss: per label.
-        metric: of all labels.
-        metric_name: its key.
-        scaling: of the labels.
-        device: where it computes.
-    """
+    """Loss and metric together, in both units, computed on `device`."""
 
     def __init__(
         self,
@@ -61,12 +53,9 @@ class Judge:
 
 @torch.no_grad()
 def apply(network: nn.Module, data: PointSet, rows: Tensor | None = None) -> Tensor:
-    """Return the outputs (N, W) of a network in evaluation mode, rows in order.
+    """Return the outputs (N, W) of a network in evaluation mode, rows (by default all) in order.
 
-    Args:
-        network: on the device of the data; its mode is given back.
-        data: the set.
-        rows: row numbers; all by default.
+    The network is on the device of the data; its mode is given back.
     """
     was_training = network.training
     network.eval()

@@ -168,13 +168,9 @@ class MetricAccuracy(Metric):
 def build_metric(
     name: str, args: Mapping[str, Any], task: Task, label_std: Sequence[float]
 ) -> Metric:
-    """Return the metric `name` for a task.
+    """Return the metric `name` for a task of the loss.
 
-    Args:
-        name: as in the configuration.
-        args: of its constructor.
-        task: of the loss.
-        label_std: (D,) standard deviations of the training labels, physical units.
+    The standard deviations `label_std` (D,) of the training labels are in physical units.
 
     Raises:
         ConfigError: unknown name or arguments, or it cannot measure this task.

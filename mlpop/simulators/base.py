@@ -84,11 +84,7 @@ def load(type: str, args: Mapping[str, Any] | None = None) -> Simulator:
 
 
 def theta_by_label(theta: ArrayLike, labels: Sequence[str]) -> dict[str, float]:
-    """Return the value of each label.
-
-    Args:
-        theta: (D,) values.
-        labels: D names.
+    """Return label -> value of `theta` (D,).
 
     Raises:
         SimulationFailed: theta has another shape or is not finite.

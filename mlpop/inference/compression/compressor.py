@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -29,20 +29,6 @@ NETWORK = "network.safetensors"
 COMPONENTS = "pca.npz"
 
 _CHUNK = 512
-
-
-class Encoder(Protocol):
-    """What makes vectors of maps, before they are rescaled."""
-
-    @property
-    def kind(self) -> Literal["cnn", "pca"]: ...
-    @property
-    def x_shape(self) -> tuple[int, ...]: ...
-    @property
-    def width(self) -> int: ...
-    def encode(self, x: Tensor) -> Tensor: ...
-    def describe(self) -> dict[str, Any]: ...
-    def to_bytes(self) -> bytes: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,6 +120,10 @@ class PcaEncoder:
     def to_bytes(self) -> bytes:
         """Return the arrays as `.npz`."""
         return pca_to_bytes(self.pca)
+
+
+Encoder = CnnEncoder | PcaEncoder
+"""What makes vectors of maps, before they are rescaled."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -159,12 +159,7 @@ def compute_coverage(
 
 
 def density_rank(log_draws: Tensor, log_truth: Tensor) -> Tensor:
-    """Return the fraction (b,) of draws of higher density than the truth; ties count half.
-
-    Args:
-        log_draws: (s, b) log densities of draws.
-        log_truth: (b,) log densities of truths.
-    """
+    """Return the part (b,) of log_draws (s, b) that is above log_truth (b,); ties count half."""
     equal = (log_draws == log_truth).double().mean(0)
     return (log_draws > log_truth).double().mean(0) + 0.5 * equal
 

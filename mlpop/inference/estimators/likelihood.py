@@ -113,12 +113,9 @@ class LikelihoodEstimator(nn.Module):
 def build_likelihood(
     spec: EstimatorSpec, theta: Tensor, x: Tensor, _: nn.Module
 ) -> LikelihoodEstimator:
-    """Build an untrained likelihood; draws from torch's global generator.
+    """Build an untrained likelihood of x (n, e) given scaled theta (n, d), standardized by those.
 
-    Args:
-        spec: what to build.
-        theta: (n, d) scaled parameters; for standardization.
-        x: (n, e) data; for standardization.
+    Draws from torch's global generator.
 
     Raises:
         DataError: a component of x never varies, where a density would be infinite.

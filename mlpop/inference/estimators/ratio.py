@@ -79,13 +79,9 @@ class RatioClassifier(RatioEstimator):
 def build_ratio(
     spec: EstimatorSpec, theta: Tensor, x: Tensor, embedding: nn.Module
 ) -> RatioClassifier:
-    """Build an untrained ratio; draws from torch's global generator.
+    """Build an untrained ratio of scaled theta (n, d), standardized by those, and embedded x.
 
-    Args:
-        spec: what to build.
-        theta: (n, d) scaled parameters; for standardization.
-        x: (n, *x_shape) data.
-        embedding: network from x to its embedding.
+    Draws from torch's global generator.
     """
     width = output_width(embedding, spec.x_shape)
     if spec.model == "linear":

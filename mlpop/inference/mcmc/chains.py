@@ -143,17 +143,12 @@ class WarmChains:
 
 @one_thread()
 def warm_up(target: Target, options: McmcOptions, generator: Generator) -> WarmChains | None:
-    """Find, whiten and learn the posteriors of `target`, which is in the plain coordinates.
+    """Find, whiten and learn the posteriors of `target`, as `make_target` returns it.
 
     Particles from the prior are resampled, tempered where the posterior is narrow. Their
     covariance whitens the target, their places start the chains, and together with the second
     half of the warm-up they fit a mixture, which estimates the evidence by importance sampling
     and proposes jumps from mode to mode.
-
-    Args:
-        target: as `make_target` returns it.
-        options: how to sample.
-        generator: source of all randomness.
 
     Returns:
         The chains of the observations that can be drawn for; None where there are none.

@@ -11,7 +11,6 @@ References:
 
 import math
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import torch
 from torch import Generator, Tensor
@@ -49,16 +48,6 @@ class Chains:
     jumps: int = 0
 
 
-class Kernel(Protocol):
-    """A step of all chains that leaves the target as it is, once it does not learn any more."""
-
-    def step(self, target: Target, chains: Chains, generator: Generator, *, learn: bool) -> None:
-        """Move every chain once; with `learn`, tune the next step."""
-
-    def select(self, which: Tensor) -> "Kernel":
-        """Return the step of some of the b observations, (b,) booleans."""
-
-
 @dataclass
 class SliceKernel:
     """One sweep of univariate slice sampling, with stepping out and shrinkage, along every axis.
@@ -75,7 +64,7 @@ class SliceKernel:
     sweeps: int = 0
 
     def step(self, target: Target, chains: Chains, generator: Generator, *, learn: bool) -> None:
-        """Move every chain along all axes in random order."""
+        """Move every chain along all axes in random order; with `learn`, tune the next step."""
         for axis in torch.randperm(target.dimension, generator=generator).tolist():
             last = self._along(target, chains, axis, generator)
             if learn:
@@ -85,6 +74,7 @@ class SliceKernel:
         self.sweeps += learn
 
     def select(self, which: Tensor) -> "SliceKernel":
+        """Return the step of some of the b observations, (b,) booleans."""
         chains = which.repeat_interleave(len(self.widths) // len(which))
         return SliceKernel(self.widths[chains], self.sweeps)
 
@@ -181,7 +171,7 @@ class HamiltonianKernel:
         self._goal = self.log_step + math.log(4)
 
     def step(self, target: Target, chains: Chains, generator: Generator, *, learn: bool) -> None:
-        """Move every chain along one trajectory."""
+        """Move every chain along one trajectory; with `learn`, tune the next step."""
         size = chains.y.shape
         log_step = self.log_step if learn or not self.learnt else self.mean_log_step
         jitter = 0.8 + 0.4 * _uniform((size[0], 1), generator)
@@ -205,6 +195,7 @@ class HamiltonianKernel:
             self._learn(_mean_by(ratio.clamp_max(0).exp(), chains.owner, len(target.x)))
 
     def select(self, which: Tensor) -> "HamiltonianKernel":
+        """Return the step of some of the b observations, (b,) booleans."""
         chosen = HamiltonianKernel(self.log_step[which])
         chosen.mean_log_step, chosen.error = self.mean_log_step[which], self.error[which]
         chosen.learnt = self.learnt
@@ -218,6 +209,10 @@ class HamiltonianKernel:
         self.log_step = self.log_step.clamp(math.log(1e-4), math.log(_MAX_STEP))
         eta = self.learnt**-0.75
         self.mean_log_step = eta * self.log_step + (1 - eta) * self.mean_log_step
+
+
+Kernel = SliceKernel | HamiltonianKernel
+"""A step of all chains that leaves the target as it is, once it does not learn any more."""
 
 
 def jump(target: Target, chains: Chains, mixture: StudentMixture, generator: Generator) -> None:

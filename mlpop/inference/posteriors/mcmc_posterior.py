@@ -15,7 +15,7 @@ from mlpop.inference.mcmc.report import McmcReport, MemberChains, convergence, m
 from mlpop.inference.mcmc.starting_points import systematic
 from mlpop.inference.mcmc.target import make_target
 from mlpop.inference.posteriors.arguments import check_drawn, checked_x, one_x
-from mlpop.inference.posteriors.conditioned import ConditionedPosterior, ScoredDraws, join_scored
+from mlpop.inference.posteriors.conditioned import ConditionedPosterior, ScoredDraws
 from mlpop.inference.posteriors.posterior import Posterior
 from mlpop.inference.prior import Prior
 
@@ -95,17 +95,14 @@ class McmcPosterior(Posterior):
             if bool(batch.ok.any()):
                 r_hat, ess = convergence(chains)
                 worst[batch.ok], least[batch.ok] = r_hat.amax(1), ess.amin(1)
-            parts.append(
-                ScoredDraws(
-                    samples,
-                    batch.log_prob(samples),
-                    batch.log_prob(truth[None, rows])[0],
-                    torch.ones(len(batch.ok), len(self.members)),
-                    worst,
-                    least,
-                )
-            )
-        return join_scored(parts)
+            log_prob, log_truth = batch.log_prob(samples), batch.log_prob(truth[None, rows])[0]
+            mass = torch.ones(len(batch.ok), len(self.members))
+            parts.append((samples, log_prob, log_truth, mass, worst, least))
+        axes = (1, 1, 0, 0, 0, 0)
+        joined = (
+            torch.cat(v, axis) for v, axis in zip(zip(*parts, strict=True), axes, strict=True)
+        )
+        return ScoredDraws(*joined)
 
     def _batches(
         self, x: NDArray[np.float32], generator: Generator

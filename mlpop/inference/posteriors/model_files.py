@@ -17,12 +17,7 @@ DIGESTS = "digests.json"
 
 
 def pack_posterior(folder: Path, posterior: Posterior, members: Sequence[Path]) -> str:
-    """Write a posterior, its members and its compressor into one folder.
-
-    Args:
-        folder: an empty folder, or one that does not exist.
-        posterior: what to pack.
-        members: folders of its estimators, in their order.
+    """Write a posterior, its members, of these folders, and its compressor into an empty folder.
 
     Returns:
         The digest of the posterior: the same for the same weights, prior and preprocessing.
@@ -46,12 +41,7 @@ def pack_posterior(folder: Path, posterior: Posterior, members: Sequence[Path]) 
 
 
 def read_digests(content: bytes, digest: str, source: str) -> dict[str, str]:
-    """Return file -> SHA-256 of a packed posterior.
-
-    Args:
-        content: of its list of digests.
-        digest: of the posterior.
-        source: what to call it in messages.
+    """Return file -> SHA-256 of a packed posterior, from the `content` of its list of digests.
 
     Raises:
         DataError: the list is not the one that belongs to the digest.
@@ -66,11 +56,7 @@ def read_digests(content: bytes, digest: str, source: str) -> dict[str, str]:
 
 
 def load_packed(folder: Path, digest: str) -> Posterior:
-    """Load the posterior that `pack_posterior` wrote.
-
-    Args:
-        folder: where it is.
-        digest: of the posterior, kept elsewhere.
+    """Load the posterior that `pack_posterior` wrote; its digest was kept elsewhere.
 
     Raises:
         DataError: a file is missing, damaged or changed.

@@ -23,12 +23,8 @@ POSTERIOR_FILE = "posterior.json"
 def save_posterior(path: Path, posterior: Posterior, folders: Sequence[Path]) -> None:
     """Write what `load_posterior` needs besides the members' own files.
 
-    A compressor goes into the folder `compressor` beside `path`.
-
-    Args:
-        path: the JSON file to write.
-        posterior: what to save.
-        folders: where its members were saved, in their order; recorded relative to `path`.
+    A compressor goes into the folder `compressor` beside `path`. The `folders` where the members
+    were saved, in their order, are recorded relative to `path`.
 
     Raises:
         DataError: the number of folders is not that of the members.

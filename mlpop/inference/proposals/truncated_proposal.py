@@ -16,12 +16,12 @@ from mlpop.inference.proposals.rejection import Budget, Source, reject
 from mlpop.inference.proposals.resampling import resample
 from mlpop.inference.proposals.truncation import (
     Pilot,
-    PosteriorSource,
-    PriorSource,
-    RegionSource,
     enclose_support,
     find_support,
     posterior_log_volume,
+    posterior_source,
+    prior_source,
+    region_source,
     volume_fraction,
 )
 
@@ -102,11 +102,10 @@ class TruncatedProposal:
         before = self.draws.redraws
         way = _choose(self.ways, num_samples, self.sampler, budget)
         if way is None:
-            resampled = resample(
+            theta, attempts, ess = resample(
                 support, self.draws, num_samples, generator, budget, self.sir_candidates
             )
-            theta, attempts, accepted = resampled.theta, resampled.attempts, num_samples
-            method, uncovered, ess = "sampling-importance-resampling", 0.0, resampled.ess_median
+            method, uncovered, accepted = "sampling-importance-resampling", 0.0, num_samples
             most = max(self.ways, key=lambda way: way.found)
             pilot_attempts = round(most.found / most.acceptance) if most.found else PRIOR_DRAWS
             volume = volume_fraction(most.log_volume, most.found, pilot_attempts)
@@ -119,8 +118,9 @@ class TruncatedProposal:
                 ess,
             )
         else:
-            result = reject(way.source, num_samples, generator, budget, expected=way.acceptance)
-            theta, attempts, accepted = result.theta, result.attempts, result.accepted
+            theta, accepted, attempts = reject(
+                way.source, num_samples, generator, budget, expected=way.acceptance
+            )
             method, uncovered, ess = way.source.name, way.uncovered, None
             volume = volume_fraction(way.log_volume, accepted, attempts)
         return ProposalDraw(
@@ -174,7 +174,7 @@ def _explore(
 ) -> list[_Way]:
     """Measure the acceptance of the methods that `sampler` allows, by counting."""
     support = pilot.support
-    prior = PriorSource(support)
+    prior = prior_source(support)
     found = len(prior.attempt(PRIOR_DRAWS, generator))
     ways = [_Way(prior, found / PRIOR_DRAWS, DENSITY_COST, 0.0, found)]
     if sampler == "rejection" or (sampler != "box" and found >= PRIOR_ACCEPTANCE * PRIOR_DRAWS):
@@ -186,7 +186,7 @@ def _explore(
         enclosure = enclose_support(pilot, shape, generator)
         ways.append(
             _Way(
-                RegionSource(support, enclosure.region, f"{shape} rejection"),
+                region_source(support, enclosure.region, f"{shape} rejection"),
                 enclosure.acceptance,
                 GEOMETRY_COST + DENSITY_COST * enclosure.evaluations,
                 enclosure.region.log_volume,
@@ -200,7 +200,7 @@ def _explore(
         return ways[1:]
     ways.append(
         _Way(
-            PosteriorSource(support, draws),
+            posterior_source(support, draws),
             pilot.posterior_acceptance,
             DENSITY_COST + (CHEAP_DRAW_COST if support.conditioned.cheap else CHAIN_DRAW_COST),
             posterior_log_volume(support),
