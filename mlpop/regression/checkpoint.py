@@ -34,18 +34,11 @@ class PointModel:
     """Everything a prediction needs, without the data it was trained on.
 
     Attributes:
-        arch: name of the network.
-        arch_args: keyword arguments of its constructor.
-        loss: name of the loss, which says what the outputs mean.
-        loss_args: its arguments.
-        labels: D names.
-        channels: C names of maps.
+        loss: which says what the outputs mean.
         shape: (C, H, W) of the maps.
-        kind: what the files of maps are.
         input_scaling: of every map by its own pixels.
         scaling: of the labels.
         config: the resolved configuration as JSON text.
-        weights: of the network.
         epoch: after which the weights were taken.
         monitor_best: the monitored value.
     """

@@ -36,10 +36,7 @@ class CnnEncoder:
     """The embedding network of a trained estimator, frozen and in evaluation mode.
 
     Attributes:
-        spec: the network, by name.
-        network: it, with its weights.
-        x_shape: shape of one x.
-        standardize: the layer before it, where the estimator was trained with one.
+        standardize: the layer before the network, where the estimator was trained with one.
     """
 
     spec: EmbeddingSpec
@@ -85,10 +82,6 @@ class CnnEncoder:
 class PcaEncoder:
     """Principal components of the maps, flattened by channel, height, width.
 
-    Attributes:
-        pca: of vectors of the length of one flattened x.
-        x_shape: shape of one x.
-
     Raises:
         DataError: the PCA is of vectors of another length.
     """
@@ -131,8 +124,6 @@ class Compressor:
     """Maps that are scaled already to vectors.
 
     Attributes:
-        encoder: makes the vectors.
-        rescaling: of the vectors.
         kept: the components of the encoder's vectors that are passed on; empty for all. What
             is the same for all maps, such as a dead ReLU, carries nothing, and no likelihood has
             a density there.

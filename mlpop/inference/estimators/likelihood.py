@@ -105,10 +105,6 @@ class LikelihoodEstimator(nn.Module):
         """Return -log p(x | theta) (b,) of `theta` (b, d) and `x` (b, e)."""
         return self.density.loss(x, theta)
 
-    def sample(self, num_samples: int, theta: Tensor) -> Tensor:
-        """Draw x (num_samples, b, e) given `theta` (b, d), from torch's generator."""
-        return self.density.sample(torch.Size((num_samples,)), theta)
-
 
 def build_likelihood(
     spec: EstimatorSpec, theta: Tensor, x: Tensor, _: nn.Module

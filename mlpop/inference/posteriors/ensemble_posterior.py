@@ -155,7 +155,6 @@ class ConditionedEnsemble(ConditionedPosterior):
     """An `EnsemblePosterior` at one observation.
 
     Args:
-        posterior: at any x.
         embeddings: (1, e) of the observation, by every member.
         masses: (m, 1) of every member inside the prior.
     """

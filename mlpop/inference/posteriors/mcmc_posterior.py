@@ -37,9 +37,6 @@ class McmcPosterior(Posterior):
     Z_j the integral of exp(f_j) there: potentials f_j lack any function of x, so that they
     cannot be averaged as they are. Z_j is estimated by importance sampling from a mixture fitted
     to the member's draws. The chains of all members and observations run at once.
-
-    Args:
-        options: how to sample; the others are those of `Posterior`.
     """
 
     sampling: ClassVar[Literal["direct", "mcmc"]] = "mcmc"
@@ -141,13 +138,7 @@ class McmcPosterior(Posterior):
 
 @dataclass(frozen=True, eq=False)
 class MemberTarget:
-    """One member at k observations that can be drawn for.
-
-    Args:
-        member: trained estimator.
-        embedding: (k, ...) of the observations.
-        warm: chains.
-    """
+    """One member at k observations that can be drawn for, of the `embedding` (k, ...)."""
 
     member: PotentialEstimator
     embedding: Tensor
@@ -169,7 +160,6 @@ class ConditionedBatch:
     """An `McmcPosterior` at b observations, in scaled units.
 
     Args:
-        posterior: at any x.
         members: at the k observations that can be drawn for; none where k is 0.
         ok: (b,) which can.
     """
@@ -230,9 +220,6 @@ class ConditionedMcmc(ConditionedPosterior):
 
     The chains are warm. Every call of `sample` goes on from the same places, with its own
     generator, and keeps nothing for the next.
-
-    Args:
-        batch: of the one observation.
     """
 
     cheap: ClassVar[bool] = False

@@ -79,10 +79,7 @@ class TruncatedProposal:
     """The prior inside one support, whatever is drawn from it and however often.
 
     Args:
-        pilot: the support, and draws of the posterior in it.
-        draws: of the posterior.
         ways: methods that could draw, and their acceptances.
-        sampler: what was asked for.
         sir_candidates: candidates of every draw when resampling.
         redraws: draws of the posterior that were made again to find all this.
         seconds: wall time that it took [s].
