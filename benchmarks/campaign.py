@@ -15,7 +15,7 @@ from pathlib import Path
 from mlpop.compute import Backend, Purpose, make_backend, seed_sequence
 from mlpop.config.base import read_json
 from mlpop.config.files.sbi import SbiConfig
-from mlpop.experiment.rounds.datasets import prior_theta
+from mlpop.experiment.rounds.proposals import prior_theta
 from mlpop.experiment.simulations.simulated_set import SimulatorPlan, simulate_set
 from mlpop.experiment.simulations.simulator import simulator_plan, stars_for
 

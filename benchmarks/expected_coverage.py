@@ -62,7 +62,7 @@ def as_sbi_makes_them(members: list[EmbedOnce], model: str, theta: Tensor, x: Te
                 num_components=10,
                 embedding_net=member.embedding,
             )(theta, x)
-        head = member.head.state_dict()
+        head = member.net.state_dict()
         estimator.load_state_dict(
             {name: head.get(name, value) for name, value in estimator.state_dict().items()}
         )

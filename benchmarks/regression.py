@@ -25,18 +25,17 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
+from mlpop.config.files.regression import PointTrainerConfig
 from mlpop.datasets.scaling import LabelScaling, scale_inputs
 from mlpop.datasets.statistics import label_statistics
-from mlpop.networks import ModelConv
-from mlpop.regression import (
-    Judge,
-    MemorySet,
-    Options,
-    Training,
-    build_loss,
-    build_metric,
-    build_optimizer,
-)
+from mlpop.networks.convolutional import ModelConv
+from mlpop.regression.data import MemorySet
+from mlpop.regression.evaluation import Judge
+from mlpop.regression.learner import PointLearner
+from mlpop.regression.losses import build_loss
+from mlpop.regression.metrics import build_metric
+from mlpop.regression.optimizers import build_optimizer
+from mlpop.training.loop import Training
 
 LABELS = ("B_initial_log10_mean", "P_initial_log10_mean")
 SHAPE = (3, 32, 32)
@@ -99,14 +98,9 @@ def our_epochs(train: MemorySet, valid: MemorySet, scaling: LabelScaling, batch:
     )
     optimizer = build_optimizer("Adam", {"lr": LEARNING_RATE}, network.parameters())
     training = Training(
-        network,
-        train,
-        valid,
-        judge,
-        optimizer,
-        None,
+        PointLearner(network, train, valid, judge, optimizer, None, batch_size=batch),
         torch.Generator().manual_seed(0),
-        Options(epochs=epochs, batch_size=batch),
+        PointTrainerConfig(epochs=epochs),
     )
     started = time.perf_counter()
     training.run()

@@ -37,7 +37,7 @@ from torch import Tensor, nn
 from mlpop.config.blocks.training import TrainingOptions
 from mlpop.inference.estimators.estimator import Estimator, build_estimator
 from mlpop.inference.estimators.spec import EstimatorSpec
-from mlpop.networks import ModelConvSBI
+from mlpop.networks.embedding import ModelConvSBI
 from mlpop.networks.rng import generator_from_seed, lend, one_thread
 from mlpop.training.fit import fit, validation_split
 from mlpop.training.losses import Objective, make_objective
@@ -200,7 +200,7 @@ def atomic_ways(
         num_components=10,
         embedding_net=like_sbi_users(estimator),
     )(theta, x)
-    known = estimator.head.state_dict()
+    known = estimator.net.state_dict()
     inside.load_state_dict(
         {name: known.get(name, value) for name, value in inside.state_dict().items()}
     )

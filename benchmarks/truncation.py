@@ -22,7 +22,7 @@ from torch import Generator, Tensor
 
 from mlpop.inference.prior import Prior
 from mlpop.inference.proposals.proposal import make_proposal
-from mlpop.inference.proposals.truncation import PriorSource, Support
+from mlpop.inference.proposals.truncation import Support, prior_source
 from mlpop.networks.rng import generator_from_seed, lend, one_thread
 
 EPSILON = 1e-4
@@ -92,7 +92,7 @@ def main() -> None:
                 f"{'':<4}acceptance {draw.acceptance:.2f}, volume over the prior's "
                 f"{draw.volume_fraction:.3g} +- {draw.volume_error:.1g}\n"
             )
-        source = PriorSource(Support(posterior, draw.threshold))
+        source = prior_source(Support(posterior, draw.threshold))
         generator = generator_from_seed(2)
         started, attempts, accepted = time.perf_counter(), 0, 0
         while time.perf_counter() - started < 5:

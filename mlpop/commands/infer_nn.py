@@ -21,13 +21,12 @@ from mlpop.experiment.point.figures import log_figures
 from mlpop.experiment.point.setup import check_same_columns, load, network_args
 from mlpop.experiment.session import session
 from mlpop.io.files import sha256_of
-from mlpop.networks import build
-from mlpop.regression import (
-    PointModel,
+from mlpop.networks.registry import build
+from mlpop.regression.checkpoint import PointModel, check_weights, load_model
+from mlpop.regression.losses import build_loss
+from mlpop.regression.prediction import (
     Predictions,
     check_resolution,
-    check_weights,
-    load_model,
     predict,
     selected_rows,
     summary,
@@ -82,7 +81,7 @@ def infer_nn(
         raise ConfigError("test_data_loader: is required by infer-nn")
     model, _ = load_model(trained_model)
     _check_trained(config, loader, model, trained_model)
-    loss = model.build_loss()
+    loss = build_loss(model.loss, model.loss_args)
     args = network_args(config, loss, len(model.labels))
     with torch.device("meta"):
         network = build(config.arch.type, args)

@@ -26,7 +26,9 @@ from mlpop.experiment.resume.attempts import (
 )
 from mlpop.experiment.session import session
 from mlpop.io.files import write_atomically
-from mlpop.regression import PointSet, load_model, predict, summary
+from mlpop.regression.checkpoint import load_model
+from mlpop.regression.data import PointSet
+from mlpop.regression.prediction import predict, summary
 from mlpop.tracking import Node, Store, TrackedRun, connect, round_note, select
 from mlpop.tracking import tree as run_tree
 

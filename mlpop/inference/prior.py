@@ -63,7 +63,6 @@ class Prior:
 
     @property
     def dimension(self) -> int:
-        """The number d of parameters."""
         return len(self.labels)
 
     @cached_property
@@ -71,18 +70,16 @@ class Prior:
         """(d,) float32 lower edges of the scaled box, rounded inward."""
         exact = self._scale(np.array(self.low))
         edge = exact.astype(np.float32)
-        return torch.from_numpy(
-            np.where(edge < exact, np.nextafter(edge, np.float32(np.inf)), edge)
-        )
+        inward = np.nextafter(edge, np.float32(np.inf))
+        return torch.from_numpy(np.where(edge < exact, inward, edge))
 
     @cached_property
     def scaled_high(self) -> Tensor:
         """(d,) float32 upper edges of the scaled box, rounded inward."""
         exact = self._scale(np.array(self.high))
         edge = exact.astype(np.float32)
-        return torch.from_numpy(
-            np.where(edge > exact, np.nextafter(edge, np.float32(-np.inf)), edge)
-        )
+        inward = np.nextafter(edge, np.float32(-np.inf))
+        return torch.from_numpy(np.where(edge > exact, inward, edge))
 
     @cached_property
     def box(self) -> BoxUniform:

@@ -72,8 +72,8 @@ def flattened_size(input_shape: Sequence[int]) -> int:
     return FILTERS[1] * height * width
 
 
-def check_sizes(input_shape: Sequence[int], num_parameters: int) -> None:
-    """Refuse sizes that are not positive.
+def check_sizes(input_shape: Sequence[int], length: int, name: str = "num_parameters") -> None:
+    """Refuse an input or a `length` of the output, argument `name`, that is not positive.
 
     Raises:
         ConfigError: naming the argument.
@@ -83,8 +83,8 @@ def check_sizes(input_shape: Sequence[int], num_parameters: int) -> None:
             "arch.args.input_shape must be [channels, height, width], all at least 1, "
             f"but got {list(input_shape)}"
         )
-    if num_parameters < 1:
-        raise ConfigError(f"arch.args.num_parameters must be at least 1, but got {num_parameters}")
+    if length < 1:
+        raise ConfigError(f"arch.args.{name} must be at least 1, but got {length}")
 
 
 def check_input(network: nn.Module, x: Tensor, input_shape: tuple[int, ...]) -> None:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from mlpop.errors import ConfigError
+from mlpop.networks.convolutional import check_input, check_sizes
 from mlpop.networks.registry import register
 
 Layout = Literal["documented", "reference"]
@@ -34,20 +35,11 @@ class ConvolutionalEmbedding(nn.Module):
         self,
         input_shape: Sequence[int],
         filters: Sequence[int],
-        *,
-        len_output_layer: int = 1,
+        len_output_layer: int,
         final_activation: Activation = "relu",
     ) -> None:
         super().__init__()
-        if len(input_shape) != 3 or min(input_shape) < 1:
-            raise ConfigError(
-                f"arch.args.input_shape must be [channels, height, width], all at least 1, "
-                f"but got {list(input_shape)}"
-            )
-        if len_output_layer < 1:
-            raise ConfigError(
-                f"arch.args.len_output_layer must be at least 1, but got {len_output_layer}"
-            )
+        check_sizes(input_shape, len_output_layer, "len_output_layer")
         if final_activation not in ("relu", "none"):
             raise ConfigError(
                 f"arch.args.final_activation must be 'relu' or 'none', but got "
@@ -70,11 +62,7 @@ class ConvolutionalEmbedding(nn.Module):
         Raises:
             ConfigError: `x` does not have the shape that the network was built for.
         """
-        if x.shape[1:] != self.input_shape:
-            raise ConfigError(
-                f"{type(self).__name__} was built for maps of shape {self.input_shape}, "
-                f"but got {tuple(x.shape[1:])}"
-            )
+        check_input(self, x, self.input_shape)
         x = x.contiguous(memory_format=torch.channels_last)
         for convolution in self.convolutions:
             x = torch.relu(self.pool(convolution(x)))
@@ -103,14 +91,6 @@ def flattened_size(input_shape: Sequence[int], filters: Sequence[int]) -> int:
     return filters[-1] * height * width
 
 
-def _filters(layouts: dict[str, tuple[int, ...]], layout: str) -> tuple[int, ...]:
-    if layout not in layouts:
-        raise ConfigError(
-            f"arch.args.layout must be one of {', '.join(layouts)}, but got '{layout}'"
-        )
-    return layouts[layout]
-
-
 @register("ModelConvSBI")
 class ModelConvSBI(ConvolutionalEmbedding):
     """The default embedding: three blocks as documented, two in the reference's code."""
@@ -124,12 +104,11 @@ class ModelConvSBI(ConvolutionalEmbedding):
         layout: Layout = "documented",
         final_activation: Activation = "relu",
     ) -> None:
-        super().__init__(
-            input_shape,
-            _filters(self.layouts, layout),
-            len_output_layer=len_output_layer,
-            final_activation=final_activation,
-        )
+        if layout not in self.layouts:
+            raise ConfigError(
+                f"arch.args.layout must be one of {', '.join(self.layouts)}, but got '{layout}'"
+            )
+        super().__init__(input_shape, self.layouts[layout], len_output_layer, final_activation)
 
 
 @register("ModelConvSBIdeep")

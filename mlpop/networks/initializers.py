@@ -70,10 +70,7 @@ class Initializer(ABC):
 
 
 OWN_INITIALIZERS = Registry(
-    "weights_initializer.type",
-    "initializer",
-    Initializer,
-    "mlpop.initializers",
+    "weights_initializer.type", "initializer", Initializer, "mlpop.initializers"
 )
 
 
@@ -97,28 +94,22 @@ def check_initializer(name: str) -> None:
 def initialize(
     network: nn.Module, name: str, generator: Generator, *, include_conv: bool = False
 ) -> None:
-    """Draw new weights for `network` in place.
+    """Draw new weights for the fully connected layers of `network` in place.
 
-    Args:
-        network: any module; its fully connected layers are changed.
-        name: a key of `INITIALIZERS`, or a class derived from `Initializer`.
-        generator: source of all randomness.
-        include_conv: also change the convolutions.
+    The `name` is a key of `INITIALIZERS`, or says a class derived from `Initializer`. With
+    `include_conv` the convolutions are changed too.
 
     Raises:
         ConfigError: unknown name.
     """
     check_initializer(name)
-    if name not in INITIALIZERS:
-        own = OWN_INITIALIZERS.build(name, {})
-        with torch.no_grad():
-            for module in network.modules():
-                own(module, generator)
-        return
-    rule, bias = INITIALIZERS[name]
+    own = None if name in INITIALIZERS else OWN_INITIALIZERS.build(name, {})
     with torch.no_grad():
         for module in network.modules():
-            if type(module) is nn.Linear or (include_conv and isinstance(module, nn.Conv2d)):
+            if own is not None:
+                own(module, generator)
+            elif type(module) is nn.Linear or (include_conv and isinstance(module, nn.Conv2d)):
+                rule, bias = INITIALIZERS[name]
                 rule(module.weight, generator)
                 if module.bias is not None:
                     module.bias.fill_(bias)

@@ -21,19 +21,16 @@ def lend(generator: Generator) -> Iterator[None]:
 
     The global generator gets its own state back afterwards, also after an error, and
     `generator` has advanced as if it had been drawn from directly. One thread at a time may be
-    inside. Inside, draw from `generator` only through the global one.
-
-    Args:
-        generator: a CPU generator.
+    inside. Inside, draw from `generator`, of the CPU, only through the global one.
     """
     with _GLOBAL_GENERATOR:
-        kept = torch.get_rng_state()
+        global_state = torch.get_rng_state()
         torch.set_rng_state(generator.get_state())
         try:
             yield
         finally:
             generator.set_state(torch.get_rng_state())
-            torch.set_rng_state(kept)
+            torch.set_rng_state(global_state)
 
 
 @contextmanager

@@ -20,7 +20,6 @@ from mlpop.datasets.scaling import LabelScaling, Mode
 from mlpop.errors import DataError
 from mlpop.networks.registry import build
 from mlpop.regression.learner import Epoch
-from mlpop.regression.losses import Loss, build_loss
 from mlpop.regression.maps import Kind
 from mlpop.training.checkpoint import TrainingState
 
@@ -35,18 +34,11 @@ class PointModel:
     """Everything a prediction needs, without the data it was trained on.
 
     Attributes:
-        arch: name of the network.
-        arch_args: keyword arguments of its constructor.
-        loss: name of the loss, which says what the outputs mean.
-        loss_args: its arguments.
-        labels: D names.
-        channels: C names of maps.
+        loss: which says what the outputs mean.
         shape: (C, H, W) of the maps.
-        kind: what the files of maps are.
         input_scaling: of every map by its own pixels.
         scaling: of the labels.
         config: the resolved configuration as JSON text.
-        weights: of the network.
         epoch: after which the weights were taken.
         monitor_best: the monitored value.
     """
@@ -65,10 +57,6 @@ class PointModel:
     weights: Mapping[str, Tensor]
     epoch: int
     monitor_best: float
-
-    def build_loss(self) -> Loss:
-        """Return the loss."""
-        return build_loss(self.loss, self.loss_args)
 
     def build_network(self, source: str) -> nn.Module:
         """Return the network with its weights, in evaluation mode.
@@ -89,13 +77,7 @@ def save_model(
     optimizer: Mapping[str, Any] | None = None,
     state: TrainingState[Epoch] | None = None,
 ) -> None:
-    """Write a model, whole or not at all.
-
-    Args:
-        path: a `.pth` file.
-        model: what to save.
-        optimizer: its state.
-        state: of the training, for a checkpoint from which it can go on.
+    """Write a model to a `.pth` file, whole or not at all; with `state` training can go on.
 
     Raises:
         DataError: the file cannot be written.
@@ -144,17 +126,15 @@ def load_model(path: Path) -> tuple[PointModel, TrainingState[Epoch] | None]:
             f"{path}: schema {content.get('schema')}, this mlpop reads schema {SCHEMA}"
         )
     try:
-        weights = {k.removeprefix("module."): v for k, v in content["state_dict"].items()}
-        read = {name: content[name] for name in AS_WRITTEN}
         model = PointModel(
-            **read,
+            **{name: content[name] for name in AS_WRITTEN},
             arch_args=json.loads(content["arch_args"]),
             loss_args=json.loads(content["loss_args"]),
             labels=tuple(content["labels"]),
             channels=tuple(content["channels"]),
             shape=tuple(content["shape"]),
             scaling=LabelScaling.from_dict(content["scaling"]),
-            weights=weights,
+            weights={k.removeprefix("module."): v for k, v in content["state_dict"].items()},
         )
         training = content.get("training")
         state = TrainingState.from_dict(training, Epoch) if training else None

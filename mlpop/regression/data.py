@@ -7,7 +7,7 @@ torch's DataLoader. Both serve the same batches.
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -52,21 +52,25 @@ class Selection:
 class PointSet(ABC):
     """N samples of maps (C, H, W) with D labels.
 
-    Attributes:
-        labels: D names.
-        channels: C names.
+    Args:
         theta: (N, D) float64 labels, physical units.
-        targets: (N, D) float32 scaled labels.
+        scaling: of the labels, which gives `targets` (N, D) float32.
+        channels: C names.
         shape: (C, H, W).
         source: the index file.
     """
 
-    labels: tuple[str, ...]
-    channels: tuple[str, ...]
-    theta: NDArray[np.float64]
-    targets: Tensor
-    shape: tuple[int, ...]
-    source: Path
+    def __init__(
+        self,
+        theta: NDArray[np.float64],
+        scaling: LabelScaling,
+        channels: Sequence[str],
+        shape: tuple[int, ...],
+        source: Path,
+    ) -> None:
+        self.theta, self.labels, self.channels = theta, scaling.labels, tuple(channels)
+        self.targets = torch.from_numpy(scaling.scale(theta)).float()
+        self.shape, self.source = shape, source
 
     def __len__(self) -> int:
         return len(self.theta)
@@ -94,10 +98,7 @@ class MemorySet(PointSet):
 
     Args:
         x: (N, C, H, W) float32 scaled maps.
-        theta: (N, D) labels, physical units.
-        scaling: of the labels.
-        channels: C names.
-        source: the index file.
+        theta, scaling, channels, source: see `PointSet`.
         digest: SHA-256 of the content; computed if not given.
     """
 
@@ -110,32 +111,25 @@ class MemorySet(PointSet):
         source: Path,
         digest: str | None = None,
     ) -> None:
-        self.labels, self.channels, self.source = scaling.labels, tuple(channels), source
-        self.theta = theta
-        self.targets = torch.from_numpy(scaling.scale(theta)).float()
+        super().__init__(theta, scaling, channels, tuple(x.shape[1:]), source)
         self.x = torch.from_numpy(np.ascontiguousarray(x))
         if self.x.ndim == 4:
             self.x = self.x.contiguous(memory_format=torch.channels_last)
-        self.shape = tuple(x.shape[1:])
         self._digest = digest or content_digest(x, theta)
 
     @property
     def digest(self) -> str:
-        """See `PointSet.digest`."""
         return self._digest
 
     def batches(self, order: Tensor, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield batches of selected rows."""
         for rows in order.to(self.x.device).split(size):
             yield self.x[rows], self.targets[rows]
 
     def evaluation(self, rows: Tensor | None = None) -> Iterator[Tensor]:
-        """Yield pieces of the tensor."""
         x = self.x if rows is None else self.x[rows.to(self.x.device)]
         yield from x.split(EVALUATION_CHUNK)
 
     def to(self, device: torch.device) -> None:
-        """Move the whole set."""
         self.x, self.targets = self.x.to(device), self.targets.to(device)
 
 
@@ -144,8 +138,7 @@ class StreamedSet(PointSet):
 
     Args:
         reader: of the scaled maps.
-        theta: (N, D) labels, physical units.
-        scaling: of the labels.
+        theta, scaling: see `PointSet`.
         num_workers: 0 reads in this process.
     """
 
@@ -156,15 +149,14 @@ class StreamedSet(PointSet):
         scaling: LabelScaling,
         num_workers: int,
     ) -> None:
-        self.labels, self.channels = scaling.labels, reader.channels
-        self.source, self.shape, self.theta = reader.source, reader.shape, theta
-        self.targets = torch.from_numpy(scaling.scale(theta)).float()
+        super().__init__(theta, scaling, reader.channels, reader.shape, reader.source)
         self._reader = reader
         self._device = torch.device("cpu")
-        self._plan = _Plan()
+        # the batches that the DataLoader serves next
+        self._pieces: list[list[int]] = []
         self._loader: DataLoader[Any] = DataLoader(
             _Served(reader),  # type: ignore[arg-type]
-            batch_sampler=self._plan,
+            batch_sampler=self._pieces,
             collate_fn=_as_it_is,
             num_workers=num_workers,
             persistent_workers=num_workers > 0,
@@ -180,23 +172,20 @@ class StreamedSet(PointSet):
         return content_digest(map(self._reader.stored, range(len(self))), self.theta)
 
     def batches(self, order: Tensor, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield batches as they are read."""
         pieces = order.cpu().split(size)
         for rows, x in zip(pieces, self._read(pieces), strict=True):
             yield x, self.targets[rows.to(self._device)]
 
     def evaluation(self, rows: Tensor | None = None) -> Iterator[Tensor]:
-        """Yield pieces as they are read."""
         order = torch.arange(len(self)) if rows is None else rows.cpu()
         yield from self._read(order.split(EVALUATION_CHUNK))
 
     def to(self, device: torch.device) -> None:
-        """Move every batch when it is served."""
         self._device = device
         self.targets = self.targets.to(device)
 
     def _read(self, pieces: Sequence[Tensor]) -> Iterator[Tensor]:
-        self._plan.pieces = [piece.tolist() for piece in pieces]
+        self._pieces[:] = [piece.tolist() for piece in pieces]
         for served in self._loader:
             if isinstance(served, MlpopError):
                 raise served
@@ -206,7 +195,7 @@ class StreamedSet(PointSet):
 def load_set(
     path: Path,
     selection: Selection,
-    scaling_of: "LabelScaling | LabelScalingFor",
+    scaling_of: LabelScaling | Callable[[tuple[str, ...]], LabelScaling],
     *,
     cache_mb: int = 2048,
     num_workers: int = 0,
@@ -228,7 +217,7 @@ def load_set(
     index = read_index(path, selection.kind)
     channels = index.select_channels(selection.filter_inputs)
     labels = index.select_labels(selection.filter_labels)
-    scaling = scaling_of if isinstance(scaling_of, LabelScaling) else scaling_of(labels)
+    scaling = scaling_of if isinstance(scaling_of, LabelScaling) else scaling_of(tuple(labels))
     reader = MapReader(index, channels, selection.kind, selection.input_scaling, selection.resize)
     theta = index.label_values(labels)
     if reader.nbytes > cache_mb * _MIB:
@@ -252,27 +241,6 @@ def load_set(
     )
 
 
-class LabelScalingFor:
-    """Makes the scaling of labels once their names are known.
-
-    Args:
-        mode: how to scale.
-        statistics: of the training labels; not needed with `none`.
-    """
-
-    def __init__(self, mode: Mode, statistics: dict[str, dict[str, float]] | None) -> None:
-        self.mode = mode
-        self.statistics = statistics or {}
-
-    def __call__(self, labels: Sequence[str]) -> LabelScaling:
-        """Return the scaling.
-
-        Raises:
-            DataError: the statistics lack a label, or one does not vary.
-        """
-        return LabelScaling(self.mode, self.statistics, tuple(labels))
-
-
 def content_digest(x: Iterable[NDArray[np.float32]], theta: NDArray[np.float64]) -> str:
     """Return the SHA-256 of maps, given sample by sample or as one array, and labels."""
     digest = hashlib.sha256(np.ascontiguousarray(theta, "<f8").tobytes())
@@ -281,30 +249,11 @@ def content_digest(x: Iterable[NDArray[np.float32]], theta: NDArray[np.float64])
     return digest.hexdigest()
 
 
-class _Plan:
-    """The batches that the DataLoader serves next."""
-
-    def __init__(self) -> None:
-        self.pieces: list[list[int]] = []
-
-    def __iter__(self) -> Iterator[list[int]]:
-        return iter(self.pieces)
-
-    def __len__(self) -> int:
-        return len(self.pieces)
-
-
 class _Served:
     """What a process of the DataLoader runs; an error comes back as a value, in its own words."""
 
     def __init__(self, reader: MapReader) -> None:
         self.reader = reader
-
-    def __len__(self) -> int:
-        return len(self.reader)
-
-    def __getitem__(self, row: int) -> Any:
-        return self.__getitems__([row])
 
     def __getitems__(self, rows: list[int]) -> Any:
         try:

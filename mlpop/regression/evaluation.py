@@ -1,7 +1,5 @@
 """Losses and metric of a network on a whole set, in scaled or in physical units."""
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
 
@@ -15,15 +13,7 @@ Numbers = dict[str, float]
 
 
 class Judge:
-    """Loss and metric together, in both units.
-
-    Args:
-        loss: per label.
-        metric: of all labels.
-        metric_name: its key.
-        scaling: of the labels.
-        device: where it computes.
-    """
+    """Loss and metric together, in both units, computed on `device`."""
 
     def __init__(
         self,
@@ -63,17 +53,13 @@ class Judge:
 
 @torch.no_grad()
 def apply(network: nn.Module, data: PointSet, rows: Tensor | None = None) -> Tensor:
-    """Return the outputs (N, W) of a network in evaluation mode, rows in order.
+    """Return the outputs (N, W) of a network in evaluation mode, rows (by default all) in order.
 
-    Args:
-        network: on the device of the data; its mode is given back.
-        data: the set.
-        rows: row numbers; all by default.
+    The network is on the device of the data; its mode is given back.
     """
     was_training = network.training
     network.eval()
     try:
-        pieces: Sequence[Tensor] = [network(x) for x in data.evaluation(rows)]
+        return torch.cat([network(x) for x in data.evaluation(rows)])
     finally:
         network.train(was_training)
-    return torch.cat(list(pieces))

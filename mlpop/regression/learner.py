@@ -55,12 +55,7 @@ class PointLearner:
 
     Args:
         network: with its first weights, on the device of the data.
-        train: the training set.
-        valid: the validation set; None to judge by the training set.
-        judge: losses and metric.
-        optimizer: of the network's parameters.
-        scheduler: of the optimizer's learning rate.
-        batch_size: samples of a batch.
+        train, valid: the sets; without a validation set the training set judges.
         shuffle: whether every epoch has an order of its own.
         monitor: what improvement means.
     """

@@ -5,8 +5,7 @@ point of the group `mlpop.losses`, or named `package.module:Class` in the config
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -68,7 +67,7 @@ class Loss(ABC):
 
 
 LOSSES = Registry("loss.type", "loss", Loss, "mlpop.losses")
-register_loss = LOSSES.register
+register_loss, build_loss = LOSSES.register, LOSSES.build
 
 
 @register_loss("LossMAE")
@@ -76,7 +75,6 @@ class LossMAE(Loss):
     """Mean of |o - t|."""
 
     def per_label(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Return (D,) losses."""
         return (outputs - targets).abs().mean(0)
 
 
@@ -85,7 +83,6 @@ class LossMSE(Loss):
     """Mean of (o - t)^2."""
 
     def per_label(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Return (D,) losses."""
         return (outputs - targets).square().mean(0)
 
 
@@ -94,7 +91,6 @@ class LossRMSE(Loss):
     """Root of the mean of (o - t)^2."""
 
     def per_label(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Return (D,) losses."""
         return ((outputs - targets).square().mean(0) + ROOT_OFFSET).sqrt()
 
 
@@ -137,7 +133,6 @@ class LossNLL(Loss):
         return self.num_classes if self.task == "class" else 2 * num_labels
 
     def per_label(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Return (D,) losses."""
         if self.task == "class":
             logs = functional.log_softmax(outputs, dim=1)
             return functional.nll_loss(logs, targets[:, 0].long())[None]
@@ -181,12 +176,3 @@ class LossNLL(Loss):
                 f"label '{labels[0]}', row {row}: expected a class from 0 to "
                 f"{self.num_classes - 1}, found {float(values[row]):g}"
             )
-
-
-def build_loss(name: str, args: Mapping[str, Any]) -> Loss:
-    """Return the loss `name`.
-
-    Raises:
-        ConfigError: unknown name or arguments.
-    """
-    return LOSSES.build(name, args)

@@ -62,7 +62,6 @@ class MetricAccuracyMAE(Metric):
     """Mean of |o - t| over samples and labels."""
 
     def __call__(self, predictions: Tensor, targets: Tensor, unit: Tensor) -> Tensor:
-        """Return the metric."""
         return (predictions - targets).abs().mean()
 
 
@@ -71,7 +70,6 @@ class MetricAccuracyMSE(Metric):
     """Mean of (o - t)^2 over samples and labels."""
 
     def __call__(self, predictions: Tensor, targets: Tensor, unit: Tensor) -> Tensor:
-        """Return the metric."""
         return (predictions - targets).square().mean()
 
 
@@ -83,7 +81,6 @@ class MetricAccuracyRMSE(Metric):
     """
 
     def __call__(self, predictions: Tensor, targets: Tensor, unit: Tensor) -> Tensor:
-        """Return the metric."""
         return (predictions - targets).square().mean().sqrt()
 
 
@@ -112,11 +109,10 @@ class MetricAccuracyCHI2(Metric):
     def configure(self, task: Task, label_std: Sequence[float]) -> None:
         """Take sigma from the labels unless it is given."""
         super().configure(task, label_std)
-        given = list(label_std) if self._sigma is None else self._sigma
-        self._values = _per_label("sigma", given, len(label_std))
+        sigma = list(label_std) if self._sigma is None else self._sigma
+        self._values = _per_label("sigma", sigma, len(label_std))
 
     def __call__(self, predictions: Tensor, targets: Tensor, unit: Tensor) -> Tensor:
-        """Return the metric."""
         residual = (predictions - targets).square()
         if self.mode == "pearson":
             return (residual / targets.abs().clamp(min=SMALLEST_TARGET)).mean()
@@ -124,7 +120,6 @@ class MetricAccuracyCHI2(Metric):
         return (residual / sigma.square()).mean()
 
     def distance(self, value: float) -> float:
-        """Return |value - 1|."""
         return abs(value - 1)
 
 
@@ -159,29 +154,23 @@ class MetricAccuracy(Metric):
         self._values = _per_label("tolerance", self._tolerance, len(label_std))
 
     def __call__(self, predictions: Tensor, targets: Tensor, unit: Tensor) -> Tensor:
-        """Return the metric."""
         if self.task == "class":
-            right = predictions.round() == targets.round()
+            correct = predictions.round() == targets.round()
         else:
             limit = torch.as_tensor(self._values, dtype=unit.dtype, device=unit.device) / unit
-            right = (predictions - targets).abs() <= limit
-        return 100 * right.to(predictions.dtype).mean()
+            correct = (predictions - targets).abs() <= limit
+        return 100 * correct.to(predictions.dtype).mean()
 
     def distance(self, value: float) -> float:
-        """Return -value."""
         return -value
 
 
 def build_metric(
     name: str, args: Mapping[str, Any], task: Task, label_std: Sequence[float]
 ) -> Metric:
-    """Return the metric `name` for a task.
+    """Return the metric `name` for a task of the loss.
 
-    Args:
-        name: as in the configuration.
-        args: of its constructor.
-        task: of the loss.
-        label_std: (D,) standard deviations of the training labels, physical units.
+    The standard deviations `label_std` (D,) of the training labels are in physical units.
 
     Raises:
         ConfigError: unknown name or arguments, or it cannot measure this task.

@@ -16,7 +16,7 @@ from mlpop.networks.registry import build
 from mlpop.regression.checkpoint import PointModel, load_model, weight_problems
 from mlpop.regression.data import EVALUATION_CHUNK, PointSet
 from mlpop.regression.evaluation import apply
-from mlpop.regression.losses import Loss
+from mlpop.regression.losses import Loss, build_loss
 
 TARGET, PREDICTED, SIGMA = "target:", "predicted:", "sigma:"
 
@@ -37,19 +37,12 @@ class Predictions:
 
 
 class PointEstimator:
-    """A trained network that takes maps as they are stored.
+    """A trained network that takes maps as they are stored; messages call it `source`."""
 
-    Args:
-        model: the trained model.
-        source: what messages call it.
-        device: where to compute.
-    """
-
-    def __init__(self, model: PointModel, source: str, device: torch.device | None = None) -> None:
+    def __init__(self, model: PointModel, source: str) -> None:
         self.model = model
-        self._device = device or torch.device("cpu")
-        self._loss = model.build_loss()
-        self._network = model.build_network(source).to(self._device)
+        self._loss = build_loss(model.loss, model.loss_args)
+        self._network = model.build_network(source)
 
     @classmethod
     def load(cls, path: Path) -> "PointEstimator":
@@ -68,7 +61,7 @@ class PointEstimator:
                 f"expected maps of shape (n, {', '.join(map(str, self.model.shape))}) with the "
                 f"channels {', '.join(self.model.channels)}, found {values.shape}"
             )
-        x = torch.from_numpy(scale_inputs(values, self.model.input_scaling)).to(self._device)
+        x = torch.from_numpy(scale_inputs(values, self.model.input_scaling))
         with torch.no_grad():
             outputs = torch.cat([self._network(piece) for piece in x.split(EVALUATION_CHUNK)])
         return _predictions(outputs, self._loss, self.model.scaling)
@@ -81,14 +74,9 @@ def predict(
     scaling: LabelScaling,
     rows: Sequence[int] | None = None,
 ) -> Predictions:
-    """Return the estimates for rows of a set, in the order of the rows.
+    """Return the estimates for rows of a set, by default all, in the order of the rows.
 
-    Args:
-        network: on the device of the data.
-        data: the set.
-        loss: which says what the outputs mean.
-        scaling: of the labels.
-        rows: row numbers; all by default.
+    The network is on the device of the data; `loss` says what its outputs mean.
     """
     chosen = None if rows is None else torch.tensor(list(rows), dtype=torch.long)
     return _predictions(apply(network, data, chosen), loss, scaling)
@@ -129,13 +117,7 @@ def check_resolution(model: PointModel, shape: tuple[int, ...], source: Path) ->
 
 
 def write_results(path: Path, predictions: Predictions, truth: NDArray[np.float64]) -> None:
-    """Write `inference_results.csv`: targets, then predictions, a row a sample.
-
-    Args:
-        path: the file.
-        predictions: of n samples.
-        truth: (n, D) labels.
-    """
+    """Write `inference_results.csv`: targets `truth` (n, D), then predictions, a row a sample."""
     header = [TARGET + name for name in predictions.labels]
     header += [PREDICTED + name for name in predictions.labels]
     columns = [truth, predictions.predicted]
@@ -146,13 +128,9 @@ def write_results(path: Path, predictions: Predictions, truth: NDArray[np.float6
 
 
 def summary(predictions: Predictions, truth: NDArray[np.float64]) -> dict[str, dict[str, float]]:
-    """Return label -> bias, MAE, RMSE, standard deviation of the truth, and RMSE over it.
+    """Return label -> bias, MAE, RMSE, standard deviation of the truth (n, D), and RMSE over it.
 
     The last is 1 for a guess of the mean; it is left out where the truth does not vary.
-
-    Args:
-        predictions: of n samples.
-        truth: (n, D) labels.
     """
     numbers = {}
     for d, label in enumerate(predictions.labels):

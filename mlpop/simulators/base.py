@@ -84,11 +84,7 @@ def load(type: str, args: Mapping[str, Any] | None = None) -> Simulator:
 
 
 def theta_by_label(theta: ArrayLike, labels: Sequence[str]) -> dict[str, float]:
-    """Return the value of each label.
-
-    Args:
-        theta: (D,) values.
-        labels: D names.
+    """Return label -> value of `theta` (D,).
 
     Raises:
         SimulationFailed: theta has another shape or is not finite.
@@ -98,11 +94,11 @@ def theta_by_label(theta: ArrayLike, labels: Sequence[str]) -> dict[str, float]:
         raise SimulationFailed(
             f"theta must have shape ({len(labels)},) for {', '.join(labels)}, found {values.shape}"
         )
-    found = {label: float(value) for label, value in zip(labels, values, strict=True)}
-    bad = [f"{label} = {value}" for label, value in found.items() if not np.isfinite(value)]
+    by_label = dict(zip(labels, values.tolist(), strict=True))
+    bad = [f"{label} = {value}" for label, value in by_label.items() if not np.isfinite(value)]
     if bad:
         raise SimulationFailed(f"theta must be finite, found {', '.join(bad)}")
-    return found
+    return by_label
 
 
 def _require_simulator(simulator: Any, type: str) -> None:

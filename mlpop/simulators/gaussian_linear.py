@@ -50,30 +50,21 @@ class GaussianLinear:
         noise = np.random.default_rng(seed).standard_normal(self.dimension)
         return Simulation(x=(values + self.noise * noise).astype(np.float32))
 
-    def posterior_log_prob(
-        self, theta: ArrayLike, x: ArrayLike, low: Sequence[float], high: Sequence[float]
-    ) -> NDArray[np.float64]:
-        """Return the exact log posterior (n,) of `theta` (n, dimension) given x (dimension,).
-
-        Args:
-            theta: points.
-            x: the observation.
-            low: lower edges of the uniform prior.
-            high: upper edges.
-        """
-        density = self._posterior(x, low, high).logpdf(np.asarray(theta, dtype=np.float64))
-        total: NDArray[np.float64] = density.sum(-1)
-        return total
-
-    def posterior_moments(
+    def posterior(
         self, x: ArrayLike, low: Sequence[float], high: Sequence[float]
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return mean and standard deviation (dimension,) of the exact posterior given x.
+    ) -> stats.distributions.rv_frozen:
+        """Return the exact posterior given x (dimension,), as a distribution of scipy.
 
-        Its components are independent.
+        It is that of every component for itself: they are independent. The prior is uniform from
+        `low` to `high`.
         """
-        exact = self._posterior(x, low, high)
-        return np.asarray(exact.mean()), np.asarray(exact.std())
+        centre = np.asarray(x, dtype=np.float64)
+        return stats.truncnorm(
+            (np.asarray(low) - centre) / self.noise,
+            (np.asarray(high) - centre) / self.noise,
+            loc=centre,
+            scale=self.noise,
+        )
 
     def sample_posterior(
         self,
@@ -84,18 +75,5 @@ class GaussianLinear:
         rng: Generator,
     ) -> NDArray[np.float64]:
         """Draw theta (num_samples, dimension) from the exact posterior given x (dimension,)."""
-        draws: NDArray[np.float64] = self._posterior(x, low, high).rvs(
-            size=(num_samples, self.dimension), random_state=rng
-        )
-        return draws
-
-    def _posterior(
-        self, x: ArrayLike, low: Sequence[float], high: Sequence[float]
-    ) -> stats.distributions.rv_frozen:
-        centre = np.asarray(x, dtype=np.float64)
-        return stats.truncnorm(
-            (np.asarray(low) - centre) / self.noise,
-            (np.asarray(high) - centre) / self.noise,
-            loc=centre,
-            scale=self.noise,
-        )
+        exact = self.posterior(x, low, high)
+        return exact.rvs(size=(num_samples, self.dimension), random_state=rng)

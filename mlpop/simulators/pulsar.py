@@ -10,11 +10,7 @@ from numpy.typing import ArrayLike
 
 from mlpop.config.blocks.dynamics import DYNAMICS_LABELS, DynamicsConfig
 from mlpop.config.blocks.flux_subsample import with_census
-from mlpop.config.blocks.generator import (
-    FLUX_KIND,
-    POPULATION_CHANNELS,
-    GeneratorConfig,
-)
+from mlpop.config.blocks.generator import FLUX_KIND, POPULATION_CHANNELS, GeneratorConfig
 from mlpop.config.blocks.population import PopulationConfig
 from mlpop.errors import ConfigError, DataError, SimulationFailed
 from mlpop.maps.density import dropped_stars, final_population_maps, population_maps
@@ -126,8 +122,8 @@ class PulsarSimulator:
         moving = {label: values[label] for label in self._moving}
         config = self.dynamics.with_override(moving)
         number = int(stage_seed(seed, Stage.DYNAMICS).generate_state(1, np.uint32)[0])
-        given = config.model_dump(mode="json", exclude_unset=True)
-        return StellarDatabase.generate(DynamicsConfig.parse({**given, "seed": number}))
+        values_set = config.model_dump(mode="json", exclude_unset=True)
+        return StellarDatabase.generate(DynamicsConfig.parse({**values_set, "seed": number}))
 
     def _detected(
         self, config: PopulationConfig, stars: StellarDatabase, seed: SeedSequence

@@ -59,17 +59,15 @@ class TwoMoons:
             SimulationFailed: no theta of the box could have made this x.
         """
         observed = np.asarray(x, dtype=np.float64)
-        kept: list[NDArray[np.float64]] = []
-        found = 0
+        draws: list[NDArray[np.float64]] = []
         for _ in range(_MAX_DRAWS):
             shift = (observed - _crescent(max(num_samples, 1000), rng)) * sqrt(2)
             total = np.where(rng.random(len(shift)) < 0.5, 1.0, -1.0) * shift[:, 0]
             theta = np.stack([total - shift[:, 1], total + shift[:, 1]], axis=1) / 2
             inside = ((theta >= np.asarray(low)) & (theta < np.asarray(high))).all(1)
-            kept.append(theta[(shift[:, 0] <= 0) & inside])
-            found += len(kept[-1])
-            if found >= num_samples:
-                return np.concatenate(kept)[:num_samples]
+            draws.append(theta[(shift[:, 0] <= 0) & inside])
+            if sum(map(len, draws)) >= num_samples:
+                return np.concatenate(draws)[:num_samples]
         raise SimulationFailed(f"x = {observed} cannot come from any theta in {low} to {high}")
 
 

@@ -117,12 +117,7 @@ def fit(
 
 
 class EstimatorLearner:
-    """An estimator and its data, for the training loop.
-
-    Args:
-        estimator, theta, x, validation, options: see `fit`.
-        objective: what is minimised.
-    """
+    """An estimator and its data, for the training loop; arguments as those of `fit`."""
 
     scheduler: LRScheduler | None = None
     keeps_optimizer: bool = False
@@ -144,7 +139,7 @@ class EstimatorLearner:
         self._size = min(options.batch_size, len(self._rows))
         if objective.compares:
             check_num_atoms(objective.num_atoms, self._size, len(validation))
-        self._held_out = objective.fixed_candidates(len(validation))
+        self._held_out = objective.candidates(len(validation), fixed=True)
         parameters = [value for value in estimator.parameters() if value.requires_grad]
         self._device = parameters[0].device
         self.optimizer: Optimizer = torch.optim.Adam(parameters, lr=options.lr, fused=True)

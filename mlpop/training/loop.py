@@ -69,10 +69,7 @@ class Learner(Protocol[R]):
 class Training(Generic[R]):
     """A training that can be continued after any epoch.
 
-    Args:
-        learner: what to train.
-        generator: source of the order of batches, and of dropout where a network has it.
-        options: how long to train.
+    From `generator` come the order of batches, and dropout where a network has it.
     """
 
     def __init__(self, learner: Learner[R], generator: Generator, options: LoopOptions) -> None:
@@ -89,7 +86,6 @@ class Training(Generic[R]):
 
     @property
     def network(self) -> nn.Module:
-        """What is trained."""
         return self.learner.network
 
     @property

@@ -16,13 +16,14 @@ References:
 """
 
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from mlpop.config.methods import EstimatorKind
 from mlpop.errors import DataError
+from mlpop.inference.estimators.estimator import Estimator
 from mlpop.networks.rng import generator_from_seed
 
 Loss = Literal["maximum_likelihood", "atomic"]
@@ -32,18 +33,6 @@ LossName = Literal["maximum_likelihood", "atomic", "contrastive"]
 
 _SEED = 0
 """Of the atoms of validation: the same in every epoch, member and continued training."""
-
-
-class Trainable(Protocol):
-    """What a loss needs of an estimator."""
-
-    kind: EstimatorKind
-
-    def loss(self, theta: Tensor, x: Tensor, /) -> Tensor:
-        """Return negative log densities (b,) of theta (b, d) and x (b, ...)."""
-
-    def log_potential(self, theta: Tensor, x: Tensor) -> Tensor:
-        """Return log p(x | theta) up to a function of x: (s, b) of (s, b, d) and (b, ...)."""
 
 
 @dataclass(frozen=True)
@@ -63,25 +52,20 @@ class Objective:
         """Whether the loss of one row depends on others."""
         return self.name != "maximum_likelihood"
 
-    def candidates(self, count: int) -> Tensor:
+    def candidates(self, count: int, *, fixed: bool = False) -> Tensor:
         """Return for each of `count` rows the rows whose theta it meets, itself first.
 
-        Draws from torch's global generator where there is a choice.
+        Draws from torch's global generator where there is a choice, but `fixed` ones are always
+        the same: validation must not be noisy.
 
         Returns:
             (a, count) row numbers from 0 to count - 1.
         """
         if not self.compares:
             return torch.arange(count)[None]
-        return draw_atoms(count, self.num_atoms)
+        return (fixed_atoms if fixed else draw_atoms)(count, self.num_atoms)
 
-    def fixed_candidates(self, count: int) -> Tensor:
-        """Return the same as `candidates` whenever it is asked: validation must not be noisy."""
-        if not self.compares:
-            return torch.arange(count)[None]
-        return fixed_atoms(count, self.num_atoms)
-
-    def losses(self, estimator: Trainable, theta: Tensor, x: Tensor) -> Tensor:
+    def losses(self, estimator: Estimator, theta: Tensor, x: Tensor) -> Tensor:
         """Return the loss (b,) of every row.
 
         Args:
@@ -118,8 +102,8 @@ def check_num_atoms(num_atoms: int, batch: int, rows: int) -> None:
     Raises:
         DataError: one of them is below 2.
     """
-    found = {"num_atoms": num_atoms, "rows in a batch": batch, "validation rows": rows}
-    for name, value in found.items():
+    counts = {"num_atoms": num_atoms, "rows in a batch": batch, "validation rows": rows}
+    for name, value in counts.items():
         if value < 2:
             raise DataError(
                 f"this loss compares every theta with others and needs at least 2 {name}, but "
@@ -138,8 +122,8 @@ def draw_atoms(count: int, num_atoms: int) -> Tensor:
         (min(num_atoms, count), count) row numbers; the first row is 0, 1, ...
     """
     chances = (1 - torch.eye(count)) / (count - 1)
-    others = torch.multinomial(chances, min(num_atoms, count) - 1, replacement=False)
-    return torch.cat([torch.arange(count)[:, None], others], 1).T
+    alternatives = torch.multinomial(chances, min(num_atoms, count) - 1, replacement=False)
+    return torch.cat([torch.arange(count)[:, None], alternatives], 1).T
 
 
 def fixed_atoms(count: int, num_atoms: int) -> Tensor:
@@ -152,11 +136,11 @@ def fixed_atoms(count: int, num_atoms: int) -> Tensor:
     distances = 1 + torch.randperm(count - 1, generator=generator)[: num_atoms - 1]
     place = torch.empty_like(order)
     place[order] = torch.arange(count)
-    others = order[(place + distances[:, None]) % count]
-    return torch.cat([torch.arange(count)[None], others])
+    alternatives = order[(place + distances[:, None]) % count]
+    return torch.cat([torch.arange(count)[None], alternatives])
 
 
-def contrastive_loss(estimator: Trainable, atoms: Tensor, x: Tensor) -> Tensor:
+def contrastive_loss(estimator: Estimator, atoms: Tensor, x: Tensor) -> Tensor:
     """Return how badly the right theta is told from the others, (b,).
 
     Args:

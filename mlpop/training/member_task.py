@@ -101,11 +101,8 @@ def train_member(
 ) -> MemberResult:
     """Train one member and save it; goes on from its checkpoint where there is one.
 
-    Runs in any process with one torch thread, and gives the same bits in all of them.
-
-    Args:
-        task: what to train.
-        emit: receives the events of the training, see `Training.run`.
+    Runs in any process with one torch thread, and gives the same bits in all of them. For `emit`
+    see `Training.run`.
 
     Raises:
         DataError: the data or the estimator to start from cannot be read or do not fit, or the

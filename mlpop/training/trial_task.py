@@ -31,12 +31,7 @@ class _Unheard(Exception):
 
 
 def train_trial(task: TrialTask, emit: Callable[[TrainingEvent | TrialEnd], None]) -> None:
-    """Train one trial; goes on from its checkpoint where there is one.
-
-    Args:
-        task: what to train.
-        emit: receives the events of `train_member` and at last how the trial ended.
-    """
+    """Train one trial as `train_member` does; `emit` at last receives how it ended."""
     member = task.member
     if member is None:
         return

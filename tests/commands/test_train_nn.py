@@ -16,7 +16,7 @@ from mlpop.commands.infer_nn import infer_nn
 from mlpop.commands.train_nn import choose, convergence_thresholds, train_nn
 from mlpop.errors import ConfigError, DataError, TrainingError
 from mlpop.experiment.point.trial import TrialResult
-from mlpop.regression import load_model
+from mlpop.regression.checkpoint import load_model
 from mlpop.tracking import connect, tree
 
 pytestmark = pytest.mark.usefixtures("tracked")
@@ -111,7 +111,7 @@ def test_model_in_mlflow_takes_maps_and_gives_labels(trained, monkeypatch):
     maps = blob_maps(draw_theta(4, 9)).astype(np.float32)
     table = model.predict(maps)
     assert list(table) == [f"predicted:{label}" for label in LABELS]
-    from mlpop.regression import PointEstimator
+    from mlpop.regression.prediction import PointEstimator
 
     direct = PointEstimator.load(result.models / "best_model.pth")(maps)
     np.testing.assert_array_equal(table.to_numpy(), direct.predicted)

@@ -3,13 +3,13 @@ import torch
 from torch import nn
 
 from mlpop.errors import ConfigError
-from mlpop.networks import (
+from mlpop.networks.embedding import (
     ConvolutionalEmbedding,
     ModelConvSBI,
     ModelConvSBIdeep,
     ModelConvSBIshallow,
-    build,
 )
+from mlpop.networks.registry import build
 
 
 @pytest.mark.parametrize(

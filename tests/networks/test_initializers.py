@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from mlpop.errors import ConfigError
-from mlpop.networks import INITIALIZERS, initialize
+from mlpop.networks.initializers import INITIALIZERS, initialize
 
 INPUTS, OUTPUTS = 2304, 100
 

@@ -9,16 +9,10 @@ from torch import nn
 from torch.nn import functional
 
 from mlpop.errors import ConfigError
-from mlpop.networks import (
-    Initializer,
-    ModelConv,
-    ModelLinear,
-    build,
-    check_initializer,
-    find,
-    initialize,
-)
-from mlpop.networks.convolutional import flattened_size
+from mlpop.networks.convolutional import ModelConv, flattened_size
+from mlpop.networks.initializers import Initializer, check_initializer, initialize
+from mlpop.networks.linear import ModelLinear
+from mlpop.networks.registry import build, find
 
 
 def count(network: nn.Module) -> int:

@@ -5,7 +5,8 @@ import pytest
 from torch import nn
 
 from mlpop.errors import ConfigError
-from mlpop.networks import ModelConvSBI, build, find, names, output_width, register
+from mlpop.networks.embedding import ModelConvSBI
+from mlpop.networks.registry import build, find, names, output_width, register
 
 
 class Mean(nn.Module):

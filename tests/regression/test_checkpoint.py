@@ -8,19 +8,16 @@ from point_data import LABELS
 
 from mlpop.datasets.scaling import LabelScaling
 from mlpop.errors import ConfigError, DataError
-from mlpop.networks import ModelConv
-from mlpop.regression import (
+from mlpop.networks.convolutional import ModelConv
+from mlpop.regression.checkpoint import PointModel, load_model, load_weights, save_model
+from mlpop.regression.prediction import (
     PointEstimator,
-    PointModel,
+    Predictions,
     check_resolution,
-    load_model,
-    load_weights,
-    save_model,
     selected_rows,
     summary,
     write_results,
 )
-from mlpop.regression.prediction import Predictions
 from mlpop.training.events import EpochEnded
 
 from .test_learner import make, timeless

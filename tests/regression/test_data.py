@@ -1,3 +1,4 @@
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,10 @@ from mlpop.datasets.shards import SimulationRow, finished_shards, write_shard
 from mlpop.datasets.statistics import label_statistics
 from mlpop.errors import DataError
 from mlpop.io.files import write_csv
-from mlpop.regression import LabelScalingFor, Selection, load_set
-from mlpop.regression.data import MemorySet, StreamedSet
+from mlpop.regression.data import MemorySet, Selection, StreamedSet, load_set
 
 ARRAYS = Selection("array", [0, 1, 2], [3, 4], "standardize")
+NO_SCALING = partial(LabelScaling, "none", {})
 
 
 def standardized(theta):
@@ -45,7 +46,7 @@ def test_arrays_A6_N07(arrays):
 def test_order_of_filters_N08(arrays):
     csv, theta = arrays
     chosen = Selection("array", [2, 0], [4, 3], "none")
-    data = load_set(csv, chosen, LabelScalingFor("none", None))
+    data = load_set(csv, chosen, NO_SCALING)
     assert data.labels == LABELS[::-1]
     assert data.channels == (CHANNELS[2], CHANNELS[0])
     np.testing.assert_allclose(all_x(data).numpy(), blob_maps(theta)[:, [2, 0]].astype(np.float32))
@@ -63,7 +64,7 @@ def test_order_of_filters_N08(arrays):
 def test_wrong_filters_N08(arrays, inputs, labels, message):
     csv, _ = arrays
     with pytest.raises(DataError, match=message):
-        load_set(csv, Selection("array", inputs, labels, "none"), LabelScalingFor("none", None))
+        load_set(csv, Selection("array", inputs, labels, "none"), NO_SCALING)
 
 
 def test_label_scaling_goldens_A7_N09():
@@ -71,7 +72,7 @@ def test_label_scaling_goldens_A7_N09():
         LABELS[0]: dict(mean=12.850782234358956, std=0.4711881884041647, max=1, min=0),
         LABELS[1]: dict(mean=-0.9125141724417387, std=0.3607400958095005, max=1, min=0),
     }
-    scaling = LabelScalingFor("standardize", train)(LABELS)
+    scaling = LabelScaling("standardize", train, LABELS)
     scaled = scaling.scale([12.942382264486357, -0.95971740507355])
     assert scaled.tolist() == pytest.approx([0.19440222, -0.13085108], abs=5e-9)
     theta = draw_theta(100, 3)
@@ -202,7 +203,7 @@ def test_missing_file_and_nan_label_N07(arrays):
     with pytest.raises(DataError, match="no such file"):
         load_set(Path("nowhere.csv"), ARRAYS, standardized(theta))
     with pytest.raises(DataError, match="has no label|have no label"):
-        load_set(csv, ARRAYS, LabelScalingFor("standardize", {}))
+        load_set(csv, ARRAYS, partial(LabelScaling, "standardize", {}))
 
 
 def test_digest_is_that_of_the_content(arrays, tmp_path):

@@ -11,16 +11,13 @@ from torch import nn
 from mlpop.config.files.regression import PointTrainerConfig
 from mlpop.datasets.scaling import LabelScaling
 from mlpop.datasets.statistics import label_statistics
-from mlpop.networks import ModelLinear
-from mlpop.regression import (
-    Judge,
-    MemorySet,
-    PointLearner,
-    build_loss,
-    build_metric,
-    build_optimizer,
-    build_scheduler,
-)
+from mlpop.networks.linear import ModelLinear
+from mlpop.regression.data import MemorySet
+from mlpop.regression.evaluation import Judge
+from mlpop.regression.learner import PointLearner
+from mlpop.regression.losses import build_loss
+from mlpop.regression.metrics import build_metric
+from mlpop.regression.optimizers import build_optimizer, build_scheduler
 from mlpop.training.events import EpochEnded
 from mlpop.training.loop import Training
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from mlpop.errors import ConfigError, DataError
-from mlpop.regression import LOSSES, Loss, build_loss, register_loss
+from mlpop.regression.losses import LOSSES, Loss, build_loss, register_loss
 
 RNG = np.random.default_rng(4)
 OUTPUTS = torch.from_numpy(RNG.normal(size=(7, 2)))

@@ -3,7 +3,8 @@ import pytest
 import torch
 
 from mlpop.errors import ConfigError
-from mlpop.regression import build_loss, build_metric
+from mlpop.regression.losses import build_loss
+from mlpop.regression.metrics import build_metric
 
 # the example table of the user documents: true B, true P, predicted B, predicted P
 SHIPPED = torch.tensor(

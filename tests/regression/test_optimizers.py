@@ -3,8 +3,7 @@ import torch
 from torch import nn
 
 from mlpop.errors import ConfigError
-from mlpop.regression import build_optimizer, build_scheduler
-from mlpop.regression.optimizers import optimizers, schedulers
+from mlpop.regression.optimizers import build_optimizer, build_scheduler, optimizers, schedulers
 
 
 def parameters():

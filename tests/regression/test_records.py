@@ -4,7 +4,8 @@ import math
 import pytest
 
 from mlpop.errors import DataError
-from mlpop.regression import Epoch, Records, read_records
+from mlpop.regression.learner import Epoch
+from mlpop.regression.records import Records, read_records
 
 
 def epoch(number, value, valid=True):

@@ -62,7 +62,7 @@ def test_atomic_loss_equals_sbi_on_the_same_atoms(silent_tracker, model, num_ato
         embedding_net=estimator.embedding,
     )(theta, x)
     state = {
-        name: estimator.head.state_dict().get(name, value)
+        name: estimator.net.state_dict().get(name, value)
         for name, value in inside.state_dict().items()
     }
     inside.load_state_dict(state)

@@ -5,8 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from mlpop.io.files import sha256_of
-from mlpop.regression import PointEstimator
-from mlpop.regression.prediction import PREDICTED, SIGMA
+from mlpop.regression.prediction import PREDICTED, SIGMA, PointEstimator
 from mlpop.tracking import TrackedRun
 from mlpop.tracking.models import DIGEST_TAG, MODEL_URI, ServedModel, log_model
 

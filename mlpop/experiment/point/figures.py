@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 
 from mlpop.experiment.output_tree import OutputTree
 from mlpop.plots.regression import loss_curves, predicted_against_true, residuals
-from mlpop.regression import Predictions, read_records
-from mlpop.regression.records import TRAIN_EVAL, VALID
+from mlpop.regression.prediction import Predictions
+from mlpop.regression.records import TRAIN_EVAL, VALID, read_records
 from mlpop.tracking import TrackedRun, save_figure
 
 

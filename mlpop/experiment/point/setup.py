@@ -1,7 +1,8 @@
 """What a configuration of point estimates asks for: device, data, network, optimizer."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,24 +16,17 @@ from mlpop.datasets.mirror import localized
 from mlpop.datasets.scaling import LabelScaling, Mode
 from mlpop.datasets.statistics import read_statistics
 from mlpop.errors import ConfigError, DataError
-from mlpop.networks import build, check_initializer, find, initialize, output_width
+from mlpop.networks.initializers import check_initializer, initialize
+from mlpop.networks.registry import build, find, output_width
 from mlpop.networks.rng import generator_from_seed, lend
-from mlpop.regression import (
-    Epoch,
-    Judge,
-    LabelScalingFor,
-    Loss,
-    PointLearner,
-    PointModel,
-    PointSet,
-    Selection,
-    build_loss,
-    build_metric,
-    build_optimizer,
-    build_scheduler,
-    load_set,
-)
+from mlpop.regression.checkpoint import PointModel
+from mlpop.regression.data import PointSet, Selection, load_set
+from mlpop.regression.evaluation import Judge
+from mlpop.regression.learner import Epoch, PointLearner
+from mlpop.regression.losses import Loss, build_loss
 from mlpop.regression.maps import Kind, read_index
+from mlpop.regression.metrics import build_metric
+from mlpop.regression.optimizers import build_optimizer, build_scheduler
 from mlpop.training.device import training_device
 from mlpop.training.loop import Training
 
@@ -203,16 +197,16 @@ def input_scaling(loader: LoaderConfig) -> Mode:
     return loader.args.scaling if loader.type == "LoaderMultichannelArray" else "none"
 
 
-def scaling_for(loader: LoaderConfig, mode: Mode) -> LabelScalingFor:
+def scaling_for(loader: LoaderConfig, mode: Mode) -> Callable[[tuple[str, ...]], LabelScaling]:
     """Return what scales labels, from the statistics of the loader.
 
     Raises:
         DataError: the statistics are missing or broken.
     """
     if mode == "none":
-        return LabelScalingFor(mode, None)
+        return partial(LabelScaling, mode, {})
     assert loader.args.statistic_path is not None
-    return LabelScalingFor(mode, read_statistics(localized(loader.args.statistic_path)))
+    return partial(LabelScaling, mode, read_statistics(localized(loader.args.statistic_path)))
 
 
 def load(loader: LoaderConfig, mode: Mode, scaling: LabelScaling | None = None) -> PointSet:

@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from torch import nn
 
-from mlpop.regression import Epoch
+from mlpop.regression.learner import Epoch
 
 HISTOGRAM_SECONDS = 10.0
 """Least time between two sets of histograms, which take longer than a short epoch."""

@@ -19,7 +19,9 @@ from mlpop.experiment.point.tensorboard import Board
 from mlpop.experiment.resume.lineage import Lineage
 from mlpop.experiment.tracked_training import TrackedTraining, open_training
 from mlpop.io.files import write_atomically
-from mlpop.regression import Epoch, Records, load_model, load_weights, save_model
+from mlpop.regression.checkpoint import load_model, load_weights, save_model
+from mlpop.regression.learner import Epoch
+from mlpop.regression.records import Records
 from mlpop.tracking import Node, TrackedRun
 from mlpop.tracking.artifacts import fetched
 from mlpop.training.checkpoint import TrainingState

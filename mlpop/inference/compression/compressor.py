@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from mlpop.inference.compression.rescaling import RescaleMode, Rescaling, fit_re
 from mlpop.inference.estimators.spec import EmbeddingSpec
 from mlpop.inference.estimators.standardize import Standardize
 from mlpop.io.files import read_json_object, sha256_of, write_atomically, write_json
-from mlpop.networks import build, output_width
+from mlpop.networks.registry import build, output_width
 from mlpop.networks.rng import generator_from_seed, lend, one_thread
 
 COMPRESSOR = "compressor.json"
@@ -31,29 +31,12 @@ COMPONENTS = "pca.npz"
 _CHUNK = 512
 
 
-class Encoder(Protocol):
-    """What makes vectors of maps, before they are rescaled."""
-
-    @property
-    def kind(self) -> Literal["cnn", "pca"]: ...
-    @property
-    def x_shape(self) -> tuple[int, ...]: ...
-    @property
-    def width(self) -> int: ...
-    def encode(self, x: Tensor) -> Tensor: ...
-    def describe(self) -> dict[str, Any]: ...
-    def to_bytes(self) -> bytes: ...
-
-
 @dataclass(frozen=True, eq=False)
 class CnnEncoder:
     """The embedding network of a trained estimator, frozen and in evaluation mode.
 
     Attributes:
-        spec: the network, by name.
-        network: it, with its weights.
-        x_shape: shape of one x.
-        standardize: the layer before it, where the estimator was trained with one.
+        standardize: the layer before the network, where the estimator was trained with one.
     """
 
     spec: EmbeddingSpec
@@ -70,13 +53,11 @@ class CnnEncoder:
 
     @cached_property
     def width(self) -> int:
-        """Length of the vectors."""
         return output_width(self.network, self.x_shape)
 
     def encode(self, x: Tensor) -> Tensor:
         """Return the vectors (b, width) of `x` (b, *x_shape)."""
-        result: Tensor = self.network(x if self.standardize is None else self.standardize(x))
-        return result
+        return self.network(x if self.standardize is None else self.standardize(x))
 
     def describe(self) -> dict[str, Any]:
         """Return what the weights do not tell."""
@@ -87,25 +68,19 @@ class CnnEncoder:
 
     def to_bytes(self) -> bytes:
         """Return the weights as safetensors."""
-        return save(self._tensors())
-
-    def _tensors(self) -> dict[str, Tensor]:
         parts = {"network": self.network, "standardize": self.standardize}
-        return {
+        tensors = {
             f"{name}.{key}": value.detach().cpu().clone()
             for name, part in parts.items()
             if part is not None
             for key, value in part.state_dict().items()
         }
+        return save(tensors)
 
 
 @dataclass(frozen=True, eq=False)
 class PcaEncoder:
     """Principal components of the maps, flattened by channel, height, width.
-
-    Attributes:
-        pca: of vectors of the length of one flattened x.
-        x_shape: shape of one x.
 
     Raises:
         DataError: the PCA is of vectors of another length.
@@ -126,7 +101,6 @@ class PcaEncoder:
 
     @property
     def width(self) -> int:
-        """Length of the vectors."""
         return self.pca.num_components
 
     def encode(self, x: Tensor) -> Tensor:
@@ -134,7 +108,6 @@ class PcaEncoder:
         return torch.from_numpy(self.pca.transform(x.flatten(1).numpy())).float()
 
     def describe(self) -> dict[str, Any]:
-        """Return what the arrays do not tell."""
         return {}
 
     def to_bytes(self) -> bytes:
@@ -142,13 +115,15 @@ class PcaEncoder:
         return pca_to_bytes(self.pca)
 
 
+Encoder = CnnEncoder | PcaEncoder
+"""What makes vectors of maps, before they are rescaled."""
+
+
 @dataclass(frozen=True, eq=False)
 class Compressor:
     """Maps that are scaled already to vectors.
 
     Attributes:
-        encoder: makes the vectors.
-        rescaling: of the vectors.
         kept: the components of the encoder's vectors that are passed on; empty for all. What
             is the same for all maps, such as a dead ReLU, carries nothing, and no likelihood has
             a density there.
@@ -166,17 +141,14 @@ class Compressor:
 
     @property
     def kind(self) -> Literal["cnn", "pca"]:
-        """`cnn` or `pca`."""
         return self.encoder.kind
 
     @property
     def x_shape(self) -> tuple[int, ...]:
-        """Shape of one x before compression."""
         return self.encoder.x_shape
 
     @property
     def width(self) -> int:
-        """Length of the vectors."""
         return len(self.kept) or self.encoder.width
 
     @cached_property
@@ -223,9 +195,9 @@ class Compressor:
             ConfigError, DataError: as `fit_rescaling`, `varying` and `encode`.
         """
         vectors = self.encode(x)
-        kept = () if mode == "sample" else varying(vectors)
-        rescaling = fit_rescaling(vectors[:, list(kept)] if kept else vectors, mode, method)
-        return replace(self, rescaling=rescaling, kept=kept)
+        columns = () if mode == "sample" else varying(vectors)
+        rescaling = fit_rescaling(vectors[:, list(columns)] if columns else vectors, mode, method)
+        return replace(self, rescaling=rescaling, kept=columns)
 
     def _description(self) -> dict[str, Any]:
         return {
@@ -271,10 +243,9 @@ def load_compressor(folder: Path) -> Compressor:
     values = read_json_object(path)
     try:
         file = folder / (NETWORK if values["kind"] == "cnn" else COMPONENTS)
-        found = sha256_of(file)
-        if found != values["sha256"]:
+        if (digest := sha256_of(file)) != values["sha256"]:
             raise DataError(
-                f"{file}: its SHA-256 is {found}, {COMPRESSOR} has {values['sha256']}; it is "
+                f"{file}: its SHA-256 is {digest}, {COMPRESSOR} has {values['sha256']}; it is "
                 "damaged or of another compressor"
             )
         shape = tuple(int(length) for length in values["x_shape"])
@@ -306,9 +277,8 @@ def _load_encoder(file: Path, values: Mapping[str, Any], shape: tuple[int, ...])
     tensors = load(file.read_bytes())
     standardize = None
     if values["standardize"]:
-        standardize = Standardize(
-            tensors.pop("standardize.shift"), tensors.pop("standardize.scale")
-        )
+        shift, scale = tensors.pop("standardize.shift"), tensors.pop("standardize.scale")
+        standardize = Standardize(shift, scale)
     weights = {name.removeprefix("network."): value for name, value in tensors.items()}
     return CnnEncoder(spec, build_network(spec, weights), shape, standardize)
 

@@ -51,25 +51,22 @@ class PCA:
         shape = self.components.shape
         if self.components.ndim != 2 or 0 in shape:
             raise DataError(f"PCA: components must have the shape (k, f), but got {shape}")
-        wanted = {"mean": (shape[1],), ARRAYS[2]: (shape[0],), ARRAYS[3]: (shape[0],)}
-        for name, expected in wanted.items():
-            found = getattr(self, name).shape
-            if found != expected:
+        shapes = {"mean": (shape[1],), ARRAYS[2]: (shape[0],), ARRAYS[3]: (shape[0],)}
+        for name, expected in shapes.items():
+            if (actual := getattr(self, name).shape) != expected:
                 raise DataError(
                     f"PCA: with components of shape {shape} {name} must have the shape "
-                    f"{expected}, but got {found}"
+                    f"{expected}, but got {actual}"
                 )
         if self.whiten and not (self.explained_variance > 0).all():
             raise DataError("PCA: whitening needs an explained_variance above 0 everywhere")
 
     @property
     def num_components(self) -> int:
-        """Number of components, k."""
         return len(self.components)
 
     @property
     def num_features(self) -> int:
-        """Length of the vectors that it compresses, f."""
         return len(self.mean)
 
     def transform(self, v: ArrayLike) -> NDArray[np.float64]:
@@ -113,8 +110,7 @@ class PCA:
 
     @property
     def _width(self) -> NDArray[np.float64]:
-        ones = np.ones(self.num_components)
-        return np.sqrt(self.explained_variance) if self.whiten else ones
+        return np.sqrt(self.explained_variance) if self.whiten else np.ones(self.num_components)
 
     def _check(self, values: NDArray[np.float64], length: int) -> None:
         if values.ndim != 2 or values.shape[1] != length:
@@ -201,12 +197,11 @@ def _number_kept(wanted: int | float, ratio: NDArray[np.float64], count: int) ->
     return wanted
 
 
-def pca_to_bytes(pca: PCA, **further: NDArray[Any]) -> bytes:
+def pca_to_bytes(pca: PCA) -> bytes:
     """Return `pca` as the bytes of an `.npz` file; the same PCA gives the same bytes."""
     buffer = io.BytesIO()
     arrays = {name: getattr(pca, name) for name in ARRAYS}
-    # numpy's stubs take the first keyword for one of its own
-    np.savez(buffer, **arrays, whiten=np.array(pca.whiten), **further)  # type: ignore[arg-type]
+    np.savez(buffer, **arrays, whiten=np.array(pca.whiten))
     return buffer.getvalue()
 
 

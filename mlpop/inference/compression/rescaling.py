@@ -3,7 +3,6 @@
 from typing import Literal
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
 from mlpop.config.base import StrictModel
@@ -29,8 +28,8 @@ class Rescaling(StrictModel):
 
     mode: RescaleMode = "none"
     method: Mode = "none"
-    shift: tuple[float, ...] = Field(default=())
-    scale: tuple[float, ...] = Field(default=())
+    shift: tuple[float, ...] = ()
+    scale: tuple[float, ...] = ()
 
     def __call__(self, vectors: Tensor) -> Tensor:
         """Return the rescaled `vectors` (b, width)."""
@@ -82,10 +81,10 @@ def varying(vectors: Tensor) -> tuple[int, ...]:
         DataError: none does.
     """
     spread = vectors.double().std(0, correction=0)
-    kept = tuple((spread > _CONSTANT * spread.max()).nonzero()[:, 0].tolist())
-    if not kept:
+    columns = tuple((spread > _CONSTANT * spread.max()).nonzero()[:, 0].tolist())
+    if not columns:
         raise DataError(
             f"the compressor makes the same vector of all {len(vectors)} training maps: it was "
             "made for other maps, or its network is dead"
         )
-    return kept
+    return columns

@@ -23,7 +23,7 @@ from mlpop.inference.compression.compressor import (
     build_network,
     load_compressor,
 )
-from mlpop.inference.compression.pca import PCA, load_pca
+from mlpop.inference.compression.pca import ARRAYS, PCA, load_pca
 from mlpop.inference.estimators.estimator import EmbedOnce
 from mlpop.inference.estimators.spec import EmbeddingSpec
 from mlpop.inference.estimators.standardize import Standardize
@@ -82,11 +82,11 @@ def read_compressor(
         compressor = _saved(path if path.is_dir() else path.parent, kind, trust)
     elif path.suffix.lower() in PICKLES:
         content = _trusted(path, trust)
-        found = _unpickle(path, content)
+        pickled = _unpickle(path, content)
         if kind == "pca":
-            compressor = _pca(path, _pca_of_pickle(path, found), x_shape)
+            compressor = _pca(path, _pca_of_pickle(path, pickled), x_shape)
         else:
-            compressor = _cnn_of_pickle(path, found, x_shape, network)
+            compressor = _cnn_of_pickle(path, pickled, x_shape, network)
     elif kind == "pca":
         if path.is_dir():
             raise DataError(f"{path}: is a folder without {COMPRESSOR}; name the .npz of a PCA")
@@ -146,15 +146,15 @@ def _trusted(path: Path, trust: Trust) -> bytes:
         content = path.read_bytes()
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
-    found = hashlib.sha256(content).hexdigest()
+    digest = hashlib.sha256(content).hexdigest()
     if not trust.allow_pickle or trust.sha256 is None:
         raise DataError(
             f"{path}: is a pickle, and reading one runs the code in it; only if you know who "
-            f"made it, set allow_pickle to true and sha256 to its digest, {found}"
+            f"made it, set allow_pickle to true and sha256 to its digest, {digest}"
         )
-    if found != trust.sha256:
+    if digest != trust.sha256:
         raise DataError(
-            f"{path}: is a pickle with the SHA-256 {found}, but sha256 is {trust.sha256}; it is "
+            f"{path}: is a pickle with the SHA-256 {digest}, but sha256 is {trust.sha256}; it is "
             "not the file that you trust"
         )
     return content
@@ -173,15 +173,15 @@ def _unpickle(path: Path, content: bytes) -> Any:
         ) from None
 
 
-def _pca_of_pickle(path: Path, found: Any) -> PCA:
-    names = ("mean_", "components_", "explained_variance_", "explained_variance_ratio_")
-    if not all(hasattr(found, name) for name in names):
+def _pca_of_pickle(path: Path, pickled: Any) -> PCA:
+    names = [f"{name}_" for name in ARRAYS]
+    if not all(hasattr(pickled, name) for name in names):
         raise DataError(
-            f"{path}: must hold a fitted PCA of scikit-learn, found a {type(found).__name__}"
+            f"{path}: must hold a fitted PCA of scikit-learn, found a {type(pickled).__name__}"
         )
-    mean, components, variance, ratio = (getattr(found, name) for name in names)
+    mean, components, variance, ratio = (getattr(pickled, name) for name in names)
     try:
-        return PCA(mean, components, variance, ratio, bool(getattr(found, "whiten", False)))
+        return PCA(mean, components, variance, ratio, bool(getattr(pickled, "whiten", False)))
     except DataError as error:
         raise DataError(f"{path}: {error}") from None
 
@@ -243,13 +243,13 @@ def _cnn_of_weights(path: Path, x_shape: tuple[int, ...] | None, trust: Trust) -
 
 
 def _cnn_of_pickle(
-    path: Path, found: Any, x_shape: tuple[int, ...] | None, spec: EmbeddingSpec | None
+    path: Path, pickled: Any, x_shape: tuple[int, ...] | None, spec: EmbeddingSpec | None
 ) -> Compressor:
-    embedding = getattr(found, "embedding_net", None)
+    embedding = getattr(pickled, "embedding_net", None)
     if not isinstance(embedding, nn.Module):
         raise DataError(
             f"{path}: must hold a trained estimator with an embedding_net, found a "
-            f"{type(found).__name__}"
+            f"{type(pickled).__name__}"
         )
     if spec is None:
         raise DataError(f"{path}: a pickled network needs the arch block it was trained with")
@@ -291,10 +291,11 @@ def _parts(path: Path, embedding: nn.Module) -> tuple[Standardize | None, nn.Mod
         standardize = Standardize(first.shift, first.scale)
     elif type(first).__module__.startswith("sbi.") and hasattr(first, "_std"):
         standardize = Standardize(first.get_buffer("_mean"), first.get_buffer("_std"))
-    kept = rest if standardize is not None else layers
-    if not kept:
+    if standardize is not None:
+        layers = rest
+    if not layers:
         raise DataError(f"{path}: its estimator has no embedding network")
-    return standardize, kept[0] if len(kept) == 1 else nn.Sequential(*kept)
+    return standardize, layers[0] if len(layers) == 1 else nn.Sequential(*layers)
 
 
 def _unknown(path: Path, known: str) -> str:

@@ -26,6 +26,9 @@ VerdictName = Literal["calibrated", "overconfident", "underconfident", "biased",
 MIN_TESTS = 50
 """Fewer tests cannot tell a useful posterior from a bad one; no verdict is given."""
 
+ALPHA = 0.05
+"""Chance that a calibrated posterior is rejected, over all tests together."""
+
 REPORTED_LEVELS = (0.5, 0.68, 0.9, 0.95)
 
 
@@ -39,7 +42,7 @@ class Calibration:
             hold the truth too rarely are `overconfident`, too often `underconfident`.
         num_tests: tests that succeeded.
         num_failed: tests whose posterior could not be drawn from.
-        alpha: chance that a calibrated posterior is rejected, over all tests together.
+        alpha: `ALPHA`.
         p_values: of every test, uncorrected: `hpd`, `tarp`, and `sbc/<label>`.
         ks: their distances.
         shift: (label) mean of the marginal ranks minus 1/2, in standard errors.
@@ -70,26 +73,18 @@ class Calibration:
     mass_inside: float | None
     poor_chains: float | None = None
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON values."""
-        return asdict(self)
 
-
-def calibrate(result: CoverageResult, *, alpha: float = 0.05) -> Calibration:
+def calibrate(result: CoverageResult) -> Calibration:
     """Judge a posterior by the ranks of its truths.
 
-    Every test is a Kolmogorov-Smirnov test of ranks against uniform, at `alpha` divided by the
+    Every test is a Kolmogorov-Smirnov test of ranks against uniform, at `ALPHA` divided by the
     number of tests (Bonferroni).
-
-    Args:
-        result: of `compute_coverage`.
-        alpha: chance of rejecting a calibrated posterior.
     """
     ok = result.success
     number = result.num_ok
     if not number:
         return Calibration(
-            "too few tests", 0, len(ok), alpha, {}, {}, {}, {}, None, None, None, None, {}, None
+            "too few tests", 0, len(ok), ALPHA, {}, {}, {}, {}, None, None, None, None, {}, None
         )
     density = centred(result.rank[ok] * result.num_samples, result.num_samples)
     tarp = centred(result.tarp[ok] * result.num_samples, result.num_samples)
@@ -100,14 +95,14 @@ def calibrate(result: CoverageResult, *, alpha: float = 0.05) -> Calibration:
     shift = _standard_errors(marginal - 0.5, 1 / 12)
     spread = _standard_errors((marginal - 0.5) ** 2 - 1 / 12, 1 / 180)
     hpd_shift = float(_standard_errors(density[:, None] - 0.5, 1 / 12)[0])
-    rejected = min(p for _, p in tests.values()) < alpha / len(tests)
+    rejected = min(p for _, p in tests.values()) < ALPHA / len(tests)
     nltp = -float(np.mean(result.log_prob[ok]))
     finite = bool(np.isfinite(nltp))
     return Calibration(
-        verdict=_verdict(number, rejected, shift, spread, hpd_shift, alpha),
+        verdict=_verdict(number, rejected, shift, spread, hpd_shift),
         num_tests=number,
         num_failed=len(ok) - number,
-        alpha=alpha,
+        alpha=ALPHA,
         p_values={name: p for name, (_, p) in tests.items()},
         ks={name: distance for name, (distance, _) in tests.items()},
         shift=_named(result.labels, shift),
@@ -168,14 +163,11 @@ def write_coverage(folder: Path, result: CoverageResult, prior: Prior) -> list[P
     is left out where no test succeeded.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    paths = []
-    if result.num_ok:
-        paths.append(folder / "coverage_probability.npy")
-        np.save(paths[-1], coverage_curve(result.rank))
-    paths.append(folder / "posterior_samples_test_data.npz")
+    files = ("posterior_samples_test_data.npz", "ranks.npy", "coverage.json", "calibration.json")
+    paths = [folder / name for name in files]
     scaling = None if prior.scaling is None else prior.scaling.to_dict()
     np.savez(
-        paths[-1],
+        paths[0],
         true_values=result.truth,
         posterior_samples=result.samples,
         success=result.success,
@@ -184,12 +176,12 @@ def write_coverage(folder: Path, result: CoverageResult, prior: Prior) -> list[P
         scaling=np.array(json.dumps(scaling)),
         thinning=np.array(result.thinning),
     )
-    paths.append(folder / "ranks.npy")
-    np.save(paths[-1], result.marginal_ranks)
-    paths.append(folder / "coverage.json")
-    write_json(paths[-1], coverage_summary(result))
-    paths.append(folder / "calibration.json")
-    write_json(paths[-1], calibrate(result).to_dict())
+    np.save(paths[1], result.marginal_ranks)
+    write_json(paths[2], coverage_summary(result))
+    write_json(paths[3], asdict(calibrate(result)))
+    if result.num_ok:
+        paths.insert(0, folder / "coverage_probability.npy")
+        np.save(paths[0], coverage_curve(result.rank))
     return paths
 
 
@@ -199,19 +191,16 @@ def _verdict(
     shift: NDArray[np.float64],
     spread: NDArray[np.float64],
     hpd_shift: float,
-    alpha: float,
 ) -> VerdictName:
     if number < MIN_TESTS:
         return "too few tests"
     if not rejected:
         return "calibrated"
-    significant = float(stats.norm.isf(alpha / (2 * len(shift))))
+    significant = float(stats.norm.isf(ALPHA / (2 * len(shift))))
     largest = float(np.abs(shift).max())
     if largest > significant and largest > float(np.abs(spread).max()):
         return "biased"
-    dispersion = (hpd_shift, *spread)
-    strongest = max(dispersion, key=abs)
-    return "overconfident" if strongest > 0 else "underconfident"
+    return "overconfident" if max(hpd_shift, *spread, key=abs) > 0 else "underconfident"
 
 
 def _poor_chains(result: CoverageResult) -> float | None:
@@ -228,8 +217,7 @@ def _finite(value: np.floating) -> float | None:
 
 
 def _standard_errors(deviations: NDArray[np.float64], variance: float) -> NDArray[np.float64]:
-    errors: NDArray[np.float64] = deviations.mean(0) / np.sqrt(variance / len(deviations))
-    return errors
+    return deviations.mean(0) / np.sqrt(variance / len(deviations))
 
 
 def _named(labels: tuple[str, ...], values: NDArray[np.float64]) -> dict[str, float]:

@@ -159,15 +159,9 @@ def compute_coverage(
 
 
 def density_rank(log_draws: Tensor, log_truth: Tensor) -> Tensor:
-    """Return the fraction (b,) of draws of higher density than the truth; ties count half.
-
-    Args:
-        log_draws: (s, b) log densities of draws.
-        log_truth: (b,) log densities of truths.
-    """
-    above = (log_draws > log_truth).double().mean(0)
+    """Return the part (b,) of log_draws (s, b) that is above log_truth (b,); ties count half."""
     equal = (log_draws == log_truth).double().mean(0)
-    return above + 0.5 * equal
+    return (log_draws > log_truth).double().mean(0) + 0.5 * equal
 
 
 def coverage_curve(rank: ArrayLike) -> NDArray[np.float64]:
@@ -183,7 +177,7 @@ def coverage_curve(rank: ArrayLike) -> NDArray[np.float64]:
     ranks = ranks[~np.isnan(ranks)]
     if not len(ranks):
         raise DataError("coverage cannot be computed: no test succeeded")
-    curve: NDArray[np.float64] = (ranks[:, None] < LEVELS).mean(0)
+    curve = (ranks[:, None] < LEVELS).mean(0)
     # a rank of 1 lies within the region that holds everything
     curve[-1] = 1.0
     return curve

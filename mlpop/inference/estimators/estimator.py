@@ -15,7 +15,8 @@ from mlpop.inference.estimators.mixture import mixture_log_prob
 from mlpop.inference.estimators.ratio import RatioClassifier, build_ratio
 from mlpop.inference.estimators.spec import EstimatorSpec
 from mlpop.inference.estimators.standardize import standardize
-from mlpop.networks import build, initialize, output_width
+from mlpop.networks.initializers import initialize
+from mlpop.networks.registry import build, output_width
 from mlpop.networks.rng import generator_from_seed, lend
 
 
@@ -24,7 +25,7 @@ class EmbedOnce(ConditionalDensityEstimator):
 
     sbi keeps the embedding inside the density, where a flow runs it once for every theta. Here it
     stands outside and runs once for every x, which gives the same numbers and is 10 to 35 times
-    faster when many theta meet one x. `embed` and `head` let callers keep the embedding.
+    faster when many theta meet one x. `embed` and `net` let callers keep the embedding.
 
     Args:
         head: sbi's density of theta (d,) given an embedding (e,).
@@ -48,18 +49,11 @@ class EmbedOnce(ConditionalDensityEstimator):
 
     @property
     def theta_shape(self) -> torch.Size:
-        """Shape (d,) of one theta."""
         return self.input_shape
 
     @property
     def x_shape(self) -> torch.Size:
-        """Shape of one x."""
         return self.condition_shape
-
-    @property
-    def head(self) -> ConditionalDensityEstimator:
-        """The density of theta given an embedding."""
-        return self.net
 
     @property
     def embedding_net(self) -> nn.Module:
@@ -112,13 +106,9 @@ All have `theta_shape`, `x_shape`, `embed(x) -> (b, e)` and `log_potential(theta
 def build_posterior(
     spec: EstimatorSpec, theta: Tensor, x: Tensor, embedding: nn.Module
 ) -> EmbedOnce:
-    """Build an untrained density of theta; draws from torch's global generator.
+    """Build an untrained density of scaled theta (n, d), standardized by those, given embedded x.
 
-    Args:
-        spec: what to build.
-        theta: (n, d) scaled parameters; for standardization.
-        x: (n, *x_shape) data.
-        embedding: network from x to its embedding.
+    Draws from torch's global generator.
     """
     width = output_width(embedding, spec.x_shape)
     head = build_density(spec, theta, width, spec.z_score_theta)

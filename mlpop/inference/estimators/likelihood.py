@@ -76,18 +76,15 @@ class LikelihoodEstimator(nn.Module):
 
     @property
     def theta_shape(self) -> torch.Size:
-        """Shape (d,) of one theta."""
         return self.density.condition_shape
 
     @property
     def x_shape(self) -> torch.Size:
-        """Shape (e,) of one x."""
         return self.density.input_shape
 
     def embed(self, x: Tensor) -> Tensor:
         """Return what `log_potential_embedded` needs of `x` (b, e): x itself, standardized."""
-        embedding: Tensor = self.density.standardize_x(x)
-        return embedding
+        return self.density.standardize_x(x)
 
     def log_potential_embedded(self, theta: Tensor, embedding: Tensor) -> Tensor:
         """Return log p(x | theta) (s, b) of `theta` (s, b, d) and the `embedding` (b, e) of x."""
@@ -108,20 +105,13 @@ class LikelihoodEstimator(nn.Module):
         """Return -log p(x | theta) (b,) of `theta` (b, d) and `x` (b, e)."""
         return self.density.loss(x, theta)
 
-    def sample(self, num_samples: int, theta: Tensor) -> Tensor:
-        """Draw x (num_samples, b, e) given `theta` (b, d), from torch's generator."""
-        return self.density.sample(torch.Size((num_samples,)), theta)
-
 
 def build_likelihood(
     spec: EstimatorSpec, theta: Tensor, x: Tensor, _: nn.Module
 ) -> LikelihoodEstimator:
-    """Build an untrained likelihood; draws from torch's global generator.
+    """Build an untrained likelihood of x (n, e) given scaled theta (n, d), standardized by those.
 
-    Args:
-        spec: what to build.
-        theta: (n, d) scaled parameters; for standardization.
-        x: (n, e) data; for standardization.
+    Draws from torch's global generator.
 
     Raises:
         DataError: a component of x never varies, where a density would be infinite.

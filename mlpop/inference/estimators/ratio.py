@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from mlpop.config.methods import EstimatorKind
 from mlpop.inference.estimators.spec import EstimatorSpec
 from mlpop.inference.estimators.standardize import standardize
-from mlpop.networks import output_width
+from mlpop.networks.registry import output_width
 
 
 class ProductClassifier(nn.Module):
@@ -37,8 +37,7 @@ class ProductClassifier(nn.Module):
         theta, x = both[..., : self.dimension], both[..., self.dimension :]
         squares = theta[..., self.get_buffer("first")] * theta[..., self.get_buffer("second")]
         products = (theta[..., :, None] * x[..., None, :]).flatten(-2)
-        logit: Tensor = self.output(torch.cat([theta, squares, products], -1))
-        return logit
+        return self.output(torch.cat([theta, squares, products], -1))
 
 
 class RatioClassifier(RatioEstimator):
@@ -59,16 +58,14 @@ class RatioClassifier(RatioEstimator):
     def embed(self, x: Tensor) -> Tensor:
         """Return the embeddings (b, e) of `x` (b, *x_shape)."""
         self._check_x_shape_suffix(x)
-        embedding: Tensor = self.embedding_net_x(x)
-        return embedding
+        return self.embedding_net_x(x)
 
     def log_potential_embedded(self, theta: Tensor, embedding: Tensor) -> Tensor:
         """Return the log ratios (s, b) of `theta` (s, b, d) and the `embedding` (b, e) of x."""
         z = self.embedding_net_theta(theta)
         repeated = embedding.expand(len(theta), *embedding.shape)
         both = torch.cat([z, repeated], -1).flatten(0, 1)
-        logits: Tensor = self.net(both)
-        return logits.reshape(theta.shape[:2])
+        return self.net(both).reshape(theta.shape[:2])
 
     def log_potential(self, theta: Tensor, x: Tensor) -> Tensor:
         """Return log p(x | theta) / p(x) (s, b) of `theta` (s, b, d) and `x` (b, *x_shape).
@@ -82,13 +79,9 @@ class RatioClassifier(RatioEstimator):
 def build_ratio(
     spec: EstimatorSpec, theta: Tensor, x: Tensor, embedding: nn.Module
 ) -> RatioClassifier:
-    """Build an untrained ratio; draws from torch's global generator.
+    """Build an untrained ratio of scaled theta (n, d), standardized by those, and embedded x.
 
-    Args:
-        spec: what to build.
-        theta: (n, d) scaled parameters; for standardization.
-        x: (n, *x_shape) data.
-        embedding: network from x to its embedding.
+    Draws from torch's global generator.
     """
     width = output_width(embedding, spec.x_shape)
     if spec.model == "linear":

@@ -57,7 +57,6 @@ class EstimatorSpec(StrictModel):
 
     @property
     def dimension(self) -> int:
-        """The number d of parameters."""
         return len(self.low)
 
     @model_validator(mode="after")

@@ -26,14 +26,7 @@ def save_estimator(
     spec: EstimatorSpec,
     record: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write `estimator.safetensors`, then `estimator.json`, into `folder`.
-
-    Args:
-        folder: created where it is missing.
-        estimator: what to save.
-        spec: how it was built.
-        record: JSON values to keep with it, such as the labels or the best loss.
-    """
+    """Write `estimator.safetensors`, then `estimator.json` with the JSON values of `record`."""
     folder.mkdir(parents=True, exist_ok=True)
     weights = folder / WEIGHTS
     save_tensors(weights, estimator.state_dict())

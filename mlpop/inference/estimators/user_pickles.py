@@ -71,14 +71,8 @@ def write_user_pickles(
     They are made for users' notebooks; mlpop itself never reads them.
 
     Args:
-        folder: where to.
-        estimator: the trained estimator.
-        prior: its prior.
         summary: the training curves, as sbi's trainers keep them.
         suffix: `_ensemble_{j}` for a member of an ensemble.
-
-    Returns:
-        The paths of the two files.
     """
     folder.mkdir(parents=True, exist_ok=True)
     model = folder / f"trained_model{suffix}.pickle"

@@ -1,10 +1,9 @@
 """Markov chains for the posteriors of many observations at once: options, warm-up, draws."""
 
 import logging
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import torch
 from torch import Generator, Tensor
@@ -82,19 +81,6 @@ class McmcOptions:
         """Steps from one kept draw to the next."""
         return max(1, self.thin)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON values from which `from_dict` builds the same."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "McmcOptions":
-        """Undo `to_dict`.
-
-        Raises:
-            ConfigError: a value is out of range.
-        """
-        return cls(**values)
-
 
 @cache
 def log_mapping(sampler: SamplerType) -> None:
@@ -157,17 +143,12 @@ class WarmChains:
 
 @one_thread()
 def warm_up(target: Target, options: McmcOptions, generator: Generator) -> WarmChains | None:
-    """Find, whiten and learn the posteriors of `target`, which is in the plain coordinates.
+    """Find, whiten and learn the posteriors of `target`, as `make_target` returns it.
 
     Particles from the prior are resampled, tempered where the posterior is narrow. Their
     covariance whitens the target, their places start the chains, and together with the second
     half of the warm-up they fit a mixture, which estimates the evidence by importance sampling
     and proposes jumps from mode to mode.
-
-    Args:
-        target: as `make_target` returns it.
-        options: how to sample.
-        generator: source of all randomness.
 
     Returns:
         The chains of the observations that can be drawn for; None where there are none.
@@ -181,30 +162,30 @@ def warm_up(target: Target, options: McmcOptions, generator: Generator) -> WarmC
     )
     if not bool(particles.ok.any()):
         return None
-    kept = particles.ok.nonzero()[:, 0]
-    cloud = particles.y[kept]
+    observations = particles.ok.nonzero()[:, 0]
+    cloud = particles.y[observations]
     centre, factor = _principal_axes(cloud)
-    target = target.select(kept).whitened(centre, factor)
+    target = target.select(observations).whitened(centre, factor)
     cloud = torch.linalg.solve(factor, (cloud - centre[:, None]).transpose(1, 2)).transpose(1, 2)
     chosen = torch.rand(cloud.shape[:2], generator=generator).argsort(1)[:, : options.num_chains]
-    start = cloud[torch.arange(len(kept))[:, None], chosen]
+    row = torch.arange(len(observations))
+    start = cloud[row[:, None], chosen]
     chains = start_chains(target, start)
     kernel: Kernel
     if options.hamiltonian:
-        kernel = HamiltonianKernel(torch.full((len(kept),), _FIRST_STEP).double().log())
+        kernel = HamiltonianKernel(torch.full(row.shape, _FIRST_STEP).double().log())
     else:
         kernel = SliceKernel(torch.full_like(chains.y, 2.0))
     mixture = fit_student_mixture(cloud, generator)
-    seen = [cloud]
+    clouds = [cloud]
     for step in range(options.warmup):
         kernel.step(target, chains, generator, learn=True)
         jump(target, chains, mixture, generator)
         if 2 * step >= options.warmup:
-            seen.append(chains.y.view(start.shape).clone())
-    known = torch.cat(seen, 1)
-    order = torch.rand(known.shape[:2], generator=generator).argsort(1)[:, :_FIT_DRAWS]
-    known = known[torch.arange(len(kept))[:, None], order]
-    mixture = fit_student_mixture(known, generator)
+            clouds.append(chains.y.view(start.shape).clone())
+    places = torch.cat(clouds, 1)
+    order = torch.rand(places.shape[:2], generator=generator).argsort(1)[:, :_FIT_DRAWS]
+    mixture = fit_student_mixture(places[row[:, None], order], generator)
     log_evidence, evidence_ess = _evidence(target, mixture, generator)
     return WarmChains(
         target,
@@ -214,8 +195,8 @@ def warm_up(target: Target, options: McmcOptions, generator: Generator) -> WarmC
         mixture,
         log_evidence,
         evidence_ess,
-        particles.candidate_ess[kept],
-        particles.stages[kept],
+        particles.candidate_ess[observations],
+        particles.stages[observations],
         particles.ok,
     )
 

@@ -29,10 +29,7 @@ def r_hat(draws: ArrayLike) -> NDArray[np.float64]:
     """
     values = _split(draws)
     folded = np.abs(values - np.median(values, axis=(0, 1)))
-    result: NDArray[np.float64] = np.maximum(
-        _r_hat(_rank_normalized(values)), _r_hat(_rank_normalized(folded))
-    )
-    return result
+    return np.maximum(_r_hat(_rank_normalized(values)), _r_hat(_rank_normalized(folded)))
 
 
 def bulk_ess(draws: ArrayLike) -> NDArray[np.float64]:
@@ -58,8 +55,7 @@ def bulk_ess(draws: ArrayLike) -> NDArray[np.float64]:
     monotone = np.minimum.accumulate(np.where(positive, pairs, 0.0), axis=0)
     time = -1 + 2 * monotone.sum(0)
     size = steps * chains
-    result: NDArray[np.float64] = size / np.maximum(time, 1 / np.log10(size))
-    return np.where(total > 0, result, np.nan)
+    return np.where(total > 0, size / np.maximum(time, 1 / np.log10(size)), np.nan)
 
 
 def _split(draws: ArrayLike) -> NDArray[np.float64]:
@@ -86,8 +82,7 @@ def _r_hat(values: NDArray[np.float64]) -> NDArray[np.float64]:
     between = steps * values.mean(0).var(0, ddof=1)
     within = values.var(0, ddof=1).mean(0)
     with np.errstate(invalid="ignore", divide="ignore"):
-        result: NDArray[np.float64] = np.sqrt((between / within + steps - 1) / steps)
-    return result
+        return np.sqrt((between / within + steps - 1) / steps)
 
 
 def _autocovariance(values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -96,5 +91,4 @@ def _autocovariance(values: NDArray[np.float64]) -> NDArray[np.float64]:
     centred = values - values.mean(0)
     size = 1 << (2 * steps - 1).bit_length()
     spectrum = np.fft.rfft(centred, size, axis=0)
-    covariance: NDArray[np.float64] = np.fft.irfft(np.abs(spectrum) ** 2, size, axis=0)
-    return covariance[:steps] / steps
+    return np.fft.irfft(np.abs(spectrum) ** 2, size, axis=0)[:steps] / steps

@@ -11,7 +11,6 @@ References:
 
 import math
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import torch
 from torch import Generator, Tensor
@@ -49,16 +48,6 @@ class Chains:
     jumps: int = 0
 
 
-class Kernel(Protocol):
-    """A step of all chains that leaves the target as it is, once it does not learn any more."""
-
-    def step(self, target: Target, chains: Chains, generator: Generator, *, learn: bool) -> None:
-        """Move every chain once; with `learn`, tune the next step."""
-
-    def select(self, which: Tensor) -> "Kernel":
-        """Return the step of some of the b observations, (b,) booleans."""
-
-
 @dataclass
 class SliceKernel:
     """One sweep of univariate slice sampling, with stepping out and shrinkage, along every axis.
@@ -75,7 +64,7 @@ class SliceKernel:
     sweeps: int = 0
 
     def step(self, target: Target, chains: Chains, generator: Generator, *, learn: bool) -> None:
-        """Move every chain along all axes in random order."""
+        """Move every chain along all axes in random order; with `learn`, tune the next step."""
         for axis in torch.randperm(target.dimension, generator=generator).tolist():
             last = self._along(target, chains, axis, generator)
             if learn:
@@ -91,10 +80,10 @@ class SliceKernel:
 
     def _along(self, target: Target, chains: Chains, axis: int, generator: Generator) -> Tensor:
         count = len(chains.y)
-        here = chains.y[:, axis].clone()
+        start = chains.y[:, axis].clone()
         level = chains.log_density + _uniform((count,), generator).log()
         width = self.widths[:, axis]
-        left = here - width * _uniform((count,), generator)
+        left = start - width * _uniform((count,), generator)
         left, right = self._step_out(target, chains, axis, left, left + width, level, generator)
         last = torch.zeros(count, dtype=torch.float64)
         active = torch.arange(count)
@@ -103,7 +92,7 @@ class SliceKernel:
                 break
             # the interval shrinks in the same way whatever the densities are, until one is fine
             tries, edges = [], []
-            low, high, centre = left[active], right[active], here[active]
+            low, high, centre = left[active], right[active], start[active]
             for _ in range(_ahead(len(active))):
                 place = low + (high - low) * _uniform((len(active),), generator)
                 tries.append(place)
@@ -115,13 +104,13 @@ class SliceKernel:
             values = _densities(target, chains, axis, active, places)
             good = values >= level[active, None]
             first = good.to(torch.int8).argmax(1)
-            found = good.any(1)
+            success = good.any(1)
             row = torch.arange(len(active))
-            moved = active[found]
-            chains.y[moved, axis] = places[row, first][found]
-            chains.log_density[moved] = values[row, first][found]
-            last[moved] = torch.stack(edges, 1)[row, first][found]
-            active = active[~found]
+            moved = active[success]
+            chains.y[moved, axis] = places[row, first][success]
+            chains.log_density[moved] = values[row, first][success]
+            last[moved] = torch.stack(edges, 1)[row, first][success]
+            active = active[~success]
         return last
 
     @staticmethod
@@ -182,7 +171,7 @@ class HamiltonianKernel:
         self._goal = self.log_step + math.log(4)
 
     def step(self, target: Target, chains: Chains, generator: Generator, *, learn: bool) -> None:
-        """Move every chain along one trajectory."""
+        """Move every chain along one trajectory; with `learn`, tune the next step."""
         size = chains.y.shape
         log_step = self.log_step if learn or not self.learnt else self.mean_log_step
         jitter = 0.8 + 0.4 * _uniform((size[0], 1), generator)
@@ -220,6 +209,10 @@ class HamiltonianKernel:
         self.log_step = self.log_step.clamp(math.log(1e-4), math.log(_MAX_STEP))
         eta = self.learnt**-0.75
         self.mean_log_step = eta * self.log_step + (1 - eta) * self.mean_log_step
+
+
+Kernel = SliceKernel | HamiltonianKernel
+"""A step of all chains that leaves the target as it is, once it does not learn any more."""
 
 
 def jump(target: Target, chains: Chains, mixture: StudentMixture, generator: Generator) -> None:

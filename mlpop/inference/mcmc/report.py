@@ -59,29 +59,29 @@ class McmcReport:
 
     def problems(self) -> list[str]:
         """Return a warning for everything that a user should know; none is good."""
-        found = []
+        problems = []
         for label, value in self.r_hat.items():
             if value is None:
-                found.append(f"the chains of {label} did not move")
+                problems.append(f"the chains of {label} did not move")
             elif value > MAX_R_HAT:
-                found.append(
+                problems.append(
                     f"R-hat of {label} is {value:.3f}, above {MAX_R_HAT}: the chains have not "
                     "mixed; take more mcmc_sampler.num_chains or thin"
                 )
         least = least_ess(self.num_samples)
         for label, value in self.ess.items():
             if value is not None and value < least:
-                found.append(
+                problems.append(
                     f"{self.num_samples} draws of {label} are worth {value:.0f} independent "
                     f"ones, below {least:.0f}; take more mcmc_sampler.num_chains or thin"
                 )
         for member, value in enumerate(self.evidence_ess):
             if len(self.evidence_ess) > 1 and value < MIN_EVIDENCE_ESS:
-                found.append(
+                problems.append(
                     f"the evidence of member {member} comes from {value:.0f} effective draws, "
                     f"below {MIN_EVIDENCE_ESS}: its density is off by about {value**-0.5:.0%}"
                 )
-        return found
+        return problems
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values, with the problems."""
@@ -133,7 +133,7 @@ def make_report(
         labels=labels,
         sampler=options.type,
         num_chains=options.num_chains,
-        num_samples=int(sum(int(part.used[0]) for part in parts)),
+        num_samples=sum(int(part.used[0]) for part in parts),
         r_hat=_named(labels, worst),
         ess=_named(labels, effective),
         jump_acceptance=tuple(float(part.acceptance[0]) for part in parts),

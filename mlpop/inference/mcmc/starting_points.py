@@ -116,25 +116,25 @@ def _move(
     log_prior = target.log_jacobian(y.view(-1, dimension), everyone).view(count, number)
     scale = 2.38 / (2 * dimension) ** 0.5
     for step in range(2 * _MOVES):
-        here, others = parts[step % 2], parts[1 - step % 2]
-        size = count, len(here)
-        first = torch.randint(len(others), size, generator=generator)
-        second = torch.randint(len(others) - 1, size, generator=generator)
+        movers, partners = parts[step % 2], parts[1 - step % 2]
+        size = count, len(movers)
+        first = torch.randint(len(partners), size, generator=generator)
+        second = torch.randint(len(partners) - 1, size, generator=generator)
         second = second + (second >= first)
         jump = torch.rand(size, generator=generator) < _JUMP_CHANCE
         stretch = torch.where(jump, 1.0, scale * (0.5 + torch.rand(size, generator=generator)))
-        difference = y[row, others[first]] - y[row, others[second]]
+        difference = y[row, partners[first]] - y[row, partners[second]]
         noise = torch.randn(*size, dimension, generator=generator, dtype=torch.float64)
-        proposal = y[:, here] + stretch[..., None] * difference + 1e-5 * noise
+        proposal = y[:, movers] + stretch[..., None] * difference + 1e-5 * noise
         flat, owner = proposal.view(-1, dimension), owners[step % 2]
         proposed = target.potentials(flat, owner).view(size)
         log_proposed = target.log_jacobian(flat, owner).view(size)
-        gain = log_proposed - log_prior[:, here]
-        ratio = power[:, None] * (proposed - potentials[:, here]) + gain
+        gain = log_proposed - log_prior[:, movers]
+        ratio = power[:, None] * (proposed - potentials[:, movers]) + gain
         accept = torch.rand(size, generator=generator, dtype=torch.float64).log() < ratio
-        y[:, here] = torch.where(accept[..., None], proposal, y[:, here])
-        potentials[:, here] = torch.where(accept, proposed, potentials[:, here])
-        log_prior[:, here] = torch.where(accept, log_proposed, log_prior[:, here])
+        y[:, movers] = torch.where(accept[..., None], proposal, y[:, movers])
+        potentials[:, movers] = torch.where(accept, proposed, potentials[:, movers])
+        log_prior[:, movers] = torch.where(accept, log_proposed, log_prior[:, movers])
     return y, potentials
 
 

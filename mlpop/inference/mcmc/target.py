@@ -43,7 +43,6 @@ class Target:
 
     @property
     def dimension(self) -> int:
-        """The number d of parameters."""
         return len(self.low)
 
     @cached_property

@@ -1,7 +1,6 @@
 """A posterior at one observation, and draws of posteriors at many."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -58,20 +57,3 @@ class ScoredDraws:
     mass: Tensor
     r_hat: Tensor | None = None
     ess: Tensor | None = None
-
-
-def join_scored(parts: Sequence[ScoredDraws]) -> ScoredDraws:
-    """Return the draws of all observations of `parts`, all of Markov chains or none."""
-    return ScoredDraws(
-        torch.cat([part.samples for part in parts], 1),
-        torch.cat([part.log_prob for part in parts], 1),
-        torch.cat([part.log_truth for part in parts]),
-        torch.cat([part.mass for part in parts]),
-        _join([part.r_hat for part in parts]),
-        _join([part.ess for part in parts]),
-    )
-
-
-def _join(parts: list[Tensor | None]) -> Tensor | None:
-    present = [part for part in parts if part is not None]
-    return torch.cat(present) if len(present) == len(parts) else None

@@ -15,7 +15,7 @@ from mlpop.inference.mcmc.report import McmcReport, MemberChains, convergence, m
 from mlpop.inference.mcmc.starting_points import systematic
 from mlpop.inference.mcmc.target import make_target
 from mlpop.inference.posteriors.arguments import check_drawn, checked_x, one_x
-from mlpop.inference.posteriors.conditioned import ConditionedPosterior, ScoredDraws, join_scored
+from mlpop.inference.posteriors.conditioned import ConditionedPosterior, ScoredDraws
 from mlpop.inference.posteriors.posterior import Posterior
 from mlpop.inference.prior import Prior
 
@@ -37,9 +37,6 @@ class McmcPosterior(Posterior):
     Z_j the integral of exp(f_j) there: potentials f_j lack any function of x, so that they
     cannot be averaged as they are. Z_j is estimated by importance sampling from a mixture fitted
     to the member's draws. The chains of all members and observations run at once.
-
-    Args:
-        options: how to sample; the others are those of `Posterior`.
     """
 
     sampling: ClassVar[Literal["direct", "mcmc"]] = "mcmc"
@@ -55,7 +52,6 @@ class McmcPosterior(Posterior):
         log_mapping(self.options.type)
 
     def sample(self, num_samples: int, x: ArrayLike, generator: Generator) -> NDArray[np.float64]:
-        """Draw given one x; see `Posterior.sample`."""
         return self.sample_with_report(num_samples, x, generator)[0]
 
     def sample_with_report(
@@ -68,7 +64,6 @@ class McmcPosterior(Posterior):
     def sample_batched(
         self, num_samples: int, x: ArrayLike, generator: Generator
     ) -> NDArray[np.float64]:
-        """Draw given each x; see `Posterior.sample_batched`."""
         batches = self._batches(checked_x(x, self.x_shape), generator)
         samples = torch.cat([batch.draw(num_samples, generator)[0] for _, batch in batches], 1)
         check_drawn(samples)
@@ -90,7 +85,6 @@ class McmcPosterior(Posterior):
     def score(
         self, num_samples: int, x: ArrayLike, truth: Tensor, generator: Generator
     ) -> ScoredDraws:
-        """Draw and rank; see `Posterior.score`."""
         parts = []
         for rows, batch in self._batches(checked_x(x, self.x_shape), generator):
             samples, chains = batch.draw(num_samples, generator)
@@ -98,17 +92,14 @@ class McmcPosterior(Posterior):
             if bool(batch.ok.any()):
                 r_hat, ess = convergence(chains)
                 worst[batch.ok], least[batch.ok] = r_hat.amax(1), ess.amin(1)
-            parts.append(
-                ScoredDraws(
-                    samples,
-                    batch.log_prob(samples),
-                    batch.log_prob(truth[None, rows])[0],
-                    torch.ones(len(batch.ok), len(self.members)),
-                    worst,
-                    least,
-                )
-            )
-        return join_scored(parts)
+            log_prob, log_truth = batch.log_prob(samples), batch.log_prob(truth[None, rows])[0]
+            mass = torch.ones(len(batch.ok), len(self.members))
+            parts.append((samples, log_prob, log_truth, mass, worst, least))
+        axes = (1, 1, 0, 0, 0, 0)
+        joined = (
+            torch.cat(v, axis) for v, axis in zip(zip(*parts, strict=True), axes, strict=True)
+        )
+        return ScoredDraws(*joined)
 
     def _batches(
         self, x: NDArray[np.float32], generator: Generator
@@ -147,13 +138,7 @@ class McmcPosterior(Posterior):
 
 @dataclass(frozen=True, eq=False)
 class MemberTarget:
-    """One member at k observations that can be drawn for.
-
-    Args:
-        member: trained estimator.
-        embedding: (k, ...) of the observations.
-        warm: chains.
-    """
+    """One member at k observations that can be drawn for, of the `embedding` (k, ...)."""
 
     member: PotentialEstimator
     embedding: Tensor
@@ -175,7 +160,6 @@ class ConditionedBatch:
     """An `McmcPosterior` at b observations, in scaled units.
 
     Args:
-        posterior: at any x.
         members: at the k observations that can be drawn for; none where k is 0.
         ok: (b,) which can.
     """
@@ -202,14 +186,14 @@ class ConditionedBatch:
         drawn = torch.empty(count, num_samples, dimension)
         chains = []
         for index, member in enumerate(self.members):
-            here = chosen == index
-            used = here.sum(1)
+            of_member = chosen == index
+            used = of_member.sum(1)
             steps = max(_MIN_KEPT, -(-int(used.max()) // member.warm.options.num_chains))
             theta, acceptance = draw(member.warm, steps, generator)
             pool = theta.reshape(count, -1, dimension)
             order = torch.rand(pool.shape[:2], generator=generator).argsort(1)
-            row, column = here.nonzero(as_tuple=True)
-            place = here.cumsum(1)[row, column] - 1
+            row, column = of_member.nonzero(as_tuple=True)
+            place = of_member.cumsum(1)[row, column] - 1
             drawn[row, column] = pool[row, order[row, place]]
             chains.append(MemberChains(member.warm, theta, acceptance, used))
         samples[:, self.ok] = drawn.transpose(0, 1)
@@ -236,9 +220,6 @@ class ConditionedMcmc(ConditionedPosterior):
 
     The chains are warm. Every call of `sample` goes on from the same places, with its own
     generator, and keeps nothing for the next.
-
-    Args:
-        batch: of the one observation.
     """
 
     cheap: ClassVar[bool] = False
@@ -247,11 +228,9 @@ class ConditionedMcmc(ConditionedPosterior):
 
     @property
     def prior(self) -> Prior:
-        """Labels, ranges and scaling of theta."""
         return self.batch.posterior.prior
 
     def sample(self, num_samples: int, generator: Generator) -> Tensor:
-        """Draw scaled theta (num_samples, d), all inside the prior."""
         return self.batch.draw(num_samples, generator)[0][:, 0]
 
     def sample_with_report(
@@ -262,5 +241,4 @@ class ConditionedMcmc(ConditionedPosterior):
         return samples[:, 0], make_report(chains, self.prior.labels, -self.prior.log_density)
 
     def density(self, theta: Tensor) -> Tensor:
-        """Return log densities (n,) of scaled theta (n, d), not cut; differentiable."""
         return self.batch.density(theta[:, None])[:, 0]

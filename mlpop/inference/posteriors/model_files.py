@@ -17,12 +17,7 @@ DIGESTS = "digests.json"
 
 
 def pack_posterior(folder: Path, posterior: Posterior, members: Sequence[Path]) -> str:
-    """Write a posterior, its members and its compressor into one folder.
-
-    Args:
-        folder: an empty folder, or one that does not exist.
-        posterior: what to pack.
-        members: folders of its estimators, in their order.
+    """Write a posterior, its members, of these folders, and its compressor into an empty folder.
 
     Returns:
         The digest of the posterior: the same for the same weights, prior and preprocessing.
@@ -46,31 +41,22 @@ def pack_posterior(folder: Path, posterior: Posterior, members: Sequence[Path]) 
 
 
 def read_digests(content: bytes, digest: str, source: str) -> dict[str, str]:
-    """Return file -> SHA-256 of a packed posterior.
-
-    Args:
-        content: of its list of digests.
-        digest: of the posterior.
-        source: what to call it in messages.
+    """Return file -> SHA-256 of a packed posterior, from the `content` of its list of digests.
 
     Raises:
         DataError: the list is not the one that belongs to the digest.
     """
-    found = hashlib.sha256(content).hexdigest()
-    if found != digest:
+    actual = hashlib.sha256(content).hexdigest()
+    if actual != digest:
         raise DataError(
-            f"{source}: {DIGESTS} has the SHA-256 {found[:12]}…, that of the posterior is "
+            f"{source}: {DIGESTS} has the SHA-256 {actual[:12]}…, that of the posterior is "
             f"{digest[:12]}…; it was changed"
         )
     return {str(name): str(value) for name, value in json.loads(content).items()}
 
 
 def load_packed(folder: Path, digest: str) -> Posterior:
-    """Load the posterior that `pack_posterior` wrote.
-
-    Args:
-        folder: where it is.
-        digest: of the posterior, kept elsewhere.
+    """Load the posterior that `pack_posterior` wrote; its digest was kept elsewhere.
 
     Raises:
         DataError: a file is missing, damaged or changed.
@@ -78,10 +64,9 @@ def load_packed(folder: Path, digest: str) -> Posterior:
     try:
         digests = read_digests((folder / DIGESTS).read_bytes(), digest, str(folder))
         for name, expected in digests.items():
-            found = sha256_of(folder / name)
-            if found != expected:
+            if (actual := sha256_of(folder / name)) != expected:
                 raise DataError(
-                    f"{folder / name}: its SHA-256 is {found[:12]}…, {DIGESTS} has "
+                    f"{folder / name}: its SHA-256 is {actual[:12]}…, {DIGESTS} has "
                     f"{expected[:12]}…; it is damaged or was changed"
                 )
     except OSError as error:

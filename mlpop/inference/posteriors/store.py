@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from mlpop.errors import ConfigError, DataError
@@ -22,12 +23,8 @@ POSTERIOR_FILE = "posterior.json"
 def save_posterior(path: Path, posterior: Posterior, folders: Sequence[Path]) -> None:
     """Write what `load_posterior` needs besides the members' own files.
 
-    A compressor goes into the folder `compressor` beside `path`.
-
-    Args:
-        path: the JSON file to write.
-        posterior: what to save.
-        folders: where its members were saved, in their order; recorded relative to `path`.
+    A compressor goes into the folder `compressor` beside `path`. The `folders` where the members
+    were saved, in their order, are recorded relative to `path`.
 
     Raises:
         DataError: the number of folders is not that of the members.
@@ -45,7 +42,7 @@ def save_posterior(path: Path, posterior: Posterior, folders: Sequence[Path]) ->
             "weights": posterior.probabilities.double().tolist(),
             "prior": posterior.prior.to_dict(),
             "preprocessing": posterior.preprocessing.save(path.parent),
-            "mcmc": posterior.options.to_dict() if isinstance(posterior, McmcPosterior) else None,
+            "mcmc": asdict(posterior.options) if isinstance(posterior, McmcPosterior) else None,
         },
     )
 
@@ -62,12 +59,12 @@ def load_posterior(path: Path) -> Posterior:
         members = load_ensemble([path.parent / folder for folder in values["members"]])
         preprocessing = Preprocessing.load(path.parent, values["preprocessing"])
         direct = [member for member in members if isinstance(member, EmbedOnce)]
-        others = [member for member in members if not isinstance(member, EmbedOnce)]
-        if kind == "direct" and not others:
+        potentials = [member for member in members if not isinstance(member, EmbedOnce)]
+        if kind == "direct" and not potentials:
             return EnsemblePosterior(direct, prior, weights, preprocessing)
         if kind == "mcmc" and not direct:
-            options = McmcOptions.from_dict(values["mcmc"])
-            return McmcPosterior(others, prior, weights, preprocessing, options)
+            options = McmcOptions(**values["mcmc"])
+            return McmcPosterior(potentials, prior, weights, preprocessing, options)
     except (OSError, ConfigError, json.JSONDecodeError, KeyError, TypeError) as error:
         raise DataError(f"{path}: the posterior cannot be read: {error!r}") from None
     raise DataError(

@@ -21,6 +21,15 @@ SHELL = 2.0
 SPLIT_BELOW = 0.3
 """Acceptance of one ellipsoid below which several are tried."""
 
+_DRAWS = 10_000
+"""Made at once in a check."""
+_LEAST_FOUND = 500
+"""Points of the support after which a check ends."""
+_MAX_LOTS = 5
+"""Of `_DRAWS` after which it ends anyhow."""
+_MAX_CHECKS = 8
+"""After so many the region is enlarged to all that was searched."""
+
 _SPLIT_GAIN = 0.7
 """Ellipsoids replace one if their volumes together are below this part of its volume."""
 
@@ -67,11 +76,6 @@ def enclose(
     log_density: Tensor,
     inside: Callable[[Tensor], tuple[int, Tensor]],
     generator: Generator,
-    *,
-    draws: int = 10_000,
-    least: int = 500,
-    max_lots: int = 5,
-    max_checks: int = 8,
 ) -> EnclosingRegion:
     """Fit a region around a support, and let it grow until nothing is found outside of it.
 
@@ -86,27 +90,17 @@ def enclose(
         log_density: (n,) of the posterior there, up to a constant.
         inside: tells for points (m, d) how many lay in the prior, and which (m,) in the support.
         generator: source of the draws.
-        draws: made at once in a check.
-        least: a check goes on until it has found so many points of the support,
-        max_lots: or has made so many times `draws`.
-        max_checks: after so many the region is enlarged to all that was searched.
     """
-    known = _thin(log_density)
+    rows = _thin(log_density)
     # towards a uniform distribution on the support, by degrees, since full weights are noisy
-    weight = (-0.5 * (log_density[known] - log_density.min())).exp()
-    fixed, found = points[known], points[:0]
+    weight = (-0.5 * (log_density[rows] - log_density.min())).exp()
+    fixed, discovered = points[rows], points[:0]
     region = _fit(shape, fixed, [torch.ones_like(weight), weight], split=False)
     split = False
-    for check in range(1, max_checks + 1):
+    for check in range(1, _MAX_CHECKS + 1):
         wide = region.widened(SHELL)
-        attempts, evaluations, support = _search(
-            wide,
-            inside,
-            generator,
-            draws=draws,
-            least=least,
-            max_lots=max_lots if check > 1 else 1,
-        )
+        max_lots = _MAX_LOTS if check > 1 else 1
+        attempts, evaluations, support = _search(wide, inside, generator, max_lots)
         missed = int((~region.contains(support)).sum())
         ratio = exp(wide.log_volume - region.log_volume)
         enclosure = EnclosingRegion(
@@ -122,14 +116,14 @@ def enclose(
         if settled and check > 1 and (split or not poor):
             return enclosure
         split = split or poor
-        found = torch.cat([found, support])
+        discovered = torch.cat([discovered, support])
         fixed = torch.cat([fixed, astray])
         weight = torch.cat([weight, torch.zeros(len(astray), dtype=weight.dtype)])
-        none = torch.zeros(len(found), dtype=weight.dtype)
+        none = torch.zeros(len(discovered), dtype=weight.dtype)
         flat = torch.cat([torch.ones_like(weight), none])
         refitted = _fit(
             shape,
-            torch.cat([fixed, found]),
+            torch.cat([fixed, discovered]),
             [flat, torch.cat([weight, none]), 1 - flat],
             split=split,
         )
@@ -152,21 +146,17 @@ def _search(
     region: Shape,
     inside: Callable[[Tensor], tuple[int, Tensor]],
     generator: Generator,
-    *,
-    draws: int,
-    least: int,
     max_lots: int,
 ) -> tuple[int, int, Tensor]:
     """Return draws made, densities asked, and the points (n, d) of the support among them."""
-    evaluations, support = 0, []
-    attempts = 0
+    attempts, evaluations, support = 0, 0, []
     for _ in range(max_lots):
-        candidates = region.sample(draws, generator)
+        candidates = region.sample(_DRAWS, generator)
         asked, hits = inside(candidates)
-        attempts += draws
+        attempts += _DRAWS
         evaluations += asked
         support.append(candidates[hits])
-        if sum(map(len, support)) >= least:
+        if sum(map(len, support)) >= _LEAST_FOUND:
             break
     return attempts, evaluations, torch.cat(support)
 

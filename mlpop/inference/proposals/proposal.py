@@ -13,6 +13,9 @@ from mlpop.inference.proposals.rejection import Budget
 from mlpop.inference.proposals.truncated_proposal import TruncatedProposal, truncate
 from mlpop.networks.rng import one_thread
 
+_MAX_SECONDS = 3600.0
+"""Wall time allowed for the draws of one call [s]; it can only end in an error."""
+
 
 @dataclass(frozen=True, eq=False)
 class Proposal:
@@ -33,7 +36,6 @@ class Proposal:
         generator: Generator,
         *,
         max_attempts: int | None = None,
-        max_seconds: float = 3600.0,
     ) -> ProposalDraw:
         """Draw theta.
 
@@ -42,13 +44,12 @@ class Proposal:
             generator: source of all randomness; the same gives the same bits.
             max_attempts: candidates that may be looked at; by default 20 000 for every draw, at
                 least ten million.
-            max_seconds: wall time allowed [s]; can only end in an error.
 
         Raises:
             SamplingError: the posterior cannot be drawn from, or a budget does not suffice.
         """
         limit = max(10_000_000, 20_000 * num_samples) if max_attempts is None else max_attempts
-        budget = Budget(limit, max_seconds)
+        budget = Budget(limit, _MAX_SECONDS)
         with one_thread():
             if isinstance(self.source, TruncatedProposal):
                 return self.source.draw(num_samples, generator, budget)

@@ -69,13 +69,7 @@ class ProposalDraw:
 
 @dataclass
 class PosteriorDraws:
-    """Draws of a posterior, made again where they are NaN or outside the prior.
-
-    Args:
-        conditioned: the posterior at the observation.
-        made: draws so far.
-        redraws: times so far that wrong ones had to be made again.
-    """
+    """Draws of a posterior, made again (`redraws` times) where NaN or outside the prior."""
 
     conditioned: ConditionedPosterior
     made: int = 0

@@ -1,9 +1,9 @@
 """Rejection sampling with a budget of attempts and of time."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import sqrt
-from typing import Protocol
 
 import torch
 from torch import Generator, Tensor
@@ -16,15 +16,17 @@ LARGEST_LOT = 100_000
 SMALLEST_LOT = 256
 
 
-class Source(Protocol):
-    """Makes attempts at a draw."""
+@dataclass(frozen=True, eq=False)
+class Source:
+    """What makes attempts at a draw.
 
-    @property
-    def name(self) -> str:
-        """What the source is called in messages."""
+    Args:
+        name: what messages call it.
+        attempt: makes so many attempts; returns the accepted scaled theta (m, d).
+    """
 
-    def attempt(self, count: int, generator: Generator) -> Tensor:
-        """Make `count` attempts; return the accepted scaled theta (m, d)."""
+    name: str
+    attempt: Callable[[int, Generator], Tensor]
 
 
 @dataclass
@@ -68,37 +70,20 @@ class Budget:
         )
 
 
-@dataclass(frozen=True)
-class Accepted:
-    """What `reject` drew.
-
-    Args:
-        theta: (n, d) scaled draws.
-        accepted: attempts that were accepted, at least n.
-        attempts: all attempts.
-    """
-
-    theta: Tensor
-    accepted: int
-    attempts: int
-
-
 def reject(
     source: Source,
     num_samples: int,
     generator: Generator,
     budget: Budget,
-    *,
     expected: float,
-) -> Accepted:
+) -> tuple[Tensor, int, int]:
     """Attempt until `num_samples` draws are accepted.
 
-    Args:
-        source: makes the attempts.
-        num_samples: draws wanted.
-        generator: source of randomness.
-        budget: when to give up.
-        expected: acceptance to start with; sizes the first lot of attempts.
+    The acceptance that is `expected` sizes the first lot of attempts.
+
+    Returns:
+        Scaled theta (num_samples, d), the attempts that were accepted, at least `num_samples`, and
+        all attempts.
 
     Raises:
         SamplingError: the budget is spent, or will be long before the end.
@@ -110,9 +95,8 @@ def reject(
         rate = (accepted + 1) / (attempts + 1 / max(expected, 1e-9))
         lot = int(min(LARGEST_LOT, max(SMALLEST_LOT, (need + 2 * sqrt(need)) / rate)))
         lot = min(lot, budget.max_attempts - attempts)
-        kept = source.attempt(lot, generator)
-        parts.append(kept)
+        parts.append(source.attempt(lot, generator))
         attempts += lot
-        accepted += len(kept)
+        accepted += len(parts[-1])
         budget.check(source.name, attempts, accepted, num_samples)
-    return Accepted(torch.cat(parts)[:num_samples], accepted, attempts)
+    return torch.cat(parts)[:num_samples], accepted, attempts

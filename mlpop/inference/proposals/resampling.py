@@ -1,7 +1,6 @@
 """Sampling-importance-resampling of the truncated prior, with the right weights."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from torch import Generator, Tensor
@@ -10,44 +9,24 @@ from mlpop.inference.proposals.rejection import LARGEST_LOT, Budget
 from mlpop.inference.proposals.truncation import Support
 
 
-@dataclass(frozen=True)
-class Resampled:
-    """What `resample` drew.
-
-    Args:
-        theta: (n, d) scaled draws.
-        attempts: candidates in all.
-        ess_median: median over the draws of the effective number of candidates behind one.
-    """
-
-    theta: Tensor
-    attempts: int
-    ess_median: float
-
-
 def resample(
     support: Support,
     draw: Callable[[int, Generator], Tensor],
     num_samples: int,
     generator: Generator,
     budget: Budget,
-    *,
     candidates: int,
-) -> Resampled:
-    """Pick every draw among its own `candidates` draws of the posterior q, by weight.
+) -> tuple[Tensor, int, float]:
+    """Pick every draw among its own K = `candidates` draws of the posterior q, by weight.
 
     The weight is prior over q in the support and 0 outside: log w = log prior + log 1_A - log q.
     No draw is outside of the support, but with few candidates they crowd where q is dense: the
     weights span a factor of 1 / epsilon, and the median effective number of candidates tells how
     far the result is from uniform. Use an exact method of `proposals.proposal` first.
 
-    Args:
-        support: of the truncated prior.
-        draw: makes draws of the posterior, inside the prior.
-        num_samples: draws wanted.
-        generator: source of randomness.
-        budget: of candidates and time.
-        candidates: K, of every draw.
+    Returns:
+        Scaled theta (num_samples, d), the candidates in all, and the median over the draws of the
+        effective number of candidates behind one.
 
     Raises:
         SamplingError: the budget does not suffice.
@@ -61,9 +40,9 @@ def resample(
         budget.check(name, budget.max_attempts, 0, num_samples)
     parts: list[Tensor] = []
     sizes: list[Tensor] = []
-    attempts = kept = 0
-    while kept < num_samples:
-        groups = min(num_samples - kept, max(1, LARGEST_LOT // candidates))
+    attempts = accepted = 0
+    while accepted < num_samples:
+        groups = min(num_samples - accepted, max(1, LARGEST_LOT // candidates))
         theta = draw(groups * candidates, generator)
         log_ratio = support.log_ratio(theta).view(groups, candidates)
         weights = torch.where(log_ratio > support.slack, (-log_ratio).exp(), 0.0)
@@ -76,6 +55,6 @@ def resample(
             grouped = theta.view(groups, candidates, -1)[filled]
             parts.append(grouped[torch.arange(len(pick)), pick])
             sizes.append(weights.sum(1).square() / weights.square().sum(1))
-            kept += len(pick)
-        budget.check(name, attempts, kept, num_samples)
-    return Resampled(torch.cat(parts), attempts, float(torch.cat(sizes).median()))
+            accepted += len(pick)
+        budget.check(name, attempts, accepted, num_samples)
+    return torch.cat(parts), attempts, float(torch.cat(sizes).median())

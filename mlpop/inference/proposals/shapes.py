@@ -5,27 +5,9 @@ All live in the unit cube of the prior, where a volume is a fraction of the prio
 
 from dataclasses import dataclass
 from math import lgamma, log, pi
-from typing import Protocol, Self
 
 import torch
 from torch import Generator, Tensor
-
-
-class Shape(Protocol):
-    """A set that can be drawn from uniformly."""
-
-    @property
-    def log_volume(self) -> float:
-        """Log of the volume that one draw of `sample` stands for, times the number of draws."""
-
-    def sample(self, count: int, generator: Generator) -> Tensor:
-        """Make `count` draws; return those that were kept, (m <= count, d), uniform on the set."""
-
-    def contains(self, points: Tensor) -> Tensor:
-        """Tell for points (n, d) whether they lie in the set: (n,)."""
-
-    def widened(self, factor: float) -> Self:
-        """Return the same shape with `factor` times the volume."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +31,7 @@ class Box:
         return float((self.high - self.low).log().sum())
 
     def sample(self, count: int, generator: Generator) -> Tensor:
-        """Draw (count, d) points uniformly."""
+        """Make `count` draws (count, d), uniform on the box."""
         unit = torch.rand(count, len(self.low), generator=generator, dtype=torch.float64)
         return (self.low + unit * (self.high - self.low)) @ self.axes.T
 
@@ -129,3 +111,7 @@ class Ellipsoids:
         """(k, n) squared Mahalanobis distances, 1 at an ellipsoid's surface."""
         shifted = points.T[None] - self.centres[..., None]
         return torch.linalg.solve_triangular(self.factors, shifted, upper=False).square().sum(1)
+
+
+Shape = Box | Ellipsoids
+"""A set that is drawn from uniformly; both have `log_volume`, `sample`, `contains`, `widened`."""

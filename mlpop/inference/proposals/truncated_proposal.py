@@ -16,12 +16,12 @@ from mlpop.inference.proposals.rejection import Budget, Source, reject
 from mlpop.inference.proposals.resampling import resample
 from mlpop.inference.proposals.truncation import (
     Pilot,
-    PosteriorSource,
-    PriorSource,
-    RegionSource,
     enclose_support,
     find_support,
     posterior_log_volume,
+    posterior_source,
+    prior_source,
+    region_source,
     volume_fraction,
 )
 
@@ -79,10 +79,7 @@ class TruncatedProposal:
     """The prior inside one support, whatever is drawn from it and however often.
 
     Args:
-        pilot: the support, and draws of the posterior in it.
-        draws: of the posterior.
         ways: methods that could draw, and their acceptances.
-        sampler: what was asked for.
         sir_candidates: candidates of every draw when resampling.
         redraws: draws of the posterior that were made again to find all this.
         seconds: wall time that it took [s].
@@ -102,17 +99,13 @@ class TruncatedProposal:
         before = self.draws.redraws
         way = _choose(self.ways, num_samples, self.sampler, budget)
         if way is None:
-            resampled = resample(
-                support,
-                self.draws,
-                num_samples,
-                generator,
-                budget,
-                candidates=self.sir_candidates,
+            theta, attempts, ess = resample(
+                support, self.draws, num_samples, generator, budget, self.sir_candidates
             )
-            theta, attempts, accepted = resampled.theta, resampled.attempts, num_samples
-            method, uncovered, ess = "sampling-importance-resampling", 0.0, resampled.ess_median
-            volume = self._volume()
+            method, uncovered, accepted = "sampling-importance-resampling", 0.0, num_samples
+            most = max(self.ways, key=lambda way: way.found)
+            pilot_attempts = round(most.found / most.acceptance) if most.found else PRIOR_DRAWS
+            volume = volume_fraction(most.log_volume, most.found, pilot_attempts)
             logger.warning(
                 "no exact method can draw from the truncated prior within %d attempts; resampled "
                 "with %d candidates (median effective number %.1f), which is denser where the "
@@ -122,8 +115,9 @@ class TruncatedProposal:
                 ess,
             )
         else:
-            result = reject(way.source, num_samples, generator, budget, expected=way.acceptance)
-            theta, attempts, accepted = result.theta, result.attempts, result.accepted
+            theta, accepted, attempts = reject(
+                way.source, num_samples, generator, budget, expected=way.acceptance
+            )
             method, uncovered, ess = way.source.name, way.uncovered, None
             volume = volume_fraction(way.log_volume, accepted, attempts)
         return ProposalDraw(
@@ -146,12 +140,6 @@ class TruncatedProposal:
             ess_median=ess,
             pilot={way.source.name: way.acceptance for way in self.ways},
         )
-
-    def _volume(self) -> tuple[float, float]:
-        """Return the volume of the support over the prior's by the pilot alone, and its error."""
-        known = max(self.ways, key=lambda way: way.found)
-        counts = known.found, round(known.found / known.acceptance) if known.found else PRIOR_DRAWS
-        return volume_fraction(known.log_volume, *counts)
 
 
 def truncate(
@@ -183,7 +171,7 @@ def _explore(
 ) -> list[_Way]:
     """Measure the acceptance of the methods that `sampler` allows, by counting."""
     support = pilot.support
-    prior = PriorSource(support)
+    prior = prior_source(support)
     found = len(prior.attempt(PRIOR_DRAWS, generator))
     ways = [_Way(prior, found / PRIOR_DRAWS, DENSITY_COST, 0.0, found)]
     if sampler == "rejection" or (sampler != "box" and found >= PRIOR_ACCEPTANCE * PRIOR_DRAWS):
@@ -195,7 +183,7 @@ def _explore(
         enclosure = enclose_support(pilot, shape, generator)
         ways.append(
             _Way(
-                RegionSource(support, enclosure.region, f"{shape} rejection"),
+                region_source(support, enclosure.region, f"{shape} rejection"),
                 enclosure.acceptance,
                 GEOMETRY_COST + DENSITY_COST * enclosure.evaluations,
                 enclosure.region.log_volume,
@@ -209,7 +197,7 @@ def _explore(
         return ways[1:]
     ways.append(
         _Way(
-            PosteriorSource(support, draws),
+            posterior_source(support, draws),
             pilot.posterior_acceptance,
             DENSITY_COST + (CHEAP_DRAW_COST if support.conditioned.cheap else CHAIN_DRAW_COST),
             posterior_log_volume(support),
@@ -228,7 +216,12 @@ def _choose(
         SamplingError: none can, and `sampler` does not allow to resample.
     """
     if sampler in ("rejection", "box"):
-        return _named(ways, num_samples, sampler, budget)
+        alternatives = {"rejection": "'box' or 'sir'", "box": "'sir'"}[sampler]
+        budget.advice = (
+            f"Set trainer.truncation_sampler to {alternatives}, which finds a faster exact "
+            "method, or ask for fewer draws"
+        )
+        return min(ways, key=lambda way: way.total(num_samples))
     if ways[0].acceptance >= PRIOR_ACCEPTANCE:
         return ways[0]
     able = [way for way in ways if way.affordable(num_samples, budget)]
@@ -237,19 +230,9 @@ def _choose(
         return min(sure or able, key=lambda way: way.total(num_samples))
     if sampler == "sir":
         return None
-    found = ", ".join(f"{way.source.name} {way.acceptance:.2g}" for way in ways)
+    acceptances = ", ".join(f"{way.source.name} {way.acceptance:.2g}" for way in ways)
     raise SamplingError(
         f"no exact method can make {num_samples} draws of the truncated prior within "
-        f"{budget.max_attempts} attempts; acceptances: {found}. Allow more attempts, ask for "
-        "fewer draws, train longer, or set trainer.sir to true for approximate draws"
+        f"{budget.max_attempts} attempts; acceptances: {acceptances}. Allow more attempts, "
+        "ask for fewer draws, train longer, or set trainer.sir to true for approximate draws"
     )
-
-
-def _named(ways: Sequence[_Way], num_samples: int, sampler: Sampler, budget: Budget) -> _Way:
-    """Take the method that was asked for; its budget's error names the others."""
-    others = {"rejection": "'box' or 'sir'", "box": "'sir'"}[sampler]
-    budget.advice = (
-        f"Set trainer.truncation_sampler to {others}, which finds a faster exact method, or ask "
-        "for fewer draws"
-    )
-    return min(ways, key=lambda way: way.total(num_samples))

@@ -10,7 +10,8 @@ from torch import Generator, Tensor
 from mlpop.inference.posteriors.arguments import SamplingError
 from mlpop.inference.posteriors.conditioned import ConditionedPosterior
 from mlpop.inference.proposals.enclosing_region import EnclosingRegion, ShapeName, enclose
-from mlpop.inference.proposals.shapes import Shape
+from mlpop.inference.proposals.rejection import Source
+from mlpop.inference.proposals.shapes import Box, Shape
 
 _ROWS = 100_000
 """Densities that are computed at once; bounds the memory."""
@@ -22,12 +23,7 @@ may come out a few units of its last digit differently next to other rows."""
 
 @dataclass(frozen=True, eq=False)
 class Support:
-    """Where the posterior is denser than a threshold, inside the prior: {theta: log q > tau}.
-
-    Args:
-        conditioned: the posterior q at the observation.
-        threshold: tau.
-    """
+    """Where the posterior q is denser than a threshold tau, in the prior: {theta: log q > tau}."""
 
     conditioned: ConditionedPosterior
     threshold: float
@@ -124,50 +120,31 @@ def find_support(conditioned: ConditionedPosterior, draws: Tensor, epsilon: floa
     return Pilot(support, draws[above], (log_prob - threshold)[above], len(draws))
 
 
-@dataclass(frozen=True, eq=False)
-class PriorSource:
-    """Attempts from the prior; accepted in the support."""
-
-    support: Support
-    name: str = "prior rejection"
-
-    def attempt(self, count: int, generator: Generator) -> Tensor:
-        """Make `count` attempts; return the accepted scaled theta (m, d)."""
-        size = self.support.conditioned.prior.dimension
-        unit = torch.rand(count, size, generator=generator, dtype=torch.float64)
-        return _accepted(self.support, unit)[1]
+def region_source(support: Support, region: Shape, name: str) -> Source:
+    """Return attempts from a region around the support; accepted in the support."""
+    return Source(name, lambda count, rng: _accepted(support, region.sample(count, rng)))
 
 
-@dataclass(frozen=True, eq=False)
-class RegionSource:
-    """Attempts from a region around the support; accepted in the support."""
-
-    support: Support
-    region: Shape
-    name: str
-
-    def attempt(self, count: int, generator: Generator) -> Tensor:
-        """Make `count` attempts; return the accepted scaled theta (m, d)."""
-        return _accepted(self.support, self.region.sample(count, generator))[1]
+def prior_source(support: Support) -> Source:
+    """Return attempts from the prior; accepted in the support."""
+    axes = torch.eye(support.conditioned.prior.dimension, dtype=torch.float64)
+    cube = Box(axes, torch.zeros_like(axes[0]), torch.ones_like(axes[0]), aligned=True)
+    return region_source(support, cube, "prior rejection")
 
 
-@dataclass(frozen=True, eq=False)
-class PosteriorSource:
-    """Attempts from the posterior q, kept with probability exp(tau - log q) in the support.
+def posterior_source(support: Support, draw: Callable[[int, Generator], Tensor]) -> Source:
+    """Return attempts from the posterior q, kept with probability exp(tau - log q) in the support.
 
     What is left has a constant density there, whatever the shape of the support.
     """
 
-    support: Support
-    draw: Callable[[int, Generator], Tensor]
-    name: str = "posterior rejection"
-
-    def attempt(self, count: int, generator: Generator) -> Tensor:
-        """Make `count` attempts; return the accepted scaled theta (m, d)."""
-        theta = self.draw(count, generator)
+    def attempt(count: int, generator: Generator) -> Tensor:
+        theta = draw(count, generator)
         chance = torch.rand(count, generator=generator, dtype=torch.float64).log()
-        log_ratio = self.support.log_ratio(theta)
-        return theta[(log_ratio > self.support.slack) & (chance < -log_ratio)]
+        log_ratio = support.log_ratio(theta)
+        return theta[(log_ratio > support.slack) & (chance < -log_ratio)]
+
+    return Source("posterior rejection", attempt)
 
 
 def enclose_support(pilot: Pilot, shape: ShapeName, generator: Generator) -> EnclosingRegion:
@@ -176,9 +153,9 @@ def enclose_support(pilot: Pilot, shape: ShapeName, generator: Generator) -> Enc
 
     def inside(points: Tensor) -> tuple[int, Tensor]:
         rows, _, hits = _asked(support, points)
-        found = torch.zeros(len(points), dtype=torch.bool)
-        found[rows] = hits
-        return len(rows), found
+        in_support = torch.zeros(len(points), dtype=torch.bool)
+        in_support[rows] = hits
+        return len(rows), in_support
 
     return enclose(shape, support.to_unit(pilot.theta), pilot.log_ratio, inside, generator)
 
@@ -186,9 +163,7 @@ def enclose_support(pilot: Pilot, shape: ShapeName, generator: Generator) -> Enc
 def volume_fraction(log_volume: float, accepted: int, attempts: int) -> tuple[float, float]:
     """Return the volume of the support over the prior's, and its Monte Carlo error.
 
-    Args:
-        log_volume: of what the attempts were spread over uniformly, over the prior's.
-        accepted, attempts: counts.
+    The attempts were spread uniformly over a volume whose log, over the prior's, is `log_volume`.
     """
     rate = accepted / attempts
     error = sqrt(max(rate * (1 - rate), 0.0) / attempts) if accepted else 1 / attempts
@@ -209,6 +184,6 @@ def _asked(support: Support, unit: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return rows, theta, support.accepts(theta)
 
 
-def _accepted(support: Support, unit: Tensor) -> tuple[int, Tensor]:
-    rows, theta, hits = _asked(support, unit)
-    return len(rows), theta[hits]
+def _accepted(support: Support, unit: Tensor) -> Tensor:
+    _, theta, hits = _asked(support, unit)
+    return theta[hits]

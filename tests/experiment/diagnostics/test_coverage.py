@@ -1,5 +1,6 @@
 """What the tests of a round are turned into: verdict, reason, warnings, rows."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, get_args
 
@@ -26,7 +27,7 @@ def finding(folder: Path, verdict: Any, least: float = 1e-4, **changes: Any) -> 
         "expected_calibration_error": 0.02,
     }
     calibration = Calibration(**(values | changes))
-    write_json(folder / "calibration.json", calibration.to_dict())
+    write_json(folder / "calibration.json", asdict(calibration))
     write_json(folder / "coverage.json", {"levels": {}})
     return CoverageDiagnostic().finding(folder)
 

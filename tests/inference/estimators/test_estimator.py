@@ -59,12 +59,11 @@ def test_embed_once_equals_sbi_with_the_embedding_inside(model):
         embedding_net=ours.embedding,
     )(theta, x).eval()
     state = {
-        name: ours.head.state_dict().get(name, value)
-        for name, value in theirs.state_dict().items()
+        name: ours.net.state_dict().get(name, value) for name, value in theirs.state_dict().items()
     }
     theirs.load_state_dict(state)
-    shared = set(ours.head.state_dict()) & set(theirs.state_dict())
-    assert len(shared) == len(ours.head.state_dict()) > 0
+    shared = set(ours.net.state_dict()) & set(theirs.state_dict())
+    assert len(shared) == len(ours.net.state_dict()) > 0
     points = theta[torch.randperm(30, generator=generator_from_seed(2))].expand(5, 30, 3)
     with torch.no_grad():
         torch.testing.assert_close(
@@ -114,7 +113,7 @@ def test_initializer_touches_the_embedding_alone():
     bound = np.sqrt(6 / output.in_features)
     assert torch.equal(output.bias, torch.full_like(output.bias, 0.01))
     assert 0.99 * bound < float(output.weight.abs().max().detach()) <= bound
-    heads = [module for module in estimator.head.modules() if isinstance(module, nn.Linear)]
+    heads = [module for module in estimator.net.modules() if isinstance(module, nn.Linear)]
     assert heads
     assert not any(torch.all(layer.bias == 0.01) for layer in heads)
 

@@ -96,7 +96,7 @@ def test_every_component_of_x_depends_on_theta(model):
         draws = []
         for row in theta[:2]:
             with lend(generator_from_seed(5)), torch.no_grad():
-                draws.append(estimator.sample(50, row[None])[:, 0])
+                draws.append(estimator.density.sample(torch.Size((50,)), row[None])[:, 0])
         assert bool(((draws[0] - draws[1]).abs() > 1e-6).any(0).all()), seed
 
 
@@ -148,7 +148,7 @@ def test_draws_are_in_the_units_of_x():
     )
     place = torch.tensor([[0.4, -0.5]])
     with lend(generator_from_seed(5)), torch.no_grad():
-        draws = estimator.sample(2000, place)[:, 0]
+        draws = estimator.density.sample(torch.Size((2000,)), place)[:, 0]
     error = (draws.mean(0) - _mean(place)[0]).abs() / torch.tensor([0.6, 0.8, 6.0])
     assert float(error.max()) < 0.25
 

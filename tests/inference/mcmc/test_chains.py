@@ -1,4 +1,6 @@
+import json
 import logging
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -274,7 +276,7 @@ def test_bad_options_are_refused_B7(changes, message):
 def test_documented_names_B7(name, hamiltonian, caplog):
     options = McmcOptions(name)
     assert options.hamiltonian == hamiltonian
-    assert McmcOptions.from_dict(options.to_dict()) == options
+    assert McmcOptions(**json.loads(json.dumps(asdict(options)))) == options
     log_mapping.cache_clear()
     with caplog.at_level(logging.INFO, logger="mlpop.inference.mcmc.chains"):
         for _ in range(2):
