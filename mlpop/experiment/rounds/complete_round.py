@@ -1,7 +1,6 @@
 """A round that an earlier launch completed: put back in its folders, ready for the next one."""
 
 import logging
-from typing import Any
 
 import numpy as np
 
@@ -12,7 +11,7 @@ from mlpop.errors import DataError
 from mlpop.experiment.diagnostics.table import read_findings
 from mlpop.experiment.inputs.observed import load_observed_copy
 from mlpop.experiment.inputs.problem import PROBLEM, load_problem
-from mlpop.experiment.output_tree import RoundFolders, dataset_csv
+from mlpop.experiment.output_tree import dataset_csv
 from mlpop.experiment.resume.download import restore_files, restore_shards
 from mlpop.experiment.resume.lineage import member_of
 from mlpop.experiment.rounds.context import Launch
@@ -22,19 +21,11 @@ from mlpop.experiment.rounds.posterior import make_posterior
 from mlpop.experiment.rounds.result import RoundResult
 from mlpop.experiment.simulations.simulated_set import SuppliedSet, given_set
 from mlpop.inference.estimators.store import load_ensemble
-from mlpop.io.files import read_json_object, write_json
+from mlpop.io.files import read_json_object
 from mlpop.tracking import Estimate, Node, recorded_datasets
 from mlpop.tracking.artifacts import MANIFEST
 
 logger = logging.getLogger(__name__)
-
-COMPLETION = MANIFEST
-DATASETS = (f"{TRAINING.use}/", f"{TEST.use}/")
-
-
-def write_completion(folders: RoundFolders, manifest: dict[str, Any]) -> None:
-    """Write the manifest of a round's run beside its files, last of all."""
-    write_json(folders.models / COMPLETION, manifest)
 
 
 def restore_round(
@@ -45,8 +36,7 @@ def restore_round(
     Its files are fetched from MLflow where they are not in the folders of this launch.
 
     Args:
-        launch: of the experiment.
-        node: the run of the round.
+        launch, node: of the experiment; the run of the round.
         previous: the round before; None for round 0.
         with_sets: whether rounds follow; its simulations are then fetched too, if those learn
             from them.
@@ -57,7 +47,8 @@ def restore_round(
     lineage, config = launch.lineage, launch.config
     round_ = 0 if previous is None else previous.number + 1
     folders = launch.tree.round(round_)
-    names = [name for name in lineage.names(node) if not name.startswith(DATASETS)]
+    datasets = (f"{TRAINING.use}/", f"{TEST.use}/")
+    names = [name for name in lineage.names(node) if not name.startswith(datasets)]
     restore_files(
         lineage.store, node.run_id, [*names, MANIFEST], folders.models, lineage.downloads
     )
@@ -105,12 +96,12 @@ def _set(launch: Launch, node: Node, kind: SetKind, round_: int) -> SuppliedSet:
     loader = kind.loader(launch.config)
     if round_ == 0 and not loader.simulate:
         assert loader.dataset_path_round_0 is not None
-        given = given_set(dataset_csv(localized(loader.dataset_path_round_0)))
-        return _same_as_recorded(launch, node, kind, given)
+        supplied = given_set(dataset_csv(localized(loader.dataset_path_round_0)))
+        return _same_as_recorded(launch, node, kind, supplied)
     lineage = launch.lineage
     with lineage.downloads.opened(lineage.store, node.run_id, f"{kind.use}/{THETA}") as path:
         theta = np.load(path, allow_pickle=False)
-    folder = place(launch, kind, round_, theta).folder
+    folder = place(launch, kind, round_, theta)[0]
     prefix = f"{kind.use}/"
     names = {
         name: name.removeprefix(prefix)
@@ -123,19 +114,15 @@ def _set(launch: Launch, node: Node, kind: SetKind, round_: int) -> SuppliedSet:
 
 
 def _same_as_recorded(
-    launch: Launch, node: Node, kind: SetKind, found: SuppliedSet
+    launch: Launch, node: Node, kind: SetKind, supplied: SuppliedSet
 ) -> SuppliedSet:
-    """Return a set, if it is what the round learned from.
-
-    Raises:
-        DataError: it is not; a given set was changed, or another path is given.
-    """
+    """Return a set, if it is what the round learned from; a given one may have been changed."""
     client = launch.lineage.store.client
-    recorded = {one.digest for one in recorded_datasets(client, node.run_id, kind.use)}
-    if recorded and found.digest not in recorded:
+    recorded = {dataset.digest for dataset in recorded_datasets(client, node.run_id, kind.use)}
+    if recorded and supplied.digest not in recorded:
         raise DataError(
-            f"{found.csv}: SHA-256 {found.digest[:12]}…, {node.name} of the run learned from "
-            f"{' or '.join(sorted(digest[:12] + '…' for digest in recorded))}; give the same "
+            f"{supplied.csv}: SHA-256 {supplied.digest[:12]}…, {node.name} of the run learned "
+            f"from {' or '.join(sorted(digest[:12] + '…' for digest in recorded))}; give the same "
             f"{kind.use} set, or begin a new experiment"
         )
-    return found
+    return supplied

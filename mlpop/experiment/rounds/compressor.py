@@ -6,25 +6,15 @@ from pathlib import Path
 
 from mlpop.datasets.loading import Dataset
 from mlpop.errors import MlpopError
-from mlpop.experiment.inputs.given_compressor import check_compressor
 from mlpop.experiment.inputs.problem import LearningProblem
 from mlpop.experiment.output_tree import RoundFolders
-from mlpop.experiment.rounds.compressor_fit import REPORT, FittedCompressor, make_compressor
+from mlpop.experiment.rounds.compressor_fit import REPORT, make_compressor
 from mlpop.experiment.rounds.context import Launch
 from mlpop.experiment.tracked_training import TrackedTraining
 from mlpop.inference.compression.compressor import COMPONENTS, COMPRESSOR, NETWORK, Compressor
 from mlpop.inference.posteriors.preprocessing import COMPRESSOR_FOLDER, Preprocessing
 from mlpop.tracking import Node, TrackedRun
 from mlpop.training.events import EpochRecord
-
-__all__ = [
-    "FittedCompressor",
-    "check_compressor",
-    "compressor_files",
-    "compressor_for",
-    "make_compressor",
-    "with_compressor",
-]
 
 logger = logging.getLogger(__name__)
 
@@ -35,19 +25,13 @@ def compressor_for(
     data: Dataset,
     run: TrackedRun,
     folders: RoundFolders,
-    begun: Node | None = None,
+    earlier: Node | None,
 ) -> LearningProblem:
     """Return `problem` with the configured compressor, which is kept in the run of round 0.
 
-    Without compression `problem` comes back as it is.
-
-    Args:
-        launch: of the experiment.
-        problem: without a compressor.
-        data: training set of round 0.
-        run: of round 0.
-        folders: of round 0.
-        begun: a run of round 0 that was left unfinished; its compressor is taken over.
+    Without compression `problem` comes back as it is. The training set `data`, run and folders
+    are those of round 0; the compressor of a run of it that was left unfinished, `earlier`, is
+    taken over.
 
     Raises:
         ConfigError, DataError, TrainingError: as `make_compressor`.
@@ -55,8 +39,8 @@ def compressor_for(
     if not launch.config.compression_input.use_compression:
         return problem
     folder = folders.models / COMPRESSOR_FOLDER
-    if begun is not None and not (folder / REPORT).exists():
-        _restore(launch, begun, folder)
+    if earlier is not None and not (folder / REPORT).exists():
+        _restore(launch, earlier, folder)
     training = TrackedTraining(run, _curves)
     with launch.profiler.section("Compressor"):
         fitted = make_compressor(
@@ -72,7 +56,8 @@ def compressor_for(
         run.send(path, name)
     run.log_metrics(fitted.numbers)
     run.set_tags({"mlpop.compressor": fitted.compressor.digest})
-    return with_compressor(problem, fitted.compressor)
+    scaling = problem.preprocessing.input_scaling
+    return replace(problem, preprocessing=Preprocessing(scaling, fitted.compressor))
 
 
 def _curves(record: EpochRecord) -> dict[str, float]:
@@ -80,12 +65,6 @@ def _curves(record: EpochRecord) -> dict[str, float]:
         "compressor/train_loss": record.train_loss,
         "compressor/val_loss": record.val_loss,
     }
-
-
-def with_compressor(problem: LearningProblem, compressor: Compressor) -> LearningProblem:
-    """Return `problem` with `compressor` in its preprocessing."""
-    scaling = problem.preprocessing.input_scaling
-    return replace(problem, preprocessing=Preprocessing(scaling, compressor))
 
 
 def compressor_files(folders: RoundFolders, compressor: Compressor | None) -> dict[str, Path]:
@@ -96,16 +75,14 @@ def compressor_files(folders: RoundFolders, compressor: Compressor | None) -> di
     return {f"{COMPRESSOR_FOLDER}/{path.name}": path for path in sorted(folder.iterdir())}
 
 
-def _restore(launch: Launch, begun: Node, folder: Path) -> None:
+def _restore(launch: Launch, node: Node, folder: Path) -> None:
     """Copy the compressor of an unfinished run, if it got so far; it is checked when read."""
     lineage = launch.lineage
-    names = {name: f"{COMPRESSOR_FOLDER}/{name}" for name in (NETWORK, COMPONENTS, COMPRESSOR)}
     try:
-        if not lineage.has(begun, f"{COMPRESSOR_FOLDER}/{REPORT}"):
+        if not lineage.has(node, f"{COMPRESSOR_FOLDER}/{REPORT}"):
             return
-        for name, artifact in names.items():
-            if lineage.has(begun, artifact):
-                lineage.fetch(begun, artifact, folder / name)
-        lineage.fetch(begun, f"{COMPRESSOR_FOLDER}/{REPORT}", folder / REPORT)
+        for name in (NETWORK, COMPONENTS, COMPRESSOR, REPORT):
+            if lineage.has(node, f"{COMPRESSOR_FOLDER}/{name}"):
+                lineage.fetch(node, f"{COMPRESSOR_FOLDER}/{name}", folder / name)
     except MlpopError as error:
         logger.warning("compressor: made again, its files cannot be used: %s", error)

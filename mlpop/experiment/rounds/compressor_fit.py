@@ -80,13 +80,11 @@ def make_compressor(
     if it was made of the same data and settings.
 
     Args:
-        config: the experiment, with `use_compression`.
+        config, root_seed: of the experiment, with `use_compression`.
         problem: without a compressor.
         data: training set of round 0.
         folder: for the compressor and its report.
-        root_seed: of the experiment.
-        backend: who trains a `cnn` that is made.
-        on_event: hears of its training, see `train_member`.
+        backend, on_event: who trains a `cnn` that is made, and who hears of it.
 
     Raises:
         ConfigError: the settings contradict the data.
@@ -99,9 +97,9 @@ def make_compressor(
     if given is not None:
         check_made_for(config, given, problem.channels)
     fingerprint = _fingerprint(config, problem, data, root_seed, given)
-    if (kept := _kept(folder, fingerprint)) is not None:
+    if (finished := _finished(folder, fingerprint)) is not None:
         logger.info("compressor: the one in %s is of the same data and settings", folder)
-        return kept
+        return finished
     scaling = problem.preprocessing.input_scaling
     held_out = validation_rows(config, {0: len(data)}, root_seed)
     used = torch.ones(len(data), dtype=torch.bool)
@@ -288,7 +286,7 @@ def _fingerprint(
     return digest.hexdigest()
 
 
-def _kept(folder: Path, fingerprint: str) -> FittedCompressor | None:
+def _finished(folder: Path, fingerprint: str) -> FittedCompressor | None:
     """Return what the folder holds, if it is whole and of this fingerprint."""
     if not (folder / REPORT).exists():
         return None

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from mlpop.compute import Progress, Purpose, seed_sequence
 from mlpop.config.blocks.data import TestDataConfig, TrainingDataConfig
+from mlpop.config.fields import S3Uri
 from mlpop.config.files.sbi import SbiConfig
 from mlpop.datasets.layout import FULL_CSV, FULL_STATISTICS, GENERATOR_JSON, MANIFEST_CSV
 from mlpop.datasets.loading import Dataset, load_dataset
@@ -23,7 +24,6 @@ from mlpop.experiment.rounds.context import Launch
 from mlpop.experiment.rounds.proposals import prior_theta, proposed
 from mlpop.experiment.rounds.result import RoundResult
 from mlpop.experiment.simulations.simulated_set import (
-    SetPlace,
     SuppliedSet,
     given_set,
     place_of_set,
@@ -104,9 +104,7 @@ def supply(
     """Return the training set of a round and, with testing, its test set.
 
     Args:
-        launch: of the experiment.
-        round_: number of the round.
-        run: of the round.
+        launch, round_, run: of the experiment and of the round.
         previous: the round before, whose posterior proposes theta; None for round 0.
         earlier: an unfinished run of this round, whose theta and shards are taken over.
 
@@ -128,8 +126,10 @@ def supply_test(
     return _Source(launch, round_, run, previous, None).set(TEST)
 
 
-def place(launch: Launch, kind: SetKind, round_: int, theta: NDArray[np.float64]) -> SetPlace:
-    """Return where a simulated set lies; other simulations have another place."""
+def place(
+    launch: Launch, kind: SetKind, round_: int, theta: NDArray[np.float64]
+) -> tuple[Path, S3Uri | None]:
+    """Return where a simulated set lies, see `place_of_set`; others have another place."""
     assert launch.plan is not None
     config = launch.config
     key = set_key(launch.plan, theta, launch.root_seed, kind.simulation, round_)
@@ -137,51 +137,41 @@ def place(launch: Launch, kind: SetKind, round_: int, theta: NDArray[np.float64]
     return place_of_set(kind.loader(config).dataset_path, fallback, round_, key)
 
 
+@dataclass
 class _Source:
-    """Makes the sets of one round."""
+    """Makes the sets of one round; arguments are those of `supply`."""
 
-    def __init__(
-        self,
-        launch: Launch,
-        round_: int,
-        run: TrackedRun,
-        previous: RoundResult | None,
-        earlier: Node | None,
-    ) -> None:
-        self._launch = launch
-        self._round = round_
-        self._run = run
-        self._previous = previous
-        self._earlier = earlier
-        self.proposal: dict[str, float | str | int | None] = {}
+    launch: Launch
+    round: int
+    run: TrackedRun
+    previous: RoundResult | None
+    earlier: Node | None
+    proposal: dict[str, float | str | int | None] = field(default_factory=dict)
 
     def set(self, kind: SetKind) -> SuppliedSet:
         """Return the set: given, found from an earlier launch, or simulated."""
-        launch, config, round_, run = self._launch, self._launch.config, self._round, self._run
+        launch, config, round_, run = self.launch, self.launch.config, self.round, self.run
         loader = kind.loader(config)
         if round_ == 0 and not loader.simulate:
             assert loader.dataset_path_round_0 is not None
             return given_set(dataset_csv(localized(loader.dataset_path_round_0)))
         assert launch.plan is not None
-        theta = self._kept(kind)
-        fresh = theta is None
-        if theta is None:
-            theta = self._drawn(kind, loader.num_sim)
-        there = place(launch, kind, round_, theta)
-        folder = there.folder
+        stored = self._stored(kind)
+        theta = self._drawn(kind, loader.num_sim) if stored is None else stored
+        folder, remote = place(launch, kind, round_, theta)
         write_array(folder / THETA, theta)
-        if fresh:
-            self._keep(kind, folder / THETA, theta)
-        elif self._earlier is not None:
+        if stored is None:
+            self._store(kind, folder / THETA, theta)
+        elif self.earlier is not None:
             store = launch.lineage.store
-            run.records.update(restore_shards(store, self._earlier.run_id, kind.use, folder))
+            run.records.update(restore_shards(store, self.earlier.run_id, kind.use, folder))
 
         curve = f"sim/{kind.use}_done"
-        before = 0 if self._earlier is None else launch.lineage.steps(self._earlier, curve)
+        first_step = 0 if self.earlier is None else launch.lineage.steps(self.earlier, curve)
 
         def tell(progress: Progress, seconds: float) -> None:
             if progress.shard is not None:
-                run.curves.append(curve, progress.done, step=before + round(seconds))
+                run.curves.append(curve, progress.done, step=first_step + round(seconds))
 
         with (
             launch.profiler.section(f"SimulatingRound{round_}{kind.use.capitalize()}"),
@@ -200,31 +190,31 @@ class _Source:
                 title=f"round {round_}: {kind.use} simulations",
                 on_progress=tell,
                 on_shard=lambda record: uploads.send_shard(kind.use, folder, record),
-                remote=there.remote,
+                remote=remote,
             )
 
     def _drawn(self, kind: SetKind, count: int) -> NDArray[np.float64]:
         """Return new theta (count, D), physical units."""
-        launch, previous = self._launch, self._previous
+        launch, previous = self.launch, self.previous
         if previous is None:
-            seed = seed_sequence(launch.root_seed, kind.theta, self._round)
+            seed = seed_sequence(launch.root_seed, kind.theta, self.round)
             return prior_theta(launch.config, count, seed)
-        draw = proposed(launch, previous, self._round, kind.use, count)
+        draw = proposed(launch, previous, self.round, kind.use, count)
         if kind is TRAINING:
             self.proposal = draw.to_dict()
         return previous.problem.prior.to_physical(draw.theta)
 
-    def _keep(self, kind: SetKind, path: Path, theta: NDArray[np.float64]) -> None:
+    def _store(self, kind: SetKind, path: Path, theta: NDArray[np.float64]) -> None:
         """Store theta in the run before anything is simulated."""
         if self.proposal and kind is TRAINING:
-            self._run.send_json(PROPOSAL_JSON, self.proposal)
-        self._run.send(path, f"{kind.use}/{THETA}")
+            self.run.send_json(PROPOSAL_JSON, self.proposal)
+        self.run.send(path, f"{kind.use}/{THETA}")
         # says that the file arrived whole: there is no manifest yet
-        self._run.set_tags({_tag(kind): _digest(theta)})
+        self.run.set_tags({_tag(kind): _digest(theta)})
 
-    def _kept(self, kind: SetKind) -> NDArray[np.float64] | None:
+    def _stored(self, kind: SetKind) -> NDArray[np.float64] | None:
         """Return theta that an earlier launch stored, if they are whole."""
-        lineage, earlier = self._launch.lineage, self._earlier
+        lineage, earlier = self.launch.lineage, self.earlier
         name = f"{kind.use}/{THETA}"
         if earlier is None or _tag(kind) not in earlier.tags or not lineage.has(earlier, name):
             return None
@@ -235,10 +225,10 @@ class _Source:
                 return None
         if _digest(theta) != earlier.tags[_tag(kind)]:
             return None
-        if self._previous is not None and kind is TRAINING:
+        if self.previous is not None and kind is TRAINING:
             self.proposal = lineage.json(earlier, PROPOSAL_JSON)
-            self._run.keep(PROPOSAL_JSON)
-        self._run.keep(name)
+            self.run.keep(PROPOSAL_JSON)
+        self.run.keep(name)
         return theta
 
 
@@ -248,14 +238,14 @@ def joined(sets: Sequence[Dataset]) -> Dataset:
     Raises:
         DataError: a set has other labels or channels than the first one.
     """
-    first, *others = sets
-    for other in others:
-        if (other.labels, other.channels) != (first.labels, first.channels):
+    first = sets[0]
+    for data in sets:
+        if (data.labels, data.channels) != (first.labels, first.channels):
             raise DataError(
-                f"{other.source}: has labels {', '.join(other.labels)} and channels "
-                f"{', '.join(other.channels)}, unlike {first.source}"
+                f"{data.source}: has labels {', '.join(data.labels)} and channels "
+                f"{', '.join(data.channels)}, unlike {first.source}"
             )
-    if not others:
+    if len(sets) == 1:
         return first
     return replace(
         first,

@@ -17,7 +17,7 @@ from mlpop.experiment.output_tree import RoundFolders
 from mlpop.experiment.resume.lineage import Lineage, member_of
 from mlpop.experiment.rounds.member_files import (
     CheckpointSender,
-    is_of,
+    has_learned,
     restore_checkpoint,
     restore_member,
 )
@@ -149,8 +149,7 @@ def train_ensemble(
     for j in range(number):
         node = member_of(start.earlier, j)
         member = j if config.trainer.ensemble else None
-        kept = node is not None and lineage.is_complete(node)
-        if node is not None and kept and is_of(lineage, node, tasks[j]):
+        if node is not None and lineage.is_complete(node) and has_learned(lineage, node, tasks[j]):
             results[j] = restore_member(lineage, node, folders, j, member)
             run_ids[j] = node.run_id
             logger.info("%s of round %d is complete already", node.name, round_)
@@ -180,10 +179,9 @@ def train_ensemble(
             member = j if config.trainer.ensemble else None
             _finish(config, member, results[j], training, problem, folders, round_)
             training.close()
-    members = [results[j] for j in range(number)]
     return Ensemble(
         estimators=load_ensemble(member_folders),
-        results=members,
+        results=[results[j] for j in range(number)],
         folders=tuple(member_folders),
         run_ids={f"member_{j:02d}": run_ids[j] for j in range(number)},
     )
@@ -221,10 +219,7 @@ def validation_rows(config: SbiConfig, counts: Mapping[int, int], root_seed: int
     The choice among the simulations of a round is the same in every later round, so that a
     network that goes on training never meets its validation rows again as training rows.
 
-    Args:
-        config: the experiment.
-        counts: round -> number of its simulations, in the order of the rows.
-        root_seed: of the experiment.
+    `counts`: round -> number of its simulations, in the order of the rows.
     """
     rows, first = [], 0
     for round_, count in counts.items():

@@ -29,13 +29,10 @@ def restore_member(
 ) -> MemberResult:
     """Put a complete member's files where this launch expects them.
 
-    Their digests are compared with the manifest of its run.
+    Their digests are compared with the manifest of its run, `node`.
 
     Args:
-        lineage: of the experiment.
-        node: the member's run.
-        folders: of its round.
-        number: of the member.
+        lineage, node, folders, number: of the member.
         member: its number in the names of files, None for a single network.
 
     Raises:
@@ -62,7 +59,7 @@ def restore_member(
     )
 
 
-def is_of(lineage: Lineage, node: Node, task: MemberTask) -> bool:
+def has_learned(lineage: Lineage, node: Node, task: MemberTask) -> bool:
     """Whether a complete member has learned what `task` is about; if not, the log says so.
 
     Raises:
@@ -70,7 +67,7 @@ def is_of(lineage: Lineage, node: Node, task: MemberTask) -> bool:
         DataError: the estimator that the task starts from cannot be read.
     """
     record = lineage.json(node, DESCRIPTION).get("record", {})
-    same = bool(record.get("fingerprint") == task.fingerprint)
+    same: bool = record.get("fingerprint") == task.fingerprint
     if not same:
         logger.warning("%s has learned from other data or settings: it is trained anew", node.name)
     return same

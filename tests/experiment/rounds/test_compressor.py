@@ -3,6 +3,7 @@
 import json
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,10 @@ from mlpop.config.files.sbi import SbiConfig
 from mlpop.datasets.loading import Dataset
 from mlpop.datasets.scaling import scale_inputs
 from mlpop.errors import ConfigError, DataError, MlpopError, TrainingError
+from mlpop.experiment.inputs.given_compressor import check_compressor
 from mlpop.experiment.inputs.problem import LearningProblem, save_problem, write_training_arrays
 from mlpop.experiment.rounds import compressor_fit
-from mlpop.experiment.rounds.compressor import check_compressor, make_compressor, with_compressor
-from mlpop.experiment.rounds.compressor_fit import FittedCompressor
+from mlpop.experiment.rounds.compressor_fit import FittedCompressor, make_compressor
 from mlpop.experiment.rounds.ensemble import estimator_spec, validation_rows
 from mlpop.inference.compression.compressor import PcaEncoder, load_compressor
 from mlpop.inference.compression.pca import fit_pca, save_pca
@@ -278,9 +279,9 @@ def test_a_given_member_serves_with_every_rescaling_B3(
         expected = vectors - vectors.mean(1, keepdim=True)
         expected = expected / vectors.std(1, correction=0, keepdim=True)
     torch.testing.assert_close(fitted.compressor(x), expected, rtol=1e-4, atol=1e-5)
-    arrays = write_training_arrays(
-        tmp_path / "arrays", with_compressor(problem, fitted.compressor), data
-    )
+    preprocessing = Preprocessing(problem.preprocessing.input_scaling, fitted.compressor)
+    compressed = replace(problem, preprocessing=preprocessing)
+    arrays = write_training_arrays(tmp_path / "arrays", compressed, data)
     assert arrays.x_shape == (expected.shape[1],)
     np.testing.assert_allclose(np.load(arrays.x_path), expected, rtol=1e-4, atol=1e-5)
     assert estimator_spec(config, problem, arrays.x_shape).embedding is None
