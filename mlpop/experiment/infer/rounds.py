@@ -41,14 +41,30 @@ class InferRounds:
         self._job = job
         self._sets: list[SuppliedSet] = []
         self._previous: RoundResult | None = None
+        config, simulates = job.config, job.simulates
         with profiler.section("Initialization"):
-            self._launch = _launch(job, root_seed, tree, profiler, run, stack)
+            plan, stars = experiment_plan(config) if simulates else (None, None)
+            # workers are started only where something is simulated
+            backend = stack.enter_context(
+                make_backend(
+                    n_processes=config.n_processes if simulates else 1,
+                    enable_dask=config.enable_dask and simulates,
+                    workers_dask=config.workers_dask,
+                    compute=config.compute,
+                    logs=tree.logs,
+                )
+            )
+            if simulates:
+                run.set_tags({"mlpop.backend": backend.name, "mlpop.workers": backend.workers})
+            self._launch = Launch(
+                config, root_seed, backend, plan, stars, tree, profiler, run, Lineage(run.store)
+            )
             self._observed = job.observed or observed_sample(
-                job.config,
+                config,
                 job.trained.problem,
                 job.x_shape,
                 None,
-                plan=self._launch.plan,
+                plan=plan,
                 root_seed=root_seed,
                 folder=tree.logs / "observed_sample",
             )
@@ -65,22 +81,15 @@ class InferRounds:
             launch.profiler.section(f"TotalRound{number}"),
             open_run("round", name, launch.run.run_id, tags=tags, store=launch.run.store) as run,
         ):
-            evidence = Evidence(
-                posterior,
-                self._observed,
-                job.trained.learned[number],
-                launch.tree.round(number).models,
-                launch.root_seed,
-                number,
-            )
+            folder, learned = launch.tree.round(number).models, job.trained.learned[number]
             evaluation = evaluate(
                 launch,
-                evidence,
+                Evidence(posterior, self._observed, learned, folder, launch.root_seed, number),
                 lambda: self._tests(number, run),
                 num_samples=job.config.infer.num_posterior_samples,
                 section="ComputingCoverage",
             )
-            estimates, numbers = evaluation.posterior.estimates, evaluation.numbers
+            estimates, numbers = evaluation.estimates, evaluation.numbers
             self._previous = result = RoundResult(
                 number=number,
                 run_id=run.run_id,
@@ -97,7 +106,7 @@ class InferRounds:
                 logged.log_metrics(numbers, step=number)
                 send_summary(logged, estimates)
             run.set_tags(verdict_tag(result))
-            shown: dict[str, Number] = {"draws": len(evaluation.posterior.samples)}
+            shown: dict[str, Number] = {"draws": len(evaluation.samples)}
             shown |= {"tests": result.num_tests} if self._sets else {}
             shown |= findings_note(result)
             about = f"Round {number} of `{job.trained.source}`, nothing trained."
@@ -120,30 +129,4 @@ class InferRounds:
         log_test_set(run, test)
         self._sets.append(test)
         sets = self._sets if job.config.trainer.append_simulations else [test]
-        return joined([load_round_set(one.csv, job.trained.problem) for one in sets])
-
-
-def _launch(
-    job: InferJob,
-    root_seed: int,
-    tree: OutputTree,
-    profiler: Profiler,
-    run: TrackedRun,
-    stack: ExitStack,
-) -> Launch:
-    """Return what all rounds share; workers are started only where something is simulated."""
-    config = job.config
-    plan, stars = experiment_plan(config) if job.simulates else (None, None)
-    backend = stack.enter_context(
-        make_backend(
-            n_processes=config.n_processes if job.simulates else 1,
-            enable_dask=config.enable_dask and job.simulates,
-            workers_dask=config.workers_dask,
-            compute=config.compute,
-            logs=tree.logs,
-        )
-    )
-    if job.simulates:
-        run.set_tags({"mlpop.backend": backend.name, "mlpop.workers": backend.workers})
-    lineage = Lineage(run.store)
-    return Launch(config, root_seed, backend, plan, stars, tree, profiler, run, lineage)
+        return joined([load_round_set(dataset.csv, job.trained.problem) for dataset in sets])

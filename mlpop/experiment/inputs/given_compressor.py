@@ -32,8 +32,8 @@ def check_compressor(
 
     Args:
         config: the experiment.
-        channels: names of the maps of the training set.
-        x_shape: shape of one x, where the training set is there to tell.
+        channels, x_shape: names of the maps, and shape of one x, of the training set, where it
+            is there to tell.
         num_simulations: size of the training set of round 0, where it is known.
 
     Raises:

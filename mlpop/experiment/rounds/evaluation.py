@@ -2,8 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -14,6 +13,7 @@ from mlpop.compute import Purpose
 from mlpop.datasets.loading import Dataset
 from mlpop.experiment.diagnostics import table
 from mlpop.experiment.diagnostics.diagnostic import DrawnTests, Evidence, Finding
+from mlpop.experiment.diagnostics.table import Files
 from mlpop.experiment.output_tree import RoundFolders
 from mlpop.experiment.rounds.context import Launch
 from mlpop.inference.diagnostics.coverage import compute_coverage
@@ -28,49 +28,38 @@ from mlpop.tracking import Estimate, save_figure
 
 logger = logging.getLogger(__name__)
 
-Files = dict[str, Path]
-
-
-@dataclass(frozen=True)
-class PosteriorReport:
-    """The posterior at the observed sample.
-
-    Attributes:
-        samples: (S, D) physical units.
-        estimates: median and 95 % interval of every label.
-        files: artifact name -> file.
-        chains: `mcmc/<statistic>` numbers of Markov chains; empty where there are none.
-    """
-
-    samples: NDArray[np.float64]
-    estimates: Sequence[Estimate]
-    files: Files
-    chains: Mapping[str, float]
-
 
 @dataclass(frozen=True)
 class Evaluation:
     """What the testing stage gave.
 
     Attributes:
-        posterior: at x_o.
-        findings: diagnostic -> what it says.
-        files: artifact name -> file, of both, and of what diagnostics have learned here.
+        samples: (S, D) of the posterior at x_o, physical units.
+        estimates: median and 95 % interval of every label.
+        files: artifact name -> file, with those of what diagnostics have learned here.
+        chains: `mcmc/<statistic>` numbers of Markov chains; empty where there are none.
+        findings: diagnostic -> what it says; empty before the tests.
     """
 
-    posterior: PosteriorReport
-    findings: Mapping[str, Finding]
+    samples: NDArray[np.float64]
+    estimates: Sequence[Estimate]
     files: Files
+    chains: Mapping[str, float]
+    findings: Mapping[str, Finding] = field(default_factory=dict)
 
     @property
     def numbers(self) -> dict[str, float]:
         """All numbers, by their names in MLflow."""
-        report = self.posterior
-        return {
-            **table.numbers(self.findings),
-            **estimate_metrics(report.estimates),
-            **report.chains,
+        intervals = {
+            f"posterior/{estimate.label}/{name}": value
+            for estimate in self.estimates
+            for name, value in (
+                ("median", estimate.median),
+                ("low_95", estimate.low),
+                ("high_95", estimate.high),
+            )
         }
+        return {**table.numbers(self.findings), **intervals, **self.chains}
 
 
 def evaluate(
@@ -84,8 +73,7 @@ def evaluate(
     """Draw from the posterior of a round at x_o, and let all diagnostics examine it.
 
     Args:
-        launch: of the experiment, or of an inference.
-        evidence: the posterior, x_o, and what diagnostics have learned of the simulations.
+        launch, evidence: of the experiment, or of an inference; what diagnostics may look at.
         tests: gives the test simulations, None without testing; asked after x_o was looked at.
         num_samples: draws at x_o.
         section: name of the time that the tests take.
@@ -97,7 +85,7 @@ def evaluate(
     memories = (folders.models / name for name in table.memory_files())
     files = {path.name: path for path in memories if path.is_file()}
     files |= table.examine_observed(evidence)
-    report = sample_observed(evidence, folders, num_samples)
+    evaluation = _sample_observed(evidence, folders, num_samples)
     simulations = tests()
     if simulations is not None:
         with launch.profiler.section(f"{section}{evidence.round}"):
@@ -113,19 +101,14 @@ def evaluate(
     for finding in findings.values():
         for sentence in finding.sentences:
             logger.info("round %d: %s", evidence.round, sentence)
-    return Evaluation(report, findings, report.files | files)
+    return replace(evaluation, findings=findings, files=evaluation.files | files)
 
 
-def sample_observed(
-    evidence: Evidence, folders: RoundFolders, num_samples: int
-) -> PosteriorReport:
+def _sample_observed(evidence: Evidence, folders: RoundFolders, num_samples: int) -> Evaluation:
     """Draw from the posterior at x_o; write `samples_posterior.pt`, corner plot and summary.
 
     As documented, `samples_posterior.pt` holds scaled theta; `summary.json` has the scaling, the
     estimates in physical units, and what is wrong with Markov chains.
-
-    Raises:
-        SamplingError: the posterior has next to no mass inside the prior.
     """
     posterior, observed = evidence.posterior, evidence.observed
     samples, chains, problems = _samples(
@@ -148,7 +131,6 @@ def sample_observed(
     )
     pdf, png = save_figure(figure, folders.corner_plot)
     summary = folders.models / "summary.json"
-    scaling = None if prior.scaling is None else prior.scaling.to_dict()
     write_json(
         summary,
         {
@@ -157,12 +139,12 @@ def sample_observed(
                 e.label: {"median": e.median, "low_95": e.low, "high_95": e.high, "truth": e.truth}
                 for e in estimates
             },
-            "scaling": scaling,
+            "scaling": None if prior.scaling is None else prior.scaling.to_dict(),
             "problems": problems,
         },
     )
-    files = _named(folders.samples_posterior, pdf, png, summary)
-    return PosteriorReport(samples, estimates, files, chains)
+    files = table.named((folders.samples_posterior, pdf, png, summary))
+    return Evaluation(samples, estimates, files, chains)
 
 
 def _samples(
@@ -175,7 +157,7 @@ def _samples(
     problems = report.problems()
     for problem in problems:
         logger.warning("posterior at the observed sample: %s", problem)
-    return samples, chain_metrics(report), problems
+    return samples, _chain_metrics(report), problems
 
 
 def plot_next_proposal(
@@ -185,25 +167,13 @@ def plot_next_proposal(
 
     `samples_prior_<round>.pt` holds scaled theta, like `samples_posterior.pt`.
     """
-    torch.save(draw.theta, folders.samples_prior(next_round))
+    path = folders.samples_prior(next_round)
+    torch.save(draw.theta, path)
     figure = proposal_corner(prior.to_physical(draw.theta), prior.labels, prior.low, prior.high)
-    return _named(
-        folders.samples_prior(next_round),
-        *save_figure(figure, folders.corner_plot_prior(next_round)),
-    )
+    return table.named((path, *save_figure(figure, folders.corner_plot_prior(next_round))))
 
 
-def estimate_metrics(estimates: Sequence[Estimate]) -> dict[str, float]:
-    """Return `posterior/<label>/<statistic>` numbers for MLflow."""
-    metrics = {}
-    for estimate in estimates:
-        metrics[f"posterior/{estimate.label}/median"] = estimate.median
-        metrics[f"posterior/{estimate.label}/low_95"] = estimate.low
-        metrics[f"posterior/{estimate.label}/high_95"] = estimate.high
-    return metrics
-
-
-def chain_metrics(report: McmcReport) -> dict[str, float]:
+def _chain_metrics(report: McmcReport) -> dict[str, float]:
     """Return `mcmc/<statistic>` numbers for MLflow: of the worst label and member."""
     numbers = {
         "mcmc/r_hat": max((v for v in report.r_hat.values() if v is not None), default=None),
@@ -211,7 +181,3 @@ def chain_metrics(report: McmcReport) -> dict[str, float]:
         "mcmc/evidence_ess": min(report.evidence_ess, default=None),
     }
     return {name: float(value) for name, value in numbers.items() if value is not None}
-
-
-def _named(*paths: Path) -> Files:
-    return {path.name: path for path in paths}

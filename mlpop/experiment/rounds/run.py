@@ -117,7 +117,7 @@ def run_round(
             posterior=posterior,
             members=ensemble.folders,
             sets=sets.supplied,
-            estimates=evaluation.posterior.estimates,
+            estimates=evaluation.estimates,
             findings=evaluation.findings,
             numbers=round_numbers(sets, ensemble, evaluation, count),
             member_runs=ensemble.run_ids,
