@@ -55,20 +55,15 @@ class Downloads:
     def read_back(self, store: Store, run_id: str, name: str, expected: Record) -> Record:
         """Read an artifact back, keep it, and return its record.
 
-        Args:
-            store: the tracking store.
-            run_id: the run.
-            name: of the artifact.
-            expected: what the manifest says; an artifact that was like this before is not read
-                again.
+        One that was before what the manifest says, `expected`, is not read again.
 
         Raises:
             TrackingError: it is missing or cannot be read.
             DataError: the disk refuses.
         """
         if self._records.get((run_id, name)) != expected:
-            unwanted = SHARD.fullmatch(name) and not self._shards
-            if unwanted or local_path(store.client, run_id, name) is not None:
+            skipped = SHARD.fullmatch(name) and not self._shards
+            if skipped or local_path(store.client, run_id, name) is not None:
                 record = stored_record(store.client, run_id, name)
             else:
                 copy = self._copy(run_id, name)
@@ -120,10 +115,8 @@ def restore_shards(
     will be simulated again, to the same bits.
 
     Args:
-        store: the tracking store.
-        run_id: the round.
-        kind: `training` or `test`.
-        folder: of the dataset.
+        store, run_id: of the round.
+        kind, folder: `training` or `test`, and where the dataset lies.
         downloads: where artifacts are taken from that were fetched already.
 
     Returns:
@@ -174,10 +167,8 @@ def restore_files(
     that is there stays as it is.
 
     Args:
-        store: the tracking store.
-        run_id: the run.
+        store, run_id, folder: where from and where to.
         names: of the artifacts; or name -> path in the folder, by default the same.
-        folder: the local folder.
         downloads: where artifacts are taken from that were fetched already.
 
     Returns:
@@ -198,10 +189,9 @@ def restore_files(
             raise TrackingError(f"artifact {name!r}: {path} is not in {folder}; a link leads out")
 
     def restore(name: str) -> None:
-        path, wanted = paths[name], expected.get(name)
-        if path.is_file() and (wanted is None or file_record(path) == wanted):
-            return
-        restore_file(store, run_id, name, path, wanted, downloads)
+        path, record = paths[name], expected.get(name)
+        if not path.is_file() or record not in (None, file_record(path)):
+            restore_file(store, run_id, name, path, record, downloads)
 
     with ThreadPoolExecutor(THREADS, "restore-files") as pool:
         list(pool.map(restore, paths))
@@ -236,15 +226,12 @@ def restore_file(
     name: str,
     path: Path,
     expected: Record | None,
-    downloads: Downloads | None = None,
+    downloads: Downloads | None,
 ) -> None:
     """Copy one artifact of a run to `path`, whole or not at all, over what is there.
 
     Args:
-        store: the tracking store.
-        run_id: the run.
-        name: of the artifact.
-        path: the local file.
+        store, run_id, name, path: where from and where to.
         expected: what the manifest says of it; None without one.
         downloads: where it is taken from if it was fetched already.
 

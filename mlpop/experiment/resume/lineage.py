@@ -58,28 +58,23 @@ class Lineage:
         if node.status != "FINISHED":
             return False
         read_back = partial(self.downloads.read_back, self.store, node.run_id)
-        wrong = verify(self.store.client, node.run_id, read_back)
-        if wrong:
-            logger.warning("%s is done again: %s", _called(node), "; ".join(wrong))
-        return not wrong
-
-    def is_complete_round(self, node: Node, members: int) -> bool:
-        """Whether a round and all members of its ensemble are complete."""
-        return self.is_complete(node) and all(
-            member is not None and self.is_complete(member)
-            for member in (member_of(node, number) for number in range(members))
-        )
+        faults = verify(self.store.client, node.run_id, read_back)
+        if faults:
+            name = f"{node.name} of round {node.round}" if node.kind == "member" else node.name
+            logger.warning("%s is done again: %s", name, "; ".join(faults))
+        return not faults
 
     def complete_rounds(self, config: SbiConfig) -> int:
-        """Return how many rounds of an experiment are complete, counted from its first one."""
-        count = 0
-        while (
-            count < config.trainer.num_rounds
-            and (node := self.round(count)) is not None
-            and self.is_complete_round(node, config.trainer.members)
-        ):
-            count += 1
-        return count
+        """Return how many rounds of an experiment are complete, counted from its first one.
+
+        A round is, if all members of its ensemble are.
+        """
+        for number in range(config.trainer.num_rounds):
+            node = self.round(number)
+            members = (member_of(node, j) for j in range(config.trainer.members))
+            if not all(run is not None and self.is_complete(run) for run in (node, *members)):
+                return number
+        return config.trainer.num_rounds
 
     def seems_complete(self, node: Node) -> bool:
         """Whether a run ended well and has a manifest; nothing that it lists is read."""
@@ -136,11 +131,6 @@ class Lineage:
 def member_of(round_node: Node | None, number: int) -> Node | None:
     """Return the newest run of an ensemble member of a round, None if it was never begun."""
     return _newest(round_node, "member", number)
-
-
-def _called(node: Node) -> str:
-    """Return the name of a run as a message needs it: which member of which round."""
-    return f"{node.name} of round {node.round}" if node.kind == "member" else node.name
 
 
 def _newest(parent: Node | None, kind: str, number: int) -> Node | None:

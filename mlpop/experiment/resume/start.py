@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mlpop.config.files.sbi import SbiConfig
 from mlpop.errors import ConfigError, TrackingError
-from mlpop.experiment.output_tree import CONFIG_FILE
+from mlpop.experiment.output_tree import CONFIG_FILE, LOG_DIR, SAVE_DIR
 from mlpop.experiment.resume.attempts import (
     LAST,
     recorded_json,
@@ -107,11 +107,8 @@ class Beginning:
     def check_simulator(self, identity: str) -> None:
         """Refuse a simulator, or a stellar database, that is not the one of the run so far.
 
-        Args:
-            identity: of what this launch would simulate.
-
         Raises:
-            ConfigError: it is another one.
+            ConfigError: this launch would simulate something else than `identity`.
         """
         recorded = self.lineage.tag(SIMULATOR)
         if recorded not in (None, identity):
@@ -124,12 +121,7 @@ class Beginning:
 
 
 def unfinished_launch(store: Store, which: str, config: SbiConfig | None) -> Beginning:
-    """Return how to continue a run.
-
-    Args:
-        store: the tracking store.
-        which: a run id, or `last`.
-        config: as given now; None for that of the run.
+    """Return how to continue a run: with `config`, or where that is None with its own.
 
     Raises:
         ConfigError: the configuration has changed; every field that differs is named.
@@ -167,9 +159,9 @@ def recorded_launch(store: Store, config: SbiConfig) -> Beginning:
     lineage = _with_downloads(lineage_of(store, root), config)
     complete = lineage.complete_rounds(config)
     if block.last_round >= complete:
-        there = f"rounds 0 to {complete - 1} are" if complete else "no round is"
+        rounds = f"rounds 0 to {complete - 1} are" if complete else "no round is"
         raise ConfigError(
-            f"resume_training.last_round: is {block.last_round}, but {there} complete in run "
+            f"resume_training.last_round: is {block.last_round}, but {rounds} complete in run "
             f"{root.run_id}; give the last complete round, or `mlpop sbi --resume {root.run_id}`"
         )
     recorded = recorded_json(store, root.run_id, CONFIG_FILE)
@@ -185,7 +177,8 @@ def recorded_launch(store: Store, config: SbiConfig) -> Beginning:
                 root.run_id,
             )
         return Beginning(config, _recorded_seed(root, config), lineage, root)
-    _refuse(recorded, config, (*FREE, *_branch_free(config)), ())
+    splitting = () if config.trainer.retrain_from_scratch else (SPLITTING,)
+    _refuse(recorded, config, (*FREE, *(set(BRANCH_FREE) - set(splitting))), ())
     seed = _branch_seed(root, config)
     tags = {BRANCH_OF: root.run_id, BRANCH_ROUND: str(block.last_round)}
     branch = replace(lineage, root=None, origin=lineage, last_round=block.last_round)
@@ -218,12 +211,6 @@ def _refuse(
     )
 
 
-def _branch_free(config: SbiConfig) -> tuple[str, ...]:
-    if config.trainer.retrain_from_scratch:
-        return BRANCH_FREE
-    return tuple(name for name in BRANCH_FREE if name != SPLITTING)
-
-
 def _branch_seed(root: Node, config: SbiConfig) -> int:
     recorded = recorded_seed(root)
     seed = recorded if config.root_seed is None else config.root_seed
@@ -247,11 +234,10 @@ def _recorded_seed(root: Node, config: SbiConfig) -> int:
 
 def _with_folders(store: Store, save_dir: Path, log_dir: Path) -> Node:
     """Return the newest experiment run that recorded these folders."""
-    wanted = (str(save_dir.resolve()), str(log_dir.resolve()))
+    folders = [save_dir.resolve(), log_dir.resolve()]
     for run in find(store, {"mlpop.kind": KIND}):
-        tags = run.data.tags
-        recorded = tags.get("mlpop.save_dir", ""), tags.get("mlpop.log_dir", "")
-        if tuple(str(Path(text).resolve()) for text in recorded) == wanted:
+        recorded = [run.data.tags.get(tag, "") for tag in (SAVE_DIR, LOG_DIR)]
+        if [Path(text).resolve() for text in recorded] == folders:
             return tree(store, run.info.run_id)
     raise ConfigError(
         f"resume_training.save_dir: no experiment in {store.safe_uri} was recorded with the "
