@@ -20,7 +20,7 @@ from mlpop.experiment.inputs.problem import (
 from mlpop.experiment.output_tree import OutputTree, dataset_csv
 from mlpop.experiment.profile import Profiler
 from mlpop.experiment.resume.lineage import Lineage
-from mlpop.experiment.rounds.context import Launch
+from mlpop.experiment.rounds.context import Launch, OpenRound
 from mlpop.experiment.rounds.datasets import joined, supply
 from mlpop.experiment.simulations.simulated_set import SuppliedSet, given_set
 from mlpop.experiment.simulations.simulator import experiment_plan
@@ -130,7 +130,7 @@ def _base_set(
     profiler = Profiler(folders.logs, show=False)
     lineage = Lineage(run.store)
     launch = Launch(config, data_seed, backend, plan, stars, folders, profiler, run, lineage)
-    return supply(launch, 0, run).training
+    return supply(OpenRound(launch, 0, run))[0]["training"]
 
 
 def _files_of_run(store: Store, run_id: str, rounds: Sequence[int] | None) -> list[Path]:

@@ -68,19 +68,6 @@ class Evidence:
         return generator_from_seed(torch_seed(seed))
 
 
-@dataclass(frozen=True)
-class DrawnTests:
-    """Test simulations, and draws from the posterior of each.
-
-    Attributes:
-        simulations: n of them, of known theta.
-        draws: of the posterior of each, and where its truth lies among them.
-    """
-
-    simulations: Dataset
-    draws: CoverageResult
-
-
 class Grade(IntEnum):
     """How good a posterior is by a verdict; a round has the worst."""
 
@@ -219,8 +206,13 @@ class Diagnostic(Protocol):
         """Look at x_o, before its posterior is drawn from; return the files written."""
         return ()
 
-    def examine_tests(self, evidence: Evidence, tests: DrawnTests) -> Sequence[Path]:
-        """Look at the tests of a round, if it has any; return the files written."""
+    def examine_tests(
+        self, evidence: Evidence, tests: Dataset, draws: CoverageResult
+    ) -> Sequence[Path]:
+        """Look at the tests of a round, if it has any; return the files written.
+
+        `draws` are those of the posterior of each, and where its truth lies among them.
+        """
         return ()
 
     def finding(self, folder: Path) -> Finding:

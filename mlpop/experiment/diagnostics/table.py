@@ -4,17 +4,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mlpop.datasets.loading import Dataset
 from mlpop.experiment.diagnostics.coverage import CALIBRATION, CoverageDiagnostic
 from mlpop.experiment.diagnostics.diagnostic import (
     NOT_TESTED,
     Diagnostic,
-    DrawnTests,
     Evidence,
     Finding,
     Simulations,
     Verdict,
 )
 from mlpop.experiment.diagnostics.typicality import TypicalityDiagnostic
+from mlpop.inference.diagnostics.coverage import CoverageResult
 from mlpop.io.files import read_json_object, write_json
 
 DIAGNOSTICS: Sequence[Diagnostic] = (TypicalityDiagnostic(), CoverageDiagnostic())
@@ -48,9 +49,9 @@ def examine_observed(evidence: Evidence) -> Files:
     return named(path for d in DIAGNOSTICS for path in d.examine_observed(evidence))
 
 
-def examine_tests(evidence: Evidence, tests: DrawnTests) -> Files:
+def examine_tests(evidence: Evidence, tests: Dataset, draws: CoverageResult) -> Files:
     """Let all diagnostics look at the tests of a round; return artifact name -> file."""
-    return named(path for d in DIAGNOSTICS for path in d.examine_tests(evidence, tests))
+    return named(path for d in DIAGNOSTICS for path in d.examine_tests(evidence, tests, draws))
 
 
 def read_findings(folder: Path) -> dict[str, Finding]:

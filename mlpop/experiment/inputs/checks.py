@@ -14,11 +14,10 @@ from mlpop.datasets.statistics import read_statistics
 from mlpop.errors import ConfigError, DataError
 from mlpop.experiment.inputs.given_compressor import check_compressor
 from mlpop.experiment.inputs.observed import check_observed
-from mlpop.experiment.inputs.problem import check_shape, label_scaling
+from mlpop.experiment.inputs.problem import check_shape, configured_prior
 from mlpop.experiment.output_tree import check_writable, dataset_csv
 from mlpop.experiment.simulations.simulated_set import SimulatorPlan
 from mlpop.experiment.simulations.simulator import check_plan
-from mlpop.inference.prior import make_prior
 from mlpop.io.s3 import check_remote
 
 
@@ -46,15 +45,15 @@ def check_inputs(config: SbiConfig) -> None:
     plan = None
     if ExperimentFacts(config).simulates:
         plan = check_plan(config.simulator, labels, config.map_generator, config.dyn_data_loader)
-    shape = given = None
+    shape = training_csv = None
     if training.dataset_path_round_0 is None:
         assert plan is not None
         index = simulated_index(plan.channels, labels)
         channels = index.select_channels(training.filter_inputs)
         kind = _simulated_kind(config)
     else:
-        given = dataset_csv(localized(training.dataset_path_round_0))
-        index = DatasetIndex.read(given)
+        training_csv = dataset_csv(localized(training.dataset_path_round_0))
+        index = DatasetIndex.read(training_csv)
         channels = index.select_channels(training.filter_inputs)
         shape = check_set(config, index, channels)
         if len(index) < 2:
@@ -64,8 +63,10 @@ def check_inputs(config: SbiConfig) -> None:
         _check_labels(config, index)
         kind = _kind_of_maps(index, channels)
         if plan is not None:
-            _check_simulated_alike(config, plan, given, channels, shape, kind)
-    check_compressor(config, channels, shape, training.num_sim if given is None else len(index))
+            _check_simulated_alike(config, plan, training_csv, channels, shape, kind)
+    check_compressor(
+        config, channels, shape, training.num_sim if training_csv is None else len(index)
+    )
     if test.testing and test.dataset_path_round_0 is not None:
         test_index = DatasetIndex.read(dataset_csv(localized(test.dataset_path_round_0)))
         test_shape = check_set(config, test_index, test_index.select_channels(channels))
@@ -73,10 +74,10 @@ def check_inputs(config: SbiConfig) -> None:
         if shape is not None and test_shape != shape:
             raise DataError(
                 f"{test_index.path}: holds maps of shape {list(test_shape)}, the training set "
-                f"{given} of shape {list(shape)}"
+                f"{training_csv} of shape {list(shape)}"
             )
         _require_kind(test_index, channels, kind)
-    check_observed(config, channels, shape, given, None if plan is None else plan.generator)
+    check_observed(config, channels, shape, training_csv, None if plan is None else plan.generator)
     if config.observed_sample.dataset_path is not None:
         folder = localized(config.observed_sample.dataset_path)
         _require_kind(DatasetIndex.read(folder / OBSERVED_CSV), channels, kind)
@@ -154,17 +155,13 @@ def check_set(
 
 
 def _check_labels(config: SbiConfig, index: DatasetIndex) -> None:
-    training, ranges = config.training_data_loader, config.prior_ranges
-    labels = index.select_labels(training.filter_labels or ranges.labels)
+    training = config.training_data_loader
+    labels = index.select_labels(training.filter_labels or config.prior_ranges.labels)
     index.label_values(labels)
     statistics = {}
     if training.statistic_path is not None:
         statistics = read_statistics(localized(training.statistic_path))
-    make_prior(
-        {"labels": ranges.labels, "low": ranges.low, "high": ranges.high},
-        labels,
-        label_scaling(config, statistics, labels),
-    )
+    configured_prior(config, statistics, labels)
 
 
 def simulated_index(channels: tuple[str, ...], labels: tuple[str, ...]) -> DatasetIndex:

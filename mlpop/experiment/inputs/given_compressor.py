@@ -56,7 +56,7 @@ def check_compressor(
 
 
 def _check_count(
-    config: SbiConfig, wanted: int, x_shape: tuple[int, ...] | None, num_simulations: int | None
+    config: SbiConfig, number: int, x_shape: tuple[int, ...] | None, num_simulations: int | None
 ) -> None:
     limits = []
     if x_shape is not None:
@@ -67,9 +67,9 @@ def _check_count(
         used = num_simulations - len(split)
         limits.append((used - 1, f"{used} training maps have at most {used - 1} components"))
     for limit, why in limits:
-        if wanted > limit:
+        if number > limit:
             raise ConfigError(
-                f"{BLOCK}.num_components: must be at most {limit}, since {why}; found {wanted}"
+                f"{BLOCK}.num_components: must be at most {limit}, since {why}; found {number}"
             )
 
 

@@ -69,12 +69,10 @@ def observed_sample(
     """Read the observed sample, or simulate it from the configured truth into `folder`.
 
     Args:
-        config: the experiment.
-        problem: labels and channels of the training set.
-        x_shape: shape of one x of the training set.
+        config, root_seed: of the experiment.
+        problem, x_shape: labels and channels, and shape of one x, of the training set.
         training_csv: the training set, with which the maps must agree; None if that was checked.
         plan: what simulates; needed for a synthetic sample only.
-        root_seed: root seed of the experiment.
         folder: where a synthetic sample is written.
 
     Raises:
@@ -144,8 +142,7 @@ def check_observed(
 
     Args:
         config: the experiment.
-        channels: names of the maps of the training set.
-        x_shape: shape of one x of the training set, where it is known.
+        channels, x_shape: of the training set; its shape where it is known.
         training_csv: the training set; None if it will be simulated.
         generator: how its maps will be made then, if they are maps of pulsars.
 

@@ -161,15 +161,9 @@ def restore_files(
     folder: Path,
     downloads: Downloads | None = None,
 ) -> dict[str, Path]:
-    """Put artifacts of a run into a local folder; only those that are missing or differ.
+    """Put artifacts of a run into a local folder; see `restore_paths`.
 
-    What is there is compared with the run's manifest where it has one. Without a manifest a file
-    that is there stays as it is.
-
-    Args:
-        store, run_id, folder: where from and where to.
-        names: of the artifacts; or name -> path in the folder, by default the same.
-        downloads: where artifacts are taken from that were fetched already.
+    `names` may be a mapping from the names to paths in the folder, by default the same.
 
     Returns:
         Name -> local file.
@@ -183,19 +177,37 @@ def restore_files(
     paths = {
         require_safe(name): folder / require_safe(str(target)) for name, target in targets.items()
     }
-    expected = expected_records(store, run_id)
     for name, path in paths.items():
         if not path.resolve().is_relative_to(folder.resolve()):
             raise TrackingError(f"artifact {name!r}: {path} is not in {folder}; a link leads out")
 
+    restore_paths(store, run_id, paths, downloads)
+    return paths
+
+
+def restore_paths(
+    store: Store, run_id: str, paths: Mapping[str, Path], downloads: Downloads | None = None
+) -> None:
+    """Put artifacts of a run at local paths; those stay that the manifest says are there.
+
+    Args:
+        store, run_id: where from.
+        paths: name -> where to.
+        downloads: where artifacts are taken from that were fetched already.
+
+    Raises:
+        TrackingError: an artifact is missing, or differs from the manifest.
+        DataError: a file cannot be written.
+    """
+    expected, source = expected_records(store, run_id), downloads or Downloads()
+
     def restore(name: str) -> None:
         path, record = paths[name], expected.get(name)
-        if not path.is_file() or record not in (None, file_record(path)):
-            restore_file(store, run_id, name, path, record, downloads)
+        if record is None or not path.is_file() or file_record(path) != record:
+            _restore_file(store, run_id, name, path, record, source)
 
     with ThreadPoolExecutor(THREADS, "restore-files") as pool:
         list(pool.map(restore, paths))
-    return paths
 
 
 def expected_records(store: Store, run_id: str) -> dict[str, Record]:
@@ -220,30 +232,15 @@ def _restore_shard(
     return record
 
 
-def restore_file(
-    store: Store,
-    run_id: str,
-    name: str,
-    path: Path,
-    expected: Record | None,
-    downloads: Downloads | None,
+def _restore_file(
+    store: Store, run_id: str, name: str, path: Path, expected: Record | None, source: Downloads
 ) -> None:
-    """Copy one artifact of a run to `path`, whole or not at all, over what is there.
-
-    Args:
-        store, run_id, name, path: where from and where to.
-        expected: what the manifest says of it; None without one.
-        downloads: where it is taken from if it was fetched already.
-
-    Raises:
-        TrackingError: it is missing, or differs from the manifest.
-        DataError: the file cannot be written.
-    """
+    """Copy one artifact of a run to `path`, whole or not at all, over what is there."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as scratch:
             fresh = Path(scratch, path.name)
-            (downloads or Downloads()).take(store, run_id, name, fresh)
+            source.take(store, run_id, name, fresh)
             record = file_record(fresh)
             if expected is not None and record != expected:
                 raise TrackingError(

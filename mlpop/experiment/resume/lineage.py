@@ -1,7 +1,7 @@
 """What an interrupted experiment has done already, read from its tree of MLflow runs."""
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -9,9 +9,9 @@ from typing import Any
 
 from mlpop.config.files.sbi import SbiConfig
 from mlpop.experiment.resume.attempts import recorded_json
-from mlpop.experiment.resume.download import Downloads, expected_records, restore_file
+from mlpop.experiment.resume.download import Downloads, expected_records, restore_paths
 from mlpop.tracking import Node, Store, tree, verify
-from mlpop.tracking.artifacts import MANIFEST, file_record, listed
+from mlpop.tracking.artifacts import MANIFEST, listed
 from mlpop.tracking.store import translated
 
 logger = logging.getLogger(__name__)
@@ -92,21 +92,14 @@ class Lineage:
             TrackingError: it is missing, or not what the manifest of the run says.
             DataError: the disk refuses.
         """
-        self._fetch(node, {name: target})
+        restore_paths(self.store, node.run_id, {name: target}, self.downloads)
         return target
 
     def fetch_all(self, node: Node, names: Iterable[str], folder: Path) -> list[Path]:
         """Copy artifacts of a run into `folder`; see `fetch`."""
         targets = {name: folder / name for name in names}
-        self._fetch(node, targets)
+        restore_paths(self.store, node.run_id, targets, self.downloads)
         return list(targets.values())
-
-    def _fetch(self, node: Node, targets: Mapping[str, Path]) -> None:
-        records = expected_records(self.store, node.run_id)
-        for name, target in targets.items():
-            record = records.get(name)
-            if record is None or not target.is_file() or file_record(target) != record:
-                restore_file(self.store, node.run_id, name, target, record, self.downloads)
 
     def names(self, node: Node) -> list[str]:
         """Return the artifacts that the manifest of a complete run lists."""

@@ -16,11 +16,10 @@ from mlpop.experiment.resume.download import restore_files, restore_shards
 from mlpop.experiment.resume.lineage import member_of
 from mlpop.experiment.rounds.context import Launch
 from mlpop.experiment.rounds.datasets import TEST, THETA, TRAINING, SetKind, place
+from mlpop.experiment.rounds.ensemble import make_posterior
 from mlpop.experiment.rounds.member_files import restore_member
-from mlpop.experiment.rounds.posterior import make_posterior
 from mlpop.experiment.rounds.result import RoundResult
 from mlpop.experiment.simulations.simulated_set import SuppliedSet, given_set
-from mlpop.inference.estimators.store import load_ensemble
 from mlpop.io.files import read_json_object
 from mlpop.tracking import Estimate, Node, recorded_datasets
 from mlpop.tracking.artifacts import MANIFEST
@@ -62,7 +61,7 @@ def restore_round(
         run = member_of(node, j)
         if run is None:
             raise DataError(f"round {round_} is complete, but its member {j} is not")
-        restore_member(lineage, run, folders, j, j if config.trainer.ensemble else None)
+        restore_member(lineage, run, folders, j, config.trainer.ensemble)
         members.append(folders.member(j))
         member_runs[run.name] = run.run_id
     sets: dict[str, SuppliedSet] = {}
@@ -76,7 +75,7 @@ def restore_round(
         run_id=node.run_id,
         problem=problem,
         observed=observed,
-        posterior=make_posterior(config, load_ensemble(members), problem),
+        posterior=make_posterior(config, members, problem),
         members=tuple(members),
         sets=sets,
         estimates=[

@@ -5,7 +5,7 @@ import json
 import logging
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mlpop.compute import Backend, Purpose, seed_sequence, torch_seed
+from mlpop.compute import Purpose, seed_sequence, torch_seed
 from mlpop.compute.backends.base import OnEvent
 from mlpop.config.blocks.network import CompressionConfig
 from mlpop.config.files.sbi import SbiConfig
@@ -28,6 +28,7 @@ from mlpop.experiment.inputs.given_compressor import (
     configured_compressor,
 )
 from mlpop.experiment.inputs.problem import LearningProblem, write_training_arrays
+from mlpop.experiment.rounds.context import Launch
 from mlpop.experiment.rounds.ensemble import estimator_spec, validation_rows
 from mlpop.inference.compression.compressor import Compressor, PcaEncoder, load_compressor
 from mlpop.inference.compression.pca import fit_pca
@@ -47,61 +48,44 @@ NEAR_LIMIT = 0.5
 """So many components, as a fraction of what so few maps can have, show nothing."""
 
 
-@dataclass(frozen=True)
-class FittedCompressor:
-    """A compressor that is ready for the networks.
-
-    Attributes:
-        compressor: with its rescaling.
-        folder: where it lies, with `report.json`.
-        numbers: what is worth comparing, by the name it has in MLflow.
-        warnings: for people.
-    """
-
-    compressor: Compressor
-    folder: Path
-    numbers: Mapping[str, float]
-    warnings: tuple[str, ...]
-
-
 def make_compressor(
-    config: SbiConfig,
+    launch: Launch,
     problem: LearningProblem,
     data: Dataset,
     folder: Path,
-    *,
-    root_seed: int,
-    backend: Backend,
     on_event: OnEvent | None = None,
-) -> FittedCompressor:
+) -> tuple[Compressor, Mapping[str, float]]:
     """Read or make the compressor, fit its rescaling, and write both into `folder`.
 
     Rows that validate the networks of round 0 take no part. What `folder` holds already is kept
     if it was made of the same data and settings.
 
     Args:
-        config, root_seed: of the experiment, with `use_compression`.
+        launch: of an experiment with `use_compression`.
         problem: without a compressor.
         data: training set of round 0.
         folder: for the compressor and its report.
-        backend, on_event: who trains a `cnn` that is made, and who hears of it.
+        on_event: hears of the training of a `cnn` that is made.
+
+    Returns:
+        The compressor with its rescaling, and what is worth comparing, by its names in MLflow.
 
     Raises:
         ConfigError: the settings contradict the data.
         DataError: the file to read is missing, broken, made for other maps, or not trusted.
         TrainingError: the network of the compressor could not be trained.
     """
-    block = config.compression_input
+    config, block = launch.config, launch.config.compression_input
     shape = data.x.shape[1:]
     given = None if block.fit else configured_compressor(config, shape)
     if given is not None:
         check_made_for(config, given, problem.channels)
-    fingerprint = _fingerprint(config, problem, data, root_seed, given)
+    fingerprint = _fingerprint(launch, problem, data, given)
     if (finished := _finished(folder, fingerprint)) is not None:
         logger.info("compressor: the one in %s is of the same data and settings", folder)
         return finished
     scaling = problem.preprocessing.input_scaling
-    held_out = validation_rows(config, {0: len(data)}, root_seed)
+    held_out = validation_rows(config, {0: len(data)}, launch.root_seed)
     used = torch.ones(len(data), dtype=torch.bool)
     used[held_out] = False
     maps = torch.from_numpy(scale_inputs(data.x, scaling))
@@ -113,20 +97,16 @@ def make_compressor(
             pca = fit_pca(maps[used].flatten(1).numpy(), block.num_components)
         compressor = Compressor(PcaEncoder(pca, shape), source=str(data.source))
     else:
-        compressor, numbers = _train_cnn(
-            config, problem, data, folder, held_out, root_seed, backend, on_event
-        )
+        compressor, numbers = _train_cnn(launch, problem, data, folder, held_out, on_event)
     compressor = replace(compressor, channels=problem.channels, input_scaling=scaling)
     compressor = compressor.rescaled(maps[used], block.rescale, scaling)
     numbers |= _numbers(compressor, maps[used], maps[held_out])
     count = int(used.sum())
-    warnings = tuple(
-        _warnings(compressor, numbers, count, config.trainer.method, fitted=block.fit)
-    )
+    warnings = _warnings(compressor, numbers, count, config.trainer.method, fitted=block.fit)
     for warning in warnings:
         logger.warning("compressor: %s", warning)
     compressor.save(folder)
-    report = {"fingerprint": fingerprint, "numbers": numbers, "warnings": list(warnings)}
+    report = {"fingerprint": fingerprint, "numbers": numbers, "warnings": warnings}
     write_json(folder / REPORT, report)
     logger.info(
         "compressor: %s to %d components, from %s",
@@ -134,7 +114,7 @@ def make_compressor(
         compressor.width,
         compressor.source,
     )
-    return FittedCompressor(compressor, folder, numbers, warnings)
+    return compressor, numbers
 
 
 def _on_maps(config: SbiConfig) -> SbiConfig:
@@ -154,16 +134,15 @@ def _on_maps(config: SbiConfig) -> SbiConfig:
 
 
 def _train_cnn(
-    config: SbiConfig,
+    launch: Launch,
     problem: LearningProblem,
     data: Dataset,
     folder: Path,
     held_out: Tensor,
-    root_seed: int,
-    backend: Backend,
     on_event: OnEvent | None,
 ) -> tuple[Compressor, dict[str, float]]:
     """Train one network on the maps and keep its embedding network."""
+    config, root_seed = launch.config, launch.root_seed
     place = folder.with_name(f"{folder.name}_training")
     arrays = write_training_arrays(place / "arrays", problem, data)
     task = MemberTask(
@@ -179,7 +158,7 @@ def _train_cnn(
         device=training_device(config.n_gpu),
     )
     logger.info("compressor: training a network on %d simulations", len(data))
-    (outcome,) = backend.run(train_member, [task], on_event=on_event)
+    (outcome,) = launch.backend.run(train_member, [task], on_event=on_event)
     if outcome.status != "ok":
         raise TrainingError(f"the network of the compressor: {outcome.error}")
     compressor = read_compressor(place / "network", "cnn", x_shape=arrays.x_shape)
@@ -256,20 +235,16 @@ def _warnings(
 
 
 def _fingerprint(
-    config: SbiConfig,
-    problem: LearningProblem,
-    data: Dataset,
-    root_seed: int,
-    given: Compressor | None,
+    launch: Launch, problem: LearningProblem, data: Dataset, given: Compressor | None
 ) -> str:
     """Return a SHA-256 of everything that the compressor depends on."""
-    block = config.compression_input
+    config, block = launch.config, launch.config.compression_input
     values: dict[str, Any] = {
         "type": block.compression_type,
         "rescale": block.rescale,
         "scaling": problem.preprocessing.input_scaling,
         "channels": problem.channels,
-        "validation": (config.trainer.validation_fraction, root_seed),
+        "validation": (config.trainer.validation_fraction, launch.root_seed),
     }
     if given is not None:
         values["given"] = given.digest
@@ -286,7 +261,7 @@ def _fingerprint(
     return digest.hexdigest()
 
 
-def _finished(folder: Path, fingerprint: str) -> FittedCompressor | None:
+def _finished(folder: Path, fingerprint: str) -> tuple[Compressor, Mapping[str, float]] | None:
     """Return what the folder holds, if it is whole and of this fingerprint."""
     if not (folder / REPORT).exists():
         return None
@@ -294,8 +269,7 @@ def _finished(folder: Path, fingerprint: str) -> FittedCompressor | None:
         report = read_json_object(folder / REPORT)
         if report["fingerprint"] != fingerprint:
             return None
-        compressor = load_compressor(folder)
-        return FittedCompressor(compressor, folder, report["numbers"], tuple(report["warnings"]))
+        return load_compressor(folder), report["numbers"]
     except (DataError, KeyError, TypeError) as error:
         logger.warning("compressor: made again: %s", error)
         return None

@@ -12,7 +12,7 @@ from torch import Generator
 from mlpop.compute import Purpose
 from mlpop.datasets.loading import Dataset
 from mlpop.experiment.diagnostics import table
-from mlpop.experiment.diagnostics.diagnostic import DrawnTests, Evidence, Finding
+from mlpop.experiment.diagnostics.diagnostic import Evidence, Finding
 from mlpop.experiment.diagnostics.table import Files
 from mlpop.experiment.output_tree import RoundFolders
 from mlpop.experiment.rounds.context import Launch
@@ -95,7 +95,7 @@ def evaluate(
                 simulations.x,
                 evidence.generator(Purpose.COVERAGE),
             )
-            files |= table.examine_tests(evidence, DrawnTests(simulations, draws))
+            files |= table.examine_tests(evidence, simulations, draws)
     findings = table.read_findings(evidence.folder)
     table.gather(evidence.folder, findings)
     for finding in findings.values():

@@ -25,20 +25,17 @@ STATISTICS = "training_statistics.json"
 
 
 def restore_member(
-    lineage: Lineage, node: Node, folders: RoundFolders, number: int, member: int | None
+    lineage: Lineage, node: Node, folders: RoundFolders, number: int, ensemble: bool
 ) -> MemberResult:
     """Put a complete member's files where this launch expects them.
 
-    Their digests are compared with the manifest of its run, `node`.
-
-    Args:
-        lineage, node, folders, number: of the member.
-        member: its number in the names of files, None for a single network.
+    Their digests are compared with the manifest of its run, `node`. In an ensemble its number is
+    part of the documented names.
 
     Raises:
         TrackingError, DataError: a file is missing or damaged.
     """
-    folder = folders.member(number)
+    folder, member = folders.member(number), number if ensemble else None
     lineage.fetch_all(node, (WEIGHTS, DESCRIPTION), folder)
     statistics = lineage.fetch(node, STATISTICS, folders.training_statistics(member))
     plot = folders.training_stats_plot(member)

@@ -15,22 +15,24 @@ from mlpop.experiment.inputs.problem import (
     save_problem,
     write_training_arrays,
 )
-from mlpop.experiment.output_tree import RoundFolders
 from mlpop.experiment.rounds.compressor import compressor_files, compressor_for
-from mlpop.experiment.rounds.context import Launch
+from mlpop.experiment.rounds.context import Launch, OpenRound
 from mlpop.experiment.rounds.datasets import (
     PROPOSAL_JSON,
     TEST,
     TRAINING,
-    RoundSets,
     dataset_files,
     joined,
-    load_round_set,
+    load_sets,
     supply,
 )
-from mlpop.experiment.rounds.ensemble import Ensemble, Start, train_ensemble, validation_rows
+from mlpop.experiment.rounds.ensemble import (
+    Ensemble,
+    make_posterior,
+    train_ensemble,
+    validation_rows,
+)
 from mlpop.experiment.rounds.evaluation import evaluate, plot_next_proposal
-from mlpop.experiment.rounds.posterior import make_posterior
 from mlpop.experiment.rounds.proposals import proposed
 from mlpop.experiment.rounds.result import RoundResult
 from mlpop.experiment.rounds.run_page import (
@@ -43,7 +45,7 @@ from mlpop.experiment.rounds.run_page import (
 from mlpop.experiment.simulations.simulated_set import SuppliedSet
 from mlpop.inference.posteriors.store import POSTERIOR_FILE, save_posterior
 from mlpop.io.files import write_json
-from mlpop.tracking import Node, TrackedRun, open_run
+from mlpop.tracking import Node, open_run
 from mlpop.tracking.artifacts import MANIFEST
 
 NUM_PROPOSAL_SAMPLES = 5_000
@@ -78,34 +80,38 @@ def run_round(
             run_id=None if earlier is None else earlier.run_id,
         ) as run,
     ):
-        sets = supply(launch, round_, run, previous, earlier)
-        if sets.proposal:
-            write_json(folders.models / PROPOSAL_JSON, sets.proposal)
-        data = _training_data(launch, round_, past, sets.training)
+        current = OpenRound(launch, round_, run, past, earlier)
+        sets, proposal = supply(current)
+        training = sets[TRAINING.use]
+        if proposal:
+            write_json(folders.models / PROPOSAL_JSON, proposal)
         if previous is None:
-            problem, observed = _pose(launch, data[round_], sets.training, run, folders, earlier)
+            data = {round_: load_training_set(config, training.csv)}
+            problem, observed = _pose(current, data[round_], training)
         else:
             problem, observed = previous.problem, previous.observed
+            data = load_sets(current, TRAINING, sets, problem)
         count = sum(len(part) for part in data.values())
         for logged in (launch.run, run):
             log_inputs(logged, sets, observed, launch.stars, len(data[round_]))
 
         # a broken test set is to be known before hours of training
-        test_sets = _test_sets(launch, past, sets, problem)
+        test_sets = load_sets(current, TEST, sets, problem)
         run.set_state("training")
         with launch.profiler.section(f"TrainingRound{round_}"):
-            ensemble = _train(launch, round_, problem, data, run, folders, previous, earlier)
+            ensemble = _train(current, problem, data)
 
         run.set_state("testing")
-        posterior = make_posterior(config, ensemble.estimators, problem)
+        posterior = make_posterior(config, ensemble.folders, problem)
         save_posterior(folders.models / POSTERIOR_FILE, posterior, ensemble.folders)
         rows = validation_rows(config, {round_: len(data[round_])}, launch.root_seed)
-        tests = test_sets[-1] if test_sets else None
-        learned = table.learn(Simulations(posterior, data[round_], rows, tests, folders.models))
+        learned = table.learn(
+            Simulations(posterior, data[round_], rows, test_sets.get(round_), folders.models)
+        )
         evaluation = evaluate(
             launch,
             Evidence(posterior, observed, learned, folders.models, launch.root_seed, round_),
-            lambda: joined(test_sets) if test_sets else None,
+            lambda: joined(test_sets.values()) if test_sets else None,
             num_samples=config.trainer.num_posterior_samples,
             section="TestingRound",
         )
@@ -116,10 +122,10 @@ def run_round(
             observed=observed,
             posterior=posterior,
             members=ensemble.folders,
-            sets=sets.supplied,
+            sets=sets,
             estimates=evaluation.estimates,
             findings=evaluation.findings,
-            numbers=round_numbers(sets, ensemble, evaluation, count),
+            numbers=round_numbers(training, proposal, ensemble, evaluation, count),
             member_runs=ensemble.run_ids,
         )
         next_proposal = {}
@@ -129,41 +135,24 @@ def run_round(
         run.log_metrics(result.numbers, step=round_)
         for logged in (launch.run, run):
             send_summary(logged, result.estimates)
-        describe_round(run, result, sets, ensemble, count)
+        describe_round(run, result, proposal)
         files = {
             POSTERIOR_FILE: folders.models / POSTERIOR_FILE,
             **evaluation.files,
             **next_proposal,
             **compressor_files(folders, problem.preprocessing.compressor),
             **observed_figure(observed, folders, config),
+            **dataset_files(sets),
         }
-        for use, dataset in sets.supplied.items():
-            files |= dataset_files(use, dataset)
         write_json(folders.models / MANIFEST, run.commit(files))
         return result
 
 
-def _training_data(
-    launch: Launch, round_: int, past: Sequence[RoundResult], training: SuppliedSet
-) -> dict[int, Dataset]:
-    """Return round -> simulations, of all rounds that this one learns from."""
-    if not past:
-        return {round_: load_training_set(launch.config, training.csv)}
-    files = {round_: training.csv}
-    if launch.config.trainer.append_simulations:
-        files = {result.number: result.sets[TRAINING.use].csv for result in past} | files
-    return {number: load_round_set(csv, past[-1].problem) for number, csv in files.items()}
-
-
 def _pose(
-    launch: Launch,
-    data: Dataset,
-    training: SuppliedSet,
-    run: TrackedRun,
-    folders: RoundFolders,
-    earlier: Node | None,
+    current: OpenRound, data: Dataset, training: SuppliedSet
 ) -> tuple[LearningProblem, ObservedSample]:
     """Return what all rounds share, and keep it in the run of round 0."""
+    launch, run, folder = current.launch, current.run, current.folders.models
     config = launch.config
     given = config.training_data_loader.statistic_path
     statistics = training.statistics if given is None else localized(given)
@@ -175,64 +164,30 @@ def _pose(
         training.csv,
         plan=launch.plan,
         root_seed=launch.root_seed,
-        folder=folders.models / "observed_sample",
+        folder=folder / "observed_sample",
     )
-    problem = compressor_for(launch, problem, data, run, folders, earlier)
-    save_problem(folders.models / PROBLEM, problem)
-    run.send(folders.models / PROBLEM)
-    for path in copy_observed(observed, folders.models):
+    problem = compressor_for(current, problem, data)
+    save_problem(folder / PROBLEM, problem)
+    run.send(folder / PROBLEM)
+    for path in copy_observed(observed, folder):
         run.send(path)
     return problem, observed
 
 
-def _train(
-    launch: Launch,
-    round_: int,
-    problem: LearningProblem,
-    data: Mapping[int, Dataset],
-    run: TrackedRun,
-    folders: RoundFolders,
-    previous: RoundResult | None,
-    earlier: Node | None,
-) -> Ensemble:
-    config = launch.config
+def _train(current: OpenRound, problem: LearningProblem, data: Mapping[int, Dataset]) -> Ensemble:
+    launch, config = current.launch, current.launch.config
     arrays = write_training_arrays(
-        folders.models / "training_arrays", problem, joined(list(data.values()))
+        current.folders.models / "training_arrays", problem, joined(data.values())
     )
-    warm = None if config.trainer.retrain_from_scratch else previous
-    start = Start(
-        validation=validation_rows(
-            config, {number: len(part) for number, part in data.items()}, launch.root_seed
-        ),
-        loss=config.trainer.loss(round_),
-        members=None if warm is None else warm.members,
-        earlier=earlier,
-    )
-    run.set_tags({"mlpop.loss": start.loss})
+    counts = {number: len(part) for number, part in data.items()}
     try:
-        ensemble = train_ensemble(
-            config,
-            problem,
-            arrays,
-            start,
-            root_seed=launch.root_seed,
-            round_=round_,
-            backend=launch.backend,
-            round_run=run,
-            folders=folders,
-        )
+        rows = validation_rows(config, counts, launch.root_seed)
+        ensemble = train_ensemble(current, problem, arrays, rows)
     finally:
         arrays.remove()
     if config.trainer.ensemble:
         for member, result in enumerate(ensemble.results):
-            launch.profiler.record(f"TrainingRound{round_}Ensemble{member}", result.seconds)
+            launch.profiler.record(
+                f"TrainingRound{current.number}Ensemble{member}", result.seconds
+            )
     return ensemble
-
-
-def _test_sets(
-    launch: Launch, past: Sequence[RoundResult], sets: RoundSets, problem: LearningProblem
-) -> list[Dataset]:
-    """Return what coverage is measured on, that of this round last; none without testing."""
-    rounds = [result.sets for result in past] if launch.config.trainer.append_simulations else []
-    tests = [supplied.get(TEST.use) for supplied in (*rounds, sets.supplied)]
-    return [load_round_set(test.csv, problem) for test in tests if test is not None]

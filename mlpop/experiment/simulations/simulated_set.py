@@ -89,7 +89,7 @@ def place_of_set(
         root: `dataset_path` of the loader; where it is in an object store, `fallback` has the
             local mirror. Otherwise a set has no second place.
         fallback: used without a root.
-        round_: of the experiment.
+        round_: number of the round.
         key: of the set; launches that want other simulations get a folder of their own.
     """
     local = dataset_round(root if isinstance(root, Path) else fallback, round_)
@@ -112,6 +112,11 @@ def set_key(
         "purpose": purpose.name,
         "round": round_,
     }
+    return digest_of(content)
+
+
+def digest_of(content: Mapping[str, Any]) -> str:
+    """Return a SHA-256 of values, whatever the order of their names."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

@@ -2,10 +2,11 @@
 
 import json
 import logging
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -19,9 +20,10 @@ from mlpop.errors import ConfigError, DataError, MlpopError, TrainingError
 from mlpop.experiment.inputs.given_compressor import check_compressor
 from mlpop.experiment.inputs.problem import LearningProblem, save_problem, write_training_arrays
 from mlpop.experiment.rounds import compressor_fit
-from mlpop.experiment.rounds.compressor_fit import FittedCompressor, make_compressor
+from mlpop.experiment.rounds.compressor_fit import make_compressor
+from mlpop.experiment.rounds.context import Launch
 from mlpop.experiment.rounds.ensemble import estimator_spec, validation_rows
-from mlpop.inference.compression.compressor import PcaEncoder, load_compressor
+from mlpop.inference.compression.compressor import Compressor, PcaEncoder, load_compressor
 from mlpop.inference.compression.pca import fit_pca, save_pca
 from mlpop.inference.estimators.estimator import build_estimator
 from mlpop.inference.estimators.store import save_estimator
@@ -36,6 +38,19 @@ SHAPE = (2, 8, 8)
 ARCH = {"type": "ModelConvSBIshallow", "args": {"input_shape": SHAPE, "len_output_layer": 6}}
 
 Make = Callable[..., SbiConfig]
+
+
+@dataclass
+class FittedCompressor:
+    """A compressor, its folder and its numbers."""
+
+    folder: Path
+    compressor: Compressor
+    numbers: Mapping[str, float]
+
+    @property
+    def warnings(self) -> list[str]:
+        return json.loads((self.folder / "report.json").read_text())["warnings"]
 
 
 @pytest.fixture
@@ -83,15 +98,12 @@ def make(
     tmp_path: Path, data: Dataset, problem: LearningProblem
 ) -> Callable[[SbiConfig], FittedCompressor]:
     def start(config: SbiConfig, data: Dataset = data, **options: Any) -> FittedCompressor:
+        folder = tmp_path / "round_0" / "compressor"
         with make_backend() as backend:
-            return make_compressor(
-                config,
-                problem,
-                data,
-                tmp_path / "round_0" / "compressor",
-                root_seed=SEED,
-                backend=options.pop("backend", backend),
-                **options,
+            backend = options.pop("backend", backend)
+            launch = Mock(Launch, config=config, root_seed=SEED, backend=backend)
+            return FittedCompressor(
+                folder, *make_compressor(launch, problem, data, folder, **options)
             )
 
     return start
