@@ -27,7 +27,6 @@ class Simulations:
     """What a posterior was trained on.
 
     Attributes:
-        posterior: of the round.
         training: the training set of the round, not of those before.
         validation: its rows that did not train.
         tests: the tests of the round, drawn from the same proposal; None without testing.
@@ -46,13 +45,10 @@ class Evidence:
     """What every diagnostic may look at.
 
     Attributes:
-        posterior: of the round.
         observed: x_o.
         learned: diagnostic -> what it has learned from the simulations of the training; without
             those whose files an older training has not kept.
         folder: where the files of the round lie.
-        root_seed: of the experiment.
-        round: its number.
     """
 
     posterior: Posterior

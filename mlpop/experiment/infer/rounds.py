@@ -5,20 +5,13 @@ from contextlib import ExitStack
 
 from mlpop.compute import make_backend
 from mlpop.datasets.loading import Dataset
-from mlpop.experiment.diagnostics.diagnostic import Evidence
 from mlpop.experiment.infer.setup import InferJob
 from mlpop.experiment.inputs.observed import ObservedSample, observed_sample
 from mlpop.experiment.output_tree import OutputTree
 from mlpop.experiment.profile import Profiler
 from mlpop.experiment.resume.lineage import Lineage
 from mlpop.experiment.rounds.context import Launch, OpenRound
-from mlpop.experiment.rounds.datasets import (
-    TEST,
-    dataset_files,
-    joined,
-    load_sets,
-    supply_test,
-)
+from mlpop.experiment.rounds.datasets import TEST, dataset_files, joined, load_sets, supply
 from mlpop.experiment.rounds.evaluation import evaluate
 from mlpop.experiment.rounds.result import RoundResult
 from mlpop.experiment.rounds.run_page import log_test_set, send_findings, send_summary
@@ -79,7 +72,6 @@ def _infer_round(
         open_run("round", name, launch.run.run_id, tags=tags, store=launch.run.store) as run,
     ):
         current = OpenRound(launch, number, run, past)
-        folder, learned = current.folders.models, trained.learned[number]
         sets: dict[str, SuppliedSet] = {}
 
         def tests() -> Dataset | None:
@@ -87,13 +79,15 @@ def _infer_round(
             if not config.infer.compute_coverage:
                 return None
             csv = job.tests[number]
-            sets[TEST.use] = supply_test(current) if csv is None else given_set(csv)
+            sets.update({TEST.use: given_set(csv)} if csv else supply(current, (TEST,))[0])
             log_test_set(run, sets[TEST.use])
             return joined(load_sets(current, TEST, sets, trained.problem).values())
 
         evaluation = evaluate(
-            launch,
-            Evidence(posterior, observed, learned, folder, launch.root_seed, number),
+            current,
+            posterior,
+            observed,
+            trained.learned[number],
             tests,
             num_samples=config.infer.num_posterior_samples,
             section="ComputingCoverage",
@@ -114,7 +108,7 @@ def _infer_round(
         for logged in (launch.run, run):
             logged.log_metrics(numbers, step=number)
             send_summary(logged, estimates)
-        shown: dict[str, Number] = {"draws": len(evaluation.samples)}
+        shown: dict[str, Number] = {"draws": config.infer.num_posterior_samples}
         shown |= {"tests": result.num_tests} if sets else {}
         about = f"Round {number} of `{trained.source}`, nothing trained."
         send_findings(run, result, about, shown)

@@ -14,7 +14,6 @@ from mlpop.datasets.mirror import localized
 from mlpop.errors import ConfigError, DataError, MlpopError
 from mlpop.experiment.inputs.checks import check_set, simulated_index
 from mlpop.experiment.inputs.observed import ObservedSample, check_observed
-from mlpop.experiment.inputs.problem import LearningProblem
 from mlpop.experiment.models.trained_rounds import TrainedRounds, load_rounds
 from mlpop.experiment.output_tree import check_writable, dataset_csv, dataset_round
 from mlpop.experiment.resume.lineage import Lineage
@@ -35,8 +34,6 @@ class InferJob:
     """An inference that can start.
 
     Attributes:
-        config: what to do.
-        trained: the trained rounds.
         observed: x_o where it is that of the training; None where it is to be read or simulated.
         save_dir: root of the output tree.
         tests: index file of the test set of every round, None where it is to be simulated;
@@ -78,9 +75,15 @@ def prepare(config: SbiConfig) -> InferJob:
     if config.infer.compute_coverage:
         tests = [_test_csv(config, trained, i) for i in range(config.trainer.num_rounds)]
     job = InferJob(config, trained, _observed_of(config, trained), save_dir, tests)
-    for csv in tests:
-        if csv is not None:
-            _check_test_set(config, csv, trained.problem, job.x_shape)
+    for test_csv in filter(None, tests):
+        index = DatasetIndex.read(test_csv)
+        channels = index.select_channels(trained.problem.channels)
+        index.label_values(index.select_labels(trained.problem.prior.labels))
+        if (shape := check_set(config, index, channels)) != job.x_shape:
+            raise DataError(
+                f"{test_csv}: holds x of shape {list(shape)}, the networks were trained with "
+                f"{list(job.x_shape)}"
+            )
     if job.simulates:
         labels = config.prior_ranges.labels
         check_plan(config.simulator, labels, config.map_generator, config.dyn_data_loader)
@@ -199,20 +202,6 @@ def _recorded_test_set(trained: TrainedRounds, round_: int) -> Path | None:
         if csv.is_file() and dataset_digest(csv.parent) == recorded.digest:
             return csv
     return None
-
-
-def _check_test_set(
-    config: SbiConfig, csv: Path, problem: LearningProblem, shape: tuple[int, ...]
-) -> None:
-    index = DatasetIndex.read(csv)
-    channels = index.select_channels(problem.channels)
-    index.label_values(index.select_labels(problem.prior.labels))
-    test_shape = check_set(config, index, channels)
-    if test_shape != shape:
-        raise DataError(
-            f"{csv}: holds x of shape {list(test_shape)}, the networks were trained with "
-            f"{list(shape)}"
-        )
 
 
 def _observed_of(config: SbiConfig, trained: TrainedRounds) -> ObservedSample | None:

@@ -69,7 +69,6 @@ def observed_sample(
     """Read the observed sample, or simulate it from the configured truth into `folder`.
 
     Args:
-        config, root_seed: of the experiment.
         problem, x_shape: labels and channels, and shape of one x, of the training set.
         training_csv: the training set, with which the maps must agree; None if that was checked.
         plan: what simulates; needed for a synthetic sample only.
@@ -141,7 +140,6 @@ def check_observed(
     """Read a given observed sample before there is a training set, or a run.
 
     Args:
-        config: the experiment.
         channels, x_shape: of the training set; its shape where it is known.
         training_csv: the training set; None if it will be simulated.
         generator: how its maps will be made then, if they are maps of pulsars.

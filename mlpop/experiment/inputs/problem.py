@@ -10,6 +10,7 @@ import numpy as np
 
 from mlpop.config.files.sbi import SbiConfig
 from mlpop.datasets.loading import Dataset, load_dataset
+from mlpop.datasets.mirror import localized
 from mlpop.datasets.scaling import LabelScaling, Mode
 from mlpop.datasets.statistics import read_statistics
 from mlpop.errors import ConfigError, DataError
@@ -61,15 +62,18 @@ class TrainingArrays:
 def learning_problem(config: SbiConfig, data: Dataset, statistics: Path) -> LearningProblem:
     """Combine the configuration with `data`, the training set of round 0.
 
-    `statistics` is JSON with mean, std, min and max of the training labels; it is read only where
-    they scale them.
+    `statistics` is JSON with mean, std, min and max of the training labels, for want of a
+    `statistic_path`; it is read only where they scale them.
 
     Raises:
         ConfigError: the labels of `prior_ranges` are not the data's.
         DataError: the statistics lack a label, or a label does not vary.
     """
-    mode: Mode = config.training_data_loader.scaling  # type: ignore[assignment]
-    values = {} if mode == "none" else read_statistics(statistics)
+    loader, values = config.training_data_loader, {}
+    mode: Mode = loader.scaling  # type: ignore[assignment]
+    if mode != "none":
+        source = loader.statistic_path
+        values = read_statistics(statistics if source is None else localized(source))
     prior = configured_prior(config, values, data.labels)
     return LearningProblem(prior, data.channels, Preprocessing(mode))
 

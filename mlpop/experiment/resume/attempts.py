@@ -67,7 +67,6 @@ def resumed_run(
     """Return the run to resume, the configuration to resume it with, and the one it recorded.
 
     Args:
-        store, kind, which, complete_too: see `unfinished_run`.
         config_file: the artifact that holds the configuration.
         config: that of this launch; None for the recorded one.
         parse: makes a configuration of recorded values and of what messages call them.

@@ -115,9 +115,8 @@ def restore_shards(
     will be simulated again, to the same bits.
 
     Args:
-        store, run_id: of the round.
-        kind, folder: `training` or `test`, and where the dataset lies.
-        downloads: where artifacts are taken from that were fetched already.
+        kind: `training` or `test`.
+        downloads: has artifacts that were fetched already.
 
     Returns:
         Records of the artifacts that were fetched, by name.
@@ -190,10 +189,7 @@ def restore_paths(
 ) -> None:
     """Put artifacts of a run at local paths; those stay that the manifest says are there.
 
-    Args:
-        store, run_id: where from.
-        paths: name -> where to.
-        downloads: where artifacts are taken from that were fetched already.
+    `downloads` has those that were fetched already.
 
     Raises:
         TrackingError: an artifact is missing, or differs from the manifest.

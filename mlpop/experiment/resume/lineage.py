@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 from mlpop.config.files.sbi import SbiConfig
 from mlpop.experiment.resume.attempts import recorded_json
 from mlpop.experiment.resume.download import Downloads, expected_records, restore_paths
-from mlpop.tracking import Node, Store, tree, verify
+from mlpop.tracking import Node, Store, verify
 from mlpop.tracking.artifacts import MANIFEST, listed
 from mlpop.tracking.store import translated
 
@@ -34,12 +34,6 @@ class Lineage:
     origin: "Lineage | None" = None
     last_round: int = -1
     downloads: Downloads = field(default_factory=Downloads, compare=False)
-
-    def reread(self) -> "Lineage":
-        """Return the lineage as the store has it now."""
-        if self.root is None:
-            return self
-        return replace(self, root=tree(self.store, self.root.run_id))
 
     def tag(self, key: str) -> str | None:
         """Return a tag of the experiment's run, or of what it is a branch of."""
@@ -95,11 +89,10 @@ class Lineage:
         restore_paths(self.store, node.run_id, {name: target}, self.downloads)
         return target
 
-    def fetch_all(self, node: Node, names: Iterable[str], folder: Path) -> list[Path]:
+    def fetch_all(self, node: Node, names: Iterable[str], folder: Path) -> None:
         """Copy artifacts of a run into `folder`; see `fetch`."""
         targets = {name: folder / name for name in names}
         restore_paths(self.store, node.run_id, targets, self.downloads)
-        return list(targets.values())
 
     def names(self, node: Node) -> list[str]:
         """Return the artifacts that the manifest of a complete run lists."""

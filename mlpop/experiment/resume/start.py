@@ -84,9 +84,7 @@ class Beginning:
     """Where a launch begins.
 
     Attributes:
-        config: the experiment.
         root_seed: every random bit comes from it.
-        lineage: what earlier launches have done.
         run: the experiment run to open again; None for a new one.
         tags: further tags of the run.
     """
@@ -102,7 +100,11 @@ class Beginning:
 
         Another launch may have gone on with the run since its tree was read.
         """
-        return replace(self, lineage=self.lineage.reread())
+        lineage = self.lineage
+        if lineage.root is None:
+            return self
+        root = tree(lineage.store, lineage.root.run_id)
+        return replace(self, lineage=replace(lineage, root=root))
 
     def check_simulator(self, identity: str) -> None:
         """Refuse a simulator, or a stellar database, that is not the one of the run so far.
@@ -131,7 +133,7 @@ def unfinished_launch(store: Store, which: str, config: SbiConfig | None) -> Beg
         store, KIND, which, CONFIG_FILE, config, SbiConfig.parse, complete_too=which != LAST
     )
     _refuse(recorded, config, FREE, GROWING)
-    lineage = _with_downloads(lineage_of(store, root), config)
+    lineage = _lineage(store, root, config)
     if root.status == "FINISHED" and lineage.complete_rounds(config) == config.trainer.num_rounds:
         raise TrackingError(
             f"--resume {which}: run '{root.name}' is complete; a larger trainer.num_rounds adds "
@@ -156,7 +158,7 @@ def recorded_launch(store: Store, config: SbiConfig) -> Beginning:
     assert block.log_dir is not None
     assert block.last_round is not None
     root = _with_folders(store, block.save_dir, block.log_dir)
-    lineage = _with_downloads(lineage_of(store, root), config)
+    lineage = _lineage(store, root, config)
     complete = lineage.complete_rounds(config)
     if block.last_round >= complete:
         rounds = f"rounds 0 to {complete - 1} are" if complete else "no round is"
@@ -193,11 +195,11 @@ def lineage_of(store: Store, root: Node) -> Lineage:
     return Lineage(store, root, origin, int(root.tags[BRANCH_ROUND]))
 
 
-def _with_downloads(lineage: Lineage, config: SbiConfig) -> Lineage:
+def _lineage(store: Store, root: Node, config: SbiConfig) -> Lineage:
     """Keep what is fetched to be verified; simulations only if later rounds learn from them."""
     trainer = config.trainer
     downloads = Downloads(trainer.save_dir, shards=trainer.append_simulations)
-    return replace(lineage, downloads=downloads)
+    return replace(lineage_of(store, root), downloads=downloads)
 
 
 def _refuse(

@@ -15,7 +15,7 @@ from mlpop.experiment.output_tree import dataset_csv
 from mlpop.experiment.resume.download import restore_files, restore_shards
 from mlpop.experiment.resume.lineage import member_of
 from mlpop.experiment.rounds.context import Launch
-from mlpop.experiment.rounds.datasets import TEST, THETA, TRAINING, SetKind, place
+from mlpop.experiment.rounds.datasets import TEST, THETA, TRAINING, SetKind, place, set_kinds
 from mlpop.experiment.rounds.ensemble import make_posterior
 from mlpop.experiment.rounds.member_files import restore_member
 from mlpop.experiment.rounds.result import RoundResult
@@ -35,7 +35,7 @@ def restore_round(
     Its files are fetched from MLflow where they are not in the folders of this launch.
 
     Args:
-        launch, node: of the experiment; the run of the round.
+        node: the run of the round.
         previous: the round before; None for round 0.
         with_sets: whether rounds follow; its simulations are then fetched too, if those learn
             from them.
@@ -66,8 +66,7 @@ def restore_round(
         member_runs[run.name] = run.run_id
     sets: dict[str, SuppliedSet] = {}
     if with_sets and config.trainer.append_simulations:
-        kinds = (TRAINING, TEST) if config.test_data_loader.testing else (TRAINING,)
-        sets = {kind.use: _set(launch, node, kind, round_) for kind in kinds}
+        sets = {kind.use: _set(launch, node, kind, round_) for kind in set_kinds(config)}
     summary = read_json_object(folders.models / "summary.json")
     logger.info("round %d is complete already (run %s)", round_, node.run_id)
     result = RoundResult(
@@ -91,12 +90,28 @@ def restore_round(
 
 
 def _set(launch: Launch, node: Node, kind: SetKind, round_: int) -> SuppliedSet:
-    """Return a set of a complete round, put back where this launch expects it."""
-    loader = kind.loader(launch.config)
+    """Return a set of a complete round; a given one may have been changed since then."""
+    lineage, loader = launch.lineage, kind.loader(launch.config)
     if round_ == 0 and not loader.simulate:
         assert loader.dataset_path_round_0 is not None
         supplied = given_set(dataset_csv(localized(loader.dataset_path_round_0)))
-        return _same_as_recorded(launch, node, kind, supplied)
+    else:
+        supplied = _restored_set(launch, node, kind, round_)
+    recorded = {
+        dataset.digest
+        for dataset in recorded_datasets(lineage.store.client, node.run_id, kind.use)
+    }
+    if recorded and supplied.digest not in recorded:
+        raise DataError(
+            f"{supplied.csv}: SHA-256 {supplied.digest[:12]}…, {node.name} of the run learned "
+            f"from {' or '.join(sorted(digest[:12] + '…' for digest in recorded))}; give the same "
+            f"{kind.use} set, or begin a new experiment"
+        )
+    return supplied
+
+
+def _restored_set(launch: Launch, node: Node, kind: SetKind, round_: int) -> SuppliedSet:
+    """Return a simulated set, put back where this launch expects it."""
     lineage = launch.lineage
     with lineage.downloads.opened(lineage.store, node.run_id, f"{kind.use}/{THETA}") as path:
         theta = np.load(path, allow_pickle=False)
@@ -109,19 +124,4 @@ def _set(launch: Launch, node: Node, kind: SetKind, round_: int) -> SuppliedSet:
     }
     restore_files(lineage.store, node.run_id, names, folder, lineage.downloads)
     restore_shards(lineage.store, node.run_id, kind.use, folder, lineage.downloads)
-    return _same_as_recorded(launch, node, kind, given_set(folder / FULL_CSV))
-
-
-def _same_as_recorded(
-    launch: Launch, node: Node, kind: SetKind, supplied: SuppliedSet
-) -> SuppliedSet:
-    """Return a set, if it is what the round learned from; a given one may have been changed."""
-    client = launch.lineage.store.client
-    recorded = {dataset.digest for dataset in recorded_datasets(client, node.run_id, kind.use)}
-    if recorded and supplied.digest not in recorded:
-        raise DataError(
-            f"{supplied.csv}: SHA-256 {supplied.digest[:12]}…, {node.name} of the run learned "
-            f"from {' or '.join(sorted(digest[:12] + '…' for digest in recorded))}; give the same "
-            f"{kind.use} set, or begin a new experiment"
-        )
-    return supplied
+    return given_set(folder / FULL_CSV)

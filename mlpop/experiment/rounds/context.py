@@ -20,13 +20,9 @@ class Launch:
     """What all steps of a launch share.
 
     Attributes:
-        config: the experiment.
         root_seed: every random bit comes from it.
-        backend: who simulates and trains.
         plan: what simulates; None where all data are given.
         stars: the stellar database; None where nothing is simulated from one.
-        tree: the documented folders.
-        profiler: times.
         run: the experiment's run.
         lineage: what earlier launches of the experiment have done.
         proposals: of the rounds that were asked for so far: each is found once.
@@ -49,7 +45,6 @@ class OpenRound:
     """A round that is being run.
 
     Attributes:
-        launch: of the experiment.
         number: of the round, from 0.
         run: its MLflow run.
         past: results of all rounds before it.

@@ -1,7 +1,7 @@
 """The datasets of a round: given by the user, or simulated from the prior or the proposal."""
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -88,12 +88,19 @@ def load_sets(
     }
 
 
-def supply(current: OpenRound) -> tuple[dict[str, SuppliedSet], Proposed]:
-    """Supply the training set of a round and, with testing, its test set.
+def set_kinds(config: SbiConfig) -> Sequence[SetKind]:
+    """Return the kinds of sets that a round has."""
+    return (TRAINING, TEST) if config.test_data_loader.testing else (TRAINING,)
+
+
+def supply(
+    current: OpenRound, kinds: Sequence[SetKind]
+) -> tuple[dict[str, SuppliedSet], Proposed]:
+    """Give, or simulate, sets of a round.
 
     Returns:
-        `training` and, with testing, `test` -> its simulations. `proposal.json` of rounds after
-        the first: how theta were drawn.
+        `training` or `test` -> its simulations; and `proposal.json` of rounds after the first:
+        how theta of the training set were drawn.
 
     Raises:
         DataError: a given set is broken, or too few simulations succeed.
@@ -101,13 +108,7 @@ def supply(current: OpenRound) -> tuple[dict[str, SuppliedSet], Proposed]:
         ComputeError: the simulations cannot be run.
     """
     source = _Source(current)
-    kinds = (TRAINING, TEST) if current.launch.config.test_data_loader.testing else (TRAINING,)
     return {kind.use: source.set(kind) for kind in kinds}, source.proposal
-
-
-def supply_test(current: OpenRound) -> SuppliedSet:
-    """Return the test set of a round alone; errors are those of `supply`."""
-    return _Source(current).set(TEST)
 
 
 def place(

@@ -16,15 +16,17 @@ from mlpop.experiment.inputs.problem import LearningProblem, TrainingArrays
 from mlpop.experiment.resume.lineage import Lineage, member_of
 from mlpop.experiment.rounds.context import OpenRound
 from mlpop.experiment.rounds.member_files import (
+    STATISTICS,
     CheckpointSender,
     has_learned,
+    member_paths,
     restore_checkpoint,
     restore_member,
 )
 from mlpop.experiment.rounds.training_statistics import write_training_statistics
 from mlpop.experiment.tracked_training import TrackedTraining, loss_curves, open_training
 from mlpop.inference.estimators.spec import EmbeddingSpec, EstimatorSpec
-from mlpop.inference.estimators.store import DESCRIPTION, WEIGHTS, load_ensemble
+from mlpop.inference.estimators.store import load_ensemble
 from mlpop.inference.estimators.user_pickles import write_user_pickles
 from mlpop.inference.mcmc.chains import McmcOptions
 from mlpop.inference.posteriors.ensemble_posterior import EnsemblePosterior
@@ -54,11 +56,6 @@ class Ensemble:
     results: Sequence[MemberResult]
     folders: tuple[Path, ...]
     run_ids: Mapping[str, str]
-
-    @property
-    def best_loss(self) -> float:
-        """Mean over the members of the lowest validation loss."""
-        return sum(result.best_loss for result in self.results) / len(self.results)
 
 
 def make_posterior(
@@ -224,41 +221,25 @@ def _finish(
 ) -> None:
     """Write a member's documented files and complete its run."""
     config, folders, round_ = current.launch.config, current.folders, current.number
-    member = number if config.trainer.ensemble else None
-    statistics = folders.training_statistics(member)
+    paths = member_paths(folders, number, config.trainer.ensemble)
     records = write_training_statistics(
-        statistics,
+        paths[STATISTICS],
         result.history,
         round_,
         first_step=result.earlier_epochs,
         summary_step=1 if config.trainer.truncated_prior else round_ + 1,
     )
-    pdf, png = save_figure(training_curves(records), folders.training_stats_plot(member))
-    folder = Path(result.folder)
-    (estimator,) = load_ensemble([folder])
-    suffix = "" if member is None else f"_ensemble_{member}"
-    model, inference = write_user_pickles(
-        folders.models, estimator, problem.prior, records, suffix=suffix
-    )
+    save_figure(training_curves(records), paths["training_stats.pdf"])
+    (estimator,) = load_ensemble([Path(result.folder)])
+    suffix = f"_ensemble_{number}" if config.trainer.ensemble else ""
+    write_user_pickles(folders.models, estimator, problem.prior, records, suffix=suffix)
     numbers = {
         "best_val_loss": result.best_loss,
         "best_epoch": result.best_epoch,
         "epochs": len(result.history),
         "seconds": result.seconds,
     }
-    training.complete(
-        f"Stopped by {result.stopped}.",
-        numbers,
-        {
-            WEIGHTS: folder / WEIGHTS,
-            DESCRIPTION: folder / DESCRIPTION,
-            "training_statistics.json": statistics,
-            "training_stats.pdf": pdf,
-            "training_stats.png": png,
-            "trained_model.pickle": model,
-            "inference.pickle": inference,
-        },
-    )
+    training.complete(f"Stopped by {result.stopped}.", numbers, paths)
     logger.info(
         "%s: best validation loss %.4f in epoch %d of %d",
         training.run.name,

@@ -2,20 +2,19 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
+from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Generator
 
 from mlpop.compute import Purpose
 from mlpop.datasets.loading import Dataset
 from mlpop.experiment.diagnostics import table
 from mlpop.experiment.diagnostics.diagnostic import Evidence, Finding
 from mlpop.experiment.diagnostics.table import Files
+from mlpop.experiment.inputs.observed import ObservedSample
 from mlpop.experiment.output_tree import RoundFolders
-from mlpop.experiment.rounds.context import Launch
+from mlpop.experiment.rounds.context import OpenRound
 from mlpop.inference.diagnostics.coverage import compute_coverage
 from mlpop.inference.mcmc.report import McmcReport
 from mlpop.inference.posteriors.mcmc_posterior import McmcPosterior
@@ -34,37 +33,23 @@ class Evaluation:
     """What the testing stage gave.
 
     Attributes:
-        samples: (S, D) of the posterior at x_o, physical units.
         estimates: median and 95 % interval of every label.
+        findings: diagnostic -> what it says.
+        numbers: all numbers, by their names in MLflow.
         files: artifact name -> file, with those of what diagnostics have learned here.
-        chains: `mcmc/<statistic>` numbers of Markov chains; empty where there are none.
-        findings: diagnostic -> what it says; empty before the tests.
     """
 
-    samples: NDArray[np.float64]
     estimates: Sequence[Estimate]
+    findings: Mapping[str, Finding]
+    numbers: dict[str, float]
     files: Files
-    chains: Mapping[str, float]
-    findings: Mapping[str, Finding] = field(default_factory=dict)
-
-    @property
-    def numbers(self) -> dict[str, float]:
-        """All numbers, by their names in MLflow."""
-        intervals = {
-            f"posterior/{estimate.label}/{name}": value
-            for estimate in self.estimates
-            for name, value in (
-                ("median", estimate.median),
-                ("low_95", estimate.low),
-                ("high_95", estimate.high),
-            )
-        }
-        return {**table.numbers(self.findings), **intervals, **self.chains}
 
 
 def evaluate(
-    launch: Launch,
-    evidence: Evidence,
+    current: OpenRound,
+    posterior: Posterior,
+    observed: ObservedSample,
+    learned: Mapping[str, Any],
     tests: Callable[[], Dataset | None],
     *,
     num_samples: int,
@@ -73,7 +58,7 @@ def evaluate(
     """Draw from the posterior of a round at x_o, and let all diagnostics examine it.
 
     Args:
-        launch, evidence: of the experiment, or of an inference; what diagnostics may look at.
+        current, posterior, observed, learned: see `Evidence`.
         tests: gives the test simulations, None without testing; asked after x_o was looked at.
         num_samples: draws at x_o.
         section: name of the time that the tests take.
@@ -81,42 +66,50 @@ def evaluate(
     Raises:
         SamplingError: the posterior has next to no mass inside the prior.
     """
-    folders = launch.tree.round(evidence.round)
+    launch, number, folders = current.launch, current.number, current.folders
+    evidence = Evidence(posterior, observed, learned, folders.models, launch.root_seed, number)
     memories = (folders.models / name for name in table.memory_files())
     files = {path.name: path for path in memories if path.is_file()}
     files |= table.examine_observed(evidence)
-    evaluation = _sample_observed(evidence, folders, num_samples)
+    estimates, drawn_files, chains = _sample_observed(evidence, folders, num_samples)
     simulations = tests()
     if simulations is not None:
-        with launch.profiler.section(f"{section}{evidence.round}"):
-            draws = compute_coverage(
-                evidence.posterior,
-                simulations.theta,
-                simulations.x,
-                evidence.generator(Purpose.COVERAGE),
-            )
+        with launch.profiler.section(f"{section}{number}"):
+            generator = evidence.generator(Purpose.COVERAGE)
+            draws = compute_coverage(posterior, simulations.theta, simulations.x, generator)
             files |= table.examine_tests(evidence, simulations, draws)
-    findings = table.read_findings(evidence.folder)
-    table.gather(evidence.folder, findings)
+    findings = table.read_findings(folders.models)
+    table.gather(folders.models, findings)
     for finding in findings.values():
         for sentence in finding.sentences:
-            logger.info("round %d: %s", evidence.round, sentence)
-    return replace(evaluation, findings=findings, files=evaluation.files | files)
+            logger.info("round %d: %s", number, sentence)
+    numbers = table.numbers(findings)
+    for e in estimates:
+        of_label = {"median": e.median, "low_95": e.low, "high_95": e.high}
+        numbers |= {f"posterior/{e.label}/{name}": value for name, value in of_label.items()}
+    return Evaluation(estimates, findings, numbers | chains, drawn_files | files)
 
 
-def _sample_observed(evidence: Evidence, folders: RoundFolders, num_samples: int) -> Evaluation:
+def _sample_observed(
+    evidence: Evidence, folders: RoundFolders, num_samples: int
+) -> tuple[list[Estimate], Files, dict[str, float]]:
     """Draw from the posterior at x_o; write `samples_posterior.pt`, corner plot and summary.
 
     As documented, `samples_posterior.pt` holds scaled theta; `summary.json` has the scaling, the
     estimates in physical units, and what is wrong with Markov chains.
     """
-    posterior, observed = evidence.posterior, evidence.observed
-    samples, chains, problems = _samples(
-        posterior, observed.x, num_samples, evidence.generator(Purpose.POSTERIOR_SAMPLES)
-    )
-    prior = posterior.prior
+    posterior, x, truth = evidence.posterior, evidence.observed.x, evidence.observed.truth
+    prior, generator = posterior.prior, evidence.generator(Purpose.POSTERIOR_SAMPLES)
+    chains: dict[str, float] = {}
+    problems: list[str] = []
+    if isinstance(posterior, McmcPosterior):
+        samples, report = posterior.sample_with_report(num_samples, x, generator)
+        chains, problems = _chain_metrics(report), report.problems()
+        for problem in problems:
+            logger.warning("posterior at the observed sample: %s", problem)
+    else:
+        samples = posterior.sample(num_samples, x, generator)
     torch.save(prior.to_scaled(samples), folders.samples_posterior)
-    truth = observed.truth
     estimates = [
         Estimate(label, median, low, high, None if truth is None else truth.get(label))
         for label, (low, median, high) in zip(
@@ -143,21 +136,17 @@ def _sample_observed(evidence: Evidence, folders: RoundFolders, num_samples: int
             "problems": problems,
         },
     )
-    files = table.named((folders.samples_posterior, pdf, png, summary))
-    return Evaluation(samples, estimates, files, chains)
+    return estimates, table.named((folders.samples_posterior, pdf, png, summary)), chains
 
 
-def _samples(
-    posterior: Posterior, x: NDArray[np.float32], num_samples: int, generator: Generator
-) -> tuple[NDArray[np.float64], dict[str, float], list[str]]:
-    """Draw at x_o; for Markov chains also return their numbers, and what went badly: a warning."""
-    if not isinstance(posterior, McmcPosterior):
-        return posterior.sample(num_samples, x, generator), {}, []
-    samples, report = posterior.sample_with_report(num_samples, x, generator)
-    problems = report.problems()
-    for problem in problems:
-        logger.warning("posterior at the observed sample: %s", problem)
-    return samples, _chain_metrics(report), problems
+def _chain_metrics(report: McmcReport) -> dict[str, float]:
+    """Return `mcmc/<statistic>` numbers for MLflow: of the worst label and member."""
+    numbers = {
+        "mcmc/r_hat": max((v for v in report.r_hat.values() if v is not None), default=None),
+        "mcmc/ess": min((v for v in report.ess.values() if v is not None), default=None),
+        "mcmc/evidence_ess": min(report.evidence_ess, default=None),
+    }
+    return {name: float(value) for name, value in numbers.items() if value is not None}
 
 
 def plot_next_proposal(
@@ -171,13 +160,3 @@ def plot_next_proposal(
     torch.save(draw.theta, path)
     figure = proposal_corner(prior.to_physical(draw.theta), prior.labels, prior.low, prior.high)
     return table.named((path, *save_figure(figure, folders.corner_plot_prior(next_round))))
-
-
-def _chain_metrics(report: McmcReport) -> dict[str, float]:
-    """Return `mcmc/<statistic>` numbers for MLflow: of the worst label and member."""
-    numbers = {
-        "mcmc/r_hat": max((v for v in report.r_hat.values() if v is not None), default=None),
-        "mcmc/ess": min((v for v in report.ess.values() if v is not None), default=None),
-        "mcmc/evidence_ess": min(report.evidence_ess, default=None),
-    }
-    return {name: float(value) for name, value in numbers.items() if value is not None}

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mlpop.errors import DataError, MlpopError, TrackingError
 from mlpop.experiment.output_tree import RoundFolders
+from mlpop.experiment.resume.download import restore_paths
 from mlpop.experiment.resume.lineage import Lineage
 from mlpop.experiment.rounds.training_statistics import epochs_of
 from mlpop.inference.estimators.store import DESCRIPTION, WEIGHTS, read_record
@@ -24,27 +25,35 @@ STATE_FILE = re.compile(r"checkpoint_\d+\.safetensors")
 STATISTICS = "training_statistics.json"
 
 
+def member_paths(folders: RoundFolders, number: int, ensemble: bool) -> dict[str, Path]:
+    """Return artifact name -> file of a member; in an ensemble with its number, as documented."""
+    folder, member = folders.member(number), number if ensemble else None
+    plot = folders.training_stats_plot(member)
+    return {
+        WEIGHTS: folder / WEIGHTS,
+        DESCRIPTION: folder / DESCRIPTION,
+        STATISTICS: folders.training_statistics(member),
+        "training_stats.pdf": plot,
+        "training_stats.png": plot.with_suffix(".png"),
+        "trained_model.pickle": folders.trained_model(member),
+        "inference.pickle": folders.inference(member),
+    }
+
+
 def restore_member(
     lineage: Lineage, node: Node, folders: RoundFolders, number: int, ensemble: bool
 ) -> MemberResult:
     """Put a complete member's files where this launch expects them.
 
-    Their digests are compared with the manifest of its run, `node`. In an ensemble its number is
-    part of the documented names.
+    Their digests are compared with the manifest of its run, `node`.
 
     Raises:
         TrackingError, DataError: a file is missing or damaged.
     """
-    folder, member = folders.member(number), number if ensemble else None
-    lineage.fetch_all(node, (WEIGHTS, DESCRIPTION), folder)
-    statistics = lineage.fetch(node, STATISTICS, folders.training_statistics(member))
-    plot = folders.training_stats_plot(member)
-    for suffix in (".pdf", ".png"):
-        lineage.fetch(node, f"training_stats{suffix}", plot.with_suffix(suffix))
-    lineage.fetch(node, "trained_model.pickle", folders.trained_model(member))
-    lineage.fetch(node, "inference.pickle", folders.inference(member))
+    folder, paths = folders.member(number), member_paths(folders, number, ensemble)
+    restore_paths(lineage.store, node.run_id, paths, lineage.downloads)
     record = read_record(folder)["record"]
-    history = epochs_of(read_json_object(statistics))
+    history = epochs_of(read_json_object(paths[STATISTICS]))
     return MemberResult(
         folder=str(folder),
         best_epoch=record["best_epoch"],

@@ -40,10 +40,7 @@ def proposed(
     The proposal is found once, so that a truncated prior ends at the same edge for training,
     tests and plots: networks that learn inside one edge are not calibrated inside another.
 
-    Args:
-        launch, previous: of the experiment; the round whose posterior at x_o proposes.
-        round_: the number of the next round.
-        use, count: what the draws are for, and how many.
+    What proposes is the posterior of `previous` at x_o, for the round number `round_`.
 
     Raises:
         SamplingError: the proposal cannot be drawn from within its budget.

@@ -3,9 +3,8 @@
 from collections.abc import Mapping, Sequence
 
 from mlpop.datasets.loading import Dataset
-from mlpop.datasets.mirror import localized
 from mlpop.experiment.diagnostics import table
-from mlpop.experiment.diagnostics.diagnostic import Evidence, Simulations
+from mlpop.experiment.diagnostics.diagnostic import Simulations
 from mlpop.experiment.inputs.observed import ObservedSample, copy_observed, observed_sample
 from mlpop.experiment.inputs.problem import (
     PROBLEM,
@@ -24,6 +23,7 @@ from mlpop.experiment.rounds.datasets import (
     dataset_files,
     joined,
     load_sets,
+    set_kinds,
     supply,
 )
 from mlpop.experiment.rounds.ensemble import (
@@ -57,11 +57,8 @@ def run_round(
 ) -> RoundResult:
     """Run one round and complete its MLflow run.
 
-    Args:
-        launch, round_: of the experiment; the number of the round.
-        past: results of all rounds before it.
-        earlier: a run of this round that an earlier launch left unfinished: it is opened again,
-            and its theta, shards, members and checkpoints are taken over.
+    The run of this round that an earlier launch left unfinished, `earlier`, is opened again; for
+    other arguments see `OpenRound`.
 
     Raises:
         MlpopError: a step failed; the runs say which and why.
@@ -81,7 +78,7 @@ def run_round(
         ) as run,
     ):
         current = OpenRound(launch, round_, run, past, earlier)
-        sets, proposal = supply(current)
+        sets, proposal = supply(current, set_kinds(config))
         training = sets[TRAINING.use]
         if proposal:
             write_json(folders.models / PROPOSAL_JSON, proposal)
@@ -109,8 +106,10 @@ def run_round(
             Simulations(posterior, data[round_], rows, test_sets.get(round_), folders.models)
         )
         evaluation = evaluate(
-            launch,
-            Evidence(posterior, observed, learned, folders.models, launch.root_seed, round_),
+            current,
+            posterior,
+            observed,
+            learned,
             lambda: joined(test_sets.values()) if test_sets else None,
             num_samples=config.trainer.num_posterior_samples,
             section="TestingRound",
@@ -154,9 +153,7 @@ def _pose(
     """Return what all rounds share, and keep it in the run of round 0."""
     launch, run, folder = current.launch, current.run, current.folders.models
     config = launch.config
-    given = config.training_data_loader.statistic_path
-    statistics = training.statistics if given is None else localized(given)
-    problem = learning_problem(config, data, statistics)
+    problem = learning_problem(config, data, training.statistics)
     observed = observed_sample(
         config,
         problem,

@@ -60,8 +60,9 @@ def round_numbers(
     count: int,
 ) -> dict[str, float]:
     """Return the main numbers of a round, by their names in MLflow."""
+    losses = [result.best_loss for result in ensemble.results]
     # MLflow's pages offer the first one first
-    numbers = {"val/best_loss": ensemble.best_loss} | evaluation.numbers
+    numbers = {"val/best_loss": sum(losses) / len(losses)} | evaluation.numbers
     numbers |= {
         "sim/count": float(training.num_simulations),
         "sim/trained_on": float(count),

@@ -22,7 +22,6 @@ def write_training_statistics(
     `*_log_prob*` are the losses with their sign changed, for likelihood-ratio classifiers too.
 
     Args:
-        path, round_index: of the file; number of the round.
         epochs: the epochs of this round in order, at least one.
         first_step: epochs that earlier rounds trained the same network for; steps go on from it.
         summary_step: step of the two summary tags: round + 1, or 1 in every round if the proposal

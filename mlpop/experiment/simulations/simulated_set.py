@@ -85,12 +85,9 @@ def place_of_set(
 ) -> tuple[Path, S3Uri | None]:
     """Return `<root>/generated_dataset/round_<r>_<key>`: the folder, and where it is kept too.
 
-    Args:
-        root: `dataset_path` of the loader; where it is in an object store, `fallback` has the
-            local mirror. Otherwise a set has no second place.
-        fallback: used without a root.
-        round_: number of the round.
-        key: of the set; launches that want other simulations get a folder of their own.
+    `root` is the `dataset_path` of the loader; where it is in an object store, which gives a set
+    a second place, or None, the folder lies below `fallback`. Launches that want other
+    simulations, of another `key`, get a folder of their own.
     """
     local = dataset_round(root if isinstance(root, Path) else fallback, round_)
     folder = local.with_name(f"{local.name}_{key[:12]}")
@@ -141,12 +138,8 @@ def simulate_set(
     Of launches that want the same folder at the same time one simulates, the others wait for it.
 
     Args:
-        plan, folder, backend: what simulates, where to, and who.
         theta: (N, D) parameters, physical units.
-        root_seed, purpose, round_: of the random numbers.
-        compute: how the work is cut.
         min_success_fraction: smallest accepted fraction of usable simulations.
-        title: of the progress bar.
         on_progress: told what was done and in how many seconds.
         on_shard: told once of every finished shard, those of earlier launches too, when it is in
             the folder.

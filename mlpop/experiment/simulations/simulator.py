@@ -25,7 +25,6 @@ def simulator_plan(
     """Complete the `simulator` block with what only the launch knows, and try to build it.
 
     Args:
-        simulator, labels, generator: the block, names of theta, and how maps are made.
         stars: the stellar database, or, where theta changes the stars, how every simulation
             makes its own; None where the simulator needs none.
 

@@ -19,8 +19,8 @@ from mlpop.datasets.scaling import scale_inputs
 from mlpop.errors import ConfigError, DataError, MlpopError, TrainingError
 from mlpop.experiment.inputs.given_compressor import check_compressor
 from mlpop.experiment.inputs.problem import LearningProblem, save_problem, write_training_arrays
-from mlpop.experiment.rounds import compressor_fit
-from mlpop.experiment.rounds.compressor_fit import make_compressor
+from mlpop.experiment.rounds import compressor as compressor_module
+from mlpop.experiment.rounds.compressor import make_compressor
 from mlpop.experiment.rounds.context import Launch
 from mlpop.experiment.rounds.ensemble import estimator_spec, validation_rows
 from mlpop.inference.compression.compressor import Compressor, PcaEncoder, load_compressor
@@ -218,7 +218,7 @@ def test_a_second_launch_keeps_what_is_there_and_otherwise_makes_the_same_bits(
     first = make(config)
     files = {path: path.read_bytes() for path in first.folder.iterdir()}
     with monkeypatch.context() as patch:
-        patch.setattr(compressor_fit, "fit_pca", None)
+        patch.setattr(compressor_module, "fit_pca", None)
         kept = make(config, backend=None)
     assert kept.compressor.digest == first.compressor.digest
     assert (kept.numbers, kept.warnings) == (first.numbers, first.warnings)
