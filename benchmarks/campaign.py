@@ -17,7 +17,7 @@ from mlpop.config.base import read_json
 from mlpop.config.files.sbi import SbiConfig
 from mlpop.experiment.rounds.proposals import prior_theta
 from mlpop.experiment.simulations.simulated_set import SimulatorPlan, simulate_set
-from mlpop.experiment.simulations.simulator import simulator_plan, stars_for
+from mlpop.experiment.simulations.simulator import experiment_plan
 
 CONFIGURATION = Path(__file__).parents[1] / "experiments" / "main.json"
 ROOT_SEED = 42
@@ -49,9 +49,7 @@ def main() -> None:
     parser.add_argument("--simulations", type=int, default=1000)
     count = parser.parse_args().simulations
     config = SbiConfig.parse(read_json(CONFIGURATION))
-    labels = config.prior_ranges.labels
-    stars = stars_for(config.simulator, labels, config.dyn_data_loader)
-    plan = simulator_plan(config.simulator, labels, config.map_generator, stars)
+    plan, _ = experiment_plan(config)
     found = {}
     for workers in (1, 2):
         with make_backend(

@@ -6,13 +6,12 @@ trained posterior.
 
 import logging
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 from mlpop.compute import draw_root_seed
 from mlpop.config.files.sbi import SbiConfig
-from mlpop.experiment.infer.rounds import InferRounds
+from mlpop.experiment.infer.rounds import infer_rounds
 from mlpop.experiment.infer.setup import prepare
 from mlpop.experiment.output_tree import CONFIG_FILE
 from mlpop.experiment.report.summary import describe, print_result
@@ -78,9 +77,8 @@ def infer(config: SbiConfig) -> InferResult:
     ) as launch:
         run, tree, profiler = launch.run, launch.tree, launch.profiler(config)
         logger.info("rounds of %s", job.trained.source)
-        with profiler.section("TotalInference"), ExitStack() as stack:
-            work = InferRounds(job, root_seed, tree, profiler, run, stack)
-            rounds = [work.round(i) for i in range(config.trainer.num_rounds)]
+        with profiler.section("TotalInference"):
+            rounds = infer_rounds(job, root_seed, tree, profiler, run)
         about = f"Inference with {len(rounds)} trained round(s) of `{job.trained.source}`."
         describe(run, about, rounds, ("coverage/ece", "coverage/tests"))
         print_result(rounds[-1])

@@ -14,7 +14,7 @@ from mlpop.datasets.splits import split_dataset, split_rows
 from mlpop.errors import DataError
 from mlpop.experiment.output_tree import check_writable
 from mlpop.experiment.simulations.simulated_set import SuppliedSet, simulate_set
-from mlpop.experiment.simulations.simulator import check_plan, simulator_plan, stars_for
+from mlpop.experiment.simulations.simulator import check_plan, full_plan
 from mlpop.io.files import read_csv
 from mlpop.tracking import graceful_signals, open_run, where_to_look
 
@@ -59,8 +59,9 @@ def simulate_sets(config: SimulateConfig) -> SuppliedSet:
     }
     with graceful_signals():
         with open_run("simulate", config.name, params=params) as run:
-            stars = stars_for(config.simulator, sets.labels, config.dyn_data_loader)
-            plan = simulator_plan(config.simulator, sets.labels, config.generator, stars)
+            plan, _ = full_plan(
+                config.simulator, sets.labels, config.generator, config.dyn_data_loader
+            )
             _write_sets(table, sets, seed)
             with make_backend(
                 n_processes=config.compute.n_processes,

@@ -1,6 +1,6 @@
 """The uniform prior: a box in physical units, and the same box where the networks see it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -154,22 +154,3 @@ class Prior:
         if self.scaling is None:
             return values
         return np.asarray(self.scaling.scale(values), dtype=np.float64)
-
-
-def make_prior(
-    prior_ranges: Mapping[str, Sequence[Any]],
-    labels: Sequence[str],
-    scaling: LabelScaling | None = None,
-) -> Prior:
-    """Build the prior of a configuration's `prior_ranges` for data with these `labels`.
-
-    Raises:
-        ConfigError: `prior_ranges.labels` are not the selected labels in the data's order.
-    """
-    named = list(prior_ranges["labels"])
-    if named != list(labels):
-        raise ConfigError(
-            f"prior_ranges.labels: {named} must be the selected labels of the dataset in their "
-            f"order, {list(labels)}"
-        )
-    return Prior(tuple(labels), tuple(prior_ranges["low"]), tuple(prior_ranges["high"]), scaling)

@@ -8,7 +8,6 @@ from pathlib import Path
 from mlpop.compute import Backend
 from mlpop.config.files.sbi import SbiConfig
 from mlpop.config.files.study import StudyDataConfig
-from mlpop.datasets.mirror import localized
 from mlpop.errors import DataError, TrackingError
 from mlpop.experiment.inputs.problem import (
     LearningProblem,
@@ -20,8 +19,8 @@ from mlpop.experiment.inputs.problem import (
 from mlpop.experiment.output_tree import OutputTree, dataset_csv
 from mlpop.experiment.profile import Profiler
 from mlpop.experiment.resume.lineage import Lineage
-from mlpop.experiment.rounds.context import Launch
-from mlpop.experiment.rounds.datasets import joined, supply
+from mlpop.experiment.rounds.context import Launch, OpenRound
+from mlpop.experiment.rounds.datasets import TRAINING, joined, supply
 from mlpop.experiment.simulations.simulated_set import SuppliedSet, given_set
 from mlpop.experiment.simulations.simulator import experiment_plan
 from mlpop.tracking import Store, TrackedRun, recorded_datasets, tree
@@ -110,9 +109,7 @@ def study_data(
     if not supplied:
         supplied = [_base_set(config, data_seed, backend, folders, run)]
     data = joined([load_training_set(config, s.csv) for s in supplied])
-    given = config.training_data_loader.statistic_path
-    statistics = supplied[0].statistics if given is None else localized(given)
-    problem = learning_problem(config, data, statistics)
+    problem = learning_problem(config, data, supplied[0].statistics)
     arrays = write_training_arrays(folders.models / "training_arrays", problem, data)
     for number, one in enumerate(supplied):
         name = "training" if len(supplied) == 1 else f"training_{number}"
@@ -130,7 +127,7 @@ def _base_set(
     profiler = Profiler(folders.logs, show=False)
     lineage = Lineage(run.store)
     launch = Launch(config, data_seed, backend, plan, stars, folders, profiler, run, lineage)
-    return supply(launch, 0, run).training
+    return supply(OpenRound(launch, 0, run), (TRAINING,))[0][TRAINING.use]
 
 
 def _files_of_run(store: Store, run_id: str, rounds: Sequence[int] | None) -> list[Path]:

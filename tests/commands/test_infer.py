@@ -458,6 +458,6 @@ def test_error_is_shown_at_once_while_the_store_is_away(
         raise DataError("a broken file")
 
     monkeypatch.setattr("mlpop.commands.infer.prepare", lambda config: job)
-    monkeypatch.setattr("mlpop.commands.infer.InferRounds", fails)
+    monkeypatch.setattr("mlpop.commands.infer.infer_rounds", fails)
     with pytest.raises(DataError, match="a broken file"):
         infer(config)

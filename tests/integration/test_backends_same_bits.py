@@ -13,7 +13,7 @@ from mlpop.config.blocks.compute import ComputeConfig
 from mlpop.config.files.sbi import SbiConfig
 from mlpop.experiment.rounds.datasets import prior_theta
 from mlpop.experiment.simulations.simulated_set import simulate_set
-from mlpop.experiment.simulations.simulator import simulator_plan, stars_for
+from mlpop.experiment.simulations.simulator import experiment_plan
 from mlpop.io.files import sha256_of
 
 BACKENDS: dict[str, dict[str, Any]] = {
@@ -27,13 +27,12 @@ ROOT_SEED = 42
 
 def simulated(config: SbiConfig, folder: Path, backend: dict[str, Any], per_task: int) -> str:
     """Simulate the training set of round 0 as the experiment does; return its digest."""
-    labels = config.prior_ranges.labels
-    stars = stars_for(config.simulator, labels, config.dyn_data_loader)
+    plan, _ = experiment_plan(config)
     compute = ComputeConfig(simulations_per_task=per_task)
     count = config.training_data_loader.num_sim
     with make_backend(**backend, compute=compute) as workers:
         made = simulate_set(
-            simulator_plan(config.simulator, labels, config.map_generator, stars),
+            plan,
             prior_theta(config, count, seed_sequence(ROOT_SEED, Purpose.PRIOR, 0)),
             folder,
             workers,

@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mlpop.datasets.loading import Dataset
 from mlpop.experiment.diagnostics.diagnostic import (
     NOT_TESTED,
     Cell,
     Diagnostic,
-    DrawnTests,
     Evidence,
     Finding,
     Grade,
@@ -17,7 +17,7 @@ from mlpop.experiment.diagnostics.diagnostic import (
     Verdict,
 )
 from mlpop.inference.diagnostics.calibration import MIN_TESTS, VerdictName, write_coverage
-from mlpop.inference.diagnostics.coverage import LEVELS, coverage_curve
+from mlpop.inference.diagnostics.coverage import LEVELS, CoverageResult, coverage_curve
 from mlpop.io.files import read_json_object
 from mlpop.plots import coverage, ranks, ranks_cumulative
 from mlpop.tracking import save_figure
@@ -99,9 +99,11 @@ class CoverageDiagnostic(Diagnostic):
         "log density of the truth over the prior's; 0 means that nothing was learnt."
     )
 
-    def examine_tests(self, evidence: Evidence, tests: DrawnTests) -> Sequence[Path]:
+    def examine_tests(
+        self, evidence: Evidence, tests: Dataset, draws: CoverageResult
+    ) -> Sequence[Path]:
         """Write the documented files and plots; the plots only if a test succeeded."""
-        draws, folder = tests.draws, evidence.folder
+        folder = evidence.folder
         paths = write_coverage(folder, draws, evidence.posterior.prior)
         if draws.num_ok:
             of_label = draws.marginal_ranks[draws.success], draws.labels, draws.num_samples
@@ -143,17 +145,17 @@ def _numbers(values: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _warnings(values: Mapping[str, Any]) -> Sequence[str]:
-    found = []
+    warnings = []
     if values["num_failed"]:
-        found.append(
+        warnings.append(
             f"{values['num_failed']} tests are left out, their posterior could not be drawn from."
         )
     if (values["poor_chains"] or 0.0) > POOR_CHAINS:
-        found.append(
+        warnings.append(
             f"the Markov chains of {values['poor_chains']:.0%} of the tests did not mix, so the "
             "verdict cannot be relied on; take more mcmc_sampler.num_chains or thin."
         )
-    return found
+    return warnings
 
 
 def _verdict(values: Mapping[str, Any]) -> Verdict | None:

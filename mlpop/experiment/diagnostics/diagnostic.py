@@ -27,7 +27,6 @@ class Simulations:
     """What a posterior was trained on.
 
     Attributes:
-        posterior: of the round.
         training: the training set of the round, not of those before.
         validation: its rows that did not train.
         tests: the tests of the round, drawn from the same proposal; None without testing.
@@ -46,13 +45,10 @@ class Evidence:
     """What every diagnostic may look at.
 
     Attributes:
-        posterior: of the round.
         observed: x_o.
         learned: diagnostic -> what it has learned from the simulations of the training; without
             those whose files an older training has not kept.
         folder: where the files of the round lie.
-        root_seed: of the experiment.
-        round: its number.
     """
 
     posterior: Posterior
@@ -66,19 +62,6 @@ class Evidence:
         """Return a source of draws; `place` tells diagnostics of one purpose apart."""
         seed = seed_sequence(self.root_seed, purpose, self.round, *place)
         return generator_from_seed(torch_seed(seed))
-
-
-@dataclass(frozen=True)
-class DrawnTests:
-    """Test simulations, and draws from the posterior of each.
-
-    Attributes:
-        simulations: n of them, of known theta.
-        draws: of the posterior of each, and where its truth lies among them.
-    """
-
-    simulations: Dataset
-    draws: CoverageResult
 
 
 class Grade(IntEnum):
@@ -219,8 +202,13 @@ class Diagnostic(Protocol):
         """Look at x_o, before its posterior is drawn from; return the files written."""
         return ()
 
-    def examine_tests(self, evidence: Evidence, tests: DrawnTests) -> Sequence[Path]:
-        """Look at the tests of a round, if it has any; return the files written."""
+    def examine_tests(
+        self, evidence: Evidence, tests: Dataset, draws: CoverageResult
+    ) -> Sequence[Path]:
+        """Look at the tests of a round, if it has any; return the files written.
+
+        `draws` are those of the posterior of each, and where its truth lies among them.
+        """
         return ()
 
     def finding(self, folder: Path) -> Finding:

@@ -1,24 +1,22 @@
 """All diagnostics, in the order in which they are asked, and what they say together."""
 
-import logging
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mlpop.datasets.loading import Dataset
 from mlpop.experiment.diagnostics.coverage import CALIBRATION, CoverageDiagnostic
 from mlpop.experiment.diagnostics.diagnostic import (
     NOT_TESTED,
     Diagnostic,
-    DrawnTests,
     Evidence,
     Finding,
     Simulations,
     Verdict,
 )
 from mlpop.experiment.diagnostics.typicality import TypicalityDiagnostic
+from mlpop.inference.diagnostics.coverage import CoverageResult
 from mlpop.io.files import read_json_object, write_json
-
-logger = logging.getLogger(__name__)
 
 DIAGNOSTICS: Sequence[Diagnostic] = (TypicalityDiagnostic(), CoverageDiagnostic())
 
@@ -48,12 +46,12 @@ def memory_files() -> list[str]:
 
 def examine_observed(evidence: Evidence) -> Files:
     """Let all diagnostics look at x_o; return artifact name -> file."""
-    return _named(path for d in DIAGNOSTICS for path in d.examine_observed(evidence))
+    return named(path for d in DIAGNOSTICS for path in d.examine_observed(evidence))
 
 
-def examine_tests(evidence: Evidence, tests: DrawnTests) -> Files:
+def examine_tests(evidence: Evidence, tests: Dataset, draws: CoverageResult) -> Files:
     """Let all diagnostics look at the tests of a round; return artifact name -> file."""
-    return _named(path for d in DIAGNOSTICS for path in d.examine_tests(evidence, tests))
+    return named(path for d in DIAGNOSTICS for path in d.examine_tests(evidence, tests, draws))
 
 
 def read_findings(folder: Path) -> dict[str, Finding]:
@@ -67,9 +65,8 @@ def read_findings(folder: Path) -> dict[str, Finding]:
 
 def decide(findings: Findings) -> Verdict:
     """Return the verdict of a round: the worst of all, of equals that of the first diagnostic."""
-    verdicts = (finding.verdict for finding in findings.values())
-    said = [verdict for verdict in verdicts if verdict is not None]
-    return max(said, key=lambda verdict: verdict.grade, default=NOT_TESTED)
+    verdicts = [finding.verdict for finding in findings.values() if finding.verdict is not None]
+    return max(verdicts, key=lambda verdict: verdict.grade, default=NOT_TESTED)
 
 
 def gather(folder: Path, findings: Findings) -> None:
@@ -103,5 +100,6 @@ def legend() -> str:
     return " ".join(diagnostic.legend for diagnostic in DIAGNOSTICS if diagnostic.legend)
 
 
-def _named(paths: Iterable[Path]) -> Files:
+def named(paths: Iterable[Path]) -> Files:
+    """Return name -> path."""
     return {path.name: path for path in paths}

@@ -99,9 +99,9 @@ class TypicalityDiagnostic(Diagnostic):
 
 
 def _reason(p_values: Mapping[str, float]) -> str:
-    found = ", ".join(f"{view} p = {p:.2g}" for view, p in p_values.items())
+    views = ", ".join(f"{view} p = {p:.2g}" for view, p in p_values.items())
     return (
-        f"the observed sample is unlike all simulations ({found}; limit "
+        f"the observed sample is unlike all simulations ({views}; limit "
         f"{ALPHA / len(p_values):.2g}): the simulator cannot make such data, or only in a corner "
         "of the prior that few simulations reach; its posterior is an extrapolation"
     )

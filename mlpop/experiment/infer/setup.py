@@ -1,30 +1,25 @@
 """What `mlpop infer` needs, found and checked before a run is opened or a folder is made."""
 
 import json
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mlpop.config.fields import INPUT_PREFIX
 from mlpop.config.files.sbi import SbiConfig
 from mlpop.datasets.dataset import dataset_digest
 from mlpop.datasets.index import DatasetIndex
 from mlpop.datasets.layout import FULL_CSV
-from mlpop.datasets.loading import x_shape
 from mlpop.datasets.mirror import localized
 from mlpop.errors import ConfigError, DataError, MlpopError
+from mlpop.experiment.inputs.checks import check_set, simulated_index
 from mlpop.experiment.inputs.observed import ObservedSample, check_observed
-from mlpop.experiment.inputs.problem import LearningProblem, check_shape
 from mlpop.experiment.models.trained_rounds import TrainedRounds, load_rounds
 from mlpop.experiment.output_tree import check_writable, dataset_csv, dataset_round
 from mlpop.experiment.resume.lineage import Lineage
 from mlpop.experiment.rounds.datasets import TEST
 from mlpop.experiment.simulations.simulator import check_plan
 from mlpop.tracking import connect, recorded_datasets
-
-logger = logging.getLogger(__name__)
 
 AGREEING = ("trainer.type", "compression_input.use_compression")
 """Fields that must be as they were in the training, beside prior, scaling and maps."""
@@ -39,8 +34,6 @@ class InferJob:
     """An inference that can start.
 
     Attributes:
-        config: what to do.
-        trained: the trained rounds.
         observed: x_o where it is that of the training; None where it is to be read or simulated.
         save_dir: root of the output tree.
         tests: index file of the test set of every round, None where it is to be simulated;
@@ -82,9 +75,15 @@ def prepare(config: SbiConfig) -> InferJob:
     if config.infer.compute_coverage:
         tests = [_test_csv(config, trained, i) for i in range(config.trainer.num_rounds)]
     job = InferJob(config, trained, _observed_of(config, trained), save_dir, tests)
-    for csv in tests:
-        if csv is not None:
-            _check_test_set(config, csv, trained.problem, job.x_shape)
+    for test_csv in filter(None, tests):
+        index = DatasetIndex.read(test_csv)
+        channels = index.select_channels(trained.problem.channels)
+        index.label_values(index.select_labels(trained.problem.prior.labels))
+        if (shape := check_set(config, index, channels)) != job.x_shape:
+            raise DataError(
+                f"{test_csv}: holds x of shape {list(shape)}, the networks were trained with "
+                f"{list(job.x_shape)}"
+            )
     if job.simulates:
         labels = config.prior_ranges.labels
         check_plan(config.simulator, labels, config.map_generator, config.dyn_data_loader)
@@ -111,12 +110,12 @@ def _check_training(config: SbiConfig, trained: TrainedRounds) -> None:
         channels = list(problem.channels)
         pairs["training_data_loader.filter_inputs"] = (list(names), channels)
     if trained.config is not None:
-        now = _resolved(config)
-        pairs |= {name: (_at(now, name), _at(trained.config, name)) for name in AGREEING}
+        resolved = _resolved(config)
+        pairs |= {name: (_at(resolved, name), _at(trained.config, name)) for name in AGREEING}
     problems = [
-        f"{name}: is {_text(here)}, but {trained.source} was trained with {_text(there)}"
-        for name, (here, there) in pairs.items()
-        if here != there
+        f"{name}: is {_text(value)}, but {trained.source} was trained with {_text(recorded)}"
+        for name, (value, recorded) in pairs.items()
+        if value != recorded
     ]
     if problems:
         raise ConfigError("; ".join(problems))
@@ -131,9 +130,7 @@ def _names(config: SbiConfig) -> tuple[str, ...] | None:
     if config.training_data_loader.simulate:
         labels = config.prior_ranges.labels
         plan = check_plan(config.simulator, labels, config.map_generator, config.dyn_data_loader)
-        header = (*(INPUT_PREFIX + channel for channel in plan.channels), *labels)
-        index = DatasetIndex(Path("the simulated training set"), header, ())
-        return index.select_channels(chosen)
+        return simulated_index(plan.channels, labels).select_channels(chosen)
     csv = _training_csv(config)
     if csv is not None:
         return DatasetIndex.read(csv).select_channels(chosen)
@@ -154,11 +151,7 @@ def _training_csv(config: SbiConfig) -> Path | None:
 
 
 def _test_csv(config: SbiConfig, trained: TrainedRounds, round_: int) -> Path | None:
-    """Return the index file of the test set of a round, None if it is to be simulated.
-
-    Raises:
-        ConfigError: there is none; the message says how to make one.
-    """
+    """Return the index file of the test set of a round, None if it is to be simulated."""
     loader = config.test_data_loader
     if round_ == 0:
         if loader.simulate:
@@ -178,17 +171,18 @@ def _test_csv(config: SbiConfig, trained: TrainedRounds, round_: int) -> Path | 
     if (folder / FULL_CSV).is_file():
         return folder / FULL_CSV
     # the training gives every set that it simulates a folder of its own
-    made = sorted(folder.parent.glob(f"{folder.name}_*/{FULL_CSV}"))
-    if len(made) > 1:
+    candidates = sorted(folder.parent.glob(f"{folder.name}_*/{FULL_CSV}"))
+    if len(candidates) > 1:
         used = _recorded_test_set(trained, round_)
-        made = [csv for csv in made if used is not None and csv.samefile(used)] or made
-    if len(made) == 1:
-        return made[0]
+        matches = [csv for csv in candidates if used is not None and csv.samefile(used)]
+        candidates = matches or candidates
+    if len(candidates) == 1:
+        return candidates[0]
     simulate = f"set infer.sim_dataset to true: simulated from the proposal of round {round_ - 1}"
-    if made:
+    if candidates:
         raise ConfigError(
-            f"test_data_loader.dataset_path: '{folder.parent}' holds {len(made)} test sets of "
-            f"round {round_}; give the right one the name {folder.name}, or {simulate}"
+            f"test_data_loader.dataset_path: '{folder.parent}' holds {len(candidates)} test sets "
+            f"of round {round_}; give the right one the name {folder.name}, or {simulate}"
         )
     raise ConfigError(
         f"test_data_loader.dataset_path: '{folder}' holds no {FULL_CSV}, the test set of round "
@@ -210,29 +204,13 @@ def _recorded_test_set(trained: TrainedRounds, round_: int) -> Path | None:
     return None
 
 
-def _check_test_set(
-    config: SbiConfig, csv: Path, problem: LearningProblem, shape: tuple[int, ...]
-) -> None:
-    index = DatasetIndex.read(csv)
-    channels = index.select_channels(problem.channels)
-    index.label_values(index.select_labels(problem.prior.labels))
-    if not index.rows:
-        raise DataError(f"{csv}: no row below the header")
-    found = x_shape(index, channels)
-    check_shape(config, found, csv)
-    if found != shape:
-        raise DataError(
-            f"{csv}: holds x of shape {list(found)}, the networks were trained with {list(shape)}"
-        )
-
-
 def _observed_of(config: SbiConfig, trained: TrainedRounds) -> ObservedSample | None:
     """Return the synthetic x_o of the training, if that is what is asked for."""
     synthetic = config.observed_sample.synthetic
     if synthetic is None or trained.observed is None or trained.config is None:
         return None
-    now = _resolved(config)
-    same = all(_at(trained.config, block) == _at(now, block) for block in OF_SYNTHETIC)
+    resolved = _resolved(config)
+    same = all(_at(trained.config, block) == _at(resolved, block) for block in OF_SYNTHETIC)
     return trained.observed if same else None
 
 
@@ -243,12 +221,10 @@ def _resolved(config: SbiConfig) -> Mapping[str, Any]:
 
 
 def _at(values: Mapping[str, Any], path: str) -> Any:
-    found: Any = values
+    value: Any = values
     for name in path.split("."):
-        if not isinstance(found, Mapping):
-            return None
-        found = found.get(name)
-    return found
+        value = value.get(name) if isinstance(value, Mapping) else None
+    return value
 
 
 def _text(value: Any) -> str:

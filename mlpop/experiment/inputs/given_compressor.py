@@ -31,9 +31,8 @@ def check_compressor(
     """Refuse a compressor that cannot work, before anything is simulated.
 
     Args:
-        config: the experiment.
-        channels: names of the maps of the training set.
-        x_shape: shape of one x, where the training set is there to tell.
+        channels, x_shape: names of the maps, and shape of one x, of the training set, where it
+            is there to tell.
         num_simulations: size of the training set of round 0, where it is known.
 
     Raises:
@@ -46,8 +45,7 @@ def check_compressor(
     if not block.fit:
         if x_shape is None and config.arch is not None and not config.arch.is_custom:
             x_shape = tuple(config.arch.args.input_shape)
-        compressor = configured_compressor(config, x_shape)
-        check_made_for(config, compressor, channels)
+        compressor = configured_compressor(config, channels, x_shape)
         if block.rescale == "sample":
             fit_rescaling(torch.zeros(1, compressor.width), "sample", "none")
         return
@@ -56,7 +54,7 @@ def check_compressor(
 
 
 def _check_count(
-    config: SbiConfig, wanted: int, x_shape: tuple[int, ...] | None, num_simulations: int | None
+    config: SbiConfig, number: int, x_shape: tuple[int, ...] | None, num_simulations: int | None
 ) -> None:
     limits = []
     if x_shape is not None:
@@ -67,16 +65,19 @@ def _check_count(
         used = num_simulations - len(split)
         limits.append((used - 1, f"{used} training maps have at most {used - 1} components"))
     for limit, why in limits:
-        if wanted > limit:
+        if number > limit:
             raise ConfigError(
-                f"{BLOCK}.num_components: must be at most {limit}, since {why}; found {wanted}"
+                f"{BLOCK}.num_components: must be at most {limit}, since {why}; found {number}"
             )
 
 
-def configured_compressor(config: SbiConfig, x_shape: tuple[int, ...] | None) -> Compressor:
+def configured_compressor(
+    config: SbiConfig, channels: tuple[str, ...], x_shape: tuple[int, ...] | None
+) -> Compressor:
     """Read the compressor that `cnn_model_path` or `pca_model_path` names, without rescaling.
 
     Raises:
+        ConfigError: it is known to be made for other maps, or for another scaling.
         DataError: it is missing, broken, made for another shape of x, or not trusted.
     """
     block = config.compression_input
@@ -93,7 +94,9 @@ def configured_compressor(config: SbiConfig, x_shape: tuple[int, ...] | None) ->
             network=network,
             trust=Trust(block.allow_pickle, block.sha256),
         )
-    return compressor if compressor.channels else _as_trained(compressor, path)
+    compressor = compressor if compressor.channels else _as_trained(compressor, path)
+    _check_made_for(config, compressor, channels)
+    return compressor
 
 
 def _as_trained(compressor: Compressor, path: Path) -> Compressor:
@@ -111,12 +114,7 @@ def _as_trained(compressor: Compressor, path: Path) -> Compressor:
     return replace(compressor, channels=channels, input_scaling=scaling)
 
 
-def check_made_for(config: SbiConfig, compressor: Compressor, channels: tuple[str, ...]) -> None:
-    """Refuse a compressor that is known to be made for other maps, or for another scaling.
-
-    Raises:
-        ConfigError: saying which.
-    """
+def _check_made_for(config: SbiConfig, compressor: Compressor, channels: tuple[str, ...]) -> None:
     field = f"{BLOCK}.{compressor.kind}_model_path"
     if compressor.channels and compressor.channels != channels:
         raise ConfigError(

@@ -5,7 +5,6 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,12 +69,9 @@ def observed_sample(
     """Read the observed sample, or simulate it from the configured truth into `folder`.
 
     Args:
-        config: the experiment.
-        problem: labels and channels of the training set.
-        x_shape: shape of one x of the training set.
+        problem, x_shape: labels and channels, and shape of one x, of the training set.
         training_csv: the training set, with which the maps must agree; None if that was checked.
         plan: what simulates; needed for a synthetic sample only.
-        root_seed: root seed of the experiment.
         folder: where a synthetic sample is written.
 
     Raises:
@@ -144,9 +140,7 @@ def check_observed(
     """Read a given observed sample before there is a training set, or a run.
 
     Args:
-        config: the experiment.
-        channels: names of the maps of the training set.
-        x_shape: shape of one x of the training set, where it is known.
+        channels, x_shape: of the training set; its shape where it is known.
         training_csv: the training set; None if it will be simulated.
         generator: how its maps will be made then, if they are maps of pulsars.
 
@@ -201,12 +195,9 @@ def _read_array(
     except (OSError, ValueError, EOFError) as error:
         raise DataError(f"{place}: cannot be read: {error}") from None
     if x.dtype.kind not in "fiub" or not np.isfinite(x).all():
-        raise DataError(f"{place}: must hold finite numbers, found {_fault(x)}")
+        fault = "NaN or infinity" if x.dtype.kind == "f" else f"type {x.dtype}"
+        raise DataError(f"{place}: must hold finite numbers, found {fault}")
     return _checked(config, x.astype(np.float32), x_shape, place)
-
-
-def _fault(x: NDArray[Any]) -> str:
-    return "NaN or infinity" if x.dtype.kind == "f" else f"type {x.dtype}"
 
 
 def _checked(
@@ -223,7 +214,7 @@ def _checked(
 def _truth(folder: Path, labels: tuple[str, ...]) -> dict[str, float] | None:
     """Return the true theta of a synthetic sample, if it is known in full."""
     path = folder / TRUTH_JSON
-    known = read_json_object(path) if path.is_file() else {}
-    if not all(isinstance(known.get(label), int | float) for label in labels):
+    theta = read_json_object(path) if path.is_file() else {}
+    if not all(isinstance(theta.get(label), int | float) for label in labels):
         return None
-    return {label: float(known[label]) for label in labels}
+    return {label: float(theta[label]) for label in labels}

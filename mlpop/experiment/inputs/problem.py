@@ -10,11 +10,12 @@ import numpy as np
 
 from mlpop.config.files.sbi import SbiConfig
 from mlpop.datasets.loading import Dataset, load_dataset
+from mlpop.datasets.mirror import localized
 from mlpop.datasets.scaling import LabelScaling, Mode
 from mlpop.datasets.statistics import read_statistics
 from mlpop.errors import ConfigError, DataError
 from mlpop.inference.posteriors.preprocessing import Preprocessing
-from mlpop.inference.prior import Prior, make_prior
+from mlpop.inference.prior import Prior
 from mlpop.io.files import read_json_object, write_json
 
 PROBLEM = "problem.json"
@@ -59,25 +60,22 @@ class TrainingArrays:
 
 
 def learning_problem(config: SbiConfig, data: Dataset, statistics: Path) -> LearningProblem:
-    """Combine the configuration with the training set of round 0.
+    """Combine the configuration with `data`, the training set of round 0.
 
-    Args:
-        config: the experiment.
-        data: its training set.
-        statistics: JSON with mean, std, min and max of the training labels; read only where
-            they scale them.
+    `statistics` is JSON with mean, std, min and max of the training labels, for want of a
+    `statistic_path`; it is read only where they scale them.
 
     Raises:
         ConfigError: the labels of `prior_ranges` are not the data's.
         DataError: the statistics lack a label, or a label does not vary.
     """
-    known = {} if config.training_data_loader.scaling == "none" else read_statistics(statistics)
-    scaling = label_scaling(config, known, data.labels)
-    ranges = config.prior_ranges
-    prior = make_prior(
-        {"labels": ranges.labels, "low": ranges.low, "high": ranges.high}, data.labels, scaling
-    )
-    return LearningProblem(prior, data.channels, Preprocessing(scaling.mode))
+    loader, values = config.training_data_loader, {}
+    mode: Mode = loader.scaling  # type: ignore[assignment]
+    if mode != "none":
+        source = loader.statistic_path
+        values = read_statistics(statistics if source is None else localized(source))
+    prior = configured_prior(config, values, data.labels)
+    return LearningProblem(prior, data.channels, Preprocessing(mode))
 
 
 def save_problem(path: Path, problem: LearningProblem) -> None:
@@ -109,16 +107,23 @@ def load_problem(path: Path) -> LearningProblem:
         raise DataError(f"{path}: cannot be read: {error!r}") from None
 
 
-def label_scaling(
+def configured_prior(
     config: SbiConfig, statistics: Mapping[str, Mapping[str, float]], labels: tuple[str, ...]
-) -> LabelScaling:
-    """Return the configured scaling of the labels.
+) -> Prior:
+    """Return the prior over the labels of a training set, with their scaling.
 
     Raises:
+        ConfigError: the labels of `prior_ranges` are others.
         DataError: the statistics lack a label, or a label does not vary.
     """
-    mode: Mode = config.training_data_loader.scaling  # type: ignore[assignment]
-    return LabelScaling(mode, statistics, labels)
+    ranges, mode = config.prior_ranges, config.training_data_loader.scaling
+    scaling = LabelScaling(mode, statistics, labels)  # type: ignore[arg-type]
+    if tuple(ranges.labels) != labels:
+        raise ConfigError(
+            f"prior_ranges.labels: {list(ranges.labels)} must be the selected labels of the "
+            f"dataset in their order, {list(labels)}"
+        )
+    return Prior(labels, tuple(ranges.low), tuple(ranges.high), scaling)
 
 
 def load_training_set(config: SbiConfig, csv: Path) -> Dataset:

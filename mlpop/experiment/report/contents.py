@@ -9,7 +9,7 @@ from typing import Any
 
 from mlpop.config.files.sbi import SbiConfig
 from mlpop.experiment.output_tree import RoundFolders
-from mlpop.experiment.rounds.compressor_fit import REPORT
+from mlpop.experiment.rounds.compressor import REPORT
 from mlpop.experiment.rounds.datasets import PROPOSAL_JSON
 from mlpop.experiment.rounds.result import RoundResult
 from mlpop.experiment.rounds.run_page import GIVEN

@@ -4,7 +4,6 @@ import logging
 from collections.abc import Sequence
 
 from mlpop.experiment.rounds.result import RoundResult
-from mlpop.experiment.rounds.run_page import verdict_tag
 from mlpop.tracking import RoundLine, TrackedRun, experiment_note
 
 logger = logging.getLogger(__name__)
@@ -34,7 +33,8 @@ def describe(
     run.set_note(
         experiment_note(run.experiment_id, about, lines, last.estimates, last.verdict.name)
     )
-    run.set_tags(verdict_tag(last))
+    if last.verdict.name:
+        run.set_tags({"mlpop.calibration": last.verdict.name})
 
 
 def print_result(last: RoundResult) -> None:

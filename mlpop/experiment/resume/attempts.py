@@ -27,11 +27,9 @@ def unfinished_run(
     *,
     complete_too: bool = False,
 ) -> Node:
-    """Return the tree of the run to resume.
+    """Return the tree of the run to resume, whose top is of this kind.
 
     Args:
-        store: the tracking store.
-        kind: of the run at the top.
         which: a run id, or `last` for the newest that is neither complete nor alive.
         name: only runs of this name, for `last`.
         complete_too: whether a complete run will do, because it may be extended.
@@ -61,7 +59,7 @@ def resumed_run(
     kind: str,
     which: str,
     config_file: str,
-    given: Config | None,
+    config: Config | None,
     parse: Callable[[dict[str, Any], str], Config],
     *,
     complete_too: bool = False,
@@ -69,22 +67,19 @@ def resumed_run(
     """Return the run to resume, the configuration to resume it with, and the one it recorded.
 
     Args:
-        store: the tracking store.
-        kind: of the run at the top.
-        which: a run id, or `last`.
         config_file: the artifact that holds the configuration.
-        given: the configuration of this launch; None for the recorded one.
+        config: that of this launch; None for the recorded one.
         parse: makes a configuration of recorded values and of what messages call them.
-        complete_too: whether a complete run will do.
 
     Raises:
         ConfigError: the recorded configuration cannot be used.
         TrackingError: see `unfinished_run` and `recorded_json`.
     """
-    name = None if given is None else given.name
+    name = None if config is None else config.name
     root = unfinished_run(store, kind, which, name, complete_too=complete_too)
     recorded = recorded_json(store, root.run_id, config_file)
-    config = parse(recorded, f"{config_file} of run {root.run_id}") if given is None else given
+    if config is None:
+        config = parse(recorded, f"{config_file} of run {root.run_id}")
     return root, config, recorded
 
 
@@ -103,9 +98,7 @@ def recorded_seed(root: Node) -> int:
 def refuse_other_data(root: Node, digests: Mapping[str, str]) -> None:
     """Refuse to resume on other data than those of the run.
 
-    Args:
-        root: the run.
-        digests: name of a set -> digest of its content now, a tag `mlpop.data_<name>` of the run.
+    `digests`: name of a set -> digest of its content now, a tag `mlpop.data_<name>` of the run.
 
     Raises:
         DataError: naming the set.
@@ -136,7 +129,7 @@ def recorded_json(store: Store, run_id: str, name: str) -> dict[str, Any]:
 
 def refuse_changes(
     recorded: Mapping[str, Any],
-    now: Mapping[str, Any],
+    current: Mapping[str, Any],
     free: Sequence[str],
     growing: Sequence[str] = (),
     *,
@@ -146,8 +139,7 @@ def refuse_changes(
     """Refuse to resume with a configuration that would give other results.
 
     Args:
-        recorded: the resolved configuration of the run.
-        now: that of this launch.
+        recorded, current: resolved configuration of the run, and of this launch.
         free: last parts of fields, or whole paths, that may differ: they do not change results.
         growing: fields that may have become larger.
         free_blocks: blocks at the top in which anything may differ.
@@ -156,10 +148,10 @@ def refuse_changes(
     Raises:
         ConfigError: naming every field that differs, and both values.
     """
-    before, after = flatten(recorded), flatten(now)
+    recorded, current = flatten(recorded), flatten(current)
     lines = []
-    for field in sorted({*before, *after}):
-        old, new = before.get(field), after.get(field)
+    for field in sorted({*recorded, *current}):
+        old, new = recorded.get(field), current.get(field)
         if old == new or field in free or field.rpartition(".")[2] in free:
             continue
         if field.partition(".")[0] in free_blocks and field not in fixed:
@@ -172,14 +164,16 @@ def refuse_changes(
 
 
 def _last(store: Store, kind: str, name: str | None) -> str:
-    wanted = {"mlpop.kind": kind} | ({"mlpop.name": name} if name is not None else {})
-    runs = find(store, wanted)
+    runs = find(store, {"mlpop.kind": kind} | ({"mlpop.name": name} if name is not None else {}))
     for run in runs:
         alive = run.info.status in ("RUNNING", "SCHEDULED") and is_alive(run.data.tags)
         if run.info.status != "FINISHED" and not alive:
             return str(run.info.run_id)
-    there = ", ".join(f"{run.info.run_id[:8]} {run.info.status}" for run in runs[:5]) or "none"
-    called = f" named '{name}'" if name is not None else ""
+    candidates = (
+        ", ".join(f"{run.info.run_id[:8]} {run.info.status}" for run in runs[:5]) or "none"
+    )
+    title = f" named '{name}'" if name is not None else ""
     raise TrackingError(
-        f"--resume last: no unfinished {kind} run{called} in {store.safe_uri}; there are: {there}"
+        f"--resume last: no unfinished {kind} run{title} in {store.safe_uri}; there are: "
+        f"{candidates}"
     )

@@ -55,20 +55,15 @@ class Downloads:
     def read_back(self, store: Store, run_id: str, name: str, expected: Record) -> Record:
         """Read an artifact back, keep it, and return its record.
 
-        Args:
-            store: the tracking store.
-            run_id: the run.
-            name: of the artifact.
-            expected: what the manifest says; an artifact that was like this before is not read
-                again.
+        One that was before what the manifest says, `expected`, is not read again.
 
         Raises:
             TrackingError: it is missing or cannot be read.
             DataError: the disk refuses.
         """
         if self._records.get((run_id, name)) != expected:
-            unwanted = SHARD.fullmatch(name) and not self._shards
-            if unwanted or local_path(store.client, run_id, name) is not None:
+            skipped = SHARD.fullmatch(name) and not self._shards
+            if skipped or local_path(store.client, run_id, name) is not None:
                 record = stored_record(store.client, run_id, name)
             else:
                 copy = self._copy(run_id, name)
@@ -120,11 +115,8 @@ def restore_shards(
     will be simulated again, to the same bits.
 
     Args:
-        store: the tracking store.
-        run_id: the round.
         kind: `training` or `test`.
-        folder: of the dataset.
-        downloads: where artifacts are taken from that were fetched already.
+        downloads: has artifacts that were fetched already.
 
     Returns:
         Records of the artifacts that were fetched, by name.
@@ -168,17 +160,9 @@ def restore_files(
     folder: Path,
     downloads: Downloads | None = None,
 ) -> dict[str, Path]:
-    """Put artifacts of a run into a local folder; only those that are missing or differ.
+    """Put artifacts of a run into a local folder; see `restore_paths`.
 
-    What is there is compared with the run's manifest where it has one. Without a manifest a file
-    that is there stays as it is.
-
-    Args:
-        store: the tracking store.
-        run_id: the run.
-        names: of the artifacts; or name -> path in the folder, by default the same.
-        folder: the local folder.
-        downloads: where artifacts are taken from that were fetched already.
+    `names` may be a mapping from the names to paths in the folder, by default the same.
 
     Returns:
         Name -> local file.
@@ -192,20 +176,34 @@ def restore_files(
     paths = {
         require_safe(name): folder / require_safe(str(target)) for name, target in targets.items()
     }
-    expected = expected_records(store, run_id)
     for name, path in paths.items():
         if not path.resolve().is_relative_to(folder.resolve()):
             raise TrackingError(f"artifact {name!r}: {path} is not in {folder}; a link leads out")
 
+    restore_paths(store, run_id, paths, downloads)
+    return paths
+
+
+def restore_paths(
+    store: Store, run_id: str, paths: Mapping[str, Path], downloads: Downloads | None = None
+) -> None:
+    """Put artifacts of a run at local paths; those stay that the manifest says are there.
+
+    `downloads` has those that were fetched already.
+
+    Raises:
+        TrackingError: an artifact is missing, or differs from the manifest.
+        DataError: a file cannot be written.
+    """
+    expected, source = expected_records(store, run_id), downloads or Downloads()
+
     def restore(name: str) -> None:
-        path, wanted = paths[name], expected.get(name)
-        if path.is_file() and (wanted is None or file_record(path) == wanted):
-            return
-        restore_file(store, run_id, name, path, wanted, downloads)
+        path, record = paths[name], expected.get(name)
+        if record is None or not path.is_file() or file_record(path) != record:
+            _restore_file(store, run_id, name, path, record, source)
 
     with ThreadPoolExecutor(THREADS, "restore-files") as pool:
         list(pool.map(restore, paths))
-    return paths
 
 
 def expected_records(store: Store, run_id: str) -> dict[str, Record]:
@@ -230,33 +228,15 @@ def _restore_shard(
     return record
 
 
-def restore_file(
-    store: Store,
-    run_id: str,
-    name: str,
-    path: Path,
-    expected: Record | None,
-    downloads: Downloads | None = None,
+def _restore_file(
+    store: Store, run_id: str, name: str, path: Path, expected: Record | None, source: Downloads
 ) -> None:
-    """Copy one artifact of a run to `path`, whole or not at all, over what is there.
-
-    Args:
-        store: the tracking store.
-        run_id: the run.
-        name: of the artifact.
-        path: the local file.
-        expected: what the manifest says of it; None without one.
-        downloads: where it is taken from if it was fetched already.
-
-    Raises:
-        TrackingError: it is missing, or differs from the manifest.
-        DataError: the file cannot be written.
-    """
+    """Copy one artifact of a run to `path`, whole or not at all, over what is there."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as scratch:
             fresh = Path(scratch, path.name)
-            (downloads or Downloads()).take(store, run_id, name, fresh)
+            source.take(store, run_id, name, fresh)
             record = file_record(fresh)
             if expected is not None and record != expected:
                 raise TrackingError(

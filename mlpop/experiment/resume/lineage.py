@@ -1,17 +1,17 @@
 """What an interrupted experiment has done already, read from its tree of MLflow runs."""
 
 import logging
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from mlpop.config.files.sbi import SbiConfig
 from mlpop.experiment.resume.attempts import recorded_json
-from mlpop.experiment.resume.download import Downloads, expected_records, restore_file
-from mlpop.tracking import Node, Store, tree, verify
-from mlpop.tracking.artifacts import MANIFEST, file_record, listed
+from mlpop.experiment.resume.download import Downloads, expected_records, restore_paths
+from mlpop.tracking import Node, Store, verify
+from mlpop.tracking.artifacts import MANIFEST, listed
 from mlpop.tracking.store import translated
 
 logger = logging.getLogger(__name__)
@@ -35,12 +35,6 @@ class Lineage:
     last_round: int = -1
     downloads: Downloads = field(default_factory=Downloads, compare=False)
 
-    def reread(self) -> "Lineage":
-        """Return the lineage as the store has it now."""
-        if self.root is None:
-            return self
-        return replace(self, root=tree(self.store, self.root.run_id))
-
     def tag(self, key: str) -> str | None:
         """Return a tag of the experiment's run, or of what it is a branch of."""
         if self.root is not None and key in self.root.tags:
@@ -58,28 +52,23 @@ class Lineage:
         if node.status != "FINISHED":
             return False
         read_back = partial(self.downloads.read_back, self.store, node.run_id)
-        wrong = verify(self.store.client, node.run_id, read_back)
-        if wrong:
-            logger.warning("%s is done again: %s", _called(node), "; ".join(wrong))
-        return not wrong
-
-    def is_complete_round(self, node: Node, members: int) -> bool:
-        """Whether a round and all members of its ensemble are complete."""
-        return self.is_complete(node) and all(
-            member is not None and self.is_complete(member)
-            for member in (member_of(node, number) for number in range(members))
-        )
+        faults = verify(self.store.client, node.run_id, read_back)
+        if faults:
+            name = f"{node.name} of round {node.round}" if node.kind == "member" else node.name
+            logger.warning("%s is done again: %s", name, "; ".join(faults))
+        return not faults
 
     def complete_rounds(self, config: SbiConfig) -> int:
-        """Return how many rounds of an experiment are complete, counted from its first one."""
-        count = 0
-        while (
-            count < config.trainer.num_rounds
-            and (node := self.round(count)) is not None
-            and self.is_complete_round(node, config.trainer.members)
-        ):
-            count += 1
-        return count
+        """Return how many rounds of an experiment are complete, counted from its first one.
+
+        A round is, if all members of its ensemble are.
+        """
+        for number in range(config.trainer.num_rounds):
+            node = self.round(number)
+            members = (member_of(node, j) for j in range(config.trainer.members))
+            if not all(run is not None and self.is_complete(run) for run in (node, *members)):
+                return number
+        return config.trainer.num_rounds
 
     def seems_complete(self, node: Node) -> bool:
         """Whether a run ended well and has a manifest; nothing that it lists is read."""
@@ -97,21 +86,13 @@ class Lineage:
             TrackingError: it is missing, or not what the manifest of the run says.
             DataError: the disk refuses.
         """
-        self._fetch(node, {name: target})
+        restore_paths(self.store, node.run_id, {name: target}, self.downloads)
         return target
 
-    def fetch_all(self, node: Node, names: Iterable[str], folder: Path) -> list[Path]:
+    def fetch_all(self, node: Node, names: Iterable[str], folder: Path) -> None:
         """Copy artifacts of a run into `folder`; see `fetch`."""
         targets = {name: folder / name for name in names}
-        self._fetch(node, targets)
-        return list(targets.values())
-
-    def _fetch(self, node: Node, targets: Mapping[str, Path]) -> None:
-        records = expected_records(self.store, node.run_id)
-        for name, target in targets.items():
-            record = records.get(name)
-            if record is None or not target.is_file() or file_record(target) != record:
-                restore_file(self.store, node.run_id, name, target, record, self.downloads)
+        restore_paths(self.store, node.run_id, targets, self.downloads)
 
     def names(self, node: Node) -> list[str]:
         """Return the artifacts that the manifest of a complete run lists."""
@@ -136,11 +117,6 @@ class Lineage:
 def member_of(round_node: Node | None, number: int) -> Node | None:
     """Return the newest run of an ensemble member of a round, None if it was never begun."""
     return _newest(round_node, "member", number)
-
-
-def _called(node: Node) -> str:
-    """Return the name of a run as a message needs it: which member of which round."""
-    return f"{node.name} of round {node.round}" if node.kind == "member" else node.name
 
 
 def _newest(parent: Node | None, kind: str, number: int) -> Node | None:

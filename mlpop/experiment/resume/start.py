@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mlpop.config.files.sbi import SbiConfig
 from mlpop.errors import ConfigError, TrackingError
-from mlpop.experiment.output_tree import CONFIG_FILE
+from mlpop.experiment.output_tree import CONFIG_FILE, LOG_DIR, SAVE_DIR
 from mlpop.experiment.resume.attempts import (
     LAST,
     recorded_json,
@@ -84,9 +84,7 @@ class Beginning:
     """Where a launch begins.
 
     Attributes:
-        config: the experiment.
         root_seed: every random bit comes from it.
-        lineage: what earlier launches have done.
         run: the experiment run to open again; None for a new one.
         tags: further tags of the run.
     """
@@ -102,16 +100,17 @@ class Beginning:
 
         Another launch may have gone on with the run since its tree was read.
         """
-        return replace(self, lineage=self.lineage.reread())
+        lineage = self.lineage
+        if lineage.root is None:
+            return self
+        root = tree(lineage.store, lineage.root.run_id)
+        return replace(self, lineage=replace(lineage, root=root))
 
     def check_simulator(self, identity: str) -> None:
         """Refuse a simulator, or a stellar database, that is not the one of the run so far.
 
-        Args:
-            identity: of what this launch would simulate.
-
         Raises:
-            ConfigError: it is another one.
+            ConfigError: this launch would simulate something else than `identity`.
         """
         recorded = self.lineage.tag(SIMULATOR)
         if recorded not in (None, identity):
@@ -124,12 +123,7 @@ class Beginning:
 
 
 def unfinished_launch(store: Store, which: str, config: SbiConfig | None) -> Beginning:
-    """Return how to continue a run.
-
-    Args:
-        store: the tracking store.
-        which: a run id, or `last`.
-        config: as given now; None for that of the run.
+    """Return how to continue a run: with `config`, or where that is None with its own.
 
     Raises:
         ConfigError: the configuration has changed; every field that differs is named.
@@ -139,7 +133,7 @@ def unfinished_launch(store: Store, which: str, config: SbiConfig | None) -> Beg
         store, KIND, which, CONFIG_FILE, config, SbiConfig.parse, complete_too=which != LAST
     )
     _refuse(recorded, config, FREE, GROWING)
-    lineage = _with_downloads(lineage_of(store, root), config)
+    lineage = _lineage(store, root, config)
     if root.status == "FINISHED" and lineage.complete_rounds(config) == config.trainer.num_rounds:
         raise TrackingError(
             f"--resume {which}: run '{root.name}' is complete; a larger trainer.num_rounds adds "
@@ -164,12 +158,12 @@ def recorded_launch(store: Store, config: SbiConfig) -> Beginning:
     assert block.log_dir is not None
     assert block.last_round is not None
     root = _with_folders(store, block.save_dir, block.log_dir)
-    lineage = _with_downloads(lineage_of(store, root), config)
+    lineage = _lineage(store, root, config)
     complete = lineage.complete_rounds(config)
     if block.last_round >= complete:
-        there = f"rounds 0 to {complete - 1} are" if complete else "no round is"
+        rounds = f"rounds 0 to {complete - 1} are" if complete else "no round is"
         raise ConfigError(
-            f"resume_training.last_round: is {block.last_round}, but {there} complete in run "
+            f"resume_training.last_round: is {block.last_round}, but {rounds} complete in run "
             f"{root.run_id}; give the last complete round, or `mlpop sbi --resume {root.run_id}`"
         )
     recorded = recorded_json(store, root.run_id, CONFIG_FILE)
@@ -185,7 +179,8 @@ def recorded_launch(store: Store, config: SbiConfig) -> Beginning:
                 root.run_id,
             )
         return Beginning(config, _recorded_seed(root, config), lineage, root)
-    _refuse(recorded, config, (*FREE, *_branch_free(config)), ())
+    splitting = () if config.trainer.retrain_from_scratch else (SPLITTING,)
+    _refuse(recorded, config, (*FREE, *(set(BRANCH_FREE) - set(splitting))), ())
     seed = _branch_seed(root, config)
     tags = {BRANCH_OF: root.run_id, BRANCH_ROUND: str(block.last_round)}
     branch = replace(lineage, root=None, origin=lineage, last_round=block.last_round)
@@ -200,11 +195,11 @@ def lineage_of(store: Store, root: Node) -> Lineage:
     return Lineage(store, root, origin, int(root.tags[BRANCH_ROUND]))
 
 
-def _with_downloads(lineage: Lineage, config: SbiConfig) -> Lineage:
+def _lineage(store: Store, root: Node, config: SbiConfig) -> Lineage:
     """Keep what is fetched to be verified; simulations only if later rounds learn from them."""
     trainer = config.trainer
     downloads = Downloads(trainer.save_dir, shards=trainer.append_simulations)
-    return replace(lineage, downloads=downloads)
+    return replace(lineage_of(store, root), downloads=downloads)
 
 
 def _refuse(
@@ -216,12 +211,6 @@ def _refuse(
     refuse_changes(
         recorded, config.resolved(), free, growing, free_blocks=FREE_BLOCKS, fixed=(COUNTED,)
     )
-
-
-def _branch_free(config: SbiConfig) -> tuple[str, ...]:
-    if config.trainer.retrain_from_scratch:
-        return BRANCH_FREE
-    return tuple(name for name in BRANCH_FREE if name != SPLITTING)
 
 
 def _branch_seed(root: Node, config: SbiConfig) -> int:
@@ -247,11 +236,10 @@ def _recorded_seed(root: Node, config: SbiConfig) -> int:
 
 def _with_folders(store: Store, save_dir: Path, log_dir: Path) -> Node:
     """Return the newest experiment run that recorded these folders."""
-    wanted = (str(save_dir.resolve()), str(log_dir.resolve()))
+    folders = [save_dir.resolve(), log_dir.resolve()]
     for run in find(store, {"mlpop.kind": KIND}):
-        tags = run.data.tags
-        recorded = tags.get("mlpop.save_dir", ""), tags.get("mlpop.log_dir", "")
-        if tuple(str(Path(text).resolve()) for text in recorded) == wanted:
+        recorded = [run.data.tags.get(tag, "") for tag in (SAVE_DIR, LOG_DIR)]
+        if [Path(text).resolve() for text in recorded] == folders:
             return tree(store, run.info.run_id)
     raise ConfigError(
         f"resume_training.save_dir: no experiment in {store.safe_uri} was recorded with the "

@@ -1,7 +1,6 @@
 """A round that an earlier launch completed: put back in its folders, ready for the next one."""
 
 import logging
-from typing import Any
 
 import numpy as np
 
@@ -12,29 +11,20 @@ from mlpop.errors import DataError
 from mlpop.experiment.diagnostics.table import read_findings
 from mlpop.experiment.inputs.observed import load_observed_copy
 from mlpop.experiment.inputs.problem import PROBLEM, load_problem
-from mlpop.experiment.output_tree import RoundFolders, dataset_csv
+from mlpop.experiment.output_tree import dataset_csv
 from mlpop.experiment.resume.download import restore_files, restore_shards
 from mlpop.experiment.resume.lineage import member_of
 from mlpop.experiment.rounds.context import Launch
-from mlpop.experiment.rounds.datasets import TEST, THETA, TRAINING, SetKind, place
+from mlpop.experiment.rounds.datasets import TEST, THETA, TRAINING, SetKind, place, set_kinds
+from mlpop.experiment.rounds.ensemble import make_posterior
 from mlpop.experiment.rounds.member_files import restore_member
-from mlpop.experiment.rounds.posterior import make_posterior
 from mlpop.experiment.rounds.result import RoundResult
 from mlpop.experiment.simulations.simulated_set import SuppliedSet, given_set
-from mlpop.inference.estimators.store import load_ensemble
-from mlpop.io.files import read_json_object, write_json
+from mlpop.io.files import read_json_object
 from mlpop.tracking import Estimate, Node, recorded_datasets
 from mlpop.tracking.artifacts import MANIFEST
 
 logger = logging.getLogger(__name__)
-
-COMPLETION = MANIFEST
-DATASETS = (f"{TRAINING.use}/", f"{TEST.use}/")
-
-
-def write_completion(folders: RoundFolders, manifest: dict[str, Any]) -> None:
-    """Write the manifest of a round's run beside its files, last of all."""
-    write_json(folders.models / COMPLETION, manifest)
 
 
 def restore_round(
@@ -45,7 +35,6 @@ def restore_round(
     Its files are fetched from MLflow where they are not in the folders of this launch.
 
     Args:
-        launch: of the experiment.
         node: the run of the round.
         previous: the round before; None for round 0.
         with_sets: whether rounds follow; its simulations are then fetched too, if those learn
@@ -57,7 +46,8 @@ def restore_round(
     lineage, config = launch.lineage, launch.config
     round_ = 0 if previous is None else previous.number + 1
     folders = launch.tree.round(round_)
-    names = [name for name in lineage.names(node) if not name.startswith(DATASETS)]
+    datasets = (f"{TRAINING.use}/", f"{TEST.use}/")
+    names = [name for name in lineage.names(node) if not name.startswith(datasets)]
     restore_files(
         lineage.store, node.run_id, [*names, MANIFEST], folders.models, lineage.downloads
     )
@@ -71,13 +61,12 @@ def restore_round(
         run = member_of(node, j)
         if run is None:
             raise DataError(f"round {round_} is complete, but its member {j} is not")
-        restore_member(lineage, run, folders, j, j if config.trainer.ensemble else None)
+        restore_member(lineage, run, folders, j, config.trainer.ensemble)
         members.append(folders.member(j))
         member_runs[run.name] = run.run_id
     sets: dict[str, SuppliedSet] = {}
     if with_sets and config.trainer.append_simulations:
-        kinds = (TRAINING, TEST) if config.test_data_loader.testing else (TRAINING,)
-        sets = {kind.use: _set(launch, node, kind, round_) for kind in kinds}
+        sets = {kind.use: _set(launch, node, kind, round_) for kind in set_kinds(config)}
     summary = read_json_object(folders.models / "summary.json")
     logger.info("round %d is complete already (run %s)", round_, node.run_id)
     result = RoundResult(
@@ -85,7 +74,7 @@ def restore_round(
         run_id=node.run_id,
         problem=problem,
         observed=observed,
-        posterior=make_posterior(config, load_ensemble(members), problem),
+        posterior=make_posterior(config, members, problem),
         members=tuple(members),
         sets=sets,
         estimates=[
@@ -101,16 +90,32 @@ def restore_round(
 
 
 def _set(launch: Launch, node: Node, kind: SetKind, round_: int) -> SuppliedSet:
-    """Return a set of a complete round, put back where this launch expects it."""
-    loader = kind.loader(launch.config)
+    """Return a set of a complete round; a given one may have been changed since then."""
+    lineage, loader = launch.lineage, kind.loader(launch.config)
     if round_ == 0 and not loader.simulate:
         assert loader.dataset_path_round_0 is not None
-        given = given_set(dataset_csv(localized(loader.dataset_path_round_0)))
-        return _same_as_recorded(launch, node, kind, given)
+        supplied = given_set(dataset_csv(localized(loader.dataset_path_round_0)))
+    else:
+        supplied = _restored_set(launch, node, kind, round_)
+    recorded = {
+        dataset.digest
+        for dataset in recorded_datasets(lineage.store.client, node.run_id, kind.use)
+    }
+    if recorded and supplied.digest not in recorded:
+        raise DataError(
+            f"{supplied.csv}: SHA-256 {supplied.digest[:12]}…, {node.name} of the run learned "
+            f"from {' or '.join(sorted(digest[:12] + '…' for digest in recorded))}; give the same "
+            f"{kind.use} set, or begin a new experiment"
+        )
+    return supplied
+
+
+def _restored_set(launch: Launch, node: Node, kind: SetKind, round_: int) -> SuppliedSet:
+    """Return a simulated set, put back where this launch expects it."""
     lineage = launch.lineage
     with lineage.downloads.opened(lineage.store, node.run_id, f"{kind.use}/{THETA}") as path:
         theta = np.load(path, allow_pickle=False)
-    folder = place(launch, kind, round_, theta).folder
+    folder = place(launch, kind, round_, theta)[0]
     prefix = f"{kind.use}/"
     names = {
         name: name.removeprefix(prefix)
@@ -119,23 +124,4 @@ def _set(launch: Launch, node: Node, kind: SetKind, round_: int) -> SuppliedSet:
     }
     restore_files(lineage.store, node.run_id, names, folder, lineage.downloads)
     restore_shards(lineage.store, node.run_id, kind.use, folder, lineage.downloads)
-    return _same_as_recorded(launch, node, kind, given_set(folder / FULL_CSV))
-
-
-def _same_as_recorded(
-    launch: Launch, node: Node, kind: SetKind, found: SuppliedSet
-) -> SuppliedSet:
-    """Return a set, if it is what the round learned from.
-
-    Raises:
-        DataError: it is not; a given set was changed, or another path is given.
-    """
-    client = launch.lineage.store.client
-    recorded = {one.digest for one in recorded_datasets(client, node.run_id, kind.use)}
-    if recorded and found.digest not in recorded:
-        raise DataError(
-            f"{found.csv}: SHA-256 {found.digest[:12]}…, {node.name} of the run learned from "
-            f"{' or '.join(sorted(digest[:12] + '…' for digest in recorded))}; give the same "
-            f"{kind.use} set, or begin a new experiment"
-        )
-    return found
+    return given_set(folder / FULL_CSV)

@@ -1,16 +1,18 @@
-"""What all steps of one launch of an experiment share."""
+"""What all steps of one launch of an experiment share, and all steps of one of its rounds."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from mlpop.compute import Backend
 from mlpop.config.files.sbi import SbiConfig
-from mlpop.experiment.output_tree import OutputTree
+from mlpop.experiment.output_tree import OutputTree, RoundFolders
 from mlpop.experiment.profile import Profiler
 from mlpop.experiment.resume.lineage import Lineage
+from mlpop.experiment.rounds.result import RoundResult
 from mlpop.experiment.simulations.simulated_set import SimulatorPlan
 from mlpop.inference.proposals.proposal import Proposal
 from mlpop.population.stars.database import StellarDatabase
-from mlpop.tracking import TrackedRun
+from mlpop.tracking import Node, TrackedRun
 
 
 @dataclass(frozen=True)
@@ -18,13 +20,9 @@ class Launch:
     """What all steps of a launch share.
 
     Attributes:
-        config: the experiment.
         root_seed: every random bit comes from it.
-        backend: who simulates and trains.
         plan: what simulates; None where all data are given.
         stars: the stellar database; None where nothing is simulated from one.
-        tree: the documented folders.
-        profiler: times.
         run: the experiment's run.
         lineage: what earlier launches of the experiment have done.
         proposals: of the rounds that were asked for so far: each is found once.
@@ -40,3 +38,32 @@ class Launch:
     run: TrackedRun
     lineage: Lineage
     proposals: dict[int, Proposal] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class OpenRound:
+    """A round that is being run.
+
+    Attributes:
+        number: of the round, from 0.
+        run: its MLflow run.
+        past: results of all rounds before it.
+        earlier: a run of this round that an earlier launch left unfinished: its theta, shards,
+            compressor, complete members and checkpoints are taken over.
+    """
+
+    launch: Launch
+    number: int
+    run: TrackedRun
+    past: Sequence[RoundResult] = ()
+    earlier: Node | None = None
+
+    @property
+    def previous(self) -> RoundResult | None:
+        """The round before, whose posterior proposes theta; None for round 0."""
+        return self.past[-1] if self.past else None
+
+    @property
+    def folders(self) -> RoundFolders:
+        """Where its files lie."""
+        return self.launch.tree.round(self.number)

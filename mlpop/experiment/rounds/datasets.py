@@ -1,8 +1,8 @@
 """The datasets of a round: given by the user, or simulated from the prior or the proposal."""
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from mlpop.compute import Progress, Purpose, seed_sequence
 from mlpop.config.blocks.data import TestDataConfig, TrainingDataConfig
+from mlpop.config.fields import S3Uri
 from mlpop.config.files.sbi import SbiConfig
 from mlpop.datasets.layout import FULL_CSV, FULL_STATISTICS, GENERATOR_JSON, MANIFEST_CSV
 from mlpop.datasets.loading import Dataset, load_dataset
@@ -19,11 +20,9 @@ from mlpop.errors import DataError
 from mlpop.experiment.inputs.problem import LearningProblem
 from mlpop.experiment.output_tree import dataset_csv
 from mlpop.experiment.resume.download import restore_shards
-from mlpop.experiment.rounds.context import Launch
+from mlpop.experiment.rounds.context import Launch, OpenRound
 from mlpop.experiment.rounds.proposals import prior_theta, proposed
-from mlpop.experiment.rounds.result import RoundResult
 from mlpop.experiment.simulations.simulated_set import (
-    SetPlace,
     SuppliedSet,
     given_set,
     place_of_set,
@@ -31,33 +30,13 @@ from mlpop.experiment.simulations.simulated_set import (
     simulate_set,
 )
 from mlpop.io.files import write_array
-from mlpop.tracking import Node, TrackedRun
 from mlpop.tracking.artifacts import fetched
 from mlpop.tracking.uploads import Uploader
 
 PROPOSAL_JSON = "proposal.json"
 THETA = "theta.npy"
 
-
-@dataclass(frozen=True)
-class RoundSets:
-    """The simulations of one round.
-
-    Attributes:
-        training: what the networks learn from.
-        test: what coverage is measured on; None without testing.
-        proposal: `proposal.json` of rounds after the first: how theta were drawn.
-    """
-
-    training: SuppliedSet
-    test: SuppliedSet | None
-    proposal: dict[str, float | str | int | None]
-
-    @property
-    def supplied(self) -> dict[str, SuppliedSet]:
-        """`training` and, with testing, `test` -> its simulations."""
-        tests = {} if self.test is None else {"test": self.test}
-        return {"training": self.training, **tests}
+Proposed = dict[str, float | str | int | None]
 
 
 @dataclass(frozen=True)
@@ -85,51 +64,57 @@ TRAINING = SetKind("training", Purpose.PRIOR, Purpose.SIMULATION_TRAINING)
 TEST = SetKind("test", Purpose.TEST_THETA, Purpose.SIMULATION_TEST)
 
 
-def load_round_set(csv: Path, problem: LearningProblem) -> Dataset:
-    """Load a set with the channels and labels that were chosen in the set of round 0.
+def load_sets(
+    current: OpenRound, kind: SetKind, sets: Mapping[str, SuppliedSet], problem: LearningProblem
+) -> dict[int, Dataset]:
+    """Return round -> simulations of all rounds that this one learns from, or is tested on.
+
+    They have the channels and labels that were chosen in the set of round 0. `sets` are those of
+    this round, which comes last.
 
     Raises:
-        DataError: the file lacks a label or a channel, or is broken.
+        DataError: a file lacks a label or a channel, or is broken.
     """
-    return load_dataset(csv, filter_inputs=problem.channels, filter_labels=problem.prior.labels)
+    past = current.past if current.launch.config.trainer.append_simulations else ()
+    rounds = {result.number: result.sets for result in past} | {current.number: sets}
+    return {
+        number: load_dataset(
+            supplied[kind.use].csv,
+            filter_inputs=problem.channels,
+            filter_labels=problem.prior.labels,
+        )
+        for number, supplied in rounds.items()
+        if kind.use in supplied
+    }
+
+
+def set_kinds(config: SbiConfig) -> Sequence[SetKind]:
+    """Return the kinds of sets that a round has."""
+    return (TRAINING, TEST) if config.test_data_loader.testing else (TRAINING,)
 
 
 def supply(
-    launch: Launch,
-    round_: int,
-    run: TrackedRun,
-    previous: RoundResult | None = None,
-    earlier: Node | None = None,
-) -> RoundSets:
-    """Return the training set of a round and, with testing, its test set.
+    current: OpenRound, kinds: Sequence[SetKind]
+) -> tuple[dict[str, SuppliedSet], Proposed]:
+    """Give, or simulate, sets of a round.
 
-    Args:
-        launch: of the experiment.
-        round_: number of the round.
-        run: of the round.
-        previous: the round before, whose posterior proposes theta; None for round 0.
-        earlier: an unfinished run of this round, whose theta and shards are taken over.
+    Returns:
+        `training` or `test` -> its simulations; and `proposal.json` of rounds after the first:
+        how theta of the training set were drawn.
 
     Raises:
         DataError: a given set is broken, or too few simulations succeed.
         SamplingError: the proposal cannot be drawn from within its budget.
         ComputeError: the simulations cannot be run.
     """
-    source = _Source(launch, round_, run, previous, earlier)
-    training = source.set(TRAINING)
-    test = source.set(TEST) if launch.config.test_data_loader.testing else None
-    return RoundSets(training, test, source.proposal)
+    source = _Source(current)
+    return {kind.use: source.set(kind) for kind in kinds}, source.proposal
 
 
-def supply_test(
-    launch: Launch, round_: int, run: TrackedRun, previous: RoundResult | None
-) -> SuppliedSet:
-    """Return the test set of a round alone; arguments and errors are those of `supply`."""
-    return _Source(launch, round_, run, previous, None).set(TEST)
-
-
-def place(launch: Launch, kind: SetKind, round_: int, theta: NDArray[np.float64]) -> SetPlace:
-    """Return where a simulated set lies; other simulations have another place."""
+def place(
+    launch: Launch, kind: SetKind, round_: int, theta: NDArray[np.float64]
+) -> tuple[Path, S3Uri | None]:
+    """Return where a simulated set lies, see `place_of_set`; others have another place."""
     assert launch.plan is not None
     config = launch.config
     key = set_key(launch.plan, theta, launch.root_seed, kind.simulation, round_)
@@ -137,51 +122,38 @@ def place(launch: Launch, kind: SetKind, round_: int, theta: NDArray[np.float64]
     return place_of_set(kind.loader(config).dataset_path, fallback, round_, key)
 
 
+@dataclass
 class _Source:
     """Makes the sets of one round."""
 
-    def __init__(
-        self,
-        launch: Launch,
-        round_: int,
-        run: TrackedRun,
-        previous: RoundResult | None,
-        earlier: Node | None,
-    ) -> None:
-        self._launch = launch
-        self._round = round_
-        self._run = run
-        self._previous = previous
-        self._earlier = earlier
-        self.proposal: dict[str, float | str | int | None] = {}
+    round: OpenRound
+    proposal: Proposed = field(default_factory=dict)
 
     def set(self, kind: SetKind) -> SuppliedSet:
         """Return the set: given, found from an earlier launch, or simulated."""
-        launch, config, round_, run = self._launch, self._launch.config, self._round, self._run
+        launch, run, earlier = self.round.launch, self.round.run, self.round.earlier
+        config, round_ = launch.config, self.round.number
         loader = kind.loader(config)
         if round_ == 0 and not loader.simulate:
             assert loader.dataset_path_round_0 is not None
             return given_set(dataset_csv(localized(loader.dataset_path_round_0)))
         assert launch.plan is not None
-        theta = self._kept(kind)
-        fresh = theta is None
-        if theta is None:
-            theta = self._drawn(kind, loader.num_sim)
-        there = place(launch, kind, round_, theta)
-        folder = there.folder
+        stored = self._stored(kind)
+        theta = self._drawn(kind, loader.num_sim) if stored is None else stored
+        folder, remote = place(launch, kind, round_, theta)
         write_array(folder / THETA, theta)
-        if fresh:
-            self._keep(kind, folder / THETA, theta)
-        elif self._earlier is not None:
+        if stored is None:
+            self._store(kind, folder / THETA, theta)
+        elif earlier is not None:
             store = launch.lineage.store
-            run.records.update(restore_shards(store, self._earlier.run_id, kind.use, folder))
+            run.records.update(restore_shards(store, earlier.run_id, kind.use, folder))
 
         curve = f"sim/{kind.use}_done"
-        before = 0 if self._earlier is None else launch.lineage.steps(self._earlier, curve)
+        first_step = 0 if earlier is None else launch.lineage.steps(earlier, curve)
 
         def tell(progress: Progress, seconds: float) -> None:
             if progress.shard is not None:
-                run.curves.append(curve, progress.done, step=before + round(seconds))
+                run.curves.append(curve, progress.done, step=first_step + round(seconds))
 
         with (
             launch.profiler.section(f"SimulatingRound{round_}{kind.use.capitalize()}"),
@@ -200,31 +172,32 @@ class _Source:
                 title=f"round {round_}: {kind.use} simulations",
                 on_progress=tell,
                 on_shard=lambda record: uploads.send_shard(kind.use, folder, record),
-                remote=there.remote,
+                remote=remote,
             )
 
     def _drawn(self, kind: SetKind, count: int) -> NDArray[np.float64]:
         """Return new theta (count, D), physical units."""
-        launch, previous = self._launch, self._previous
+        launch, previous, number = self.round.launch, self.round.previous, self.round.number
         if previous is None:
-            seed = seed_sequence(launch.root_seed, kind.theta, self._round)
+            seed = seed_sequence(launch.root_seed, kind.theta, number)
             return prior_theta(launch.config, count, seed)
-        draw = proposed(launch, previous, self._round, kind.use, count)
+        draw = proposed(launch, previous, number, kind.use, count)
         if kind is TRAINING:
             self.proposal = draw.to_dict()
         return previous.problem.prior.to_physical(draw.theta)
 
-    def _keep(self, kind: SetKind, path: Path, theta: NDArray[np.float64]) -> None:
+    def _store(self, kind: SetKind, path: Path, theta: NDArray[np.float64]) -> None:
         """Store theta in the run before anything is simulated."""
+        run = self.round.run
         if self.proposal and kind is TRAINING:
-            self._run.send_json(PROPOSAL_JSON, self.proposal)
-        self._run.send(path, f"{kind.use}/{THETA}")
+            run.send_json(PROPOSAL_JSON, self.proposal)
+        run.send(path, f"{kind.use}/{THETA}")
         # says that the file arrived whole: there is no manifest yet
-        self._run.set_tags({_tag(kind): _digest(theta)})
+        run.set_tags({_tag(kind): _digest(theta)})
 
-    def _kept(self, kind: SetKind) -> NDArray[np.float64] | None:
+    def _stored(self, kind: SetKind) -> NDArray[np.float64] | None:
         """Return theta that an earlier launch stored, if they are whole."""
-        lineage, earlier = self._launch.lineage, self._earlier
+        lineage, earlier, run = self.round.launch.lineage, self.round.earlier, self.round.run
         name = f"{kind.use}/{THETA}"
         if earlier is None or _tag(kind) not in earlier.tags or not lineage.has(earlier, name):
             return None
@@ -235,40 +208,45 @@ class _Source:
                 return None
         if _digest(theta) != earlier.tags[_tag(kind)]:
             return None
-        if self._previous is not None and kind is TRAINING:
+        if self.round.past and kind is TRAINING:
             self.proposal = lineage.json(earlier, PROPOSAL_JSON)
-            self._run.keep(PROPOSAL_JSON)
-        self._run.keep(name)
+            run.keep(PROPOSAL_JSON)
+        run.keep(name)
         return theta
 
 
-def joined(sets: Sequence[Dataset]) -> Dataset:
+def joined(sets: Iterable[Dataset]) -> Dataset:
     """Return the rows of all sets as one.
 
     Raises:
         DataError: a set has other labels or channels than the first one.
     """
-    first, *others = sets
-    for other in others:
-        if (other.labels, other.channels) != (first.labels, first.channels):
+    parts = list(sets)
+    first = parts[0]
+    for data in parts:
+        if (data.labels, data.channels) != (first.labels, first.channels):
             raise DataError(
-                f"{other.source}: has labels {', '.join(other.labels)} and channels "
-                f"{', '.join(other.channels)}, unlike {first.source}"
+                f"{data.source}: has labels {', '.join(data.labels)} and channels "
+                f"{', '.join(data.channels)}, unlike {first.source}"
             )
-    if not others:
+    if len(parts) == 1:
         return first
     return replace(
         first,
-        theta=np.concatenate([data.theta for data in sets]),
-        x=np.concatenate([data.x for data in sets]),
+        theta=np.concatenate([data.theta for data in parts]),
+        x=np.concatenate([data.x for data in parts]),
     )
 
 
-def dataset_files(kind: str, supplied: SuppliedSet) -> dict[str, Path]:
-    """Return artifact name -> file of what describes a set; its shards are sent one by one."""
+def dataset_files(sets: Mapping[str, SuppliedSet]) -> dict[str, Path]:
+    """Return artifact name -> file of what describes sets; their shards are sent one by one."""
     names = (FULL_CSV, MANIFEST_CSV, FULL_STATISTICS, GENERATOR_JSON)
-    folder = supplied.csv.parent
-    return {f"{kind}/{name}": folder / name for name in names if (folder / name).is_file()}
+    return {
+        f"{use}/{name}": path
+        for use, supplied in sets.items()
+        for name in names
+        if (path := supplied.csv.parent / name).is_file()
+    }
 
 
 def _tag(kind: SetKind) -> str:

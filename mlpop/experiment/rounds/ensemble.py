@@ -9,31 +9,35 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mlpop.compute import Backend, Purpose, seed_sequence, torch_seed
+from mlpop.compute import Purpose, seed_sequence, torch_seed
 from mlpop.config.files.sbi import SbiConfig
 from mlpop.errors import TrainingError
 from mlpop.experiment.inputs.problem import LearningProblem, TrainingArrays
-from mlpop.experiment.output_tree import RoundFolders
 from mlpop.experiment.resume.lineage import Lineage, member_of
+from mlpop.experiment.rounds.context import OpenRound
 from mlpop.experiment.rounds.member_files import (
+    STATISTICS,
     CheckpointSender,
-    is_of,
+    has_learned,
+    member_paths,
     restore_checkpoint,
     restore_member,
 )
 from mlpop.experiment.rounds.training_statistics import write_training_statistics
 from mlpop.experiment.tracked_training import TrackedTraining, loss_curves, open_training
-from mlpop.inference.estimators.estimator import Estimator
 from mlpop.inference.estimators.spec import EmbeddingSpec, EstimatorSpec
-from mlpop.inference.estimators.store import DESCRIPTION, WEIGHTS, load_ensemble
+from mlpop.inference.estimators.store import load_ensemble
 from mlpop.inference.estimators.user_pickles import write_user_pickles
+from mlpop.inference.mcmc.chains import McmcOptions
+from mlpop.inference.posteriors.ensemble_posterior import EnsemblePosterior
+from mlpop.inference.posteriors.mcmc_posterior import McmcPosterior
+from mlpop.inference.posteriors.posterior import Posterior
 from mlpop.networks.rng import generator_from_seed
 from mlpop.plots import training_curves
-from mlpop.tracking import Node, TrackedRun, save_figure
+from mlpop.tracking import Node, save_figure
 from mlpop.training.device import training_device
-from mlpop.training.events import EpochRecord, TrainingEvent
+from mlpop.training.events import EpochRecord
 from mlpop.training.fit import validation_split
-from mlpop.training.losses import Loss
 from mlpop.training.member_task import MemberResult, MemberTask, train_member
 
 logger = logging.getLogger(__name__)
@@ -44,21 +48,26 @@ class Ensemble:
     """The trained networks of a round.
 
     Attributes:
-        estimators: in the order of the members.
-        results: how each training went.
+        results: how each training went, in the order of the members.
         folders: of each network.
         run_ids: name -> MLflow run of each member.
     """
 
-    estimators: Sequence[Estimator]
     results: Sequence[MemberResult]
     folders: tuple[Path, ...]
     run_ids: Mapping[str, str]
 
-    @property
-    def best_loss(self) -> float:
-        """Mean over the members of the lowest validation loss."""
-        return sum(result.best_loss for result in self.results) / len(self.results)
+
+def make_posterior(
+    config: SbiConfig, members: Sequence[Path], problem: LearningProblem
+) -> Posterior:
+    """Combine the networks of a round, to be drawn from as their method says."""
+    estimators: Sequence = load_ensemble(members)
+    preprocessing = problem.preprocessing
+    if config.trainer.method.sampling == "direct":
+        return EnsemblePosterior(estimators, problem.prior, preprocessing=preprocessing)
+    options = McmcOptions(**config.mcmc_sampler.model_dump())
+    return McmcPosterior(estimators, problem.prior, preprocessing=preprocessing, options=options)
 
 
 def estimator_spec(
@@ -86,41 +95,21 @@ def estimator_spec(
     )
 
 
-@dataclass(frozen=True)
-class Start:
-    """Where the networks of a round begin, and what they minimise.
-
-    Attributes:
-        validation: rows of the training set that early stopping watches.
-        loss: `maximum_likelihood`, or `atomic` where theta come from a posterior.
-        members: folders of the networks to go on from; None for new weights.
-        earlier: an unfinished run of this round: its complete members are kept, the others
-            go on from their checkpoints.
-    """
-
-    validation: Tensor
-    loss: Loss = "maximum_likelihood"
-    members: Sequence[Path] | None = None
-    earlier: Node | None = None
-
-
 def train_ensemble(
-    config: SbiConfig,
-    problem: LearningProblem,
-    arrays: TrainingArrays,
-    start: Start,
-    *,
-    root_seed: int,
-    round_: int,
-    backend: Backend,
-    round_run: TrackedRun,
-    folders: RoundFolders,
+    current: OpenRound, problem: LearningProblem, arrays: TrainingArrays, validation: Tensor
 ) -> Ensemble:
     """Train all members of a round on the backend; each is an MLflow run with live curves.
+
+    Complete members of an unfinished run of this round are kept, the others go on from their
+    checkpoints. Early stopping watches the rows `validation` of the training set.
 
     Raises:
         TrainingError: a member could not be trained; the message says which and why.
     """
+    config, root_seed, round_ = current.launch.config, current.launch.root_seed, current.number
+    folders, previous, loss = current.folders, current.previous, config.trainer.loss(round_)
+    warm = None if config.trainer.retrain_from_scratch else previous
+    current.run.set_tags({"mlpop.loss": loss})
     number = config.trainer.members
     member_folders = [folders.member(j) for j in range(number)]
     spec, device = estimator_spec(config, problem, arrays.x_shape), training_device(config.n_gpu)
@@ -129,29 +118,27 @@ def train_ensemble(
             folder=str(folder),
             theta_path=str(arrays.theta_path),
             x_path=str(arrays.x_path),
-            validation=tuple(start.validation.tolist()),
+            validation=tuple(validation.tolist()),
             spec=spec,
             options=config.trainer,
             init_seed=torch_seed(seed_sequence(root_seed, Purpose.NETWORK_INIT, round_, j)),
             training_seed=torch_seed(seed_sequence(root_seed, Purpose.TRAINING, round_, j)),
             data_digest=arrays.digest,
-            start_from=str(start.members[j]) if start.members else None,
+            start_from=None if warm is None else str(warm.members[j]),
             device=device,
-            loss=start.loss,
+            loss=loss,
             num_atoms=config.trainer.num_atoms,
         )
         for j, folder in enumerate(member_folders)
     ]
-    lineage = Lineage(round_run.store)
+    lineage = Lineage(current.run.store)
     results: dict[int, MemberResult] = {}
     run_ids: dict[int, str] = {}
     waiting = []
     for j in range(number):
-        node = member_of(start.earlier, j)
-        member = j if config.trainer.ensemble else None
-        kept = node is not None and lineage.is_complete(node)
-        if node is not None and kept and is_of(lineage, node, tasks[j]):
-            results[j] = restore_member(lineage, node, folders, j, member)
+        node = member_of(current.earlier, j)
+        if node is not None and lineage.is_complete(node) and has_learned(lineage, node, tasks[j]):
+            results[j] = restore_member(lineage, node, folders, j, config.trainer.ensemble)
             run_ids[j] = node.run_id
             logger.info("%s of round %d is complete already", node.name, round_)
         else:
@@ -160,16 +147,15 @@ def train_ensemble(
             waiting.append((j, node))
     with ExitStack() as all_members:
         trainings = [
-            all_members.enter_context(
-                _open_member(j, node, tasks[j], round_, round_run, member_folders[j])
-            )
+            all_members.enter_context(_open_member(current, j, node, tasks[j]))
             for j, node in waiting
         ]
 
-        def hear(index: int, event: TrainingEvent) -> None:
-            trainings[index].hear(event)
-
-        outcomes = backend.run(train_member, [tasks[j] for j, _ in waiting], on_event=hear)
+        outcomes = current.launch.backend.run(
+            train_member,
+            [tasks[j] for j, _ in waiting],
+            on_event=lambda index, event: trainings[index].hear(event),
+        )
         for outcome in outcomes:
             j, _ = waiting[outcome.index]
             training = trainings[outcome.index]
@@ -177,33 +163,25 @@ def train_ensemble(
                 raise TrainingError(f"{training.run.name} of round {round_}: {outcome.error}")
             results[j] = outcome.value
             run_ids[j] = training.run.run_id
-            member = j if config.trainer.ensemble else None
-            _finish(config, member, results[j], training, problem, folders, round_)
+            _finish(current, j, results[j], training, problem)
             training.close()
-    members = [results[j] for j in range(number)]
     return Ensemble(
-        estimators=load_ensemble(member_folders),
-        results=members,
+        results=[results[j] for j in range(number)],
         folders=tuple(member_folders),
         run_ids={f"member_{j:02d}": run_ids[j] for j in range(number)},
     )
 
 
 def _open_member(
-    member: int,
-    node: Node | None,
-    task: MemberTask,
-    round_: int,
-    round_run: TrackedRun,
-    folder: Path,
+    current: OpenRound, member: int, node: Node | None, task: MemberTask
 ) -> TrackedTraining[EpochRecord]:
     """Open the run of a member, or the one that an earlier launch left unfinished."""
     training = open_training(
         "member",
         f"member_{member:02d}",
-        round_run,
+        current.run,
         loss_curves,
-        tags={"mlpop.round": round_, "mlpop.member": member},
+        tags={"mlpop.round": current.number, "mlpop.member": member},
         params={
             "init_seed": task.init_seed,
             "training_seed": task.training_seed,
@@ -211,7 +189,7 @@ def _open_member(
         },
         earlier=node,
     )
-    training.send_checkpoint = CheckpointSender(training.run, folder)
+    training.send_checkpoint = CheckpointSender(training.run, Path(task.folder))
     return training
 
 
@@ -221,10 +199,7 @@ def validation_rows(config: SbiConfig, counts: Mapping[int, int], root_seed: int
     The choice among the simulations of a round is the same in every later round, so that a
     network that goes on training never meets its validation rows again as training rows.
 
-    Args:
-        config: the experiment.
-        counts: round -> number of its simulations, in the order of the rows.
-        root_seed: of the experiment.
+    `counts`: round -> number of its simulations, in the order of the rows.
     """
     rows, first = [], 0
     for round_, count in counts.items():
@@ -238,49 +213,33 @@ def validation_rows(config: SbiConfig, counts: Mapping[int, int], root_seed: int
 
 
 def _finish(
-    config: SbiConfig,
-    member: int | None,
+    current: OpenRound,
+    number: int,
     result: MemberResult,
     training: TrackedTraining[EpochRecord],
     problem: LearningProblem,
-    folders: RoundFolders,
-    round_: int,
 ) -> None:
     """Write a member's documented files and complete its run."""
-    statistics = folders.training_statistics(member)
+    config, folders, round_ = current.launch.config, current.folders, current.number
+    paths = member_paths(folders, number, config.trainer.ensemble)
     records = write_training_statistics(
-        statistics,
+        paths[STATISTICS],
         result.history,
         round_,
         first_step=result.earlier_epochs,
         summary_step=1 if config.trainer.truncated_prior else round_ + 1,
     )
-    pdf, png = save_figure(training_curves(records), folders.training_stats_plot(member))
-    folder = Path(result.folder)
-    (estimator,) = load_ensemble([folder])
-    suffix = "" if member is None else f"_ensemble_{member}"
-    model, inference = write_user_pickles(
-        folders.models, estimator, problem.prior, records, suffix=suffix
-    )
+    save_figure(training_curves(records), paths["training_stats.pdf"])
+    (estimator,) = load_ensemble([Path(result.folder)])
+    suffix = f"_ensemble_{number}" if config.trainer.ensemble else ""
+    write_user_pickles(folders.models, estimator, problem.prior, records, suffix=suffix)
     numbers = {
         "best_val_loss": result.best_loss,
         "best_epoch": result.best_epoch,
         "epochs": len(result.history),
         "seconds": result.seconds,
     }
-    training.complete(
-        f"Stopped by {result.stopped}.",
-        numbers,
-        {
-            WEIGHTS: folder / WEIGHTS,
-            DESCRIPTION: folder / DESCRIPTION,
-            "training_statistics.json": statistics,
-            "training_stats.pdf": pdf,
-            "training_stats.png": png,
-            "trained_model.pickle": model,
-            "inference.pickle": inference,
-        },
-    )
+    training.complete(f"Stopped by {result.stopped}.", numbers, paths)
     logger.info(
         "%s: best validation loss %.4f in epoch %d of %d",
         training.run.name,

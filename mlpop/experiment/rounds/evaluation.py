@@ -3,19 +3,18 @@
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Generator
 
 from mlpop.compute import Purpose
 from mlpop.datasets.loading import Dataset
 from mlpop.experiment.diagnostics import table
-from mlpop.experiment.diagnostics.diagnostic import DrawnTests, Evidence, Finding
+from mlpop.experiment.diagnostics.diagnostic import Evidence, Finding
+from mlpop.experiment.diagnostics.table import Files
+from mlpop.experiment.inputs.observed import ObservedSample
 from mlpop.experiment.output_tree import RoundFolders
-from mlpop.experiment.rounds.context import Launch
+from mlpop.experiment.rounds.context import OpenRound
 from mlpop.inference.diagnostics.coverage import compute_coverage
 from mlpop.inference.mcmc.report import McmcReport
 from mlpop.inference.posteriors.mcmc_posterior import McmcPosterior
@@ -28,54 +27,29 @@ from mlpop.tracking import Estimate, save_figure
 
 logger = logging.getLogger(__name__)
 
-Files = dict[str, Path]
-
-
-@dataclass(frozen=True)
-class PosteriorReport:
-    """The posterior at the observed sample.
-
-    Attributes:
-        samples: (S, D) physical units.
-        estimates: median and 95 % interval of every label.
-        files: artifact name -> file.
-        chains: `mcmc/<statistic>` numbers of Markov chains; empty where there are none.
-    """
-
-    samples: NDArray[np.float64]
-    estimates: Sequence[Estimate]
-    files: Files
-    chains: Mapping[str, float]
-
 
 @dataclass(frozen=True)
 class Evaluation:
     """What the testing stage gave.
 
     Attributes:
-        posterior: at x_o.
+        estimates: median and 95 % interval of every label.
         findings: diagnostic -> what it says.
-        files: artifact name -> file, of both, and of what diagnostics have learned here.
+        numbers: all numbers, by their names in MLflow.
+        files: artifact name -> file, with those of what diagnostics have learned here.
     """
 
-    posterior: PosteriorReport
+    estimates: Sequence[Estimate]
     findings: Mapping[str, Finding]
+    numbers: dict[str, float]
     files: Files
-
-    @property
-    def numbers(self) -> dict[str, float]:
-        """All numbers, by their names in MLflow."""
-        report = self.posterior
-        return {
-            **table.numbers(self.findings),
-            **estimate_metrics(report.estimates),
-            **report.chains,
-        }
 
 
 def evaluate(
-    launch: Launch,
-    evidence: Evidence,
+    current: OpenRound,
+    posterior: Posterior,
+    observed: ObservedSample,
+    learned: Mapping[str, Any],
     tests: Callable[[], Dataset | None],
     *,
     num_samples: int,
@@ -84,8 +58,7 @@ def evaluate(
     """Draw from the posterior of a round at x_o, and let all diagnostics examine it.
 
     Args:
-        launch: of the experiment, or of an inference.
-        evidence: the posterior, x_o, and what diagnostics have learned of the simulations.
+        current, posterior, observed, learned: see `Evidence`.
         tests: gives the test simulations, None without testing; asked after x_o was looked at.
         num_samples: draws at x_o.
         section: name of the time that the tests take.
@@ -93,47 +66,50 @@ def evaluate(
     Raises:
         SamplingError: the posterior has next to no mass inside the prior.
     """
-    folders = launch.tree.round(evidence.round)
+    launch, number, folders = current.launch, current.number, current.folders
+    evidence = Evidence(posterior, observed, learned, folders.models, launch.root_seed, number)
     memories = (folders.models / name for name in table.memory_files())
     files = {path.name: path for path in memories if path.is_file()}
     files |= table.examine_observed(evidence)
-    report = sample_observed(evidence, folders, num_samples)
+    estimates, drawn_files, chains = _sample_observed(evidence, folders, num_samples)
     simulations = tests()
     if simulations is not None:
-        with launch.profiler.section(f"{section}{evidence.round}"):
-            draws = compute_coverage(
-                evidence.posterior,
-                simulations.theta,
-                simulations.x,
-                evidence.generator(Purpose.COVERAGE),
-            )
-            files |= table.examine_tests(evidence, DrawnTests(simulations, draws))
-    findings = table.read_findings(evidence.folder)
-    table.gather(evidence.folder, findings)
+        with launch.profiler.section(f"{section}{number}"):
+            generator = evidence.generator(Purpose.COVERAGE)
+            draws = compute_coverage(posterior, simulations.theta, simulations.x, generator)
+            files |= table.examine_tests(evidence, simulations, draws)
+    findings = table.read_findings(folders.models)
+    table.gather(folders.models, findings)
     for finding in findings.values():
         for sentence in finding.sentences:
-            logger.info("round %d: %s", evidence.round, sentence)
-    return Evaluation(report, findings, report.files | files)
+            logger.info("round %d: %s", number, sentence)
+    numbers = table.numbers(findings)
+    for e in estimates:
+        of_label = {"median": e.median, "low_95": e.low, "high_95": e.high}
+        numbers |= {f"posterior/{e.label}/{name}": value for name, value in of_label.items()}
+    return Evaluation(estimates, findings, numbers | chains, drawn_files | files)
 
 
-def sample_observed(
+def _sample_observed(
     evidence: Evidence, folders: RoundFolders, num_samples: int
-) -> PosteriorReport:
+) -> tuple[list[Estimate], Files, dict[str, float]]:
     """Draw from the posterior at x_o; write `samples_posterior.pt`, corner plot and summary.
 
     As documented, `samples_posterior.pt` holds scaled theta; `summary.json` has the scaling, the
     estimates in physical units, and what is wrong with Markov chains.
-
-    Raises:
-        SamplingError: the posterior has next to no mass inside the prior.
     """
-    posterior, observed = evidence.posterior, evidence.observed
-    samples, chains, problems = _samples(
-        posterior, observed.x, num_samples, evidence.generator(Purpose.POSTERIOR_SAMPLES)
-    )
-    prior = posterior.prior
+    posterior, x, truth = evidence.posterior, evidence.observed.x, evidence.observed.truth
+    prior, generator = posterior.prior, evidence.generator(Purpose.POSTERIOR_SAMPLES)
+    chains: dict[str, float] = {}
+    problems: list[str] = []
+    if isinstance(posterior, McmcPosterior):
+        samples, report = posterior.sample_with_report(num_samples, x, generator)
+        chains, problems = _chain_metrics(report), report.problems()
+        for problem in problems:
+            logger.warning("posterior at the observed sample: %s", problem)
+    else:
+        samples = posterior.sample(num_samples, x, generator)
     torch.save(prior.to_scaled(samples), folders.samples_posterior)
-    truth = observed.truth
     estimates = [
         Estimate(label, median, low, high, None if truth is None else truth.get(label))
         for label, (low, median, high) in zip(
@@ -148,7 +124,6 @@ def sample_observed(
     )
     pdf, png = save_figure(figure, folders.corner_plot)
     summary = folders.models / "summary.json"
-    scaling = None if prior.scaling is None else prior.scaling.to_dict()
     write_json(
         summary,
         {
@@ -157,53 +132,14 @@ def sample_observed(
                 e.label: {"median": e.median, "low_95": e.low, "high_95": e.high, "truth": e.truth}
                 for e in estimates
             },
-            "scaling": scaling,
+            "scaling": None if prior.scaling is None else prior.scaling.to_dict(),
             "problems": problems,
         },
     )
-    files = _named(folders.samples_posterior, pdf, png, summary)
-    return PosteriorReport(samples, estimates, files, chains)
+    return estimates, table.named((folders.samples_posterior, pdf, png, summary)), chains
 
 
-def _samples(
-    posterior: Posterior, x: NDArray[np.float32], num_samples: int, generator: Generator
-) -> tuple[NDArray[np.float64], dict[str, float], list[str]]:
-    """Draw at x_o; for Markov chains also return their numbers, and what went badly: a warning."""
-    if not isinstance(posterior, McmcPosterior):
-        return posterior.sample(num_samples, x, generator), {}, []
-    samples, report = posterior.sample_with_report(num_samples, x, generator)
-    problems = report.problems()
-    for problem in problems:
-        logger.warning("posterior at the observed sample: %s", problem)
-    return samples, chain_metrics(report), problems
-
-
-def plot_next_proposal(
-    draw: ProposalDraw, prior: Prior, folders: RoundFolders, next_round: int
-) -> Files:
-    """Save and plot draws of the proposal of the next round, as documented.
-
-    `samples_prior_<round>.pt` holds scaled theta, like `samples_posterior.pt`.
-    """
-    torch.save(draw.theta, folders.samples_prior(next_round))
-    figure = proposal_corner(prior.to_physical(draw.theta), prior.labels, prior.low, prior.high)
-    return _named(
-        folders.samples_prior(next_round),
-        *save_figure(figure, folders.corner_plot_prior(next_round)),
-    )
-
-
-def estimate_metrics(estimates: Sequence[Estimate]) -> dict[str, float]:
-    """Return `posterior/<label>/<statistic>` numbers for MLflow."""
-    metrics = {}
-    for estimate in estimates:
-        metrics[f"posterior/{estimate.label}/median"] = estimate.median
-        metrics[f"posterior/{estimate.label}/low_95"] = estimate.low
-        metrics[f"posterior/{estimate.label}/high_95"] = estimate.high
-    return metrics
-
-
-def chain_metrics(report: McmcReport) -> dict[str, float]:
+def _chain_metrics(report: McmcReport) -> dict[str, float]:
     """Return `mcmc/<statistic>` numbers for MLflow: of the worst label and member."""
     numbers = {
         "mcmc/r_hat": max((v for v in report.r_hat.values() if v is not None), default=None),
@@ -213,5 +149,14 @@ def chain_metrics(report: McmcReport) -> dict[str, float]:
     return {name: float(value) for name, value in numbers.items() if value is not None}
 
 
-def _named(*paths: Path) -> Files:
-    return {path.name: path for path in paths}
+def plot_next_proposal(
+    draw: ProposalDraw, prior: Prior, folders: RoundFolders, next_round: int
+) -> Files:
+    """Save and plot draws of the proposal of the next round, as documented.
+
+    `samples_prior_<round>.pt` holds scaled theta, like `samples_posterior.pt`.
+    """
+    path = folders.samples_prior(next_round)
+    torch.save(draw.theta, path)
+    figure = proposal_corner(prior.to_physical(draw.theta), prior.labels, prior.low, prior.high)
+    return table.named((path, *save_figure(figure, folders.corner_plot_prior(next_round))))

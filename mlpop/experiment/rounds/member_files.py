@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mlpop.errors import DataError, MlpopError, TrackingError
 from mlpop.experiment.output_tree import RoundFolders
+from mlpop.experiment.resume.download import restore_paths
 from mlpop.experiment.resume.lineage import Lineage
 from mlpop.experiment.rounds.training_statistics import epochs_of
 from mlpop.inference.estimators.store import DESCRIPTION, WEIGHTS, read_record
@@ -24,33 +25,35 @@ STATE_FILE = re.compile(r"checkpoint_\d+\.safetensors")
 STATISTICS = "training_statistics.json"
 
 
+def member_paths(folders: RoundFolders, number: int, ensemble: bool) -> dict[str, Path]:
+    """Return artifact name -> file of a member; in an ensemble with its number, as documented."""
+    folder, member = folders.member(number), number if ensemble else None
+    plot = folders.training_stats_plot(member)
+    return {
+        WEIGHTS: folder / WEIGHTS,
+        DESCRIPTION: folder / DESCRIPTION,
+        STATISTICS: folders.training_statistics(member),
+        "training_stats.pdf": plot,
+        "training_stats.png": plot.with_suffix(".png"),
+        "trained_model.pickle": folders.trained_model(member),
+        "inference.pickle": folders.inference(member),
+    }
+
+
 def restore_member(
-    lineage: Lineage, node: Node, folders: RoundFolders, number: int, member: int | None
+    lineage: Lineage, node: Node, folders: RoundFolders, number: int, ensemble: bool
 ) -> MemberResult:
     """Put a complete member's files where this launch expects them.
 
-    Their digests are compared with the manifest of its run.
-
-    Args:
-        lineage: of the experiment.
-        node: the member's run.
-        folders: of its round.
-        number: of the member.
-        member: its number in the names of files, None for a single network.
+    Their digests are compared with the manifest of its run, `node`.
 
     Raises:
         TrackingError, DataError: a file is missing or damaged.
     """
-    folder = folders.member(number)
-    lineage.fetch_all(node, (WEIGHTS, DESCRIPTION), folder)
-    statistics = lineage.fetch(node, STATISTICS, folders.training_statistics(member))
-    plot = folders.training_stats_plot(member)
-    for suffix in (".pdf", ".png"):
-        lineage.fetch(node, f"training_stats{suffix}", plot.with_suffix(suffix))
-    lineage.fetch(node, "trained_model.pickle", folders.trained_model(member))
-    lineage.fetch(node, "inference.pickle", folders.inference(member))
+    folder, paths = folders.member(number), member_paths(folders, number, ensemble)
+    restore_paths(lineage.store, node.run_id, paths, lineage.downloads)
     record = read_record(folder)["record"]
-    history = epochs_of(read_json_object(statistics))
+    history = epochs_of(read_json_object(paths[STATISTICS]))
     return MemberResult(
         folder=str(folder),
         best_epoch=record["best_epoch"],
@@ -62,7 +65,7 @@ def restore_member(
     )
 
 
-def is_of(lineage: Lineage, node: Node, task: MemberTask) -> bool:
+def has_learned(lineage: Lineage, node: Node, task: MemberTask) -> bool:
     """Whether a complete member has learned what `task` is about; if not, the log says so.
 
     Raises:
@@ -70,7 +73,7 @@ def is_of(lineage: Lineage, node: Node, task: MemberTask) -> bool:
         DataError: the estimator that the task starts from cannot be read.
     """
     record = lineage.json(node, DESCRIPTION).get("record", {})
-    same = bool(record.get("fingerprint") == task.fingerprint)
+    same: bool = record.get("fingerprint") == task.fingerprint
     if not same:
         logger.warning("%s has learned from other data or settings: it is trained anew", node.name)
     return same

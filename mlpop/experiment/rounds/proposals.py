@@ -11,7 +11,7 @@ from mlpop.compute import Purpose, seed_sequence, torch_seed
 from mlpop.config.files.sbi import SbiConfig
 from mlpop.experiment.rounds.context import Launch
 from mlpop.experiment.rounds.result import RoundResult
-from mlpop.inference.proposals.proposal import Proposal, make_proposal
+from mlpop.inference.proposals.proposal import make_proposal
 from mlpop.inference.proposals.proposal_draw import ProposalDraw
 from mlpop.networks.rng import generator_from_seed
 
@@ -40,19 +40,21 @@ def proposed(
     The proposal is found once, so that a truncated prior ends at the same edge for training,
     tests and plots: networks that learn inside one edge are not calibrated inside another.
 
-    Args:
-        launch: of the experiment.
-        previous: the round whose posterior at x_o proposes.
-        round_: the number of the next round.
-        use: what the draws are for.
-        count: draws wanted.
+    What proposes is the posterior of `previous` at x_o, for the round number `round_`.
 
     Raises:
         SamplingError: the proposal cannot be drawn from within its budget.
     """
     if round_ not in launch.proposals:
+        trainer, generator = launch.config.trainer, _generator(launch, round_)
         with launch.profiler.section(f"ComputeRestrictedPriorRound{previous.number}"):
-            launch.proposals[round_] = _make(launch, previous, round_)
+            launch.proposals[round_] = make_proposal(
+                previous.posterior.at(previous.observed.x, generator),
+                generator,
+                kind="truncated" if trainer.truncated_prior else "posterior",
+                sampler=trainer.sampler,
+                sir_candidates=trainer.sir_candidates,
+            )
     draw = launch.proposals[round_].draw(count, _generator(launch, round_, USES[use]))
     logger.info(
         "round %d: %d theta for %s from the %s proposal (%s), acceptance %.3g",
@@ -64,18 +66,6 @@ def proposed(
         draw.acceptance,
     )
     return draw
-
-
-def _make(launch: Launch, previous: RoundResult, round_: int) -> Proposal:
-    trainer = launch.config.trainer
-    generator = _generator(launch, round_)
-    return make_proposal(
-        previous.posterior.at(previous.observed.x, generator),
-        generator,
-        kind="truncated" if trainer.truncated_prior else "posterior",
-        sampler=trainer.sampler,
-        sir_candidates=trainer.sir_candidates,
-    )
 
 
 def _generator(launch: Launch, *place: int) -> Generator:

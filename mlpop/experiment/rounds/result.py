@@ -21,10 +21,8 @@ class RoundResult:
 
     Attributes:
         number: of the round, from 0.
-        run_id: its MLflow run.
         problem: labels, channels, prior and scaling, the same in every round.
         observed: x_o, the same in every round.
-        posterior: the ensemble's.
         members: folder of every member's network.
         sets: `training` and, with testing, `test` -> simulations of this round; without those
             that an earlier launch made and no later round needs.

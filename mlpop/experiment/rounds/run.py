@@ -1,45 +1,38 @@
 """One round: simulations, training, posterior at x_o, tests; each step told to its MLflow run."""
 
-import logging
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from mlpop.datasets.loading import Dataset
-from mlpop.datasets.mirror import localized
 from mlpop.experiment.diagnostics import table
-from mlpop.experiment.diagnostics.diagnostic import Evidence, Simulations
+from mlpop.experiment.diagnostics.diagnostic import Simulations
 from mlpop.experiment.inputs.observed import ObservedSample, copy_observed, observed_sample
 from mlpop.experiment.inputs.problem import (
     PROBLEM,
     LearningProblem,
-    TrainingArrays,
     learning_problem,
     load_training_set,
     save_problem,
     write_training_arrays,
 )
-from mlpop.experiment.output_tree import RoundFolders
-from mlpop.experiment.rounds.complete_round import write_completion
 from mlpop.experiment.rounds.compressor import compressor_files, compressor_for
-from mlpop.experiment.rounds.context import Launch
+from mlpop.experiment.rounds.context import Launch, OpenRound
 from mlpop.experiment.rounds.datasets import (
     PROPOSAL_JSON,
     TEST,
     TRAINING,
-    RoundSets,
     dataset_files,
     joined,
-    load_round_set,
+    load_sets,
+    set_kinds,
     supply,
 )
 from mlpop.experiment.rounds.ensemble import (
     Ensemble,
-    Start,
+    make_posterior,
     train_ensemble,
     validation_rows,
 )
 from mlpop.experiment.rounds.evaluation import evaluate, plot_next_proposal
-from mlpop.experiment.rounds.posterior import make_posterior
 from mlpop.experiment.rounds.proposals import proposed
 from mlpop.experiment.rounds.result import RoundResult
 from mlpop.experiment.rounds.run_page import (
@@ -52,36 +45,27 @@ from mlpop.experiment.rounds.run_page import (
 from mlpop.experiment.simulations.simulated_set import SuppliedSet
 from mlpop.inference.posteriors.store import POSTERIOR_FILE, save_posterior
 from mlpop.io.files import write_json
-from mlpop.tracking import Node, TrackedRun, open_run
-
-logger = logging.getLogger(__name__)
+from mlpop.tracking import Node, open_run
+from mlpop.tracking.artifacts import MANIFEST
 
 NUM_PROPOSAL_SAMPLES = 5_000
 """Draws of the next proposal that are saved and plotted, as documented."""
 
 
 def run_round(
-    launch: Launch, round_: int, earlier: Sequence[RoundResult], begun: Node | None = None
+    launch: Launch, round_: int, past: Sequence[RoundResult], earlier: Node | None = None
 ) -> RoundResult:
     """Run one round and complete its MLflow run.
 
-    Args:
-        launch: of the experiment.
-        round_: number of the round.
-        earlier: results of all rounds before it.
-        begun: a run of this round that an earlier launch left unfinished: it is opened again,
-            and its theta, shards, members and checkpoints are taken over.
+    The run of this round that an earlier launch left unfinished, `earlier`, is opened again; for
+    other arguments see `OpenRound`.
 
     Raises:
         MlpopError: a step failed; the runs say which and why.
     """
     config, folders = launch.config, launch.tree.round(round_)
-    previous = earlier[-1] if earlier else None
-    tags = {
-        "mlpop.round": round_,
-        "mlpop.state": "simulating",
-        "mlpop.stage": "simulating",
-    }
+    previous = past[-1] if past else None
+    tags = {"mlpop.round": round_, "mlpop.state": "simulating", "mlpop.stage": "simulating"}
     with (
         launch.profiler.section(f"TotalRound{round_}"),
         open_run(
@@ -90,47 +74,46 @@ def run_round(
             launch.run.run_id,
             tags=tags,
             store=launch.run.store,
-            run_id=None if begun is None else begun.run_id,
+            run_id=None if earlier is None else earlier.run_id,
         ) as run,
     ):
-        sets = supply(launch, round_, run, previous, begun)
-        if sets.proposal:
-            write_json(folders.models / PROPOSAL_JSON, sets.proposal)
-        data = _training_data(launch, round_, earlier, sets.training)
+        current = OpenRound(launch, round_, run, past, earlier)
+        sets, proposal = supply(current, set_kinds(config))
+        training = sets[TRAINING.use]
+        if proposal:
+            write_json(folders.models / PROPOSAL_JSON, proposal)
         if previous is None:
-            problem, observed = _pose(launch, data[round_], sets.training, run, folders, begun)
+            data = {round_: load_training_set(config, training.csv)}
+            problem, observed = _pose(current, data[round_], training)
         else:
             problem, observed = previous.problem, previous.observed
+            data = load_sets(current, TRAINING, sets, problem)
         count = sum(len(part) for part in data.values())
         for logged in (launch.run, run):
             log_inputs(logged, sets, observed, launch.stars, len(data[round_]))
 
         # a broken test set is to be known before hours of training
-        test_sets = _test_sets(launch, earlier, sets, problem)
+        test_sets = load_sets(current, TEST, sets, problem)
         run.set_state("training")
         with launch.profiler.section(f"TrainingRound{round_}"):
-            ensemble = _train(launch, round_, problem, data, run, folders, previous, begun)
+            ensemble = _train(current, problem, data)
 
         run.set_state("testing")
-        posterior = make_posterior(config, ensemble.estimators, problem)
+        posterior = make_posterior(config, ensemble.folders, problem)
         save_posterior(folders.models / POSTERIOR_FILE, posterior, ensemble.folders)
+        rows = validation_rows(config, {round_: len(data[round_])}, launch.root_seed)
         learned = table.learn(
-            Simulations(
-                posterior,
-                data[round_],
-                validation_rows(config, {round_: len(data[round_])}, launch.root_seed),
-                test_sets[-1] if test_sets else None,
-                folders.models,
-            )
+            Simulations(posterior, data[round_], rows, test_sets.get(round_), folders.models)
         )
         evaluation = evaluate(
-            launch,
-            Evidence(posterior, observed, learned, folders.models, launch.root_seed, round_),
-            lambda: joined(test_sets) if test_sets else None,
+            current,
+            posterior,
+            observed,
+            learned,
+            lambda: joined(test_sets.values()) if test_sets else None,
             num_samples=config.trainer.num_posterior_samples,
             section="TestingRound",
         )
-        numbers = round_numbers(sets, ensemble, evaluation, count)
         result = RoundResult(
             number=round_,
             run_id=run.run_id,
@@ -138,62 +121,39 @@ def run_round(
             observed=observed,
             posterior=posterior,
             members=ensemble.folders,
-            sets=sets.supplied,
-            estimates=evaluation.posterior.estimates,
+            sets=sets,
+            estimates=evaluation.estimates,
             findings=evaluation.findings,
-            numbers=numbers,
+            numbers=round_numbers(training, proposal, ensemble, evaluation, count),
             member_runs=ensemble.run_ids,
         )
-        next_proposal: Mapping[str, Path] = {}
+        next_proposal = {}
         if config.trainer.plot_proposal:
             draw = proposed(launch, result, round_ + 1, "plot", NUM_PROPOSAL_SAMPLES)
             next_proposal = plot_next_proposal(draw, problem.prior, folders, round_ + 1)
-        run.log_metrics(numbers, step=round_)
+        run.log_metrics(result.numbers, step=round_)
         for logged in (launch.run, run):
             send_summary(logged, result.estimates)
-        describe_round(run, result, sets, ensemble, count)
+        describe_round(run, result, proposal)
         files = {
             POSTERIOR_FILE: folders.models / POSTERIOR_FILE,
             **evaluation.files,
             **next_proposal,
             **compressor_files(folders, problem.preprocessing.compressor),
             **observed_figure(observed, folders, config),
+            **dataset_files(sets),
         }
-        for use, supplied in sets.supplied.items():
-            files |= dataset_files(use, supplied)
-        write_completion(folders, run.commit(files))
+        write_json(folders.models / MANIFEST, run.commit(files))
         return result
 
 
-def _training_data(
-    launch: Launch, round_: int, earlier: Sequence[RoundResult], training: SuppliedSet
-) -> dict[int, Dataset]:
-    """Return round -> simulations, of all rounds that this one learns from."""
-    config = launch.config
-    data = {}
-    if config.trainer.append_simulations:
-        for past in earlier:
-            data[past.number] = load_round_set(past.sets[TRAINING.use].csv, past.problem)
-    if earlier:
-        data[round_] = load_round_set(training.csv, earlier[-1].problem)
-    else:
-        data[round_] = load_training_set(config, training.csv)
-    return data
-
-
 def _pose(
-    launch: Launch,
-    data: Dataset,
-    training: SuppliedSet,
-    run: TrackedRun,
-    folders: RoundFolders,
-    begun: Node | None,
+    current: OpenRound, data: Dataset, training: SuppliedSet
 ) -> tuple[LearningProblem, ObservedSample]:
     """Return what all rounds share, and keep it in the run of round 0."""
+    launch, run, folder = current.launch, current.run, current.folders.models
     config = launch.config
-    given = config.training_data_loader.statistic_path
-    statistics = training.statistics if given is None else localized(given)
-    problem = learning_problem(config, data, statistics)
+    problem = learning_problem(config, data, training.statistics)
     observed = observed_sample(
         config,
         problem,
@@ -201,64 +161,30 @@ def _pose(
         training.csv,
         plan=launch.plan,
         root_seed=launch.root_seed,
-        folder=folders.models / "observed_sample",
+        folder=folder / "observed_sample",
     )
-    problem = compressor_for(launch, problem, data, run, folders, begun)
-    save_problem(folders.models / PROBLEM, problem)
-    run.send(folders.models / PROBLEM)
-    for path in copy_observed(observed, folders.models):
+    problem = compressor_for(current, problem, data)
+    save_problem(folder / PROBLEM, problem)
+    run.send(folder / PROBLEM)
+    for path in copy_observed(observed, folder):
         run.send(path)
     return problem, observed
 
 
-def _train(
-    launch: Launch,
-    round_: int,
-    problem: LearningProblem,
-    data: Mapping[int, Dataset],
-    run: TrackedRun,
-    folders: RoundFolders,
-    previous: RoundResult | None,
-    begun: Node | None,
-) -> Ensemble:
-    config = launch.config
-    arrays: TrainingArrays = write_training_arrays(
-        folders.models / "training_arrays", problem, joined(list(data.values()))
+def _train(current: OpenRound, problem: LearningProblem, data: Mapping[int, Dataset]) -> Ensemble:
+    launch, config = current.launch, current.launch.config
+    arrays = write_training_arrays(
+        current.folders.models / "training_arrays", problem, joined(data.values())
     )
-    warm = previous is not None and not config.trainer.retrain_from_scratch
-    start = Start(
-        validation=validation_rows(
-            config, {number: len(part) for number, part in data.items()}, launch.root_seed
-        ),
-        loss=config.trainer.loss(round_),
-        members=previous.members if previous is not None and warm else None,
-        earlier=begun,
-    )
-    run.set_tags({"mlpop.loss": start.loss})
+    counts = {number: len(part) for number, part in data.items()}
     try:
-        ensemble = train_ensemble(
-            config,
-            problem,
-            arrays,
-            start,
-            root_seed=launch.root_seed,
-            round_=round_,
-            backend=launch.backend,
-            round_run=run,
-            folders=folders,
-        )
+        rows = validation_rows(config, counts, launch.root_seed)
+        ensemble = train_ensemble(current, problem, arrays, rows)
     finally:
         arrays.remove()
     if config.trainer.ensemble:
         for member, result in enumerate(ensemble.results):
-            launch.profiler.record(f"TrainingRound{round_}Ensemble{member}", result.seconds)
+            launch.profiler.record(
+                f"TrainingRound{current.number}Ensemble{member}", result.seconds
+            )
     return ensemble
-
-
-def _test_sets(
-    launch: Launch, earlier: Sequence[RoundResult], sets: RoundSets, problem: LearningProblem
-) -> list[Dataset]:
-    """Return what coverage is measured on, that of this round last; none without testing."""
-    past = earlier if launch.config.trainer.append_simulations else ()
-    supplied = [*(result.sets for result in past), sets.supplied]
-    return [load_round_set(one[TEST.use].csv, problem) for one in supplied if TEST.use in one]

@@ -1,12 +1,12 @@
 """What the MLflow run of a round tells: inputs, numbers, description, the observed sample."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mlpop.config.files.sbi import SbiConfig
 from mlpop.experiment.inputs.observed import ObservedSample
 from mlpop.experiment.output_tree import RoundFolders
-from mlpop.experiment.rounds.datasets import RoundSets
+from mlpop.experiment.rounds.datasets import Proposed
 from mlpop.experiment.rounds.ensemble import Ensemble
 from mlpop.experiment.rounds.evaluation import Evaluation
 from mlpop.experiment.rounds.result import RoundResult
@@ -30,16 +30,16 @@ PROPOSAL_METRICS = ("acceptance", "volume_fraction", "outside_fraction", "attemp
 
 def log_inputs(
     run: TrackedRun,
-    sets: RoundSets,
+    sets: Mapping[str, SuppliedSet],
     observed: ObservedSample,
     stars: StellarDatabase | None,
     rows: int,
 ) -> None:
     """Record the datasets of a round as inputs of a run."""
-    training, test = sets.training, sets.test
+    training = sets["training"]
     run.log_dataset("training", training.digest, str(training.csv), "training", {"num_rows": rows})
-    if test is not None:
-        log_test_set(run, test)
+    if "test" in sets:
+        log_test_set(run, sets["test"])
     run.log_dataset("observed", observed.digest, str(observed.source), "observed")
     if stars is not None:
         profile = {"num_rows": len(stars)}
@@ -53,12 +53,16 @@ def log_test_set(run: TrackedRun, test: SuppliedSet) -> None:
 
 
 def round_numbers(
-    sets: RoundSets, ensemble: Ensemble, evaluation: Evaluation, count: int
+    training: SuppliedSet,
+    proposal: Proposed,
+    ensemble: Ensemble,
+    evaluation: Evaluation,
+    count: int,
 ) -> dict[str, float]:
     """Return the main numbers of a round, by their names in MLflow."""
-    training = sets.training
+    losses = [result.best_loss for result in ensemble.results]
     # MLflow's pages offer the first one first
-    numbers = {"val/best_loss": ensemble.best_loss} | evaluation.numbers
+    numbers = {"val/best_loss": sum(losses) / len(losses)} | evaluation.numbers
     numbers |= {
         "sim/count": float(training.num_simulations),
         "sim/trained_on": float(count),
@@ -66,7 +70,7 @@ def round_numbers(
         "sim/seconds": training.seconds,
     }
     for name in PROPOSAL_METRICS:
-        value = sets.proposal.get(name)
+        value = proposal.get(name)
         if isinstance(value, int | float):
             numbers[f"proposal/{name}"] = float(value)
     return numbers
@@ -81,16 +85,14 @@ def send_summary(run: TrackedRun, estimates: Sequence[Estimate]) -> None:
     )
 
 
-def describe_round(
-    run: TrackedRun, result: RoundResult, sets: RoundSets, ensemble: Ensemble, count: int
-) -> None:
+def describe_round(run: TrackedRun, result: RoundResult, proposal: Proposed) -> None:
     """Write the description of a round and the tags by which rounds are told apart."""
-    training, proposal = sets.training, sets.proposal
+    training, count = result.sets["training"], int(result.numbers["sim/trained_on"])
     shown: dict[str, Number] = {
         "training simulations": training.num_simulations,
         "trained on": count,
         "failed": training.failed_fraction,
-        "best validation loss": ensemble.best_loss,
+        "best validation loss": result.numbers["val/best_loss"],
     }
     kind = "prior" if training.simulated and not proposal else GIVEN
     if proposal:
@@ -98,39 +100,36 @@ def describe_round(
         shown["proposal"] = f"{kind}, {proposal['method']}"
         shown["acceptance"] = proposal["acceptance"]
         shown["fraction of the prior's volume"] = proposal.get("volume_fraction")
-    shown |= findings_note(result)
-    run.set_tags({"mlpop.proposal": kind, **verdict_tag(result)})
+    run.set_tags({"mlpop.proposal": kind})
     source = f"of `{training.csv}`" if kind == GIVEN else SOURCES[kind]
     about = f"{training.num_simulations} simulations {source}; trained on {count}."
-    about = " ".join([about, *result.sentences])
-    note = round_note(run.experiment_id, about, shown, result.estimates, ensemble.run_ids)
-    run.set_note(note)
+    send_findings(run, result, about, shown)
 
 
-def findings_note(result: RoundResult) -> dict[str, Number]:
-    """Return the rows of a round's description that tell what its diagnostics say."""
-    shown: dict[str, Number] = {}
+def send_findings(
+    run: TrackedRun, result: RoundResult, about: str, shown: dict[str, Number]
+) -> None:
+    """Tag a round with its verdict, and add what its diagnostics say to its description."""
     if result.verdict.name:
-        shown["calibration"] = result.verdict.name
+        run.set_tags({"mlpop.calibration": result.verdict.name})
+        shown |= {"calibration": result.verdict.name}
     for finding in result.findings.values():
         shown |= finding.note
-    return shown
-
-
-def verdict_tag(result: RoundResult) -> dict[str, str]:
-    """Return the tag that tells the verdict of a round; none if nobody has looked."""
-    return {"mlpop.calibration": result.verdict.name} if result.verdict.name else {}
+    about = " ".join([about, *result.sentences])
+    run.set_note(round_note(run.experiment_id, about, shown, result.estimates, result.member_runs))
 
 
 def observed_figure(
     observed: ObservedSample, folders: RoundFolders, config: SbiConfig
 ) -> dict[str, Path]:
     """Draw the maps of x_o; return artifact name -> file, nothing for other x."""
-    known = all(is_survey_map(name) for name in observed.channels)
-    if not config.simulator.draws_stars or observed.x.ndim != 3 or not known:
+    maps = config.simulator.draws_stars and observed.x.ndim == 3
+    if not maps or not all(is_survey_map(name) for name in observed.channels):
         return {}
-    maps = dict(zip(observed.channels, observed.x, strict=True))
     figure = population(
-        maps, config.generator.p_limits, config.generator.pdot_limits, title="observed sample"
+        dict(zip(observed.channels, observed.x, strict=True)),
+        config.generator.p_limits,
+        config.generator.pdot_limits,
+        title="observed sample",
     )
     return {p.name: p for p in save_figure(figure, folders.models / "observed_sample.pdf")}

@@ -22,9 +22,7 @@ def write_training_statistics(
     `*_log_prob*` are the losses with their sign changed, for likelihood-ratio classifiers too.
 
     Args:
-        path: of the file.
         epochs: the epochs of this round in order, at least one.
-        round_index: number of the round.
         first_step: epochs that earlier rounds trained the same network for; steps go on from it.
         summary_step: step of the two summary tags: round + 1, or 1 in every round if the proposal
             is a truncated prior.
@@ -42,11 +40,15 @@ def write_training_statistics(
     validation = [record.val_loss for record in epochs]
     best = min((value for value in validation if math.isfinite(value)), default=math.nan)
 
-    def curve(values: Sequence[float]) -> dict[str, Any]:
-        return _tag(steps, values, times, round_index)
+    def curve(
+        values: Sequence[float], steps: list[int] = steps, times: list[float] = times
+    ) -> dict[str, Any]:
+        numbers = [value if math.isfinite(value) else None for value in values]
+        steps, times = list(steps), list(times)
+        return {"step": steps, "value": numbers, "wall_time": times, "round": round_index}
 
     def summary(value: float) -> dict[str, Any]:
-        return _tag([summary_step], [value], [times[-1]], round_index)
+        return curve([value], [summary_step], times[-1:])
 
     statistics = {
         "epochs_trained": summary(len(epochs)),
@@ -71,14 +73,3 @@ def epochs_of(statistics: Mapping[str, Mapping[str, Any]]) -> tuple[EpochRecord,
     ends = [float(end) for end in statistics["training_loss"]["wall_time"]]
     numbers = range(1, len(ends) + 1)
     return tuple(map(EpochRecord, numbers, train, val, seconds, ends))
-
-
-def _tag(
-    steps: Sequence[int], values: Sequence[float], times: Sequence[float], round_index: int
-) -> dict[str, Any]:
-    return {
-        "step": list(steps),
-        "value": [value if math.isfinite(value) else None for value in values],
-        "wall_time": list(times),
-        "round": round_index,
-    }

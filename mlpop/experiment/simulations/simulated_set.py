@@ -5,7 +5,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +27,6 @@ from mlpop.experiment.output_tree import dataset_round
 from mlpop.io.locks import alone_in
 
 logger = logging.getLogger(__name__)
-
-ReportProgress = Callable[[Progress, float], None]
-OnShard = Callable[[ShardRecord], None]
 
 
 @dataclass(frozen=True)
@@ -57,7 +54,6 @@ class SuppliedSet:
 
     Attributes:
         csv: its index file.
-        statistics: mean, std, min and max of its labels, if it has the file.
         digest: SHA-256 of its content.
         num_simulations: simulations asked for; rows of the file for a given set.
         counts: simulations by status; empty for a given set.
@@ -66,12 +62,16 @@ class SuppliedSet:
     """
 
     csv: Path
-    statistics: Path
     digest: str
     num_simulations: int
-    counts: Mapping[str, int]
-    seconds: float
-    simulated: bool
+    counts: Mapping[str, int] = field(default_factory=dict)
+    seconds: float = 0.0
+    simulated: bool = False
+
+    @property
+    def statistics(self) -> Path:
+        """Mean, std, min and max of its labels, if it has the file."""
+        return self.csv.parent / FULL_STATISTICS
 
     @property
     def failed_fraction(self) -> float:
@@ -80,35 +80,21 @@ class SuppliedSet:
         return 1 - usable / self.num_simulations if self.simulated else 0.0
 
 
-@dataclass(frozen=True)
-class SetPlace:
-    """Where a simulated set is kept.
+def place_of_set(
+    root: Location | None, fallback: Path, round_: int, key: str
+) -> tuple[Path, S3Uri | None]:
+    """Return `<root>/generated_dataset/round_<r>_<key>`: the folder, and where it is kept too.
 
-    Attributes:
-        folder: on this machine.
-        remote: in an object store too; None: only here.
-    """
-
-    folder: Path
-    remote: S3Uri | None
-
-
-def place_of_set(root: Location | None, fallback: Path, round_: int, key: str) -> SetPlace:
-    """Return `<root>/generated_dataset/round_<r>_<key>`, the place of a simulated set.
-
-    Args:
-        root: `dataset_path` of the loader; where it is in an object store, `fallback` has the
-            local mirror.
-        fallback: used without a root.
-        round_: of the experiment.
-        key: of the set; launches that want other simulations get a folder of their own.
+    `root` is the `dataset_path` of the loader; where it is in an object store, which gives a set
+    a second place, or None, the folder lies below `fallback`. Launches that want other
+    simulations, of another `key`, get a folder of their own.
     """
     local = dataset_round(root if isinstance(root, Path) else fallback, round_)
     folder = local.with_name(f"{local.name}_{key[:12]}")
     if not isinstance(root, S3Uri):
-        return SetPlace(folder, None)
+        return folder, None
     above = root if root.name == GENERATED else root / GENERATED
-    return SetPlace(folder, above / folder.name)
+    return folder, above / folder.name
 
 
 def set_key(
@@ -123,6 +109,11 @@ def set_key(
         "purpose": purpose.name,
         "round": round_,
     }
+    return digest_of(content)
+
+
+def digest_of(content: Mapping[str, Any]) -> str:
+    """Return a SHA-256 of values, whatever the order of their names."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
@@ -138,8 +129,8 @@ def simulate_set(
     compute: ComputeConfig,
     min_success_fraction: float,
     title: str,
-    on_progress: ReportProgress | None = None,
-    on_shard: OnShard | None = None,
+    on_progress: Callable[[Progress, float], None] | None = None,
+    on_shard: Callable[[ShardRecord], None] | None = None,
     remote: S3Uri | None = None,
 ) -> SuppliedSet:
     """Simulate every row of `theta` into a dataset; finished shards of the folder are kept.
@@ -147,16 +138,8 @@ def simulate_set(
     Of launches that want the same folder at the same time one simulates, the others wait for it.
 
     Args:
-        plan: what simulates.
         theta: (N, D) parameters, physical units.
-        folder: of the dataset.
-        backend: who simulates.
-        root_seed: root seed of the experiment.
-        purpose: of the random numbers.
-        round_: of the experiment.
-        compute: how the work is cut.
         min_success_fraction: smallest accepted fraction of usable simulations.
-        title: of the progress bar.
         on_progress: told what was done and in how many seconds.
         on_shard: told once of every finished shard, those of earlier launches too, when it is in
             the folder.
@@ -201,7 +184,7 @@ def simulate_set(
             on_progress=tell,
             remote=place,
         )
-        made = assemble(
+        dataset = assemble(
             folder,
             plan.labels,
             theta,
@@ -213,25 +196,15 @@ def simulate_set(
         if place is not None:
             place.push_files(folder)
     seconds = time.monotonic() - started
-    counts = {status: number for status, number in made.counts.items() if number}
-    logger.info("%s: %s in %.1f s (%s)", title, counts, seconds, made.csv)
+    counts = {status: number for status, number in dataset.counts.items() if number}
+    logger.info("%s: %s in %.1f s (%s)", title, counts, seconds, dataset.csv)
     return SuppliedSet(
-        csv=made.csv,
-        statistics=folder / FULL_STATISTICS,
-        digest=dataset_digest(folder),
-        num_simulations=len(theta),
-        counts=counts,
-        seconds=seconds,
-        simulated=True,
+        dataset.csv, dataset_digest(folder), len(theta), counts, seconds, simulated=True
     )
 
 
 def _give_up_early(progress: Progress, min_success_fraction: float, folder: Path) -> None:
-    """Do not simulate on when too many have failed already.
-
-    Raises:
-        DataError: with the message of the last failure.
-    """
+    """Do not simulate on when too many have failed already; say why the last one did."""
     failed = progress.done - sum(progress.counts.get(status, 0) for status in USABLE)
     if progress.shard is None or failed <= (1 - min_success_fraction) * progress.total + 1e-9:
         return
@@ -250,12 +223,4 @@ def given_set(csv: Path) -> SuppliedSet:
         DataError: the index file or a map is missing or broken.
     """
     index = DatasetIndex.read(csv)
-    return SuppliedSet(
-        csv=csv,
-        statistics=csv.parent / FULL_STATISTICS,
-        digest=dataset_digest(csv.parent, index_file=csv.name),
-        num_simulations=len(index),
-        counts={},
-        seconds=0.0,
-        simulated=False,
-    )
+    return SuppliedSet(csv, dataset_digest(csv.parent, index_file=csv.name), len(index))

@@ -1,8 +1,5 @@
 """From the configuration to the simulator that workers build."""
 
-import hashlib
-import json
-from collections.abc import Mapping
 from typing import Any
 
 from mlpop.config.blocks.data import DynamicalDataConfig
@@ -13,7 +10,7 @@ from mlpop.config.blocks.training import SimulatorConfig
 from mlpop.config.files.sbi import SbiConfig
 from mlpop.datasets.mirror import localized
 from mlpop.errors import ConfigError
-from mlpop.experiment.simulations.simulated_set import SimulatorPlan
+from mlpop.experiment.simulations.simulated_set import SimulatorPlan, digest_of
 from mlpop.experiment.simulations.stellar_database import opened, stellar_database
 from mlpop.population.stars.database import StellarDatabase
 from mlpop.simulators import load
@@ -28,9 +25,6 @@ def simulator_plan(
     """Complete the `simulator` block with what only the launch knows, and try to build it.
 
     Args:
-        simulator: the block.
-        labels: names of theta.
-        generator: how maps are made.
         stars: the stellar database, or, where theta changes the stars, how every simulation
             makes its own; None where the simulator needs none.
 
@@ -62,13 +56,18 @@ def simulator_plan(
         block=block,
         labels=tuple(labels),
         channels=tuple(built.channels),
-        identity=_digest(content),
+        identity=digest_of(content),
         generator=None if stars is None else generator,
     )
 
 
-def experiment_plan(config: SbiConfig) -> tuple[SimulatorPlan, StellarDatabase | None]:
-    """Return what simulates for an experiment, and the stars that it draws from.
+def full_plan(
+    simulator: SimulatorConfig,
+    labels: tuple[str, ...],
+    generator: GeneratorConfig,
+    source: DynamicalDataConfig,
+) -> tuple[SimulatorPlan, StellarDatabase | None]:
+    """Return what simulates, and the stars that it draws from: opened, imported or built.
 
     Returns:
         The plan; the stellar database, None where there is none or every simulation makes its own.
@@ -77,17 +76,25 @@ def experiment_plan(config: SbiConfig) -> tuple[SimulatorPlan, StellarDatabase |
         ConfigError: as `simulator_plan`.
         DataError: the given database is missing or broken.
     """
+    if not simulator.draws_stars:
+        return simulator_plan(simulator, labels, generator, None), None
+    if DYNAMICS_LABELS.intersection(labels):
+        return simulator_plan(simulator, labels, generator, source.stars), None
+    stars = stellar_database(source)
+    return simulator_plan(simulator, labels, generator, stars), stars
+
+
+def experiment_plan(config: SbiConfig) -> tuple[SimulatorPlan, StellarDatabase | None]:
+    """Return what simulates for an experiment, and its stars; see `full_plan`."""
     labels = config.prior_ranges.labels
-    stars = stars_for(config.simulator, labels, config.dyn_data_loader)
-    plan = simulator_plan(config.simulator, labels, config.map_generator, stars)
-    return plan, stars if isinstance(stars, StellarDatabase) else None
+    return full_plan(config.simulator, labels, config.map_generator, config.dyn_data_loader)
 
 
 def check_plan(
     simulator: SimulatorConfig,
     labels: tuple[str, ...],
     generator: GeneratorConfig,
-    given: DynamicalDataConfig,
+    source: DynamicalDataConfig,
 ) -> SimulatorPlan:
     """Try to build the simulator without building or importing a stellar database.
 
@@ -99,30 +106,11 @@ def check_plan(
         DataError: the given database is missing or broken.
     """
     stars: StellarDatabase | DynamicsConfig | None = None
-    if simulator.draws_stars and given.dataset_path is None:
-        stars = given.stars
-    elif simulator.draws_stars and given.dataset_path is not None:
-        stars = opened(localized(given.dataset_path))
+    if simulator.draws_stars:
+        stars = source.stars
+        if source.dataset_path is not None:
+            stars = opened(localized(source.dataset_path))
         if stars is None:
-            # how many stars the CSV holds is known only when it has been imported
-            stars = given.stars.model_copy(update={"NS_number": 2**62})
+            # how many stars a CSV holds is known only when it has been imported
+            stars = source.stars.model_copy(update={"NS_number": 2**62})
     return simulator_plan(simulator, labels, generator, stars)
-
-
-def stars_for(
-    simulator: SimulatorConfig, labels: tuple[str, ...], given: DynamicalDataConfig
-) -> StellarDatabase | DynamicsConfig | None:
-    """Return what a simulator draws its stars from: see `simulator_plan`.
-
-    Raises:
-        DataError: the given database is missing or broken.
-    """
-    if not simulator.draws_stars:
-        return None
-    if DYNAMICS_LABELS.intersection(labels):
-        return given.stars
-    return stellar_database(given)
-
-
-def _digest(content: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -33,9 +33,18 @@ def stellar_database(config: DynamicalDataConfig) -> StellarDatabase:
     Raises:
         DataError: the folder holds neither, or is broken.
     """
-    if config.dataset_path is not None:
-        return _given(localized(config.dataset_path))
-    return found_or_built(config.stars)
+    if config.dataset_path is None:
+        return found_or_built(config.stars)
+    source = localized(config.dataset_path)
+    if (stars := opened(source)) is not None:
+        return stars
+    csv = source / CSV_NAME
+    folder = cache_folder() / "stars" / f"imported-{_import_key(csv)}"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{folder}.lock"):
+        if not folder.exists():
+            return StellarDatabase.import_csv(csv, None, folder)
+    return StellarDatabase.open(folder)
 
 
 def found_or_built(config: DynamicsConfig) -> StellarDatabase:
@@ -68,19 +77,6 @@ def opened(folder: Path) -> StellarDatabase | None:
             f"{folder}: holds neither {CSV_NAME} nor a stellar database of `mlpop dynamics`"
         )
     return None
-
-
-def _given(folder: Path) -> StellarDatabase:
-    stars = opened(folder)
-    if stars is not None:
-        return stars
-    csv = folder / CSV_NAME
-    folder = cache_folder() / "stars" / f"imported-{_import_key(csv)}"
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{folder}.lock"):
-        if not folder.exists():
-            return StellarDatabase.import_csv(csv, None, folder)
-    return StellarDatabase.open(folder)
 
 
 def _import_key(csv: Path) -> str:

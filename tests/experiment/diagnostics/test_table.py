@@ -11,12 +11,12 @@ from mlflow import MlflowClient
 
 from mlpop.commands.infer import infer
 from mlpop.config.files.sbi import SbiConfig
+from mlpop.datasets.loading import Dataset
 from mlpop.experiment.diagnostics import table
 from mlpop.experiment.diagnostics.diagnostic import (
     NOT_TESTED,
     Cell,
     Diagnostic,
-    DrawnTests,
     Evidence,
     Finding,
     Grade,
@@ -26,6 +26,7 @@ from mlpop.experiment.diagnostics.diagnostic import (
     Verdict,
 )
 from mlpop.experiment.report.html import REPORT
+from mlpop.inference.diagnostics.coverage import CoverageResult
 from mlpop.io.files import read_json_object, write_json
 from mlpop.tracking import Node, tree
 from mlpop.tracking.artifacts import fetched
@@ -57,9 +58,11 @@ class Tail(Diagnostic):
         write_json(path, {"learned": evidence.learned[self.name]})
         return (path,)
 
-    def examine_tests(self, evidence: Evidence, tests: DrawnTests) -> Sequence[Path]:
-        assert len(tests.simulations.x) == len(tests.draws.rank)
-        outside = float((tests.draws.rank > 0.99).mean())
+    def examine_tests(
+        self, evidence: Evidence, tests: Dataset, draws: CoverageResult
+    ) -> Sequence[Path]:
+        assert len(tests.x) == len(draws.rank)
+        outside = float((draws.rank > 0.99).mean())
         path = evidence.folder / "tail.json"
         write_json(path, {"outside": outside})
         return (path,)

@@ -71,7 +71,7 @@ STAGES = {
     "in the middle of training the last": Stage(SENDER, "__call__", 3 * CALLS + 3, True, 8, 3, 3),
     "after one member": Stage(members, "_finish", 4, False, 8, 3, EPOCHS),
     "at testing": Stage(round, "evaluate", 2, False, 8, 4),
-    "after the manifest of a round": Stage(round, "write_completion", 1, False, 4, 2),
+    "after the manifest of a round": Stage(round, "write_json", 1, False, 4, 2),
     "between rounds": Stage(sbi, "_tell", 1, False, 4, 2),
     "before the final commit": Stage(sbi, "_tell", 3, False, 8, 4),
     "after the final commit": Stage(TrackedRun, "commit", 7, True, 8, 4),

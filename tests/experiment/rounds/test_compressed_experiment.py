@@ -13,7 +13,7 @@ import pytest
 from mlpop.commands.sbi import resume_experiment, run_experiment
 from mlpop.config.files.sbi import SbiConfig
 from mlpop.errors import TrainingError
-from mlpop.experiment.rounds import compressor_fit
+from mlpop.experiment.rounds import compressor as compressor_module
 from mlpop.experiment.rounds import run as round_module
 from mlpop.inference.posteriors.store import load_posterior
 from mlpop.networks.rng import generator_from_seed
@@ -182,7 +182,7 @@ def test_a_resumed_launch_takes_the_compressor_over_from_the_lineage(
     shutil.rmtree(folder)
     with monkeypatch.context() as patch:
         # nothing is trained for the compressor again
-        patch.setattr(compressor_fit, "train_member", None)
+        patch.setattr(compressor_module, "train_member", None)
         store = connect()
         (root,) = find(store, {"mlpop.kind": "experiment", "mlflow.runName": "interrupted_blobs"})
         result = resume_experiment(root.info.run_id)

@@ -2,9 +2,11 @@
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -15,12 +17,13 @@ from mlpop.config.files.sbi import SbiConfig
 from mlpop.datasets.loading import Dataset
 from mlpop.datasets.scaling import scale_inputs
 from mlpop.errors import ConfigError, DataError, MlpopError, TrainingError
+from mlpop.experiment.inputs.given_compressor import check_compressor
 from mlpop.experiment.inputs.problem import LearningProblem, save_problem, write_training_arrays
-from mlpop.experiment.rounds import compressor_fit
-from mlpop.experiment.rounds.compressor import check_compressor, make_compressor, with_compressor
-from mlpop.experiment.rounds.compressor_fit import FittedCompressor
+from mlpop.experiment.rounds import compressor as compressor_module
+from mlpop.experiment.rounds.compressor import make_compressor
+from mlpop.experiment.rounds.context import Launch
 from mlpop.experiment.rounds.ensemble import estimator_spec, validation_rows
-from mlpop.inference.compression.compressor import PcaEncoder, load_compressor
+from mlpop.inference.compression.compressor import Compressor, PcaEncoder, load_compressor
 from mlpop.inference.compression.pca import fit_pca, save_pca
 from mlpop.inference.estimators.estimator import build_estimator
 from mlpop.inference.estimators.store import save_estimator
@@ -35,6 +38,19 @@ SHAPE = (2, 8, 8)
 ARCH = {"type": "ModelConvSBIshallow", "args": {"input_shape": SHAPE, "len_output_layer": 6}}
 
 Make = Callable[..., SbiConfig]
+
+
+@dataclass
+class FittedCompressor:
+    """A compressor, its folder and its numbers."""
+
+    folder: Path
+    compressor: Compressor
+    numbers: Mapping[str, float]
+
+    @property
+    def warnings(self) -> list[str]:
+        return json.loads((self.folder / "report.json").read_text())["warnings"]
 
 
 @pytest.fixture
@@ -82,15 +98,12 @@ def make(
     tmp_path: Path, data: Dataset, problem: LearningProblem
 ) -> Callable[[SbiConfig], FittedCompressor]:
     def start(config: SbiConfig, data: Dataset = data, **options: Any) -> FittedCompressor:
+        folder = tmp_path / "round_0" / "compressor"
         with make_backend() as backend:
-            return make_compressor(
-                config,
-                problem,
-                data,
-                tmp_path / "round_0" / "compressor",
-                root_seed=SEED,
-                backend=options.pop("backend", backend),
-                **options,
+            backend = options.pop("backend", backend)
+            launch = Mock(Launch, config=config, root_seed=SEED, backend=backend)
+            return FittedCompressor(
+                folder, *make_compressor(launch, problem, data, folder, **options)
             )
 
     return start
@@ -205,7 +218,7 @@ def test_a_second_launch_keeps_what_is_there_and_otherwise_makes_the_same_bits(
     first = make(config)
     files = {path: path.read_bytes() for path in first.folder.iterdir()}
     with monkeypatch.context() as patch:
-        patch.setattr(compressor_fit, "fit_pca", None)
+        patch.setattr(compressor_module, "fit_pca", None)
         kept = make(config, backend=None)
     assert kept.compressor.digest == first.compressor.digest
     assert (kept.numbers, kept.warnings) == (first.numbers, first.warnings)
@@ -278,9 +291,9 @@ def test_a_given_member_serves_with_every_rescaling_B3(
         expected = vectors - vectors.mean(1, keepdim=True)
         expected = expected / vectors.std(1, correction=0, keepdim=True)
     torch.testing.assert_close(fitted.compressor(x), expected, rtol=1e-4, atol=1e-5)
-    arrays = write_training_arrays(
-        tmp_path / "arrays", with_compressor(problem, fitted.compressor), data
-    )
+    preprocessing = Preprocessing(problem.preprocessing.input_scaling, fitted.compressor)
+    compressed = replace(problem, preprocessing=preprocessing)
+    arrays = write_training_arrays(tmp_path / "arrays", compressed, data)
     assert arrays.x_shape == (expected.shape[1],)
     np.testing.assert_allclose(np.load(arrays.x_path), expected, rtol=1e-4, atol=1e-5)
     assert estimator_spec(config, problem, arrays.x_shape).embedding is None

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -14,8 +15,12 @@ from mlpop.config.files.sbi import SbiConfig
 from mlpop.datasets.loading import Dataset
 from mlpop.errors import TrainingError
 from mlpop.experiment.inputs.problem import LearningProblem, write_training_arrays
-from mlpop.experiment.output_tree import RoundFolders
-from mlpop.experiment.rounds.ensemble import Ensemble, Start, train_ensemble, validation_rows
+from mlpop.experiment.output_tree import OutputTree
+from mlpop.experiment.profile import Profiler
+from mlpop.experiment.resume.lineage import Lineage
+from mlpop.experiment.rounds.context import Launch, OpenRound
+from mlpop.experiment.rounds.ensemble import Ensemble, train_ensemble, validation_rows
+from mlpop.experiment.rounds.result import RoundResult
 from mlpop.inference.posteriors.preprocessing import Preprocessing
 from mlpop.inference.prior import Prior
 from mlpop.tracking import connect, open_run, tree
@@ -78,22 +83,15 @@ def train(
     def start(
         backend: Any, round_: int = 0, members: Sequence[Path] | None = None
     ) -> tuple[str, Ensemble]:
-        name = type(backend).__name__
-        folders = RoundFolders(tmp_path / f"logs_{round_}", tmp_path / f"models_{round_}")
-        folders.logs.mkdir()
-        folders.models.mkdir()
+        name, tree = type(backend).__name__, OutputTree(tmp_path / "logs", tmp_path / "models")
+        past = [] if members is None else [Mock(RoundResult, members=members)]
+        profiler = Profiler(tmp_path, show=False)
         with open_run("round", "round_00", experiment=name, store=connect()) as run:
-            ensemble = train_ensemble(
-                config,
-                problem,
-                arrays,
-                Start(validation_rows(config, {0: len(data)}, 1), members=members),
-                root_seed=1,
-                round_=round_,
-                backend=backend,
-                round_run=run,
-                folders=folders,
-            )
+            lineage = Lineage(run.store)
+            launch = Launch(config, 1, backend, None, None, tree, profiler, run, lineage)
+            rows = validation_rows(config, {0: len(data)}, 1)
+            current = OpenRound(launch, round_, run, past)
+            ensemble = train_ensemble(current, problem, arrays, rows)
         return run.run_id, ensemble
 
     return start
@@ -121,7 +119,7 @@ def test_epochs_of_later_rounds_go_on_where_the_network_does_B14(
         train(backend, 2, second.folders)
         train(backend, 3)
     for round_, step in enumerate((0, 4, 8, 0)):
-        for path in (tmp_path / f"logs_{round_}").rglob("training_statistics*.json"):
+        for path in (tmp_path / "logs" / f"round_{round_}").rglob("training_statistics*.json"):
             values = json.loads(path.read_text())
             assert values["training_loss"]["step"] == list(range(step, step + 4))
             assert values["validation_log_probs"]["step"] == list(range(step, step + 4))

@@ -276,13 +276,13 @@ def test_stored_set_is_a_given_set(
 def test_places_of_a_set(tmp_path: Path) -> None:
     key = "0123456789abcdef"
     name = "round_2_0123456789ab"
-    assert place_of_set(None, tmp_path, 2, key).folder == tmp_path / "generated_dataset" / name
-    given = place_of_set(Path("data/generated_dataset"), tmp_path, 2, key)
-    assert (given.folder, given.remote) == (Path("data/generated_dataset") / name, None)
+    assert place_of_set(None, tmp_path, 2, key)[0] == tmp_path / "generated_dataset" / name
+    place = place_of_set(Path("data/generated_dataset"), tmp_path, 2, key)
+    assert place == (Path("data/generated_dataset") / name, None)
     for root in ("s3://bucket/data", "s3://bucket/data/generated_dataset"):
-        far = place_of_set(S3Uri(root), tmp_path, 2, key)
-        assert far.folder == tmp_path / "generated_dataset" / name
-        assert far.remote == f"s3://bucket/data/generated_dataset/{name}"
+        folder, remote = place_of_set(S3Uri(root), tmp_path, 2, key)
+        assert folder == tmp_path / "generated_dataset" / name
+        assert remote == f"s3://bucket/data/generated_dataset/{name}"
 
 
 def test_patience_is_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
