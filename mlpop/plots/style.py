@@ -1,8 +1,7 @@
-"""How every figure looks: colours, type, names of axes, files."""
+"""How every figure looks: colours, type, names of axes, panels."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
@@ -78,22 +77,24 @@ def styled() -> Iterator[None]:
         yield
 
 
-def write(figure: Figure, path: Path) -> tuple[Path, Path]:
-    """Write `figure` as PDF and PNG, the same bytes for the same figure.
+def panels(
+    count: int, columns: int, size: tuple[float, float], margin: tuple[float, float] = (0, 0)
+) -> tuple[Figure, list[Axes]]:
+    """Return a figure of `count` panels in rows, and the panels.
 
     Args:
-        path: with or without suffix; its folder is made.
-
-    Returns:
-        The paths of the PDF and of the PNG.
+        count: number of panels.
+        columns: panels in a row.
+        size: width and height of a panel [inch].
+        margin: added to the width and the height of all [inch].
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    stem = path.with_suffix("") if path.suffix in (".pdf", ".png") else path
-    pdf, png = (stem.with_name(stem.name + suffix) for suffix in (".pdf", ".png"))
-    with styled():
-        figure.savefig(pdf, metadata={"CreationDate": None})
-        figure.savefig(png, dpi=150, metadata={"Software": "mlpop"})
-    return pdf, png
+    rows = -(-count // columns)
+    width, height = margin[0] + size[0] * columns, margin[1] + size[1] * rows
+    figure = Figure(figsize=(width, height), layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False).ravel()
+    for empty in grid[count:]:
+        empty.remove()
+    return figure, list(grid[:count])
 
 
 def bare(axes: Axes) -> None:

@@ -23,7 +23,7 @@ from mlpop.inference.posteriors.posterior import Posterior
 from mlpop.inference.prior import Prior
 from mlpop.inference.proposals.proposal_draw import ProposalDraw
 from mlpop.io.files import write_json
-from mlpop.plots import corner, intervals, proposal_corner
+from mlpop.plots import corner, intervals
 from mlpop.tracking import Estimate, save_figure
 
 logger = logging.getLogger(__name__)
@@ -186,7 +186,8 @@ def plot_next_proposal(
     `samples_prior_<round>.pt` holds scaled theta, like `samples_posterior.pt`.
     """
     torch.save(draw.theta, folders.samples_prior(next_round))
-    figure = proposal_corner(prior.to_physical(draw.theta), prior.labels, prior.low, prior.high)
+    bounds = list(zip(prior.low, prior.high, strict=True))
+    figure = corner(prior.to_physical(draw.theta), prior.labels, bounds=bounds, with_prior=True)
     return _named(
         folders.samples_prior(next_round),
         *save_figure(figure, folders.corner_plot_prior(next_round)),
