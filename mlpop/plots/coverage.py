@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
@@ -138,7 +137,7 @@ def rank_edges(num_samples: int, num_draws: int) -> NDArray[np.float64]:
     return np.unique(np.round(np.linspace(0, num_draws + 1, bins + 1))) - 0.5
 
 
-def _panels(count: int) -> tuple[Figure, list[Axes]]:
+def _panels(count: int) -> tuple[Figure, list]:
     return panels(count, 2 if count in (2, 4) else min(count, 3), (3.1, 2.4), (0.5, 0.3))
 
 
