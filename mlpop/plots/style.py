@@ -1,7 +1,8 @@
-"""How every figure looks: colours, type, names of axes, panels."""
+"""How every figure looks: colours, type, names of axes, panels, files."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
@@ -75,6 +76,24 @@ def styled() -> Iterator[None]:
     """Draw in mlpop's style inside this block; matplotlib's own settings come back after it."""
     with mpl.rc_context(RC):
         yield
+
+
+def write(figure: Figure, path: Path) -> tuple[Path, Path]:
+    """Write `figure` as PDF and PNG, the same bytes for the same figure.
+
+    Args:
+        path: with or without suffix; its folder is made.
+
+    Returns:
+        The paths of the PDF and of the PNG.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    stem = path.with_suffix("") if path.suffix in (".pdf", ".png") else path
+    pdf, png = (stem.with_name(stem.name + suffix) for suffix in (".pdf", ".png"))
+    with styled():
+        figure.savefig(pdf, metadata={"CreationDate": None})
+        figure.savefig(png, dpi=150, metadata={"Software": "mlpop"})
+    return pdf, png
 
 
 def panels(

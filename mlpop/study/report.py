@@ -10,11 +10,11 @@ from typing import Any
 import optuna
 
 from mlpop.io.files import write_atomically
+from mlpop.plots.style import write
 from mlpop.study.figures import study_figures
 from mlpop.study.space import Space
 from mlpop.study.storage import TrialRecord, best, front
 from mlpop.study.trial_runs import short
-from mlpop.tracking import save_figure
 from mlpop.tracking.links import run_path
 
 logger = logging.getLogger(__name__)
@@ -139,9 +139,8 @@ def write_findings(
     files = write_tables(folder, trials, weights, second)
     numbered = study.get_trials(deepcopy=False)
     ended = [numbered[record.number] for record in trials]
-    (folder / "figures").mkdir(exist_ok=True)
     for name, figure in study_figures(ended, weights, second).items():
-        for path in save_figure(figure, folder / "figures" / f"{name}.pdf"):
+        for path in write(figure, folder / "figures" / name):
             files[f"figures/{path.name}"] = path
     return files, weights
 

@@ -18,8 +18,8 @@ from optuna.distributions import (
 )
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from mlpop.plots.style import write
 from mlpop.study.figures import study_figures
-from mlpop.tracking import save_figure
 
 FIELDS: dict[str, BaseDistribution] = {
     "density_estimator.args.num_components": IntDistribution(1, 20),
@@ -121,7 +121,7 @@ def test_loss_that_is_far_off_does_not_squeeze_the_others() -> None:
 
 def test_study_of_one_trial_is_drawn(tmp_path: Path) -> None:
     for name, figure in study_figures(TRIALS[:1], {}, "parameters").items():
-        for path in save_figure(figure, tmp_path / f"{name}.pdf"):
+        for path in write(figure, tmp_path / name):
             assert path.stat().st_size > 1000
 
 
@@ -135,11 +135,6 @@ def test_same_study_gives_the_same_bytes(tmp_path: Path) -> None:
     contents = []
     for folder in (tmp_path / "a", tmp_path / "b"):
         figures = study_figures(TRIALS, IMPORTANCES, "seconds")
-        folder.mkdir()
-        paths = [
-            path
-            for name, figure in figures.items()
-            for path in save_figure(figure, folder / f"{name}.pdf")
-        ]
+        paths = [path for name, f in figures.items() for path in write(f, folder / name)]
         contents.append([path.read_bytes() for path in paths])
     assert contents[0] == contents[1]
