@@ -36,11 +36,6 @@ class OutputTree:
     models: Path
 
     @property
-    def stamp(self) -> str:
-        """The launch time, with a suffix if another launch had the same second."""
-        return self.logs.name
-
-    @property
     def log_file(self) -> Path:
         """`log.txt`."""
         return self.logs / "log.txt"
@@ -53,11 +48,10 @@ class OutputTree:
 
     def round(self, number: int) -> "RoundFolders":
         """Make and return the folders of a round."""
-        logs = self.logs / f"round_{number}"
-        models = self.models / f"round_{number}"
-        for folder in (logs, models):
-            _make(folder)
-        return RoundFolders(logs, models)
+        folders = RoundFolders(self.logs / f"round_{number}", self.models / f"round_{number}")
+        make_folder(folders.logs)
+        make_folder(folders.models)
+        return folders
 
 
 @dataclass(frozen=True)
@@ -141,13 +135,13 @@ def output_tree(
         raise ConfigError(f"name: '{name}' cannot be the name of a folder; leave out '/' and '..'")
     stamp = (now or datetime.now()).strftime(STAMP_FORMAT)
     for count in itertools.count():
-        this = stamp if count == 0 else f"{stamp}_{count}"
-        logs = save_dir.absolute() / "logs" / name / this
+        folder_name = stamp if count == 0 else f"{stamp}_{count}"
+        logs = save_dir.absolute() / "logs" / name / folder_name
         if not _claim(logs):
             continue
         if not models:
             return OutputTree(logs, logs)
-        beside = save_dir.absolute() / "models" / name / this
+        beside = save_dir.absolute() / "models" / name / folder_name
         if _claim(beside):
             return OutputTree(logs, beside)
         # the models of a launch whose logs were deleted
@@ -214,7 +208,7 @@ def init_folders(base: Path) -> list[Path]:
         root = base / "data" / kind
         folders += [dataset_round(root, 0), root / "simulations"]
     for folder in folders:
-        _make(folder)
+        make_folder(folder)
     return folders
 
 
@@ -222,7 +216,12 @@ def _suffix(separator: str, member: int | None) -> str:
     return "" if member is None else f"{separator}{member}"
 
 
-def _make(folder: Path) -> None:
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it, unless they exist.
+
+    Raises:
+        DataError: it cannot be made.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -231,7 +230,7 @@ def _make(folder: Path) -> None:
 
 def _claim(folder: Path) -> bool:
     """Make a folder that nobody else has; False if it exists."""
-    _make(folder.parent)
+    make_folder(folder.parent)
     try:
         folder.mkdir()
     except FileExistsError:

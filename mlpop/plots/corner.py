@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import gaussian_filter
 
 from mlpop.errors import DataError
-from mlpop.plots.style import MEDIAN, SAMPLES, TRUTH, axis_label, styled
+from mlpop.plots.style import MEDIAN, SAMPLES, SECOND, TRUTH, axis_label, styled
 
 BINS = 32
 """Bins of a marginal over its panel, and of a pair over the extent of its draws."""
@@ -108,6 +108,8 @@ def corner(
     truth: ArrayLike | None = None,
     bounds: Sequence[tuple[float, float]] | None = None,
     title: str = "",
+    *,
+    with_prior: bool = False,
 ) -> Figure:
     """Draw marginals on the diagonal and pairs below it.
 
@@ -120,6 +122,8 @@ def corner(
         truth: (D,) true values, if known.
         bounds: (low, high) of every panel, usually the prior; by default the extent of the draws.
         title: above the figure.
+        with_prior: whether an orange line in every marginal is the uniform prior between the
+            bounds, with as many draws.
 
     Raises:
         DataError: shapes that do not fit, fewer than two draws, or values that are not finite.
@@ -149,6 +153,8 @@ def corner(
                     continue
                 if row == column:
                     _marginal(panel, draws[:, row], panels[row], summary[row])
+                    if with_prior:
+                        panel.axhline(len(draws) / BINS, color=SECOND, lw=1.3, zorder=1)
                     panel.set_title(
                         f"{axis_label(labels[row])} = {interval_text(*summary[row])}", fontsize=12
                     )
@@ -160,7 +166,7 @@ def corner(
                 if true is not None:
                     _mark_truth(panel, true[column], None if row == column else true[row])
                 _ticks(panel, row, column, labels)
-        _legend(figure, size, with_truth=true is not None)
+        _legend(figure, size, with_truth=true is not None, with_prior=with_prior)
         if title:
             figure.suptitle(title, x=0.99, y=0.995, ha="right", va="top", fontsize=12)
     return figure
@@ -221,13 +227,11 @@ def _ticks(axes: Axes, row: int, column: int, labels: Sequence[str]) -> None:
         axes.set_xlabel(axis_label(labels[column]))
     if column == 0 and row > 0:
         axes.set_ylabel(axis_label(labels[row]))
-    figure = axes.get_figure()
-    if figure is not None:
-        axes.xaxis.set_label_coords(0.5, -0.27)
-        axes.yaxis.set_label_coords(-0.27, 0.5)
+    axes.xaxis.set_label_coords(0.5, -0.27)
+    axes.yaxis.set_label_coords(-0.27, 0.5)
 
 
-def _legend(figure: Figure, size: int, *, with_truth: bool) -> None:
+def _legend(figure: Figure, size: int, *, with_truth: bool, with_prior: bool) -> None:
     if size < 2:
         return
     handles = [
@@ -238,6 +242,8 @@ def _legend(figure: Figure, size: int, *, with_truth: bool) -> None:
         handles.append(
             Line2D([], [], color=TRUTH, marker="*", ms=9, ls=":", lw=1.0, label="truth")
         )
+    if with_prior:
+        handles.append(Line2D([], [], color=SECOND, lw=1.3, label="prior"))
     figure.legend(handles=handles, loc="upper right", bbox_to_anchor=(0.98, 0.93), fontsize=11)
 
 

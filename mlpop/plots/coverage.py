@@ -1,6 +1,5 @@
 """Is the posterior as wide as it should be? Coverage, and ranks of the truth among the draws."""
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,9 +8,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from mlpop.errors import DataError
 from mlpop.inference.diagnostics.binomial import binomial_band
-from mlpop.plots.style import BAND, MUTED, SAMPLES, axis_label, bare, styled
+from mlpop.plots.style import BAND, MUTED, SAMPLES, axis_label, bare, panels, styled
 
-LEVELS = (0.68, 0.95)
+BANDS = ((0.95, 0.4), (0.68, 0.8))
+"""Level of a band, and how opaque it is."""
 RANK_BINS = 30
 
 
@@ -39,7 +39,7 @@ def coverage(beta: ArrayLike, coverage: ArrayLike, n: int) -> Figure:
     with styled():
         figure = Figure(figsize=(5.0, 5.0), layout="constrained")
         axes = figure.subplots()
-        for level, alpha in zip(reversed(LEVELS), (0.4, 0.8), strict=True):
+        for level, alpha in BANDS:
             low, high = binomial_band(fine, n, level)
             name = f"{level:.0%} of calibrated posteriors".replace("%", " %")
             axes.fill_between(fine, low, high, color=BAND, alpha=alpha, lw=0, label=name)
@@ -78,10 +78,10 @@ def ranks(ranks: ArrayLike, labels: Sequence[str], num_draws: int) -> Figure:
     edges = rank_edges(len(values), num_draws)
     share = np.diff(edges) / (num_draws + 1)
     with styled():
-        figure, panels = _panels(len(labels))
-        for k, (axes, label) in enumerate(zip(panels, labels, strict=True)):
+        figure, grid = _panels(len(labels))
+        for k, (axes, label) in enumerate(zip(grid, labels, strict=True)):
             counts, _ = np.histogram(values[:, k], bins=edges)
-            for level, alpha in zip(reversed(LEVELS), (0.4, 0.8), strict=True):
+            for level, alpha in BANDS:
                 low, high = (
                     band * len(values) for band in binomial_band(share, len(values), level)
                 )
@@ -110,14 +110,14 @@ def ranks_cumulative(ranks: ArrayLike, labels: Sequence[str], num_draws: int) ->
         DataError: shapes that do not fit, or a rank out of range.
     """
     values = _checked(ranks, labels, num_draws)
-    grid = np.arange(num_draws + 1)
-    expected = (grid + 1) / (num_draws + 1)
+    rank = np.arange(num_draws + 1)
+    expected = (rank + 1) / (num_draws + 1)
     fine = np.linspace(0, 1, 201)
     with styled():
-        figure, panels = _panels(len(labels))
-        for k, (axes, label) in enumerate(zip(panels, labels, strict=True)):
-            measured = np.searchsorted(np.sort(values[:, k]), grid, side="right") / len(values)
-            for level, alpha in zip(reversed(LEVELS), (0.4, 0.8), strict=True):
+        figure, grid = _panels(len(labels))
+        for k, (axes, label) in enumerate(zip(grid, labels, strict=True)):
+            measured = np.searchsorted(np.sort(values[:, k]), rank, side="right") / len(values)
+            for level, alpha in BANDS:
                 low, high = binomial_band(fine, len(values), level)
                 axes.fill_between(fine, low - fine, high - fine, color=BAND, alpha=alpha, lw=0)
             axes.axhline(0, color=MUTED, ls="--", lw=1.0)
@@ -138,13 +138,7 @@ def rank_edges(num_samples: int, num_draws: int) -> NDArray[np.float64]:
 
 
 def _panels(count: int) -> tuple[Figure, list]:
-    columns = 2 if count in (2, 4) else min(count, 3)
-    rows = math.ceil(count / columns)
-    figure = Figure(figsize=(0.5 + 3.1 * columns, 0.3 + 2.4 * rows), layout="constrained")
-    panels = list(figure.subplots(rows, columns, squeeze=False).flat)
-    for axes in panels[count:]:
-        axes.remove()
-    return figure, panels[:count]
+    return panels(count, 2 if count in (2, 4) else min(count, 3), (3.1, 2.4), (0.5, 0.3))
 
 
 def _checked(ranks: ArrayLike, labels: Sequence[str], num_draws: int) -> NDArray[np.float64]:

@@ -1,7 +1,6 @@
 """Populations as the networks see them: P-Pdot diagrams, flux maps and sky maps."""
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +12,7 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
 from mlpop.errors import DataError
-from mlpop.plots.style import COUNTS, FLUXES, styled
+from mlpop.plots.style import COUNTS, FLUXES, panels, styled
 
 Maps = Mapping[str, NDArray]
 
@@ -91,76 +90,14 @@ def population(
         DataError: there is no map, or a name or a shape is none of a map.
     """
     names = _checked(maps)
-    columns = min(3, len(names))
-    rows = math.ceil(len(names) / columns)
     with styled():
-        figure = Figure(figsize=(0.4 + 3.9 * columns, 0.3 + 3.2 * rows), layout="constrained")
-        panels = list(figure.subplots(rows, columns, squeeze=False).flat)
-        for axes in panels[len(names) :]:
-            axes.remove()
-        for axes, name in zip(panels, names, strict=False):
-            norm = _norm(name, [maps[name]])
-            image = _draw(axes, name, maps[name], norm, p_limits, pdot_limits)
+        figure, grid = panels(len(names), min(3, len(names)), (3.9, 3.2), (0.4, 0.3))
+        for axes, name in zip(grid, names, strict=True):
+            image = _draw(axes, name, maps[name], p_limits, pdot_limits)
             axes.set_title(map_title(name))
             figure.colorbar(image, ax=axes, label=kind_of(name).value, pad=0.02)
         if title:
             figure.suptitle(title, fontsize=13)
-    return figure
-
-
-def predictive(
-    observed: Maps,
-    predicted: Maps,
-    p_limits: tuple[float, float] = P_LIMITS,
-    pdot_limits: tuple[float, float] = PDOT_LIMITS,
-    names: Sequence[str] = ("observed", "posterior predictive"),
-) -> Figure:
-    """Draw the observed maps above those of one population drawn from the posterior.
-
-    Both maps of a channel share their colours, so that they can be compared by eye.
-
-    Args:
-        observed: maps by name of the channel, each (n_x, n_y).
-        predicted: the same channels and shapes.
-        p_limits: of the maps' period axis [s].
-        pdot_limits: of the maps' period-derivative axis [s/s].
-        names: of the two rows.
-
-    Raises:
-        DataError: channels or shapes differ, or a name is none of a map.
-    """
-    channels = _checked(observed)
-    if set(predicted) != set(observed):
-        raise DataError(
-            f"observed and predicted maps must have the same channels, found "
-            f"{sorted(observed)} and {sorted(predicted)}"
-        )
-    for name in channels:
-        if np.shape(predicted[name]) != np.shape(observed[name]):
-            raise DataError(
-                f"{name}: observed map has shape {np.shape(observed[name])}, "
-                f"predicted {np.shape(predicted[name])}"
-            )
-    with styled():
-        figure = Figure(figsize=(1.1 + 2.3 * len(channels), 5.8), layout="constrained")
-        panels = figure.subplots(2, len(channels), squeeze=False)
-        for column, name in enumerate(channels):
-            norm = _norm(name, [observed[name], predicted[name]])
-            pair = list(zip(panels[:, column], (observed, predicted), names, strict=True))
-            for axes, maps, row in pair:
-                image = _draw(axes, name, maps[name], norm, p_limits, pdot_limits)
-                axes.set_ylabel(f"{row}\n{axes.get_ylabel()}" if column == 0 else "")
-                axes.tick_params(labelleft=column == 0, labelbottom=row == names[1])
-            pair[0][0].set_title(map_title(name))
-            pair[0][0].set_xlabel("")
-            figure.colorbar(
-                image,
-                ax=panels[:, column],
-                label=kind_of(name).value,
-                location="bottom",
-                aspect=25,
-                pad=0.01,
-            )
     return figure
 
 
@@ -178,7 +115,6 @@ def _draw(
     axes: Axes,
     name: str,
     values: NDArray,
-    norm: Normalize,
     p_limits: tuple[float, float],
     pdot_limits: tuple[float, float],
 ) -> QuadMesh:
@@ -190,7 +126,7 @@ def _draw(
     else:
         x, y = np.linspace(0, 360, x_bins + 1), np.linspace(-90, 90, y_bins + 1)
     image = axes.pcolormesh(
-        x, y, np.asarray(values).T, norm=norm, cmap=kind.colours, rasterized=True
+        x, y, np.asarray(values).T, norm=_norm(name, values), cmap=kind.colours, rasterized=True
     )
     axes.set(xlim=(x[0], x[-1]), ylim=(y[0], y[-1]), xlabel=kind.x, ylabel=kind.y)
     if kind.is_ppdot:
@@ -220,9 +156,8 @@ def _guide_lines(
     axes.set(xlim=p_limits, ylim=pdot_limits)
 
 
-def _norm(name: str, maps: Sequence[NDArray]) -> Normalize:
-    low = min(float(np.min(values)) for values in maps)
-    high = max(float(np.max(values)) for values in maps)
+def _norm(name: str, values: NDArray) -> Normalize:
+    low, high = float(np.min(values)), float(np.max(values))
     high = high if high > low else low + 1
     if name.endswith("fluxes"):
         return Normalize(low, high)

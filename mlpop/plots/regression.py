@@ -10,7 +10,17 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from mlpop.errors import DataError
-from mlpop.plots.style import BAND, MEDIAN, MUTED, SAMPLES, SECOND, axis_label, bare, styled
+from mlpop.plots.style import (
+    BAND,
+    MEDIAN,
+    MUTED,
+    SAMPLES,
+    SECOND,
+    axis_label,
+    bare,
+    panels,
+    styled,
+)
 
 BINS = 10
 FEWEST_IN_BIN = 3
@@ -41,8 +51,8 @@ def predicted_against_true(
     """
     _check(labels, truth, predicted)
     with styled():
-        figure, panels = _panels(len(labels), 4.0)
-        for d, (axes, label) in enumerate(zip(panels, labels, strict=True)):
+        figure, grid = _panels(len(labels), 4.0)
+        for d, (axes, label) in enumerate(zip(grid, labels, strict=True)):
             t, p = truth[:, d], predicted[:, d]
             low, high = _range(np.concatenate([t, p]))
             axes.plot([low, high], [low, high], color=MUTED, lw=1.0, zorder=1)
@@ -76,8 +86,8 @@ def residuals(labels: Sequence[str], truth: Array, predicted: Array, title: str 
     """
     _check(labels, truth, predicted)
     with styled():
-        figure, panels = _panels(len(labels), 3.4)
-        for d, (axes, label) in enumerate(zip(panels, labels, strict=True)):
+        figure, grid = _panels(len(labels), 3.4)
+        for d, (axes, label) in enumerate(zip(grid, labels, strict=True)):
             t, r = truth[:, d], predicted[:, d] - truth[:, d]
             axes.axhline(0, color=MUTED, lw=1.0, zorder=1)
             _points(axes, t, r)
@@ -111,8 +121,8 @@ def loss_curves(
     names = ["loss", *labels]
     colours = dict(zip(evaluated, (SAMPLES, SECOND), strict=False))
     with styled():
-        figure, panels = _panels(len(names), 3.2)
-        for axes, name in zip(panels, names, strict=True):
+        figure, grid = _panels(len(names), 3.2)
+        for axes, name in zip(grid, names, strict=True):
             for key, epochs in evaluated.items():
                 values = np.array(
                     [np.nan if e[name] is None else e[name] for e in epochs.values()], dtype=float
@@ -128,7 +138,7 @@ def loss_curves(
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
             axes.grid(color="#e6eaee", lw=0.7)
             bare(axes)
-        panels[0].legend(loc="upper right")
+        grid[0].legend(loc="upper right")
     return figure
 
 
@@ -145,21 +155,15 @@ def binned(truth: Array, residual: Array, bins: int = BINS) -> tuple[Array, Arra
     """
     edges = np.linspace(truth.min(), truth.max(), bins + 1)
     which = np.clip(np.searchsorted(edges, truth, side="left") - 1, 0, bins - 1)
-    kept = [b for b in range(bins) if np.sum(which == b) >= FEWEST_IN_BIN]
-    centre = np.array([(edges[b] + edges[b + 1]) / 2 for b in kept])
-    mean = np.array([residual[which == b].mean() for b in kept])
-    rmse = np.array([np.sqrt(np.mean(residual[which == b] ** 2)) for b in kept])
+    filled = [b for b in range(bins) if np.sum(which == b) >= FEWEST_IN_BIN]
+    centre = np.array([(edges[b] + edges[b + 1]) / 2 for b in filled])
+    mean = np.array([residual[which == b].mean() for b in filled])
+    rmse = np.array([np.sqrt(np.mean(residual[which == b] ** 2)) for b in filled])
     return centre, mean, rmse
 
 
-def _panels(count: int, size: float) -> tuple[Figure, list[Axes]]:
-    columns = min(count, 3)
-    rows = -(-count // columns)
-    figure = Figure(figsize=(1.1 * size * columns, size * rows), layout="constrained")
-    grid = figure.subplots(rows, columns, squeeze=False).ravel()
-    for empty in grid[count:]:
-        empty.remove()
-    return figure, list(grid[:count])
+def _panels(count: int, side: float) -> tuple[Figure, list[Axes]]:
+    return panels(count, min(count, 3), (1.1 * side, side))
 
 
 def _points(axes: Axes, x: Array, y: Array) -> None:
@@ -174,8 +178,8 @@ def _range(values: Array) -> tuple[float, float]:
 
 
 def _check(labels: Sequence[str], truth: Array, predicted: Array) -> None:
-    wanted = (len(truth), len(labels))
-    if truth.shape != wanted or predicted.shape != wanted or not len(truth):
+    shape = (len(truth), len(labels))
+    if truth.shape != shape or predicted.shape != shape or not len(truth):
         raise DataError(
             f"expected (n, {len(labels)}) true and predicted values, found shapes "
             f"{truth.shape} and {predicted.shape}"

@@ -1,4 +1,4 @@
-"""How every figure looks: colours, type, names of axes, files."""
+"""How every figure looks: colours, type, names of axes, panels, files."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -94,6 +94,26 @@ def write(figure: Figure, path: Path) -> tuple[Path, Path]:
         figure.savefig(pdf, metadata={"CreationDate": None})
         figure.savefig(png, dpi=150, metadata={"Software": "mlpop"})
     return pdf, png
+
+
+def panels(
+    count: int, columns: int, size: tuple[float, float], margin: tuple[float, float] = (0, 0)
+) -> tuple[Figure, list[Axes]]:
+    """Return a figure of `count` panels in rows, and the panels.
+
+    Args:
+        count: number of panels.
+        columns: panels in a row.
+        size: width and height of a panel [inch].
+        margin: added to the width and the height of all [inch].
+    """
+    rows = -(-count // columns)
+    width, height = margin[0] + size[0] * columns, margin[1] + size[1] * rows
+    figure = Figure(figsize=(width, height), layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False).ravel()
+    for empty in grid[count:]:
+        empty.remove()
+    return figure, list(grid[:count])
 
 
 def bare(axes: Axes) -> None:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from mlpop.datasets.index import Filter
 from mlpop.datasets.loading import load_dataset
 from mlpop.datasets.scaling import LabelScaling, Mode, scale_inputs
 from mlpop.errors import MlpopError
@@ -43,8 +44,8 @@ class Selection:
     """
 
     kind: Kind
-    filter_inputs: Sequence[int] | Sequence[str] | None
-    filter_labels: Sequence[int] | Sequence[str] | None
+    filter_inputs: Filter | None
+    filter_labels: Filter | None
     input_scaling: Mode
     resize: Resize = "none"
 

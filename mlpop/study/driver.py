@@ -95,9 +95,9 @@ class Driver:
         """Run the trials that are missing and return all that ended."""
         self._values = self.base.resolved()
         self._flat = flatten(self._values)
-        again = put_in_order(self.study, base_point(self.space, self._flat))
-        if again:
-            logger.info("interrupted before, run again: %s", ", ".join(map(trial_name, again)))
+        waiting = put_in_order(self.study, base_point(self.space, self._flat))
+        if waiting:
+            logger.info("interrupted before, run again: %s", ", ".join(map(trial_name, waiting)))
         ended = records(self.study)
         for record in ended:
             self.runs.catch_up(record)
@@ -217,10 +217,10 @@ class Driver:
         self.study.tell(running.trial, state=TrialState.FAIL)
         self._close(running)
 
-    def _note(self, running: _Running, **known: int) -> None:
+    def _note(self, running: _Running, **result: int) -> None:
         numbers = {"epochs": running.epochs, "seconds": running.seconds}
         self.runs.flush(running.slot)
-        running.trial.set_user_attr(RESULT, numbers | known)
+        running.trial.set_user_attr(RESULT, numbers | result)
 
     def _close(self, running: _Running) -> None:
         running.ended = True

@@ -10,7 +10,7 @@ from typing import Any
 import optuna
 
 from mlpop.io.files import write_atomically
-from mlpop.plots import write
+from mlpop.plots.style import write
 from mlpop.study.figures import study_figures
 from mlpop.study.space import Space
 from mlpop.study.storage import TrialRecord, best, front
@@ -77,11 +77,11 @@ def write_tables(
 ) -> dict[str, Path]:
     """Write `trials.json`, `importances.json` and, with two objectives, `pareto.json`."""
     tables: dict[str, Any] = {
-        "trials.json": [_plain(record) | _numbers(record) for record in trials],
+        "trials.json": [_plain(record) for record in trials],
         "importances.json": weights,
     }
     if second is not None:
-        tables["pareto.json"] = [_plain(record) | _numbers(record) for record in front([*trials])]
+        tables["pareto.json"] = [_plain(record) for record in front(trials)]
     for name, table in tables.items():
         write_atomically(folder / name, json.dumps(table, indent=1) + "\n")
     return {name: folder / name for name in tables}
@@ -95,7 +95,7 @@ def study_note(
     run_ids: Mapping[int, str],
 ) -> str:
     """Describe a study in Markdown: its result first, then its best trials with links."""
-    leader = best(list(trials))
+    leader = best(trials)
     complete = sorted((r for r in trials if r.state == "complete"), key=lambda r: r.value)
     counts = {s: sum(r.state == s for r in trials) for s in ("complete", "pruned", "failed")}
     parts = [about]
@@ -153,11 +153,6 @@ def _plain(record: TrialRecord) -> dict[str, Any]:
         "values": record.values,
         "losses": dict(record.losses),
         "point": dict(record.point),
-    }
-
-
-def _numbers(record: TrialRecord) -> dict[str, Any]:
-    return {
         "optuna_trial": record.number,
         "epochs": record.epochs,
         "seconds": record.seconds,

@@ -2,12 +2,15 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from itertools import accumulate
+from typing import Any
+
+from optuna.trial import BaseTrial
 
 from mlpop.config.base import apply_overrides
 from mlpop.config.blocks.network import BLOCKS
 from mlpop.config.files.sbi import SbiConfig
-from mlpop.config.files.study import Choices, Dimension, FloatRange, IntRange, Scalar
+from mlpop.config.files.study import Choices, Dimension, FloatRange, IntRange
 from mlpop.config.messages import nearest, show
 from mlpop.errors import ConfigError
 from mlpop.tracking import flatten
@@ -30,20 +33,6 @@ SEARCHABLE = (
 """Fields that change the network or its training, and neither the data nor their split."""
 
 MODEL = "density_estimator.type"
-
-
-class Suggests(Protocol):
-    """What a trial of Optuna can be asked for."""
-
-    def suggest_float(
-        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
-    ) -> float: ...
-
-    def suggest_int(
-        self, name: str, low: int, high: int, *, step: int = 1, log: bool = False
-    ) -> int: ...
-
-    def suggest_categorical(self, name: str, choices: Sequence[Scalar]) -> Any: ...
 
 
 def default_space(base: SbiConfig) -> dict[str, Dimension]:
@@ -115,7 +104,7 @@ def search_space(
     return {path: kept[path] for path in _parents_first(kept)}
 
 
-def suggest(trial: Suggests, space: Space, base: Mapping[str, Any]) -> Point:
+def suggest(trial: BaseTrial, space: Space, base: Mapping[str, Any]) -> Point:
     """Ask a trial for a value of every field that means something in it.
 
     Args:
@@ -164,7 +153,9 @@ def _holding(dimension: Dimension, value: Any) -> Dimension:
 def _path_problem(path: str, base: SbiConfig, flat: Mapping[str, Any]) -> str | None:
     custom = base.arch is not None and base.arch.is_custom
     if path not in flat and not (custom and path.startswith("arch.args.")):
-        blocks = {parent for known in flat for parent in _parents(known)}
+        blocks = {
+            block for field in flat for block in accumulate(field.split(".")[:-1], "{}.{}".format)
+        }
         if path in blocks:
             return "is a block, search its fields"
         if path.startswith("arch.") and base.arch is None:
@@ -220,11 +211,7 @@ def _value_problem(
             reason = reason.removeprefix(own) if reason.startswith(own) else reason[2:]
             return f"{show(value)} does not fit: {reason}"
     flat = flatten(values)
-    if (
-        path in flat
-        and _always_active(dimension, space, flat)
-        and not _reaches(dimension, flat[path])
-    ):
+    if path in flat and _active(dimension, {}, {}, flat) and not _reaches(dimension, flat[path]):
         return (
             f"must hold {show(flat[path])}, the value of the base experiment, which is the first "
             f"trial; is {_range_text(dimension)}"
@@ -232,10 +219,6 @@ def _value_problem(
     if path not in flat:
         return "must be given in the base experiment too, which is the first trial"
     return None
-
-
-def _always_active(dimension: Dimension, space: Space, flat: Mapping[str, Any]) -> bool:
-    return all(flat.get(other) in allowed for other, allowed in dimension.conditions().items())
 
 
 def _probes(dimension: Dimension) -> Iterator[Any]:
@@ -259,12 +242,10 @@ def _enabling(path: str, space: Space) -> Point:
 def _active(
     dimension: Dimension, space: Space, point: Mapping[str, Any], base: Mapping[str, Any]
 ) -> bool:
-    for other, allowed in dimension.conditions().items():
-        if other in space and other not in point:
-            return False
-        if point.get(other, base.get(other)) not in allowed:
-            return False
-    return True
+    return all(
+        (other in point or other not in space) and point.get(other, base.get(other)) in allowed
+        for other, allowed in dimension.conditions().items()
+    )
 
 
 def _reaches(dimension: Dimension, value: Any) -> bool:
@@ -298,12 +279,6 @@ def _ancestors(path: str, space: Space, seen: frozenset[str] = frozenset()) -> s
         return set()
     direct = set(space[path].when)
     return direct.union(*(_ancestors(other, space, seen | {path}) for other in direct))
-
-
-def _parents(path: str) -> Iterator[str]:
-    names = path.split(".")
-    for length in range(1, len(names)):
-        yield ".".join(names[:length])
 
 
 def _either(values: Sequence[Any]) -> str:

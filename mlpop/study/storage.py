@@ -6,7 +6,7 @@ closed and their slots wait again, with the same values and the same seeds.
 """
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -102,10 +102,10 @@ def mend_journal(path: Path) -> None:
     if not path.is_file():
         return
     content = path.read_bytes()
-    whole = content.rfind(b"\n") + 1
-    if whole < len(content):
+    length = content.rfind(b"\n") + 1
+    if length < len(content):
         with path.open("r+b") as file:
-            file.truncate(whole)
+            file.truncate(length)
 
 
 def open_study(
@@ -169,13 +169,13 @@ def put_in_order(study: optuna.Study, first: Mapping[str, Any]) -> list[int]:
         last[slot] = trial
         if trial.state != TrialState.FAIL or trial.user_attrs.get(REASON) != INTERRUPTED:
             settled.add(slot)
-    again = sorted(set(last) - settled)
-    for slot in again:
+    waiting = sorted(set(last) - settled)
+    for slot in waiting:
         point = last[slot].system_attrs.get("fixed_params") or last[slot].params
         study.enqueue_trial(point, user_attrs={SLOT: slot})
     if 0 not in last:
         study.enqueue_trial(dict(first), user_attrs={SLOT: 0})
-    return again
+    return waiting
 
 
 def next_slot(study: optuna.Study) -> int:
@@ -186,23 +186,19 @@ def next_slot(study: optuna.Study) -> int:
 
 def records(study: optuna.Study) -> list[TrialRecord]:
     """Return the trials that ended, in the order of their slots."""
-    found = []
-    for trial in study.get_trials(deepcopy=False):
-        record = _record(trial)
-        if record is not None:
-            found.append(record)
-    return sorted(found, key=lambda record: record.slot)
+    ended = filter(None, map(_record, study.get_trials(deepcopy=False)))
+    return sorted(ended, key=lambda record: record.slot)
 
 
-def best(found: list[TrialRecord]) -> TrialRecord | None:
+def best(ended: Sequence[TrialRecord]) -> TrialRecord | None:
     """Return the trial with the lowest validation loss, None if none is complete."""
-    complete = [record for record in found if record.state == "complete"]
+    complete = [record for record in ended if record.state == "complete"]
     return min(complete, key=lambda record: (record.value, record.slot), default=None)
 
 
-def front(found: list[TrialRecord]) -> list[TrialRecord]:
+def front(ended: Sequence[TrialRecord]) -> list[TrialRecord]:
     """Return the trials that no other beats in all objectives, the lowest loss first."""
-    complete = [record for record in found if record.state == "complete"]
+    complete = [record for record in ended if record.state == "complete"]
 
     def beaten(one: TrialRecord) -> bool:
         return any(

@@ -20,7 +20,7 @@ def test_documented_tree_of_a_training(tmp_path: Path) -> None:
     first = tree.round(0)
     logs = tmp_path / "logs/SBI_ConvolutionMDN/20261122_090807"
     models = tmp_path / "models/SBI_ConvolutionMDN/20261122_090807"
-    assert (tree.logs, tree.models, tree.stamp) == (logs, models, "20261122_090807")
+    assert (tree.logs, tree.models, tree.logs.name) == (logs, models, "20261122_090807")
     assert tree.log_file == logs / "log.txt"
     assert tree.folders == {"mlpop.log_dir": logs, "mlpop.save_dir": models}
     assert (logs / "round_0").is_dir()
@@ -51,15 +51,15 @@ def test_inference_writes_a_logs_tree_only(tmp_path: Path) -> None:
 def test_launches_of_the_same_second_get_their_own_folders(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
         trees = list(pool.map(lambda _: output_tree(tmp_path, "SBI", now=NOW), range(8)))
-    stamps = {tree.stamp for tree in trees}
+    stamps = {tree.logs.name for tree in trees}
     assert stamps == {"20261122_090807"} | {f"20261122_090807_{i}" for i in range(1, 8)}
-    assert all(tree.models.name == tree.stamp for tree in trees)
+    assert all(tree.models.name == tree.logs.name for tree in trees)
 
 
 def test_models_without_logs_are_not_taken_over(tmp_path: Path) -> None:
     (tmp_path / "models/SBI/20261122_090807").mkdir(parents=True)
     tree = output_tree(tmp_path, "SBI", now=NOW)
-    assert tree.stamp == "20261122_090807_1"
+    assert tree.logs.name == "20261122_090807_1"
     assert [path.name for path in (tmp_path / "logs/SBI").iterdir()] == ["20261122_090807_1"]
 
 

@@ -18,6 +18,7 @@ from mlpop.plots.corner import (
     interval_text,
     intervals,
 )
+from mlpop.plots.style import SECOND
 
 LABELS = ["B_initial_log10_mean", "P_initial_log10_mean"]
 MEAN = np.array([13.1, -0.7])
@@ -183,3 +184,39 @@ def test_wrong_shapes_are_refused(
 ) -> None:
     with pytest.raises(DataError, match=words):
         corner(samples, LABELS, truth=truth)
+
+
+LOW, HIGH = np.array([12.0, -1.5, 0.0]), np.array([14.0, -0.3, 3.0])
+THETA = ["B_initial_log10_mean", "P_initial_log10_mean", "c"]
+PRIOR = list(zip(LOW, HIGH, strict=True))
+
+
+def uniform_in_part(part: float, count: int = 6400) -> np.ndarray:
+    return LOW + (HIGH - LOW) * part * np.random.default_rng(1).random((count, 3))
+
+
+def over_the_prior(draws: np.ndarray, **options) -> Figure:
+    return corner(draws, THETA, bounds=PRIOR, with_prior=True, **options)
+
+
+def test_panels_span_the_prior_and_marginals_show_its_level_S21() -> None:
+    figure = over_the_prior(uniform_in_part(0.25), title="round 1")
+    for axis in range(3):
+        panel = figure.axes[axis * 4]
+        assert panel.get_xlim() == pytest.approx((LOW[axis], HIGH[axis]))
+        level = [line for line in panel.lines if line.get_color() == SECOND]
+        assert len(level) == 1
+        assert level[0].get_ydata()[0] == 6400 / BINS
+        tops = max(patch.get_data().values.max() for patch in panel.patches)
+        # a quarter of the prior: four times its density
+        assert tops == pytest.approx(4 * 6400 / BINS, rel=0.25)
+    names = [text.get_text() for legend in figure.legends for text in legend.get_texts()]
+    assert names == ["median", "95 % interval", "prior"]
+
+
+def test_truth_is_marked_and_one_label_is_enough() -> None:
+    figure = over_the_prior(uniform_in_part(0.5), truth=[13.0, -1.0, 1.0])
+    names = [text.get_text() for legend in figure.legends for text in legend.get_texts()]
+    assert names == ["median", "95 % interval", "truth", "prior"]
+    alone = corner(uniform_in_part(0.5)[:, :1], THETA[:1], bounds=PRIOR[:1], with_prior=True)
+    assert any(line.get_color() == SECOND for line in alone.axes[0].lines)

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 from mlpop.config.blocks.generator import SURVEY_CHANNELS
 from mlpop.errors import DataError
-from mlpop.plots import population, predictive
+from mlpop.plots import population
 from mlpop.plots.population import age_line, field_line, kind_of, map_title
 
 PPDOT = "survey_PMPS_ppdot_map"
@@ -62,19 +62,6 @@ def test_an_empty_map_can_be_drawn() -> None:
     population({PPDOT: np.zeros((32, 32)), FLUXES: np.full((32, 32), -7.0)}).canvas.draw()
 
 
-def test_observed_and_predicted_share_their_colours() -> None:
-    observed = {PPDOT: star(3, 4), FLUXES: star(1, 1) - 7}
-    predicted = {PPDOT: 5 * star(9, 9), FLUXES: 2 * star(1, 1) - 7}
-    figure = predictive(observed, predicted)
-    meshes = [axes.collections[0] for axes in figure.axes[:4]]
-    limits = [mesh.get_clim() for mesh in meshes]
-    assert limits[0] == limits[2] == (0, 5)
-    assert limits[1] == limits[3] == (-7, -5)
-    assert "observed" in figure.axes[0].get_ylabel()
-    assert "posterior predictive" in figure.axes[2].get_ylabel()
-    assert np.argmax(meshes[0].get_array()) != np.argmax(meshes[2].get_array())
-
-
 def test_dipole_field_of_the_crab() -> None:
     """P = 0.0334 s, Pdot = 4.21e-13: 3.8e12 G and 1.26 kyr, the textbook values."""
     assert field_line(0.0333924, np.log10(3.8e12)) == pytest.approx(4.21e-13, rel=0.02)
@@ -93,10 +80,3 @@ def test_dipole_field_of_the_crab() -> None:
 def test_what_is_no_map_is_refused(maps: dict[str, NDArray[np.float64]], words: str) -> None:
     with pytest.raises(DataError, match=words):
         population(maps)
-
-
-def test_different_channels_are_refused() -> None:
-    with pytest.raises(DataError, match="same channels"):
-        predictive({PPDOT: star(1, 1)}, {FLUXES: star(1, 1)})
-    with pytest.raises(DataError, match=r"shape \(32, 32\), predicted \(16, 16\)"):
-        predictive({PPDOT: star(1, 1)}, {PPDOT: star(1, 1, (16, 16))})

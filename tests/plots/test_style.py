@@ -9,8 +9,8 @@ import numpy as np
 from PIL import Image
 
 from mlpop.config.blocks.population import DYNAMICS_SWEEPABLE, SWEEPABLE
-from mlpop.plots import axis_label, corner, write
-from mlpop.plots.style import LABELS, styled
+from mlpop.plots import corner
+from mlpop.plots.style import LABELS, axis_label, styled, write
 
 
 def test_labels_of_the_published_parameters() -> None:

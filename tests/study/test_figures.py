@@ -18,7 +18,7 @@ from optuna.distributions import (
 )
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from mlpop.plots import write
+from mlpop.plots.style import write
 from mlpop.study.figures import study_figures
 
 FIELDS: dict[str, BaseDistribution] = {

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -233,8 +232,8 @@ def selection(loader: LoaderConfig) -> Selection:
     """Return what a loader reads."""
     return Selection(
         kind=KINDS[loader.type],
-        filter_inputs=_columns(loader.filter_inputs),
-        filter_labels=_columns(loader.filter_labels),
+        filter_inputs=loader.filter_inputs,
+        filter_labels=loader.filter_labels,
         input_scaling=input_scaling(loader),
         resize=loader.args.resize,
     )
@@ -251,7 +250,7 @@ def label_names(config: RegressionConfig) -> tuple[str, ...]:
     if loader is None:
         raise ConfigError("training_data_loader: is required by train-nn")
     index = read_index(localized(loader.args.dataset_path), KINDS[loader.type])
-    return index.select_labels(_columns(loader.filter_labels))
+    return index.select_labels(loader.filter_labels)
 
 
 def check_data(config: RegressionConfig, data: PointSet, loss: Loss) -> None:
@@ -321,17 +320,3 @@ def describe_network(network: nn.Module) -> str:
     """Return the layers of a network and the number of parameters that are trained."""
     count = sum(p.numel() for p in network.parameters() if p.requires_grad)
     return f"{network}\ntrainable parameters: {count}"
-
-
-def results_folder(folder: Path, trial: int) -> Path:
-    """Make and return the folder of a trial's files."""
-    path = folder / f"trial_{trial}"
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be made: {error}") from error
-    return path
-
-
-def _columns(columns: Sequence[Any] | None) -> list[Any] | None:
-    return None if columns is None else list(columns)

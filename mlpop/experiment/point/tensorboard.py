@@ -3,8 +3,7 @@
 import math
 import time
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from torch import nn
 
@@ -32,15 +31,8 @@ class Board:
         self._writer: Any = SummaryWriter(str(folder), purge_step=purge)
         self._histograms_at = -math.inf
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Write what is left."""
         self._writer.close()
 
     def add(self, record: Epoch, network: nn.Module | None = None) -> None:

@@ -5,16 +5,15 @@ import logging
 import math
 import tempfile
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from tqdm import tqdm
 
 from mlpop.errors import DataError, TrackingError
-from mlpop.experiment.output_tree import OutputTree
-from mlpop.experiment.point.setup import Problem, results_folder
+from mlpop.experiment.output_tree import OutputTree, make_folder
+from mlpop.experiment.point.setup import Problem
 from mlpop.experiment.point.tensorboard import Board
 from mlpop.experiment.resume.lineage import Lineage
 from mlpop.experiment.tracked_training import TrackedTraining, open_training
@@ -216,13 +215,14 @@ class _TrialFiles:
         stack: ExitStack,
     ) -> None:
         self._problem, self._training, self._trial = problem, training, trial
-        self._models, self.folder = tree.models, results_folder(tree.logs, trial)
+        self._models, self.folder = tree.models, tree.logs / f"trial_{trial}"
+        make_folder(self.folder)
         self.best_model = self._models / f"best_model_trial{trial}.pth"
         self.records = Records(self.folder, training.history)
         self._board = None
         trainer = problem.config.trainer
         if trainer.tensorboard:
-            self._board = stack.enter_context(Board(self.folder, training.epoch))
+            self._board = stack.enter_context(closing(Board(self.folder, training.epoch)))
         if training.best_epoch:
             self._save_best()
         self._bar = stack.enter_context(
@@ -305,7 +305,9 @@ def _complete(trial: int, lineage: Lineage, node: Node, tree: OutputTree) -> Tri
     """Take a complete trial over; its files are brought to this machine if they are not here."""
     result = TrialResult(**lineage.json(node, RESULT))
     documents = [name for name in lineage.names(node) if name.endswith(".json")]
-    lineage.fetch_all(node, documents, results_folder(tree.logs, trial))
+    folder = tree.logs / f"trial_{trial}"
+    make_folder(folder)
+    lineage.fetch_all(node, documents, folder)
     if result.best_epoch:
         lineage.fetch(node, BEST, tree.models / f"best_model_trial{trial}.pth")
     logger.info("trial %d was complete and is kept", trial)
@@ -322,11 +324,8 @@ def _checkpoint(run: TrackedRun) -> TrainingState[Epoch] | None:
 
 
 def _line(record: Epoch) -> str:
-    names: dict[str, Any] = {
-        "train": record.train["loss"],
-        "train eval": record.train_eval["loss"],
-    }
-    if record.valid is not None:
-        names["valid"] = record.valid["loss"]
-    losses = ", ".join(f"{name} {value:.6g}" for name, value in names.items())
+    parts = {"train": record.train, "train eval": record.train_eval, "valid": record.valid}
+    losses = ", ".join(
+        f"{name} {part['loss']:.6g}" for name, part in parts.items() if part is not None
+    )
     return f"epoch {record.epoch}: {losses} ({record.seconds:.2f} s)"

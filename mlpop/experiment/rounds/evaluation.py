@@ -22,7 +22,7 @@ from mlpop.inference.posteriors.posterior import Posterior
 from mlpop.inference.prior import Prior
 from mlpop.inference.proposals.proposal_draw import ProposalDraw
 from mlpop.io.files import write_json
-from mlpop.plots import corner, intervals, proposal_corner
+from mlpop.plots import corner, intervals
 from mlpop.tracking import Estimate, save_figure
 
 logger = logging.getLogger(__name__)
@@ -158,5 +158,6 @@ def plot_next_proposal(
     """
     path = folders.samples_prior(next_round)
     torch.save(draw.theta, path)
-    figure = proposal_corner(prior.to_physical(draw.theta), prior.labels, prior.low, prior.high)
+    bounds = list(zip(prior.low, prior.high, strict=True))
+    figure = corner(prior.to_physical(draw.theta), prior.labels, bounds=bounds, with_prior=True)
     return table.named((path, *save_figure(figure, folders.corner_plot_prior(next_round))))
