@@ -1,6 +1,5 @@
 """What all configuration files share: strictness, reading, overriding, clear errors."""
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
@@ -101,11 +100,6 @@ def apply_overrides(values: Mapping[str, Any], assignments: Sequence[str]) -> di
                 raise ConfigError(f"--set {assignment}: '{name}' is not an object")
         block[last] = value
     return result
-
-
-def config_digest(resolved: dict[str, Any]) -> str:
-    """Return the SHA-256 of a resolved configuration."""
-    return hashlib.sha256(json.dumps(resolved, sort_keys=True).encode()).hexdigest()
 
 
 def _unique(path: Path, pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:

@@ -49,8 +49,7 @@ def sample_parameters(
         McKay, Beckman & Conover 1979, Technometrics 21, 239 (Latin hypercube);
         Owen 1998, ACM TOMACS 8, 71 (scrambled Sobol points).
     """
-    problems = sampling_problems(sampling_type, parameters, sampling_size)
-    if problems:
+    if problems := list(sampling_problems(sampling_type, parameters, sampling_size)):
         raise ConfigError("\n".join(f"{field}: {message}" for field, message in problems))
     labels = tuple(parameters)
     if sampling_type == "grid":

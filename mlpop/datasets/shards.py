@@ -5,7 +5,6 @@ A shard is a folder `<dataset>/shards/shard-00012/` with one packed array `<chan
 and SHA-256 of every array. It appears by one rename, so it is there whole or not at all.
 """
 
-import hashlib
 import json
 import os
 import re
@@ -21,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlpop.errors import DataError
-from mlpop.io.files import read_json_object, sha256_of, sync_folder
+from mlpop.io.files import json_digest, read_json_object, sha256_of, sync_folder
 
 SCHEMA = 1
 SHARDS_FOLDER = "shards"
@@ -87,7 +86,7 @@ class ShardRecord:
             "rows": [[row.index, row.seed, row.status] for row in self.rows],
             "arrays": {channel: self.arrays[channel]["sha256"] for channel in self.channels},
         }
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+        return json_digest(content)
 
     def cell(self, channel: str, index: int) -> str:
         """Cell of an index file: `shards/shard-00012/<channel>.npy#3`."""

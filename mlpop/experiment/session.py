@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from mlpop.compute import Backend, make_backend
-from mlpop.config.base import config_digest
 from mlpop.config.blocks.compute import ComputeConfig
 from mlpop.config.files.sbi import SbiConfig
 from mlpop.experiment.logs import log_to
 from mlpop.experiment.output_tree import OutputTree, output_tree
 from mlpop.experiment.profile import Profiler
-from mlpop.io.files import write_atomically
+from mlpop.io.files import json_digest, write_atomically
 from mlpop.tracking import (
     Node,
     Store,
@@ -134,7 +133,7 @@ def session(
                 tags={
                     **(tags or {}),
                     **{f"mlpop.{key}": value for key, value in seed.items()},
-                    "mlpop.config_digest": config_digest(dict(resolved)),
+                    "mlpop.config_digest": json_digest(dict(resolved)),
                     "mlpop.state": "starting",
                 },
                 params={**(params or {}), **seed},

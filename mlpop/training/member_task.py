@@ -1,7 +1,5 @@
 """The training of one estimator as a task for a worker: a member, a compressor, a trial."""
 
-import hashlib
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +13,7 @@ from mlpop.errors import DataError
 from mlpop.inference.estimators.estimator import build_estimator
 from mlpop.inference.estimators.spec import EstimatorSpec
 from mlpop.inference.estimators.store import load_estimator, read_record, save_estimator
+from mlpop.io.files import json_digest
 from mlpop.networks.rng import generator_from_seed, one_thread
 from mlpop.training.checkpoint import TrainingState, load_state, save_state
 from mlpop.training.events import EpochRecord, TrainingEvent
@@ -78,7 +77,7 @@ class MemberTask:
             "loss": objective.name,
             "num_atoms": objective.num_atoms if objective.compares else None,
         }
-        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+        return json_digest(values)
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ from mlpop.datasets.shards import (
     write_shard,
 )
 from mlpop.errors import ComputeError, DataError
-from mlpop.io.files import read_json_object, sha256_of, write_json
+from mlpop.io.files import json_digest, read_json_object, sha256_of, write_json
 
 # What a worker may take to build its simulator before a task counts as stuck [s].
 BUILD_SECONDS = 900.0
@@ -135,7 +135,7 @@ def run_campaign(
             tuple(labels),
             (root_seed, purpose, round_index),
             simulations_per_task,
-            identity or _digest(specification.encode()),
+            identity or json_digest(dict(simulator_spec)),
             remote,
         ),
     )
@@ -321,7 +321,7 @@ def _claim(
     claim = {
         "labels": list(labels),
         "simulations": len(theta),
-        "theta": _digest(theta.tobytes()),
+        "theta": hashlib.sha256(theta.tobytes()).hexdigest(),
         "root_seed": root_seed,
         "purpose": purpose.name,
         "round": round_index,
@@ -351,7 +351,3 @@ def _compare(found: Mapping[str, Any], claim: Mapping[str, Any], place: str) -> 
             f"{place}: the folder holds the simulations of another campaign ({changes}); use "
             "another folder, or remove this one"
         )
-
-
-def _digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()

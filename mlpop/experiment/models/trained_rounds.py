@@ -12,7 +12,7 @@ from shutil import copytree
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from mlpop.config.base import config_digest, read_json
+from mlpop.config.base import read_json
 from mlpop.errors import ConfigError, DataError, MlpopError, TrackingError
 from mlpop.experiment.diagnostics.table import load_learned, memory_files
 from mlpop.experiment.inputs.observed import X_O, X_O_JSON, ObservedSample, load_observed_copy
@@ -24,6 +24,7 @@ from mlpop.inference.estimators.store import DESCRIPTION, WEIGHTS
 from mlpop.inference.posteriors.posterior import Posterior
 from mlpop.inference.posteriors.preprocessing import COMPRESSOR_FOLDER
 from mlpop.inference.posteriors.store import POSTERIOR_FILE, load_posterior
+from mlpop.io.files import json_digest
 from mlpop.tracking import Node, Store, connect, find, root_of, tree
 from mlpop.tracking.artifacts import MANIFEST, file_record, manifest_records, read_manifest
 
@@ -181,7 +182,7 @@ def _check_written(path: Path, manifest: Path) -> None:
 
 def _run_of(store: Store, folder: Path, config: Mapping[str, Any]) -> str | None:
     """Return the id of the run that wrote a folder, if this store has it."""
-    digest = config_digest(dict(config))
+    digest = json_digest(dict(config))
     for place in dict.fromkeys((str(folder), str(folder.absolute()))):
         for run in find(store, {"mlpop.kind": "experiment", "mlpop.save_dir": place}):
             if run.data.tags.get("mlpop.config_digest") == digest:

@@ -1,7 +1,6 @@
 """Datasets of simulations: found where an earlier launch made them, else simulated."""
 
 import hashlib
-import json
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -24,6 +23,7 @@ from mlpop.datasets.remote_dataset import RemoteDataset
 from mlpop.datasets.shards import USABLE, ShardRecord
 from mlpop.errors import DataError
 from mlpop.experiment.output_tree import dataset_round
+from mlpop.io.files import json_digest
 from mlpop.io.locks import alone_in
 
 logger = logging.getLogger(__name__)
@@ -114,7 +114,7 @@ def set_key(
 
 def digest_of(content: Mapping[str, Any]) -> str:
     """Return a SHA-256 of values, whatever the order of their names."""
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return json_digest(content)
 
 
 def simulate_set(

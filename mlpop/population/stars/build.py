@@ -1,7 +1,5 @@
 """How the columns of a stellar database come about: births, orbits, and the sky seen from here."""
 
-import hashlib
-import json
 from collections.abc import Callable, Iterator, Mapping
 from enum import IntEnum
 from typing import Any, NamedTuple
@@ -10,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlpop.config.blocks.dynamics import SCHEMA_VERSION, DynamicsConfig
+from mlpop.io.files import json_digest
 from mlpop.population.galaxy.birthmap import sample_birth_place
 from mlpop.population.galaxy.coordinates import to_cartesian, to_sky
 from mlpop.population.galaxy.dispersion import dispersion_measures
@@ -212,8 +211,7 @@ def new_header(config: DynamicsConfig, source: str) -> dict[str, Any]:
 def content_digest(header: Mapping[str, Any], columns: Mapping[str, str]) -> str:
     """SHA-256 [hex] of a database's content, by its header and the SHA-256 of each column."""
     content = {name: header[name] for name in ("schema", "n_stars", "t_age_max")}
-    text = json.dumps({**content, "columns": dict(columns)}, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return json_digest({**content, "columns": dict(columns)})
 
 
 _ORBIT_COLUMNS = DYNAMIC_COLUMNS[1:]
