@@ -11,7 +11,7 @@ from mlpop.experiment.resume.download import restore_paths
 from mlpop.experiment.resume.lineage import Lineage
 from mlpop.experiment.rounds.training_statistics import epochs_of
 from mlpop.inference.estimators.store import DESCRIPTION, WEIGHTS, read_record
-from mlpop.io.files import read_json_object
+from mlpop.io.files import read_json_object, write_json
 from mlpop.tracking import Node, TrackedRun
 from mlpop.tracking.artifacts import fetched, file_record, listed
 from mlpop.training.checkpoint import INDEX
@@ -135,7 +135,7 @@ def restore_checkpoint(lineage: Lineage, node: Node, folder: Path) -> None:
         if file_record(tensors).sha256 != values["sha256"]:
             tensors.unlink()
             raise TrackingError(f"the SHA-256 of {slot} is not that of its index")
-        lineage.fetch(node, f"{FOLDER}/{INDEX}", index)
+        write_json(index, {key: value for key, value in values.items() if key != "slot"})
     except (MlpopError, KeyError, TypeError) as error:
         logger.warning("%s: its checkpoint cannot be used: %s", node.name, error)
 

@@ -328,6 +328,12 @@ def test_newest_checkpoint_is_found_on_another_machine(
         write_checkpoint(folder, epoch)
         send()
         assert restored_epoch(store, run, tmp_path / str(epoch)) == epoch
+        # the training that goes on reads it: nothing of how it was stored is left in it
+        indices = [
+            json.loads((place / FOLDER / INDEX).read_text())
+            for place in (folder, tmp_path / str(epoch))
+        ]
+        assert indices[0] == indices[1]
 
 
 @pytest.mark.parametrize("before", [1, 2, 3])
