@@ -195,12 +195,14 @@ def _length(kind: str, context: Mapping[str, Any], found: Any) -> str:
 
 def _unknown_field(path: Path, model: type[BaseModel]) -> str:
     *parents, name = path
-    known = sorted({field for block in _models_at(model, parents) for field in block.model_fields})
-    if nearest(name, known) is None:
+    fields = sorted(
+        {field for block in _models_at(model, parents) for field in block.model_fields}
+    )
+    if nearest(name, fields) is None:
         elsewhere = next(_places(model, str(name)), None)
         if elsewhere:
             return f"unknown field; did you mean '{elsewhere}'?"
-    return unknown(str(name), known)
+    return unknown(str(name), fields)
 
 
 def _choices(items: list[Any]) -> list[Any]:

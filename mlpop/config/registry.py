@@ -51,9 +51,9 @@ class Registry(Generic[Base]):
         """
 
         def add(added: Added) -> Added:
-            known = self._classes.get(name)
-            if known is not None and known is not added:
-                raise ConfigError(f"{self.field} '{name}' is already taken by {known!r}")
+            registered = self._classes.get(name)
+            if registered is not None and registered is not added:
+                raise ConfigError(f"{self.field} '{name}' is already taken by {registered!r}")
             self._classes[name] = added
             return added
 

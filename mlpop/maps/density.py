@@ -220,11 +220,11 @@ def _ppdot_maps(
 
 
 def _named(
-    survey: Survey, kinds: Sequence[str], made: Sequence[Array], generator: GeneratorConfig
+    survey: Survey, kinds: Sequence[str], maps: Sequence[Array], generator: GeneratorConfig
 ) -> Maps:
     return {
         f"survey_{survey}_{kind}": values.astype(generator.dtype)
-        for kind, values in zip(kinds, made, strict=True)
+        for kind, values in zip(kinds, maps, strict=True)
     }
 
 

@@ -162,8 +162,8 @@ class _Known(BaseImportanceEvaluator):
 
 def _importances(study: optuna.Study, shares: Mapping[str, float], title: str) -> Figure:
     with _house_style(6.8, 1.2 + 0.42 * len(shares)):
-        known = {"evaluator": _Known(shares), "params": list(shares)}
-        figure = _drawn(draw.plot_param_importances, study, **known)
+        options = {"evaluator": _Known(shares), "params": list(shares)}
+        figure = _drawn(draw.plot_param_importances, study, **options)
         (axes,) = figure.axes
         plt.setp(axes.patches, color=SAMPLES, height=0.62)
         axes.grid(visible=False, axis="y")

@@ -150,9 +150,9 @@ def _start(
     run_id: str | None,
 ) -> TrackedRun:
     client = store.client
-    given = None
+    given_run_id = None
     if parent_run_id is None and run_id is None:
-        given = os.environ.get("MLFLOW_RUN_ID")
+        given_run_id = os.environ.get("MLFLOW_RUN_ID")
     own = {"mlpop.kind": kind, "mlpop.name": name, "mlpop.schema": LINEAGE_SCHEMA}
     own |= {key if "." in key else f"mlpop.{key}": v for key, v in tags.items() if v is not None}
     own |= _owner_tags()
@@ -161,8 +161,8 @@ def _start(
             run = _reopen(store, run_id)
             own |= {ENDED_TAG: "", "mlpop.error": ""}
             own["mlpop.attempt"] = str(int(run.data.tags.get("mlpop.attempt", "1")) + 1)
-        elif given is not None:
-            run = _adopt(store, given, name)
+        elif given_run_id is not None:
+            run = _adopt(store, given_run_id, name)
         elif parent_run_id is not None:
             parent = client.get_run(parent_run_id)
             above = parent.data.tags

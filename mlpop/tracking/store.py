@@ -125,12 +125,12 @@ def resolve_uri(root: Path) -> str:
 
     A relative sqlite path is made absolute against the working directory, as MLflow does.
     """
-    given = os.environ.get("MLFLOW_TRACKING_URI", "")
-    if not given:
+    uri = os.environ.get("MLFLOW_TRACKING_URI", "")
+    if not uri:
         return _sqlite_uri(root / "mlflow.db")
-    database = sqlite_file(given)
-    if database is None or given.startswith("sqlite:////"):
-        return given
+    database = sqlite_file(uri)
+    if database is None or uri.startswith("sqlite:////"):
+        return uri
     return _sqlite_uri(database)
 
 

@@ -222,8 +222,8 @@ class RunningScheduler:
         """See `Cluster.capacity`; workers come and go."""
         count, when = self._counted
         if client is not None and time.monotonic() - when > COUNT_SECONDS:
-            known = client.scheduler_info(n_workers=-1)["workers"].values()
-            count = sum(worker["nthreads"] for worker in known)
+            workers = client.scheduler_info(n_workers=-1)["workers"].values()
+            count = sum(worker["nthreads"] for worker in workers)
             self._counted = (count, time.monotonic())
         return max(count, 1)
 

@@ -276,8 +276,8 @@ def _context() -> Any:
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    wanted = tuple(f"mlpop.{name}." for name in _PRELOADED)
-    loaded = [name for name in sys.modules if name.startswith(wanted)]
+    prefixes = tuple(f"mlpop.{name}." for name in _PRELOADED)
+    loaded = [name for name in sys.modules if name.startswith(prefixes)]
     loaded += [name for name in ("torch", "numba", "sbi.inference") if name in sys.modules]
     context.set_forkserver_preload(["mlpop.compute.backends.worker_loop", *sorted(loaded)])
     return context

@@ -49,10 +49,10 @@ def library_class(queue: str) -> Any:
         ) from None
     classes: list[Any] = [c for c in vars(dask_jobqueue).values() if isinstance(c, type)]
     clusters = [c for c in classes if issubclass(c, JobQueueCluster) and c is not JobQueueCluster]
-    known = {cluster.job_cls.config_name: cluster for cluster in clusters}
-    if queue not in known:
-        raise ComputeError(f"compute.cluster: {one_of(queue, ['local', *sorted(known)])}")
-    return known[queue]
+    by_queue = {cluster.job_cls.config_name: cluster for cluster in clusters}
+    if queue not in by_queue:
+        raise ComputeError(f"compute.cluster: {one_of(queue, ['local', *sorted(by_queue)])}")
+    return by_queue[queue]
 
 
 def check_arguments(job_class: Any, args: Mapping[str, Any], ours: Set[str], place: str) -> None:

@@ -281,7 +281,9 @@ class _Campaign:
         if remote is None or (self._shards / record.name / RECORD_FILE).is_file():
             return record
         job = self._job
-        found = remote.pull_shard(task.number, job.folder, lambda there: task.made(job, there))
+        found = remote.pull_shard(
+            task.number, job.folder, lambda shard_record: task.made(job, shard_record)
+        )
         if found is None:
             raise ComputeError(
                 f"{remote.shard_uri(task.number)}: was stored by a worker, and cannot be read back"
@@ -336,8 +338,8 @@ def _claim(
     if remote is not None:
         with tempfile.TemporaryDirectory(prefix="mlpop-") as scratch:
             if remote.pull_file(CAMPAIGN_FILE, Path(scratch)):
-                there = read_json_object(Path(scratch, CAMPAIGN_FILE))
-                _compare(there, claim, str(remote.uri / CAMPAIGN_FILE))
+                stored_claim = read_json_object(Path(scratch, CAMPAIGN_FILE))
+                _compare(stored_claim, claim, str(remote.uri / CAMPAIGN_FILE))
             else:
                 remote.push_file(path)
     return sha256_of(path)

@@ -124,7 +124,9 @@ def simulate_shard(job: ShardJob, task: ShardTask, emit: Emit) -> ShardRecord:
     shard = folder / SHARDS_FOLDER / shard_name(task.number)
     record = _kept(job, task, shard)
     if record is None:
-        record = job.remote.pull_shard(task.number, folder, lambda there: task.made(job, there))
+        record = job.remote.pull_shard(
+            task.number, folder, lambda shard_record: task.made(job, shard_record)
+        )
     if record is None:
         record = _make_shard(job, task, folder, emit)
     else:

@@ -14,18 +14,18 @@ def with_census(generator: GeneratorConfig, population: PopulationConfig) -> Gen
     Raises:
         ConfigError: the generator says something else.
     """
-    given = {
+    numbers = {
         survey: getattr(population, PREFIX + survey)
         for survey in SURVEYS
         if PREFIX + survey in population.model_fields_set
     }
-    if not given:
+    if not numbers:
         return generator
     subsample = dict(generator.flux_subsample)
-    for survey, number in given.items():
+    for survey, number in numbers.items():
         if "flux_subsample" in generator.model_fields_set and subsample.get(survey) != number:
             raise ConfigError(
                 f"population.{PREFIX}{survey} is {number}, but generator.flux_subsample.{survey} "
                 f"is {subsample.get(survey)}: give one of them"
             )
-    return generator.model_copy(update={"flux_subsample": subsample | given})
+    return generator.model_copy(update={"flux_subsample": subsample | numbers})

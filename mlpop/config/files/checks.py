@@ -152,21 +152,24 @@ def _maps(config: SbiConfig) -> Iterator[Contradiction]:
     if not facts.makes_maps or config.arch is None or facts.selects_unseen:
         return
     path = "training_data_loader.filter_inputs"
-    known = facts.channels
+    channels = facts.channels
     for i, entry in enumerate(config.training_data_loader.filter_inputs or ()):
-        if isinstance(entry, int) and entry >= len(known):
-            yield f"{path}[{i}]", f"must be below {len(known)}, the number of maps, found {entry}"
-        elif isinstance(entry, str) and entry not in known:
-            near = nearest(entry, known)
-            hint = f"did you mean {near!r}?" if near else f"allowed: {', '.join(known)}"
+        if isinstance(entry, int) and entry >= len(channels):
+            yield (
+                f"{path}[{i}]",
+                f"must be below {len(channels)}, the number of maps, found {entry}",
+            )
+        elif isinstance(entry, str) and entry not in channels:
+            near = nearest(entry, channels)
+            hint = f"did you mean {near!r}?" if near else f"allowed: {', '.join(channels)}"
             yield f"{path}[{i}]", f"is no map that is simulated, found {show(entry)}; {hint}"
-    made = {name: facts.shape_of(name) for name in facts.selected}
-    if len({shape for shape, _ in made.values()}) > 1:
-        shapes = ", ".join(f"{name} {list(shape)}" for name, (shape, _) in made.items())
+    map_shapes = {name: facts.shape_of(name) for name in facts.selected}
+    if len({shape for shape, _ in map_shapes.values()}) > 1:
+        shapes = ", ".join(f"{name} {list(shape)}" for name, (shape, _) in map_shapes.items())
         yield path, f"must select maps of one shape, found {shapes}"
         return
     _, height, width = config.arch.args.input_shape
-    for shape, source in list(made.values())[:1]:
+    for shape, source in list(map_shapes.values())[:1]:
         if (height, width) != shape:
             yield (
                 "arch.args.input_shape",

@@ -108,9 +108,9 @@ class SbiConfig(StrictModel):
     @property
     def z_score_x(self) -> ZScore:
         """How x is standardized inside the network, `density_estimator.args` resolved."""
-        given = self.density_estimator.args.z_score_x
+        configured = self.density_estimator.args.z_score_x
         vectors = self.arch is None or self.compression_input.use_compression
-        return given or ("independent" if vectors else "none")
+        return configured or ("independent" if vectors else "none")
 
     @property
     def map_generator(self) -> GeneratorConfig:

@@ -59,12 +59,12 @@ def _of_folder(folder: Path) -> Posterior:
     if not _is_round(folder):
         folder = launch_folder(folder, field="mlpop.load_posterior")
         numbers = [int(m[1]) for p in folder.iterdir() if (m := ROUND.fullmatch(p.name))]
-        whole = [n for n in numbers if (folder / f"round_{n}" / POSTERIOR_FILE).is_file()]
-        if not whole:
+        finished = [n for n in numbers if (folder / f"round_{n}" / POSTERIOR_FILE).is_file()]
+        if not finished:
             raise DataError(f"{folder}: no round has a {POSTERIOR_FILE}; resume the training")
-        if max(whole) != max(numbers):
-            _warn_unfinished(str(folder), max(whole))
-        folder = folder / f"round_{max(whole)}"
+        if max(finished) != max(numbers):
+            _warn_unfinished(str(folder), max(finished))
+        folder = folder / f"round_{max(finished)}"
     match = ROUND.fullmatch(folder.resolve().name)
     return load_round(folder, int(match[1]) if match else 0)
 

@@ -137,8 +137,8 @@ def make_compressor(
     """
     config, block = launch.config, launch.config.compression_input
     shape = data.x.shape[1:]
-    given = None if block.fit else configured_compressor(config, problem.channels, shape)
-    fingerprint = _fingerprint(launch, problem, data, given)
+    configured = None if block.fit else configured_compressor(config, problem.channels, shape)
+    fingerprint = _fingerprint(launch, problem, data, configured)
     if (finished := _finished(folder, fingerprint)) is not None:
         logger.info("compressor: the one in %s is of the same data and settings", folder)
         return finished
@@ -148,8 +148,8 @@ def make_compressor(
     used[held_out] = False
     maps = torch.from_numpy(scale_inputs(data.x, scaling))
     numbers: dict[str, float] = {}
-    if given is not None:
-        compressor = given
+    if configured is not None:
+        compressor = configured
     elif block.compression_type == "pca":
         with about(f"{BLOCK}.num_components"):
             pca = fit_pca(maps[used].flatten(1).numpy(), block.num_components)
@@ -293,7 +293,7 @@ def _warnings(
 
 
 def _fingerprint(
-    launch: Launch, problem: LearningProblem, data: Dataset, given: Compressor | None
+    launch: Launch, problem: LearningProblem, data: Dataset, configured: Compressor | None
 ) -> str:
     """Return a SHA-256 of everything that the compressor depends on."""
     config, block = launch.config, launch.config.compression_input
@@ -304,8 +304,8 @@ def _fingerprint(
         "channels": problem.channels,
         "validation": (config.trainer.validation_fraction, launch.root_seed),
     }
-    if given is not None:
-        values["given"] = given.digest
+    if configured is not None:
+        values["given"] = configured.digest
     elif block.compression_type == "pca":
         values["num_components"] = block.num_components
     else:

@@ -147,10 +147,10 @@ def _is_whole(folder: Path) -> bool:
         return False
     try:
         values = read_json_object(index)
-        whole = file_record(folder / str(values["file"])).sha256 == values["sha256"]
+        intact = file_record(folder / str(values["file"])).sha256 == values["sha256"]
     except (DataError, OSError, KeyError):
-        whole = False
-    if not whole:
+        intact = False
+    if not intact:
         logger.warning("%s: the checkpoint is damaged and is not used", index)
         index.unlink(missing_ok=True)
-    return whole
+    return intact

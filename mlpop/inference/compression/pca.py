@@ -156,11 +156,11 @@ def fit_pca(v: ArrayLike, num_components: int | float) -> PCA:
     # what is left are rounding errors, and n centred vectors span at most n - 1 directions
     noise = variance[0] * np.finfo(np.float64).eps * max(values.shape)
     rank = min(int(np.count_nonzero(variance > noise)), len(values) - 1)
-    kept = _number_kept(num_components, variance[:rank] / total, len(values))
-    components = components[:kept]
+    number = _number_kept(num_components, variance[:rank] / total, len(values))
+    components = components[:number]
     largest = np.abs(components).argmax(axis=1)
-    signs = np.sign(components[np.arange(kept), largest])
-    return PCA(mean, components * signs[:, None], variance[:kept], variance[:kept] / total)
+    signs = np.sign(components[np.arange(number), largest])
+    return PCA(mean, components * signs[:, None], variance[:number], variance[:number] / total)
 
 
 Decomposition = tuple[NDArray[np.float64], NDArray[np.float64]]

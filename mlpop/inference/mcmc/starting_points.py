@@ -72,9 +72,9 @@ def temper(
     for stage in range(_MAX_STAGES):
         if not len(left):
             break
-        wanted = num_particles if stage == 0 else _ESS_FRACTION * num_particles
+        target_ess = num_particles if stage == 0 else _ESS_FRACTION * num_particles
         alive = 0.9 * (potentials > -torch.inf).sum(1)
-        higher = _next_power(potentials, power, alive.clamp_max(wanted))
+        higher = _next_power(potentials, power, alive.clamp_max(target_ess))
         log_weights = (higher - power)[:, None] * potentials
         chosen = systematic(log_weights.softmax(1), num_particles, generator)
         row = torch.arange(len(left))[:, None]
@@ -138,13 +138,13 @@ def _move(
     return y, potentials
 
 
-def _next_power(potentials: Tensor, power: Tensor, wanted: Tensor) -> Tensor:
+def _next_power(potentials: Tensor, power: Tensor, target_ess: Tensor) -> Tensor:
     """Return the highest powers (b,), up to 1, that leave `wanted` (b,) effective ones."""
     low, high = power.clone(), torch.ones_like(power)
-    enough = _ess((high - power)[:, None] * potentials) >= wanted
+    enough = _ess((high - power)[:, None] * potentials) >= target_ess
     for _ in range(40):
         middle = (low + high) / 2
-        fine = _ess((middle - power)[:, None] * potentials) >= wanted
+        fine = _ess((middle - power)[:, None] * potentials) >= target_ess
         low, high = torch.where(fine, middle, low), torch.where(fine, high, middle)
     # never stand still, whatever the rounding
     return torch.where(enough, 1.0, low.maximum(power + 1e-12)).clamp_max(1.0)
