@@ -135,10 +135,10 @@ def register_model(
             for key, value in tags.items():
                 client.set_model_version_tag(name, found.version, key, value)
             return str(found.version)
-        version = client.create_model_version(
+        created = client.create_model_version(
             name, f"{MODEL_URI}{model_id}", run_id, tags=dict(tags), model_id=model_id
         )
-        return str(version.version)
+        return str(created.version)
 
 
 def give_alias(store: Store, name: str, version: str, alias: str, others: Sequence[str]) -> None:

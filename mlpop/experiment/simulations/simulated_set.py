@@ -109,11 +109,6 @@ def set_key(
         "purpose": purpose.name,
         "round": round_,
     }
-    return digest_of(content)
-
-
-def digest_of(content: Mapping[str, Any]) -> str:
-    """Return a SHA-256 of values, whatever the order of their names."""
     return json_digest(content)
 
 

@@ -10,8 +10,9 @@ from mlpop.config.blocks.training import SimulatorConfig
 from mlpop.config.files.sbi import SbiConfig
 from mlpop.datasets.mirror import localized
 from mlpop.errors import ConfigError
-from mlpop.experiment.simulations.simulated_set import SimulatorPlan, digest_of
+from mlpop.experiment.simulations.simulated_set import SimulatorPlan
 from mlpop.experiment.simulations.stellar_database import opened, stellar_database
+from mlpop.io.files import json_digest
 from mlpop.population.stars.database import StellarDatabase
 from mlpop.simulators import load
 
@@ -56,7 +57,7 @@ def simulator_plan(
         block=block,
         labels=tuple(labels),
         channels=tuple(built.channels),
-        identity=digest_of(content),
+        identity=json_digest(content),
         generator=None if stars is None else generator,
     )
 

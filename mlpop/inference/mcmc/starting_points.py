@@ -139,7 +139,7 @@ def _move(
 
 
 def _next_power(potentials: Tensor, power: Tensor, target_ess: Tensor) -> Tensor:
-    """Return the highest powers (b,), up to 1, that leave `wanted` (b,) effective ones."""
+    """Return the highest powers (b,), up to 1, that leave `target_ess` (b,) effective ones."""
     low, high = power.clone(), torch.ones_like(power)
     enough = _ess((high - power)[:, None] * potentials) >= target_ess
     for _ in range(40):
