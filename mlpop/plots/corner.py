@@ -1,6 +1,6 @@
 """The corner plot of posterior draws: marginals, pairs, medians, intervals and the truth."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -109,7 +109,7 @@ def corner(
     bounds: Sequence[tuple[float, float]] | None = None,
     title: str = "",
     *,
-    with_prior: bool = False,
+    prior: Sequence[Callable[[NDArray[np.float64]], NDArray[np.float64]]] | None = None,
 ) -> Figure:
     """Draw marginals on the diagonal and pairs below it.
 
@@ -122,8 +122,8 @@ def corner(
         truth: (D,) true values, if known.
         bounds: (low, high) of every panel, usually the prior; by default the extent of the draws.
         title: above the figure.
-        with_prior: whether an orange line in every marginal is the uniform prior between the
-            bounds, with as many draws.
+        prior: distribution function of every label's prior, which is then an orange line in
+            every marginal, of as many draws.
 
     Raises:
         DataError: shapes that do not fit, fewer than two draws, or values that are not finite.
@@ -153,8 +153,10 @@ def corner(
                     continue
                 if row == column:
                     _marginal(panel, draws[:, row], panels[row], summary[row])
-                    if with_prior:
-                        panel.axhline(len(draws) / BINS, color=SECOND, lw=1.3, zorder=1)
+                    if prior is not None:
+                        edges = np.linspace(*panels[row], BINS + 1)
+                        counts = len(draws) * np.diff(prior[row](edges))
+                        panel.stairs(counts, edges, baseline=None, color=SECOND, lw=1.3, zorder=1)
                     panel.set_title(
                         f"{axis_label(labels[row])} = {interval_text(*summary[row])}", fontsize=12
                     )
@@ -166,7 +168,7 @@ def corner(
                 if true is not None:
                     _mark_truth(panel, true[column], None if row == column else true[row])
                 _ticks(panel, row, column, labels)
-        _legend(figure, size, with_truth=true is not None, with_prior=with_prior)
+        _legend(figure, size, with_truth=true is not None, with_prior=prior is not None)
         if title:
             figure.suptitle(title, x=0.99, y=0.995, ha="right", va="top", fontsize=12)
     return figure

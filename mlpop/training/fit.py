@@ -82,7 +82,7 @@ def fit(
 
     Args:
         estimator: freshly built or already trained, on the device to train on.
-        theta: (n, d) scaled parameters.
+        theta: (n, d) parameters in the unit cube.
         x: (n, ...) data.
         validation: row numbers of the validation set; all other rows train.
         generator: source of the order of batches (and of dropout, where a network has it).

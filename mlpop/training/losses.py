@@ -70,7 +70,7 @@ class Objective:
 
         Args:
             estimator: what is trained.
-            theta: (a, b, d) scaled theta of the candidates.
+            theta: (a, b, d) theta of the candidates.
             x: (b, ...) data of the first of them.
         """
         if self.compares:
@@ -145,7 +145,7 @@ def contrastive_loss(estimator: Estimator, atoms: Tensor, x: Tensor) -> Tensor:
 
     Args:
         estimator: embeds x once for all its atoms.
-        atoms: (a, b, d) scaled theta; the first belongs to x.
+        atoms: (a, b, d) theta; the first belongs to x.
         x: (b, ...) data.
     """
     values = estimator.log_potential(atoms, x)

@@ -29,7 +29,7 @@ class MemberTask:
 
     Args:
         folder: where the trained estimator goes, and `checkpoint/` while it trains.
-        theta_path: `.npy` of (n, d) scaled parameters.
+        theta_path: `.npy` of (n, d) parameters in the unit cube.
         x_path: `.npy` of (n, ...) data, as the network sees them.
         validation: row numbers of the validation set.
         spec: what to build.

@@ -1,4 +1,4 @@
-"""Blocks about theta and x: prior, training and test data, observed sample, stellar database."""
+"""Blocks about data: training and test sets, observed sample, stellar database."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,36 +9,9 @@ from pydantic import AfterValidator, Field
 from mlpop.config.base import StrictModel
 from mlpop.config.blocks.dynamics import DynamicsConfig
 from mlpop.config.fields import Columns, Count, Name, OptionalLocation, S3Uri, bare_names
-from mlpop.config.messages import Problem, Refused, show
+from mlpop.config.messages import Problem, Refused
 
 InputColumns = Annotated[Columns, AfterValidator(bare_names)]
-Names = Annotated[tuple[Name, ...], Field(min_length=1)]
-Numbers = Annotated[tuple[float, ...], Field(min_length=1)]
-
-
-class PriorConfig(StrictModel):
-    """The uniform prior: a box in the physical units of the labels."""
-
-    labels: Names
-    """Parameters to infer, in the order of the data's label columns."""
-    low: Numbers
-    high: Numbers
-
-    def _contradictions(self) -> Iterator[Problem]:
-        count = len(self.labels)
-        for name, values in (("low", self.low), ("high", self.high)):
-            if len(values) != count:
-                yield name, f"must have one entry a label ({count}), found {len(values)}"
-        for i, label in enumerate(self.labels):
-            if label in self.labels[:i]:
-                yield f"labels[{i}]", f"must be unique, found {show(label)} again"
-        if len(self.low) == len(self.high) == len(set(self.labels)) == count:
-            for i, (low, high) in enumerate(zip(self.low, self.high, strict=True)):
-                if low >= high:
-                    yield (
-                        f"low[{i}]",
-                        f"must be less than high[{i}] = {high} for {self.labels[i]}, found {low}",
-                    )
 
 
 class TrainingDataConfig(StrictModel):

@@ -224,13 +224,22 @@ def _swept(config: SbiConfig) -> Iterator[Contradiction]:
         except ConfigError as error:
             yield f"prior_ranges.labels[{i}]", str(error).removeprefix("labels: ")
             continue
-        width = prior.high[i] - prior.low[i]
-        for name, edge, inwards in (("low", prior.low[i], 1e-9), ("high", prior.high[i], -1e-9)):
+        reach = prior.reach(i)
+        if reach is None:
+            continue
+        width = reach[1] - reach[0]
+        for name, edge, inwards in (("low", reach[0], 1e-9), ("high", reach[1], -1e-9)):
             try:
                 population.with_override({label: edge + inwards * width})
             except ConfigError as error:
                 reason = str(error).split(": ")[-1].split(", found")[0]
-                yield f"prior_ranges.{name}[{i}]", f"{label} {reason}, found {edge}"
+                if prior.distribution(label).takes_edges:
+                    yield f"prior_ranges.{name}[{i}]", f"{label} {reason}, found {edge}"
+                else:
+                    yield (
+                        f"prior_ranges.distributions.{label}",
+                        f"reaches {edge:g}, but {label} {reason}; 'truncated_normal' has edges",
+                    )
 
 
 def _training_data(config: SbiConfig) -> Iterator[Contradiction]:
@@ -287,13 +296,14 @@ def _truth(config: SbiConfig, theta: dict[str, float]) -> Iterator[Contradiction
             near = nearest(label, prior.labels)
             hint = f"; did you mean '{near}'?" if near else ""
             yield f"{path}.{label}", f"is not one of prior_ranges.labels{hint}"
-    for label, low, high in zip(prior.labels, prior.low, prior.high, strict=True):
+    for i, label in enumerate(prior.labels):
+        reach = prior.reach(i)
         if label not in theta:
             yield f"{path}.{label}", "is required: it is one of prior_ranges.labels"
-        elif not low <= theta[label] < high:
+        elif reach is not None and not reach[0] <= theta[label] < reach[1]:
             yield (
                 f"{path}.{label}",
-                f"must lie in the prior range [{low}, {high}), found {theta[label]}",
+                f"must lie in the prior range [{reach[0]}, {reach[1]}), found {theta[label]}",
             )
 
 

@@ -11,7 +11,6 @@ from mlpop.config.blocks.compute import ComputeConfig
 from mlpop.config.blocks.data import (
     DynamicalDataConfig,
     ObservedConfig,
-    PriorConfig,
     TestDataConfig,
     TrainingDataConfig,
 )
@@ -25,6 +24,7 @@ from mlpop.config.blocks.network import (
     McmcConfig,
     ZScore,
 )
+from mlpop.config.blocks.prior import PriorConfig
 from mlpop.config.blocks.training import InferConfig, ResumeConfig, SimulatorConfig, TrainerConfig
 from mlpop.config.fields import Count, Natural
 from mlpop.config.files.checks import contradictions, ppdot_resolution

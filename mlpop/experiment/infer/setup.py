@@ -19,6 +19,7 @@ from mlpop.experiment.output_tree import check_writable, dataset_csv, dataset_ro
 from mlpop.experiment.resume.lineage import Lineage
 from mlpop.experiment.rounds.datasets import TEST
 from mlpop.experiment.simulations.simulator import check_plan
+from mlpop.inference.prior import Prior
 from mlpop.tracking import connect, recorded_datasets
 
 AGREEING = ("trainer.type", "compression_input.use_compression")
@@ -96,13 +97,13 @@ def prepare(config: SbiConfig) -> InferJob:
 
 def _check_training(config: SbiConfig, trained: TrainedRounds) -> None:
     """Refuse a configuration that is not that of the training where it matters."""
-    ranges, loader = config.prior_ranges, config.training_data_loader
-    problem = trained.problem
-    prior = problem.prior
+    loader, problem = config.training_data_loader, trained.problem
+    prior, configured = problem.prior.to_dict(), Prior.configured(config.prior_ranges).to_dict()
     pairs = {
-        "prior_ranges.labels": (list(ranges.labels), list(prior.labels)),
-        "prior_ranges.low": (list(ranges.low), list(prior.low)),
-        "prior_ranges.high": (list(ranges.high), list(prior.high)),
+        **{
+            f"prior_ranges.{name}": (configured[name], prior[name])
+            for name in ("labels", "low", "high", "distributions")
+        },
         "training_data_loader: scaling": (loader.scaling, problem.preprocessing.input_scaling),
     }
     names = _names(config)
@@ -120,7 +121,7 @@ def _check_training(config: SbiConfig, trained: TrainedRounds) -> None:
     if problems:
         raise ConfigError("; ".join(problems))
     for i, posterior in enumerate(trained.posteriors):
-        if posterior.prior.to_dict() != prior.to_dict():
+        if posterior.prior.to_dict() != prior:
             raise DataError(f"round {i} of {trained.source}: its prior is not that of round 0")
 
 

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from mlpop.config.blocks.dynamics import DYNAMICS_LABELS
 from mlpop.config.fields import INPUT_PREFIX
 from mlpop.config.files.checks import ExperimentFacts
 from mlpop.config.files.sbi import SbiConfig
@@ -18,6 +19,7 @@ from mlpop.experiment.inputs.problem import check_shape, configured_prior
 from mlpop.experiment.output_tree import check_writable, dataset_csv
 from mlpop.experiment.simulations.simulated_set import SimulatorPlan
 from mlpop.experiment.simulations.simulator import check_plan
+from mlpop.inference.prior import Prior
 from mlpop.io.s3 import check_remote
 
 
@@ -32,6 +34,7 @@ def check_inputs(config: SbiConfig) -> None:
         DataError: a file is missing or broken.
     """
     check_writable(config.trainer.save_dir, "trainer.save_dir")
+    _check_prior(config)
     training, test = config.training_data_loader, config.test_data_loader
     for block, loader in (("training_data_loader", training), ("test_data_loader", test)):
         writes = loader.simulate or config.trainer.num_rounds > 1
@@ -81,6 +84,24 @@ def check_inputs(config: SbiConfig) -> None:
     if config.observed_sample.dataset_path is not None:
         folder = localized(config.observed_sample.dataset_path)
         _require_kind(DatasetIndex.read(folder / OBSERVED_CSV), channels, kind)
+
+
+def _check_prior(config: SbiConfig) -> None:
+    """Refuse distributions of the user's own that are none, or that reach too far."""
+    ranges = config.prior_ranges
+    prior = Prior.configured(ranges)
+    for i, (label, low, high) in enumerate(zip(prior.labels, prior.low, prior.high, strict=True)):
+        if ranges.reach(i) is not None or label in DYNAMICS_LABELS:
+            continue
+        if not ExperimentFacts(config).makes_maps:
+            continue
+        for edge in (low, high):
+            try:
+                config.simulator.pulsar.population.with_override({label: edge})
+            except ConfigError as error:
+                raise ConfigError(
+                    f"prior_ranges.distributions.{label}: reaches {edge:g}: {error}"
+                ) from None
 
 
 def _kind_of_maps(index: DatasetIndex, channels: tuple[str, ...]) -> str:

@@ -38,10 +38,10 @@ class LearningProblem:
 
 @dataclass(frozen=True)
 class TrainingArrays:
-    """Scaled training data as `.npy` files.
+    """Training data as networks see them, in `.npy` files.
 
     Attributes:
-        theta_path: (N, D) float32.
+        theta_path: (N, D) float32 in the unit cube.
         x_path: (N, ...) float32.
         count: N.
         x_shape: of one x.
@@ -123,7 +123,7 @@ def configured_prior(
             f"prior_ranges.labels: {list(ranges.labels)} must be the selected labels of the "
             f"dataset in their order, {list(labels)}"
         )
-    return Prior(labels, tuple(ranges.low), tuple(ranges.high), scaling)
+    return Prior.configured(ranges, scaling)
 
 
 def load_training_set(config: SbiConfig, csv: Path) -> Dataset:
@@ -157,12 +157,12 @@ def check_shape(config: SbiConfig, shape: tuple[int, ...], source: Path | str) -
 
 
 def write_training_arrays(folder: Path, problem: LearningProblem, data: Dataset) -> TrainingArrays:
-    """Scale the training set and write it where workers can map it.
+    """Write the training set as networks see it where workers can map it.
 
     Raises:
         DataError: the files cannot be written.
     """
-    theta = problem.prior.to_scaled(data.theta).numpy()
+    theta = problem.prior.to_unit(data.theta).numpy()
     x = problem.preprocessing(data.x).numpy()
     paths = folder / "theta.npy", folder / "x.npy"
     digest = hashlib.sha256()

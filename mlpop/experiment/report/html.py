@@ -214,14 +214,14 @@ def _symbol(label: str) -> str:
 def _bar(prior: Prior, estimate: Estimate) -> dict[str, float | None]:
     """Return where median, interval and truth are drawn on an axis from 5 to 105, the prior."""
     k = prior.labels.index(estimate.label)
-    low, width = prior.low[k], prior.high[k] - prior.low[k]
+    low, high = prior.ranges[k]
 
     def place(value: float | None) -> float | None:
-        return None if value is None else round(5 + 100 * (value - low) / width, 2)
+        return None if value is None else round(5 + 100 * (value - low) / (high - low), 2)
 
     return {
         "prior_low": low,
-        "prior_high": prior.high[k],
+        "prior_high": high,
         "low": place(estimate.low),
         "median": place(estimate.median),
         "high": place(estimate.high),

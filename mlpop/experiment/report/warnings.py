@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 
+import numpy as np
+
 from mlpop.config.files.sbi import SbiConfig
 from mlpop.experiment.diagnostics.diagnostic import Grade
 from mlpop.experiment.report.contents import RoundContents
@@ -9,8 +11,8 @@ from mlpop.inference.prior import Prior
 from mlpop.tracking.description import Estimate, shown
 
 WIDE = 0.8
-"""Part of the prior's range that an interval spans at least if little was learnt; a posterior that
-is the prior spans 0.95."""
+"""Part of the prior that an interval spans at least if little was learnt; a posterior that is the
+prior spans 0.95."""
 
 CUT = 0.1
 """The lower side of an interval that the prior cuts off ends nearer to the prior's edge than this
@@ -52,15 +54,17 @@ def _of_verdicts(config: SbiConfig, rounds: Sequence[RoundContents]) -> Iterator
 
 
 def _of_estimates(estimates: Sequence[Estimate], prior: Prior) -> Iterator[str]:
-    for estimate, low, high in zip(estimates, prior.low, prior.high, strict=True):
-        width = (estimate.high - estimate.low) / (high - low)
-        if width > WIDE:
+    for estimate, marginal in zip(estimates, prior.marginals, strict=True):
+        from_prior, to_prior = marginal.cdf(np.array([estimate.low, estimate.high]))
+        if to_prior - from_prior > WIDE:
             yield (
-                f"{estimate.label} is hardly constrained: its 95 % interval spans {width:.0%} of "
-                "the prior."
+                f"{estimate.label} is hardly constrained: its 95 % interval spans "
+                f"{to_prior - from_prior:.0%} of the prior."
             )
             continue
-        median = estimate.median
+        if not marginal.bounded:
+            continue
+        low, median, high = marginal.low, estimate.median, marginal.high
         if estimate.low - low < CUT * (median - low):
             yield _cut_off(estimate.label, "lower", low)
         if high - estimate.high < CUT * (high - median):

@@ -90,8 +90,7 @@ def estimator_spec(
         z_score_x=config.z_score_x,
         embedding=embedding,
         x_shape=x_shape,
-        low=tuple(problem.prior.scaled_low.tolist()),
-        high=tuple(problem.prior.scaled_high.tolist()),
+        dimension=problem.prior.dimension,
     )
 
 

@@ -5,7 +5,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from mlpop.compute import Purpose
 from mlpop.datasets.loading import Dataset
@@ -64,7 +67,7 @@ def evaluate(
         section: name of the time that the tests take.
 
     Raises:
-        SamplingError: the posterior has next to no mass inside the prior.
+        SamplingError: the posterior cannot be drawn from.
     """
     launch, number, folders = current.launch, current.number, current.folders
     evidence = Evidence(posterior, observed, learned, folders.models, launch.root_seed, number)
@@ -109,7 +112,7 @@ def _sample_observed(
             logger.warning("posterior at the observed sample: %s", problem)
     else:
         samples = posterior.sample(num_samples, x, generator)
-    torch.save(prior.to_scaled(samples), folders.samples_posterior)
+    torch.save(_as_in_files(prior, samples), folders.samples_posterior)
     estimates = [
         Estimate(label, median, low, high, None if truth is None else truth.get(label))
         for label, (low, median, high) in zip(
@@ -120,7 +123,7 @@ def _sample_observed(
         samples,
         prior.labels,
         truth=None if truth is None else [truth[label] for label in prior.labels],
-        bounds=list(zip(prior.low, prior.high, strict=True)),
+        bounds=prior.ranges,
     )
     pdf, png = save_figure(figure, folders.corner_plot)
     summary = folders.models / "summary.json"
@@ -137,6 +140,11 @@ def _sample_observed(
         },
     )
     return estimates, table.named((folders.samples_posterior, pdf, png, summary)), chains
+
+
+def _as_in_files(prior: Prior, theta: NDArray[np.float64]) -> Tensor:
+    """Return physical theta (n, d) as the documented files hold them: float32, scaled."""
+    return torch.from_numpy(prior.to_files(theta).astype(np.float32))
 
 
 def _chain_metrics(report: McmcReport) -> dict[str, float]:
@@ -157,7 +165,9 @@ def plot_next_proposal(
     `samples_prior_<round>.pt` holds scaled theta, like `samples_posterior.pt`.
     """
     path = folders.samples_prior(next_round)
-    torch.save(draw.theta, path)
-    bounds = list(zip(prior.low, prior.high, strict=True))
-    figure = corner(prior.to_physical(draw.theta), prior.labels, bounds=bounds, with_prior=True)
+    theta = prior.to_physical(draw.theta)
+    torch.save(_as_in_files(prior, theta), path)
+    figure = corner(
+        theta, prior.labels, bounds=prior.ranges, prior=[m.cdf for m in prior.marginals]
+    )
     return table.named((path, *save_figure(figure, folders.corner_plot_prior(next_round))))

@@ -11,6 +11,7 @@ from mlpop.compute import Purpose, seed_sequence, torch_seed
 from mlpop.config.files.sbi import SbiConfig
 from mlpop.experiment.rounds.context import Launch
 from mlpop.experiment.rounds.result import RoundResult
+from mlpop.inference.prior import Prior
 from mlpop.inference.proposals.proposal import make_proposal
 from mlpop.inference.proposals.proposal_draw import ProposalDraw
 from mlpop.networks.rng import generator_from_seed
@@ -27,15 +28,14 @@ def prior_theta(
     config: SbiConfig, count: int, seed: np.random.SeedSequence
 ) -> NDArray[np.float64]:
     """Draw theta (count, D) from the prior, physical units."""
-    low, high = np.array(config.prior_ranges.low), np.array(config.prior_ranges.high)
-    unit = np.random.default_rng(seed).random((count, len(low)))
-    return low + unit * (high - low)
+    prior = Prior.configured(config.prior_ranges)
+    return prior.quantiles(np.random.default_rng(seed).random((count, prior.dimension)))
 
 
 def proposed(
     launch: Launch, previous: RoundResult, round_: int, use: Use, count: int
 ) -> ProposalDraw:
-    """Draw scaled theta from the proposal that a round leaves to the next one.
+    """Draw theta from the proposal that a round leaves to the next one.
 
     The proposal is found once, so that a truncated prior ends at the same edge for training,
     tests and plots: networks that learn inside one edge are not calibrated inside another.

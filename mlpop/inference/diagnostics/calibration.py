@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy import stats
 
@@ -49,10 +50,9 @@ class Calibration:
         spread: (label) excess of their variance, in standard errors; above 0 is overconfident.
         hpd_shift: mean density rank minus 1/2, in standard errors; above 0 is overconfident.
         expected_calibration_error: mean distance of the coverage from the diagonal.
-        nltp: mean negative log density of the truth, scaled units; None where it is infinite.
+        nltp: mean negative log density of the truth, physical units; None where it is infinite.
         gain: mean log density of the truth over the prior's [nat]; 0 says nothing was learnt.
         width: (label) mean standard deviation of the posterior over that of the prior.
-        mass_inside: smallest mean mass of a member inside the prior.
         poor_chains: fraction of the tests whose Markov chains did not mix, by the same limits as
             `McmcReport.problems`; None without chains. Their ranks cannot be trusted.
     """
@@ -70,7 +70,6 @@ class Calibration:
     nltp: float | None
     gain: float | None
     width: dict[str, float]
-    mass_inside: float | None
     poor_chains: float | None = None
 
 
@@ -84,7 +83,7 @@ def calibrate(result: CoverageResult) -> Calibration:
     number = result.num_ok
     if not number:
         return Calibration(
-            "too few tests", 0, len(ok), ALPHA, {}, {}, {}, {}, None, None, None, None, {}, None
+            "too few tests", 0, len(ok), ALPHA, {}, {}, {}, {}, None, None, None, None, {}
         )
     density = centred(result.rank[ok] * result.num_samples, result.num_samples)
     tarp = centred(result.tarp[ok] * result.num_samples, result.num_samples)
@@ -110,9 +109,8 @@ def calibrate(result: CoverageResult) -> Calibration:
         hpd_shift=hpd_shift,
         expected_calibration_error=float(np.abs(coverage_curve(result.rank) - LEVELS).mean()),
         nltp=nltp if finite else None,
-        gain=-nltp - result.log_prior if finite else None,
+        gain=-nltp - float(result.log_prior[ok].mean()) if finite else None,
         width=_named(result.labels, result.width[ok].mean(0)),
-        mass_inside=float(result.mass[ok].mean(0).min()),
         poor_chains=_poor_chains(result),
     )
 
@@ -158,18 +156,20 @@ def coverage_summary(result: CoverageResult) -> dict[str, Any]:
 def write_coverage(folder: Path, result: CoverageResult, prior: Prior) -> list[Path]:
     """Write the coverage files into `folder` and return their paths.
 
-    `coverage_probability.npy` (12,), `posterior_samples_test_data.npz` (scaled; failed rows are 0
-    and False in `success`), `ranks.npy` (n, d), `coverage.json` and `calibration.json`. The first
-    is left out where no test succeeded.
+    `coverage_probability.npy` (12,), `posterior_samples_test_data.npz` (labels scaled like those
+    of the training set; failed rows are 0 and False in `success`), `ranks.npy` (n, d),
+    `coverage.json` and `calibration.json`. The first is left out where no test succeeded.
     """
     folder.mkdir(parents=True, exist_ok=True)
     files = ("posterior_samples_test_data.npz", "ranks.npy", "coverage.json", "calibration.json")
     paths = [folder / name for name in files]
     scaling = None if prior.scaling is None else prior.scaling.to_dict()
+    samples = _as_in_files(prior, result.samples)
+    samples[~result.success] = 0.0
     np.savez(
         paths[0],
-        true_values=result.truth,
-        posterior_samples=result.samples,
+        true_values=_as_in_files(prior, result.truth),
+        posterior_samples=samples,
         success=result.success,
         labels=np.array(result.labels),
         rank=result.rank,
@@ -201,6 +201,11 @@ def _verdict(
     if largest > significant and largest > float(np.abs(spread).max()):
         return "biased"
     return "overconfident" if max(hpd_shift, *spread, key=abs) > 0 else "underconfident"
+
+
+def _as_in_files(prior: Prior, unit: NDArray[np.float32]) -> NDArray[np.float32]:
+    values = prior.to_files(prior.to_physical(torch.from_numpy(unit)))
+    return values.astype(np.float32)
 
 
 def _poor_chains(result: CoverageResult) -> float | None:

@@ -37,18 +37,17 @@ class CoverageResult:
 
     Attributes:
         labels: d names.
-        truth: (n, d) float32 scaled true theta.
-        samples: (n, s // thinning, d) float32 scaled posterior draws; 0 in failed rows.
+        truth: (n, d) float32 true theta, in the unit cube of the prior.
+        samples: (n, s // thinning, d) float32 posterior draws, likewise; 0 in failed rows.
         success: (n,) whether the posterior could be drawn from.
         rank: (n,) fraction of draws of higher density than the truth; NaN in failed rows.
         marginal_ranks: (n, d) count of draws below the truth, 0 to s; -1 in failed rows.
         tarp: (n,) fraction of draws nearer to a random point than the truth; NaN in failed rows.
-        log_prob: (n,) log density of the truth, scaled units, -inf outside the prior.
+        log_prob: (n,) log density of the truth, physical units, -inf outside the prior.
         width: (n, d) standard deviation of the draws over that of the prior.
-        mass: (n, m) mass of every member inside the prior.
         num_samples: s, draws for each test.
         thinning: which draws are kept in `samples`: every `thinning`-th.
-        log_prior: log density of the prior, scaled units.
+        log_prior: (n,) log density of the prior at the truth, physical units.
         r_hat: (n,) worst of a test's Markov chains, NaN in failed rows; None without chains.
         ess: (n,) least effective number of draws of all labels; None without chains.
     """
@@ -62,10 +61,9 @@ class CoverageResult:
     tarp: NDArray[np.float64]
     log_prob: NDArray[np.float64]
     width: NDArray[np.float64]
-    mass: NDArray[np.float64]
     num_samples: int
     thinning: int
-    log_prior: float
+    log_prior: NDArray[np.float64]
     r_hat: NDArray[np.float64] | None = None
     ess: NDArray[np.float64] | None = None
 
@@ -106,11 +104,10 @@ def compute_coverage(
         )
     count, dimension = physical.shape
     num_samples = posterior.coverage_draws if num_samples is None else num_samples
-    low, high = np.array(prior.low), np.array(prior.high)
-    inside = np.all((physical >= low) & (physical <= high), axis=1)
-    truth = prior.to_scaled(physical)
+    log_prior = prior.log_prob(physical)
+    inside = log_prior > -np.inf
+    truth = prior.to_unit(physical)
     thinning = max(1, -(-count * num_samples * dimension // MAX_STORED))
-    box_width = prior.scaled_high - prior.scaled_low
     result = CoverageResult(
         labels=posterior.labels,
         truth=truth.numpy(),
@@ -121,10 +118,9 @@ def compute_coverage(
         tarp=np.full(count, np.nan),
         log_prob=np.full(count, np.nan),
         width=np.full((count, dimension), np.nan),
-        mass=np.full((count, len(posterior.members)), np.nan),
         num_samples=num_samples,
         thinning=thinning,
-        log_prior=prior.log_density,
+        log_prior=log_prior,
     )
     lot = max(1, _DRAWS_AT_ONCE // num_samples)
     chains: list[tuple[NDArray[np.float64], NDArray[np.float64]]] = []
@@ -134,7 +130,6 @@ def compute_coverage(
         ok = ~scored.samples.isnan().any(-1).any(0)
         reference = torch.rand(len(ok), dimension, generator=generator)
         result.success[rows] = ok.numpy()
-        result.mass[rows] = scored.mass.numpy()
         if scored.r_hat is not None and scored.ess is not None:
             chains.append((scored.r_hat.double().numpy(), scored.ess.double().numpy()))
         if bool(ok.any()):
@@ -142,13 +137,12 @@ def compute_coverage(
             draws, true = scored.samples[:, ok], truth[rows][ok]
             log_draws, log_true = scored.log_prob[:, ok], scored.log_truth[ok]
             log_true[~torch.from_numpy(inside[chosen])] = -torch.inf
-            unit_reference = prior.scaled_low + reference[ok] * box_width
             result.samples[chosen] = draws[::thinning].transpose(0, 1).numpy()
             result.rank[chosen] = density_rank(log_draws, log_true).numpy()
             result.marginal_ranks[chosen] = (draws < true).sum(0).numpy()
-            result.tarp[chosen] = _nearer(draws, true, unit_reference, box_width).numpy()
-            result.log_prob[chosen] = log_true.double().numpy()
-            spread = draws.double().std(0, correction=0) / (box_width / 12**0.5)
+            result.tarp[chosen] = _nearer(draws, true, reference[ok]).numpy()
+            result.log_prob[chosen] = log_true.double().numpy() + log_prior[chosen]
+            spread = draws.double().std(0, correction=0) * 12**0.5
             result.width[chosen] = spread.numpy()
         if on_progress is not None:
             on_progress(rows.stop, count)
@@ -194,7 +188,7 @@ def centred(ranks: ArrayLike, num_samples: int) -> NDArray[np.float64]:
     return (np.asarray(ranks, dtype=np.float64) + 0.5) / (num_samples + 1)
 
 
-def _nearer(draws: Tensor, truth: Tensor, reference: Tensor, box_width: Tensor) -> Tensor:
-    distance = (((draws - reference) / box_width) ** 2).sum(-1)
-    limit = (((truth - reference) / box_width) ** 2).sum(-1)
+def _nearer(draws: Tensor, truth: Tensor, reference: Tensor) -> Tensor:
+    distance = ((draws - reference) ** 2).sum(-1)
+    limit = ((truth - reference) ** 2).sum(-1)
     return (distance < limit).double().mean(0)

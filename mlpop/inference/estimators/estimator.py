@@ -4,14 +4,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from sbi.neural_nets.estimators import ConditionalDensityEstimator, MixtureDensityEstimator
+from sbi.neural_nets.estimators import ConditionalDensityEstimator
 from torch import Generator, Tensor, nn
 
 from mlpop.config.methods import EstimatorKind
 from mlpop.errors import DataError
-from mlpop.inference.estimators.densities import build_density
+from mlpop.inference.estimators.cube import build_cube_density
 from mlpop.inference.estimators.likelihood import LikelihoodEstimator, build_likelihood
-from mlpop.inference.estimators.mixture import mixture_log_prob
 from mlpop.inference.estimators.ratio import RatioClassifier, build_ratio
 from mlpop.inference.estimators.spec import EstimatorSpec
 from mlpop.inference.estimators.standardize import standardize
@@ -21,14 +20,14 @@ from mlpop.networks.rng import generator_from_seed, lend
 
 
 class EmbedOnce(ConditionalDensityEstimator):
-    """A density of theta given x: one pass of an embedding network, then sbi's own density.
+    """A density of theta given x: one pass of an embedding network, then a density of theta.
 
     sbi keeps the embedding inside the density, where a flow runs it once for every theta. Here it
     stands outside and runs once for every x, which gives the same numbers and is 10 to 35 times
     faster when many theta meet one x. `embed` and `net` let callers keep the embedding.
 
     Args:
-        head: sbi's density of theta (d,) given an embedding (e,).
+        head: density of theta (d,), in the unit cube, given an embedding (e,).
         embedding: network from x to its embedding.
         theta_shape: (d,).
         x_shape: shape of one x.
@@ -69,14 +68,12 @@ class EmbedOnce(ConditionalDensityEstimator):
 
     def log_prob_embedded(self, theta: Tensor, embedding: Tensor) -> Tensor:
         """Return log densities (s, b) of `theta` (s, b, d) given its `embedding` (b, e)."""
-        if isinstance(self.net, MixtureDensityEstimator):
-            return mixture_log_prob(self.net, theta, embedding)
         return self.net.log_prob(theta, embedding)
 
     def log_potential(self, theta: Tensor, x: Tensor) -> Tensor:
         """Return log p(theta | x) (s, b) of `theta` (s, b, d) and `x` (b, *x_shape).
 
-        Under the uniform prior that is log p(x | theta) up to a function of x.
+        In the unit cube the prior is uniform: that is log p(x | theta) up to a function of x.
         """
         return self.log_prob_embedded(theta, self.embed(x))
 
@@ -106,12 +103,11 @@ All have `theta_shape`, `x_shape`, `embed(x) -> (b, e)` and `log_potential(theta
 def build_posterior(
     spec: EstimatorSpec, theta: Tensor, x: Tensor, embedding: nn.Module
 ) -> EmbedOnce:
-    """Build an untrained density of scaled theta (n, d), standardized by those, given embedded x.
+    """Build an untrained density of theta, standardized by theta (n, d), given embedded x.
 
     Draws from torch's global generator.
     """
-    width = output_width(embedding, spec.x_shape)
-    head = build_density(spec, theta, width, spec.z_score_theta)
+    head = build_cube_density(spec, theta, output_width(embedding, spec.x_shape))
     return EmbedOnce(head, embedding, theta.shape[1:], x.shape[1:])
 
 
@@ -132,7 +128,8 @@ def build_estimator(
 
     Args:
         spec: what to build.
-        theta: (n, d) scaled parameters of the training set, n >= 2; for standardization.
+        theta: (n, d) parameters of the training set, in the unit cube, n >= 2; for
+            standardization.
         x: (n, *x_shape) data of the training set; for standardization.
         generator: source of the initial weights.
 
@@ -156,7 +153,7 @@ def build_estimator(
 
 def empty_estimator(spec: EstimatorSpec) -> Estimator:
     """Build an estimator whose weights mean nothing, to load a state into."""
-    theta = torch.tensor([spec.low, spec.high])
+    theta = torch.tensor([[0.25], [0.75]]).expand(2, spec.dimension).contiguous()
     x = torch.stack([torch.zeros(spec.x_shape), torch.ones(spec.x_shape)])
     return build_estimator(spec, theta, x, generator_from_seed(0))
 

@@ -109,7 +109,7 @@ class LikelihoodEstimator(nn.Module):
 def build_likelihood(
     spec: EstimatorSpec, theta: Tensor, x: Tensor, _: nn.Module
 ) -> LikelihoodEstimator:
-    """Build an untrained likelihood of x (n, e) given scaled theta (n, d), standardized by those.
+    """Build an untrained likelihood of x (n, e) given theta (n, d), standardized by those.
 
     Draws from torch's global generator.
 

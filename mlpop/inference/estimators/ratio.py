@@ -79,7 +79,7 @@ class RatioClassifier(RatioEstimator):
 def build_ratio(
     spec: EstimatorSpec, theta: Tensor, x: Tensor, embedding: nn.Module
 ) -> RatioClassifier:
-    """Build an untrained ratio of scaled theta (n, d), standardized by those, and embedded x.
+    """Build an untrained ratio of theta (n, d), standardized by those, and embedded x.
 
     Draws from torch's global generator.
     """

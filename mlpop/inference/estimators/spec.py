@@ -36,12 +36,12 @@ class EstimatorSpec(StrictModel):
     `kind` says what is learned, see `EstimatorKind`. `model` is one of `DENSITIES`, or for a ratio
     one of `CLASSIFIERS`, where it says which of the sizes it takes.
 
-    `low` and `high` are the edges of the prior where the network sees theta. `z_score_x` is done
-    for every component of a vector, for every channel of maps (`independent`), or once for all
-    (`structured`); maps that are already scaled want `none`.
+    `dimension` is the number of labels, which networks see in the unit cube of the prior.
+    `z_score_x` is done for every component of a vector, for every channel of maps
+    (`independent`), or once for all (`structured`); maps that are already scaled want `none`.
     """
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
     kind: EstimatorKind = "posterior"
     model: Annotated[str, OneOf(MODELS)] = "mdn"
     hidden_features: int = Field(default=32, ge=1)
@@ -52,19 +52,10 @@ class EstimatorSpec(StrictModel):
     z_score_x: ZScore = "none"
     embedding: EmbeddingSpec | None = None
     x_shape: tuple[int, ...] = Field(min_length=1)
-    low: tuple[float, ...] = Field(min_length=1)
-    high: tuple[float, ...] = Field(min_length=1)
-
-    @property
-    def dimension(self) -> int:
-        return len(self.low)
+    dimension: int = Field(ge=1)
 
     @model_validator(mode="after")
     def _check(self) -> "EstimatorSpec":
-        if len(self.low) != len(self.high):
-            raise ValueError(f"{len(self.low)} lower edges but {len(self.high)} upper edges")
-        if any(low >= high for low, high in zip(self.low, self.high, strict=True)):
-            raise ValueError(f"low {self.low} must be below high {self.high}")
         if min(self.x_shape) < 1:
             raise ValueError(f"x_shape {self.x_shape} must be positive")
         allowed = NETWORKS[network_field(self.kind)]

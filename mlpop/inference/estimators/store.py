@@ -52,6 +52,11 @@ def load_estimator(folder: Path) -> tuple[Estimator, EstimatorSpec]:
             raise DataError(
                 f"{weights}: its SHA-256 is not the one of {DESCRIPTION}; it is damaged"
             )
+        if description["spec"].get("schema_version") == 1:
+            raise DataError(
+                f"{folder}: the estimator was trained by mlpop 0.1 or older, whose networks saw "
+                "standardized labels, not the unit cube of the prior; train it again"
+            )
         spec = EstimatorSpec.parse(description["spec"], str(folder / DESCRIPTION))
         estimator = empty_estimator(spec)
         estimator.load_state_dict(load_file(weights))
@@ -87,11 +92,11 @@ def load_ensemble(folders: Sequence[Path]) -> list[Estimator]:
         DataError: one cannot be read, or they are not of one kind, about the same theta and x.
     """
     loaded = [load_estimator(folder) for folder in folders]
-    kinds = {(spec.kind, spec.x_shape, spec.low, spec.high) for _, spec in loaded}
+    kinds = {(spec.kind, spec.x_shape, spec.dimension) for _, spec in loaded}
     if len(kinds) != 1:
         raise DataError(
             f"the {len(loaded)} members do not belong together: they differ in kind, in the "
-            "shape of x or in the prior"
+            "shape of x or in the number of labels"
         )
     return [estimator for estimator, _ in loaded]
 

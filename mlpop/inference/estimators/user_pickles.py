@@ -26,7 +26,7 @@ class TrainedInference:
     def build_posterior(
         self, density_estimator: Estimator | None = None
     ) -> "DirectPosterior | MCMCPosterior":
-        """Return sbi's posterior over scaled theta, of this or of the given estimator.
+        """Return sbi's posterior over theta in the unit cube, of this or of the given estimator.
 
         That of a likelihood or a ratio draws by Markov chains (vectorised slice sampling).
         """

@@ -103,7 +103,7 @@ class WarmChains:
         y: (b, c, d) where the chains are.
         kernel: the tuned step.
         mixture: fitted to the warm-up; proposes jumps.
-        log_evidence: (b,) log of the integral of exp(potential) over the prior's scaled box.
+        log_evidence: (b,) log of the integral of exp(potential) over the unit cube.
         evidence_ess: (b,) effective number of draws it comes from: its error is about
             1 / sqrt(ess).
         candidate_ess: (b,) effective number of the prior candidates.
@@ -206,7 +206,7 @@ def draw(warm: WarmChains, num_kept: int, generator: Generator) -> tuple[Tensor,
     """Go on with the chains until every one has kept `num_kept` draws; `warm` stays as it is.
 
     Returns:
-        Scaled theta (b, num_kept, c, d) inside the prior, and the accepted fraction (b,) of the
+        Theta (b, num_kept, c, d) inside the prior, and the accepted fraction (b,) of the
         jumps.
     """
     size = warm.y.shape

@@ -123,9 +123,7 @@ def convergence(parts: Sequence[MemberChains]) -> tuple[Tensor, Tensor]:
     return torch.stack(worst).amax(0), torch.stack(effective).sum(0)
 
 
-def make_report(
-    parts: Sequence[MemberChains], labels: tuple[str, ...], log_box_volume: float
-) -> McmcReport:
+def make_report(parts: Sequence[MemberChains], labels: tuple[str, ...]) -> McmcReport:
     """Report on the first observation of `parts`, one a member."""
     worst, effective = (values[0].numpy() for values in convergence(parts))
     options = parts[0].warm.options
@@ -137,7 +135,7 @@ def make_report(
         r_hat=_named(labels, worst),
         ess=_named(labels, effective),
         jump_acceptance=tuple(float(part.acceptance[0]) for part in parts),
-        log_evidence=tuple(float(part.warm.log_evidence[0]) - log_box_volume for part in parts),
+        log_evidence=tuple(float(part.warm.log_evidence[0]) for part in parts),
         evidence_ess=tuple(float(part.warm.evidence_ess[0]) for part in parts),
         candidate_ess=tuple(float(part.warm.candidate_ess[0]) for part in parts),
         temperatures=tuple(int(part.warm.stages[0]) for part in parts),

@@ -8,48 +8,44 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from mlpop.inference.prior import Prior
+from mlpop.inference.prior import RESOLUTION
 
 _ROWS = 20_000
 """Potentials that are computed at once; bounds the memory."""
 
 Potential = Callable[[Tensor, Tensor], Tensor]
-"""From scaled theta (s, b, d) and x (b, ...) to (s, b) log densities, each up to a constant."""
+"""From theta (s, b, d), in the unit cube, and x (b, ...) to (s, b) log densities, each up to a
+constant."""
 
 
 @dataclass(frozen=True, eq=False)
 class Target:
     """Posteriors of b observations under one potential and a uniform prior, as functions of y.
 
-    theta = low + (high - low) sigmoid(z) with z = centre + factor y: y is free of edges, and with
+    theta = sigmoid(z), in the unit cube, with z = centre + factor y: y is free of edges, and with
     the right centre and factor has mean 0 and unit covariance. Densities are over y, with the
     Jacobian, in double precision. Rows of y belong to observations by their number `owner`.
 
     Args:
         potential: of the estimator.
         x: (b, ...) observations.
-        low: (d,) lower edges of the prior's scaled box, inclusive, float32.
-        high: (d,) upper edges, exclusive, float32.
         centre: (b, d) double.
         factor: (b, d, d) double.
     """
 
     potential: Potential
     x: Tensor
-    low: Tensor
-    high: Tensor
     centre: Tensor
     factor: Tensor
 
     @property
     def dimension(self) -> int:
-        return len(self.low)
+        return self.centre.shape[1]
 
     @cached_property
     def log_scale(self) -> Tensor:
-        """(b,) log volume of the prior's scaled box, plus log |det factor|."""
-        log_volume = (self.high.double() - self.low.double()).log().sum()
-        return torch.linalg.slogdet(self.factor).logabsdet + log_volume
+        """(b,) log |det factor|."""
+        return torch.linalg.slogdet(self.factor).logabsdet
 
     def whitened(self, centre: Tensor, factor: Tensor) -> "Target":
         """Return the same density over another y: z = centre + factor y, (b, d) and (b, d, d)."""
@@ -69,7 +65,7 @@ class Target:
         return self.centre[owner] + (self.factor[owner] @ y[:, :, None])[:, :, 0]
 
     def to_theta(self, y: Tensor, owner: Tensor) -> Tensor:
-        """Return scaled theta (n, d), float32, inside the box, of y (n, d)."""
+        """Return theta (n, d), float32, inside the cube, of y (n, d)."""
         return self._theta(self.to_free(y, owner))
 
     def log_jacobian(self, y: Tensor, owner: Tensor) -> Tensor:
@@ -106,10 +102,7 @@ class Target:
         return torch.cat(values), torch.cat(gradients)
 
     def _theta(self, z: Tensor) -> Tensor:
-        low, high = self.low.double(), self.high.double()
-        theta = (low + (high - low) * z.sigmoid()).float()
-        below = torch.nextafter(self.high, self.low)
-        return theta.maximum(self.low).minimum(below)
+        return z.sigmoid().clamp(RESOLUTION, 1 - RESOLUTION).float()
 
     def _log_jacobian(self, z: Tensor, owner: Tensor) -> Tensor:
         return (logsigmoid(z) + logsigmoid(-z)).sum(-1) + self.log_scale[owner]
@@ -123,14 +116,12 @@ class Target:
         return torch.where(result.isfinite(), result, -torch.inf)
 
 
-def make_target(potential: Potential, x: Tensor, prior: Prior) -> Target:
+def make_target(potential: Potential, x: Tensor, dimension: int) -> Target:
     """Return the posteriors given `x` (b, ...) in the plain unconstrained coordinates."""
-    count, dimension = len(x), prior.dimension
+    count = len(x)
     return Target(
         potential,
         x,
-        prior.scaled_low,
-        prior.scaled_high,
         torch.zeros(count, dimension, dtype=torch.float64),
         torch.eye(dimension, dtype=torch.float64).expand(count, -1, -1).clone(),
     )

@@ -9,7 +9,7 @@ from mlpop.inference.prior import Prior
 
 
 class SamplingError(MlpopError):
-    """A posterior puts next to no mass inside the prior, so that it cannot be drawn from."""
+    """A posterior cannot be drawn from."""
 
 
 def checked_x(x: ArrayLike, x_shape: tuple[int, ...]) -> NDArray[np.float32]:
@@ -69,6 +69,6 @@ def check_drawn(samples: Tensor) -> None:
     if failed:
         raise SamplingError(
             f"the posterior of observation {failed[0]} ({len(failed)} such of "
-            f"{samples.shape[1]}) has next to no mass inside the prior; the observation is "
-            "unlike the training data, the prior is too narrow, or the training failed"
+            f"{samples.shape[1]}) cannot be drawn from: its draws are no numbers; the observation "
+            "is unlike the training data, or the training failed"
         )

@@ -1,4 +1,4 @@
-"""A posterior at one observation, and draws of posteriors at many."""
+"""A posterior at one observation, and draws of posteriors at many; both in the unit cube."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -7,11 +7,11 @@ from typing import ClassVar
 import torch
 from torch import Generator, Tensor
 
-from mlpop.inference.prior import Prior
+from mlpop.inference.prior import Prior, in_cube
 
 
 class ConditionedPosterior(ABC):
-    """The posterior at one observation `x_o`, in the scaled units of the networks."""
+    """The posterior at one observation `x_o`, of theta in the unit cube of the prior."""
 
     cheap: ClassVar[bool]
     """Whether a draw costs microseconds; a Markov chain's cost milliseconds."""
@@ -19,23 +19,23 @@ class ConditionedPosterior(ABC):
     @property
     @abstractmethod
     def prior(self) -> Prior:
-        """Labels, ranges and scaling of theta."""
+        """Labels and distributions of theta."""
 
     @abstractmethod
     def sample(self, num_samples: int, generator: Generator) -> Tensor:
-        """Draw scaled theta (num_samples, d), all inside the prior."""
+        """Draw theta (num_samples, d)."""
 
     @abstractmethod
     def density(self, theta: Tensor) -> Tensor:
-        """Return log densities (n,) of scaled theta (n, d), not cut to the prior; differentiable.
+        """Return log densities (n,) of theta (n, d), which must be in the cube; differentiable.
 
         Those of Markov chains are normalised up to the error of the estimated evidence.
         """
 
     @torch.no_grad()
     def log_prob(self, theta: Tensor) -> Tensor:
-        """Return log densities (n,) of scaled theta (n, d), -inf outside the prior."""
-        return torch.where(self.prior.contains(theta), self.density(theta), -torch.inf)
+        """Return log densities (n,) of theta (n, d), -inf outside the cube."""
+        return torch.where(in_cube(theta), self.density(theta.clamp(0, 1)), -torch.inf)
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,10 +43,9 @@ class ScoredDraws:
     """Draws of b posteriors, and how they and the truths rank: all that coverage needs.
 
     Attributes:
-        samples: (s, b, d) scaled; all NaN for an observation that could not be drawn for.
-        log_prob: (s, b) log densities of the samples, scaled units.
-        log_truth: (b,) log densities of the truths, not cut to the prior.
-        mass: (b, m) mass of every member inside the prior.
+        samples: (s, b, d); all NaN for an observation that could not be drawn for.
+        log_prob: (s, b) log densities of the samples.
+        log_truth: (b,) log densities of the truths.
         r_hat: (b,) worst of all labels and members; None where nothing was a Markov chain.
         ess: (b,) least effective number of draws of all labels; None likewise.
     """
@@ -54,6 +53,5 @@ class ScoredDraws:
     samples: Tensor
     log_prob: Tensor
     log_truth: Tensor
-    mass: Tensor
     r_hat: Tensor | None = None
     ess: Tensor | None = None

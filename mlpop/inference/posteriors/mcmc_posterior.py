@@ -69,7 +69,7 @@ class McmcPosterior(Posterior):
         check_drawn(samples)
         return self.prior.to_physical(samples)
 
-    def _log_prob_scaled(
+    def _log_prob_unit(
         self, theta: Tensor, x: NDArray[np.float32], generator: Generator
     ) -> Tensor:
         batches = self._batches(x, generator)
@@ -93,9 +93,8 @@ class McmcPosterior(Posterior):
                 r_hat, ess = convergence(chains)
                 worst[batch.ok], least[batch.ok] = r_hat.amax(1), ess.amin(1)
             log_prob, log_truth = batch.log_prob(samples), batch.log_prob(truth[None, rows])[0]
-            mass = torch.ones(len(batch.ok), len(self.members))
-            parts.append((samples, log_prob, log_truth, mass, worst, least))
-        axes = (1, 1, 0, 0, 0, 0)
+            parts.append((samples, log_prob, log_truth, worst, least))
+        axes = (1, 1, 0, 0, 0)
         joined = (
             torch.cat(v, axis) for v, axis in zip(zip(*parts, strict=True), axes, strict=True)
         )
@@ -121,7 +120,7 @@ class McmcPosterior(Posterior):
         for member in self.members:
             with torch.no_grad():
                 embedding = member.embed(values)
-            target = make_target(member.log_potential_embedded, embedding, self.prior)
+            target = make_target(member.log_potential_embedded, embedding, self.prior.dimension)
             warm = warm_up(target, options, generator)
             if warm is None:
                 return ConditionedBatch(self, (), torch.zeros_like(ok))
@@ -145,7 +144,7 @@ class MemberTarget:
     warm: WarmChains
 
     def log_density(self, theta: Tensor) -> Tensor:
-        """Return log densities (s, k) per scaled unit of scaled theta (s, k, d), without cut."""
+        """Return log densities (s, k) of theta (s, k, d)."""
         lot = max(1, _ROWS // max(1, theta.shape[1]))
         parts = [
             self.member.log_potential_embedded(part, self.embedding).double()
@@ -157,7 +156,7 @@ class MemberTarget:
 
 @dataclass(frozen=True, eq=False)
 class ConditionedBatch:
-    """An `McmcPosterior` at b observations, in scaled units.
+    """An `McmcPosterior` at b observations, of theta in the unit cube.
 
     Args:
         members: at the k observations that can be drawn for; none where k is 0.
@@ -169,7 +168,7 @@ class ConditionedBatch:
     ok: Tensor
 
     def draw(self, num_samples: int, generator: Generator) -> tuple[Tensor, list[MemberChains]]:
-        """Draw scaled theta (num_samples, b, d), NaN where it cannot be done.
+        """Draw theta (num_samples, b, d), NaN where it cannot be done.
 
         Every member gives its share of the draws, and they come in random order.
 
@@ -201,14 +200,14 @@ class ConditionedBatch:
 
     @torch.no_grad()
     def log_prob(self, theta: Tensor) -> Tensor:
-        """Return log densities (s, b) of scaled theta (s, b, d), without cut; NaN where not ok."""
+        """Return log densities (s, b) of theta (s, b, d); NaN where not ok."""
         values = torch.full(theta.shape[:2], torch.nan, dtype=torch.float64)
         if self.members:
             values[:, self.ok] = self.density(theta[:, self.ok])
         return values
 
     def density(self, theta: Tensor) -> Tensor:
-        """Return log densities (s, k) of scaled theta (s, k, d) at the k that are ok."""
+        """Return log densities (s, k) of theta (s, k, d) at the k that are ok."""
         parts = torch.stack([member.log_density(theta) for member in self.members])
         weights = self.posterior.probabilities.double()
         return torch.logsumexp(parts + weights.log()[:, None, None], 0)
@@ -238,7 +237,7 @@ class ConditionedMcmc(ConditionedPosterior):
     ) -> tuple[Tensor, McmcReport]:
         """Draw as `sample` does, and tell how the chains did."""
         samples, chains = self.batch.draw(num_samples, generator)
-        return samples[:, 0], make_report(chains, self.prior.labels, -self.prior.log_density)
+        return samples[:, 0], make_report(chains, self.prior.labels)
 
     def density(self, theta: Tensor) -> Tensor:
         return self.batch.density(theta[:, None])[:, 0]

@@ -25,14 +25,14 @@ _MAP_STARTS = 2000
 
 @dataclass(frozen=True, eq=False)
 class Posterior(ABC):
-    """A mixture of the posteriors of trained members, each normalised inside the prior.
+    """A mixture of the posteriors of trained members, each of which lives where the prior does.
 
     Theta are in physical units. Nothing is cached between calls, and all randomness comes from
     generators that are passed in.
 
     Args:
-        members: trained estimators of scaled theta and x.
-        prior: labels, ranges and scaling of theta.
+        members: trained estimators of theta, in the unit cube of the prior, and x.
+        prior: labels and distributions of theta.
         weights: of the members; equal by default.
         preprocessing: of x, before the networks see it.
 
@@ -78,7 +78,7 @@ class Posterior(ABC):
 
         Raises:
             DataError: `x` has the wrong shape or holds NaN.
-            SamplingError: next to none of the posterior's mass is inside the prior.
+            SamplingError: draws of the posterior are no numbers.
         """
 
     @abstractmethod
@@ -89,7 +89,7 @@ class Posterior(ABC):
 
         Raises:
             DataError: `x` has the wrong shape or holds NaN.
-            SamplingError: for some x, next to none of the posterior's mass is inside the prior.
+            SamplingError: for some x, draws of the posterior are no numbers.
         """
 
     def log_prob(
@@ -123,13 +123,11 @@ class Posterior(ABC):
         """
         values = checked_x(x, self.x_shape)
         points = checked_theta(theta, len(values), self.prior)
-        log_prob = self._log_prob_scaled(
-            self.prior.to_scaled(points), values, generator or generator_from_seed(0)
+        log_prob = self._log_prob_unit(
+            self.prior.to_unit(points), values, generator or generator_from_seed(0)
         )
-        result = log_prob.double().numpy() + self.prior.log_volume_ratio
-        low, high = np.array(self.prior.low), np.array(self.prior.high)
-        inside = ((points >= low) & (points <= high)).all(-1)
-        return np.where(inside, result, -np.inf)
+        log_prior = self.prior.log_prob(points)
+        return np.where(log_prior > -np.inf, log_prob.double().numpy() + log_prior, -np.inf)
 
     def map(self, x: ArrayLike, generator: Generator) -> NDArray[np.float64]:
         """Return the theta (d,) of the highest posterior density, in physical units.
@@ -138,19 +136,23 @@ class Posterior(ABC):
 
         Raises:
             DataError: `x` has the wrong shape or holds NaN.
-            SamplingError: next to none of the posterior's mass is inside the prior.
+            SamplingError: draws of the posterior are no numbers.
         """
         conditioned = self.at(x, generator)
         start = conditioned.sample(_MAP_STARTS, generator)
-        return self.prior.to_physical(climb(conditioned.density, start, self.prior))
+
+        def log_prob(theta: Tensor) -> Tensor:
+            return conditioned.density(theta) + self.prior.log_prob_at(theta)
+
+        return self.prior.to_physical(climb(log_prob, start))
 
     @abstractmethod
     def at(self, x: ArrayLike, generator: Generator) -> ConditionedPosterior:
-        """Return the posterior at one `x` (*x_shape), in scaled units.
+        """Return the posterior at one `x` (*x_shape), of theta in the unit cube.
 
         Args:
             x: the observation; embedded once.
-            generator: for the normalisation, and for what warms Markov chains up.
+            generator: for what warms Markov chains up.
 
         Raises:
             DataError: `x` has the wrong shape or holds NaN.
@@ -166,7 +168,7 @@ class Posterior(ABC):
         Args:
             num_samples: draws for every x.
             x: (b, *x_shape).
-            truth: (b, d) scaled theta.
+            truth: (b, d) theta in the unit cube.
             generator: source of all randomness.
 
         Raises:
@@ -174,10 +176,10 @@ class Posterior(ABC):
         """
 
     @abstractmethod
-    def _log_prob_scaled(
+    def _log_prob_unit(
         self, theta: Tensor, x: NDArray[np.float32], generator: Generator
     ) -> Tensor:
-        """Return log densities (s, b) per scaled unit of scaled theta (s, b, d), without cut."""
+        """Return log densities (s, b) in the unit cube of its theta (s, b, d)."""
 
     def _member_probabilities(self) -> Tensor:
         """Return the probabilities (m,) of the members; equal without weights."""

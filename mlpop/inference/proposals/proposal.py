@@ -8,6 +8,7 @@ from torch import Generator
 
 from mlpop.config.blocks.training import Sampler
 from mlpop.inference.posteriors.conditioned import ConditionedPosterior
+from mlpop.inference.prior import in_cube
 from mlpop.inference.proposals.proposal_draw import PosteriorDraws, ProposalDraw, ProposalKind
 from mlpop.inference.proposals.rejection import Budget
 from mlpop.inference.proposals.truncated_proposal import TruncatedProposal, truncate
@@ -118,6 +119,6 @@ def _draw_posterior(
         acceptance=num_samples / draws.made,
         attempts=draws.made,
         seconds=time.monotonic() - started,
-        outside_fraction=float((~conditioned.prior.contains(theta)).float().mean()),
+        outside_fraction=float((~in_cube(theta)).float().mean()),
         redraws=draws.redraws,
     )

@@ -8,6 +8,7 @@ from torch import Generator, Tensor
 
 from mlpop.inference.posteriors.arguments import SamplingError
 from mlpop.inference.posteriors.conditioned import ConditionedPosterior
+from mlpop.inference.prior import in_cube
 
 ProposalKind = Literal["posterior", "truncated"]
 
@@ -20,7 +21,7 @@ class ProposalDraw:
     """Draws for the next round, and how they were made.
 
     Args:
-        theta: (n, d) scaled draws, float32, all inside the prior.
+        theta: (n, d) draws, float32, all inside the prior.
         kind: `posterior`, or `truncated` for the prior where the posterior is dense.
         sampler: what was asked for.
         method: what drew.
@@ -76,7 +77,7 @@ class PosteriorDraws:
     redraws: int = 0
 
     def __call__(self, count: int, generator: Generator) -> Tensor:
-        """Draw scaled theta (count, d).
+        """Draw theta (count, d).
 
         Raises:
             SamplingError: some draws are wrong however often they are repeated.
@@ -84,8 +85,7 @@ class PosteriorDraws:
         theta = self.conditioned.sample(count, generator).detach().cpu().clone()
         self.made += count
         for attempt in range(MAX_REDRAWS + 1):
-            usable = self.conditioned.prior.contains(theta) & theta.isfinite().all(-1)
-            wrong = (~usable).nonzero()[:, 0]
+            wrong = (~in_cube(theta)).nonzero()[:, 0]
             if not len(wrong):
                 return theta
             if attempt < MAX_REDRAWS:

@@ -22,7 +22,7 @@ class Source:
 
     Args:
         name: what messages call it.
-        attempt: makes so many attempts; returns the accepted scaled theta (m, d).
+        attempt: makes so many attempts; returns the accepted theta (m, d).
     """
 
     name: str
@@ -82,7 +82,7 @@ def reject(
     The acceptance that is `expected` sizes the first lot of attempts.
 
     Returns:
-        Scaled theta (num_samples, d), the attempts that were accepted, at least `num_samples`, and
+        Theta (num_samples, d), the attempts that were accepted, at least `num_samples`, and
         all attempts.
 
     Raises:

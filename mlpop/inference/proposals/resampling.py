@@ -25,7 +25,7 @@ def resample(
     far the result is from uniform. Use an exact method of `proposals.proposal` first.
 
     Returns:
-        Scaled theta (num_samples, d), the candidates in all, and the median over the draws of the
+        Theta (num_samples, d), the candidates in all, and the median over the draws of the
         effective number of candidates behind one.
 
     Raises:

@@ -9,6 +9,7 @@ from torch import Generator, Tensor
 
 from mlpop.inference.posteriors.arguments import SamplingError
 from mlpop.inference.posteriors.conditioned import ConditionedPosterior
+from mlpop.inference.prior import in_cube
 from mlpop.inference.proposals.enclosing_region import EnclosingRegion, ShapeName, enclose
 from mlpop.inference.proposals.rejection import Source
 from mlpop.inference.proposals.shapes import Box, Shape
@@ -30,14 +31,13 @@ class Support:
 
     @torch.no_grad()
     def log_ratio(self, theta: Tensor) -> Tensor:
-        """Return log q - tau (n,) of scaled theta (n, d); -inf outside the prior and for NaN."""
+        """Return log q - tau (n,) of theta (n, d); -inf outside the prior and for NaN."""
         parts = [self.conditioned.log_prob(part).double() for part in theta.split(_ROWS)]
         values = torch.cat(parts).cpu() - self.threshold if parts else torch.empty(0).double()
-        inside = self.conditioned.prior.contains(theta) & ~values.isnan()
-        return torch.where(inside, values, -inf)
+        return torch.where(values.isnan(), -inf, values)
 
     def contains(self, theta: Tensor) -> Tensor:
-        """Tell for scaled theta (n, d) whether it lies in the support: (n,)."""
+        """Tell for theta (n, d) whether it lies in the support: (n,)."""
         return self.log_ratio(theta) > 0
 
     def accepts(self, theta: Tensor) -> Tensor:
@@ -49,21 +49,6 @@ class Support:
         """How far above the threshold a draw must be."""
         return _SLACK * max(1.0, abs(self.threshold))
 
-    def to_unit(self, theta: Tensor) -> Tensor:
-        """Return scaled theta (n, d) as float64 in the unit cube of the prior."""
-        low, high = self._edges
-        return (theta.double() - low) / (high - low)
-
-    def from_unit(self, points: Tensor) -> Tensor:
-        """Return points of the unit cube (n, d) as scaled theta, float32."""
-        low, high = self._edges
-        return (low + points * (high - low)).float()
-
-    @property
-    def _edges(self) -> tuple[Tensor, Tensor]:
-        prior = self.conditioned.prior
-        return prior.scaled_low.double(), prior.scaled_high.double()
-
 
 @dataclass(frozen=True, eq=False)
 class Pilot:
@@ -71,7 +56,7 @@ class Pilot:
 
     Args:
         support: with the threshold that the draws gave.
-        theta: (n, d) scaled draws above the threshold.
+        theta: (n, d) draws above the threshold.
         log_ratio: (n,) log q - tau there.
         draws: how many there were in all.
     """
@@ -94,7 +79,7 @@ def find_support(conditioned: ConditionedPosterior, draws: Tensor, epsilon: floa
 
     Args:
         conditioned: the posterior at the observation.
-        draws: (n, d) scaled draws of it, inside the prior.
+        draws: (n, d) draws of it, inside the prior.
         epsilon: mass that the support leaves out, in (0, 1).
 
     Raises:
@@ -157,7 +142,7 @@ def enclose_support(pilot: Pilot, shape: ShapeName, generator: Generator) -> Enc
         in_support[rows] = hits
         return len(rows), in_support
 
-    return enclose(shape, support.to_unit(pilot.theta), pilot.log_ratio, inside, generator)
+    return enclose(shape, pilot.theta.double(), pilot.log_ratio, inside, generator)
 
 
 def volume_fraction(log_volume: float, accepted: int, attempts: int) -> tuple[float, float]:
@@ -173,13 +158,13 @@ def volume_fraction(log_volume: float, accepted: int, attempts: int) -> tuple[fl
 
 def posterior_log_volume(support: Support) -> float:
     """Log of the volume over the prior's for which accepted draws of q stand."""
-    return support.conditioned.prior.log_density - support.threshold
+    return -support.threshold
 
 
 def _asked(support: Support, unit: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return rows of points in the prior, their theta, and which of these are accepted."""
-    theta = support.from_unit(unit)
-    rows = support.conditioned.prior.contains(theta).nonzero()[:, 0]
+    theta = unit.float()
+    rows = in_cube(theta).nonzero()[:, 0]
     theta = theta[rows]
     return rows, theta, support.accepts(theta)
 

@@ -1,0 +1,64 @@
+"""Densities of theta on the unit cube, where the prior is uniform: no mass is outside."""
+
+import math
+from typing import Any
+
+import torch
+from sbi.neural_nets.estimators import ConditionalDensityEstimator, MixtureDensityEstimator
+from torch import Tensor
+
+from mlpop.inference.estimators.densities import build_density
+from mlpop.inference.estimators.mixture import mixture_log_prob
+from mlpop.inference.estimators.spec import EstimatorSpec
+from mlpop.inference.prior import RESOLUTION
+
+
+class ProbitDensity(ConditionalDensityEstimator):
+    """A density of u in the unit cube: sbi's density of z = probit(u), which knows no edge.
+
+    The prior is a standard normal of z, and log q(u) = log q(z) - sum_k log phi(z_k).
+
+    Args:
+        head: sbi's density of z (d,) given a condition (e,).
+    """
+
+    net: ConditionalDensityEstimator
+
+    def __init__(self, head: ConditionalDensityEstimator) -> None:
+        super().__init__(head, head.input_shape, head.condition_shape)
+
+    def log_prob(self, input: Tensor, condition: Tensor, **kwargs: Any) -> Tensor:
+        """Return log densities (s, b) of u (s, b, d) given conditions (b, e)."""
+        z = probit(input)
+        if isinstance(self.net, MixtureDensityEstimator):
+            values = mixture_log_prob(self.net, z, condition)
+        else:
+            values = self.net.log_prob(z, condition, **kwargs)
+        return values + (0.5 * z.square() + 0.5 * math.log(2 * math.pi)).sum(-1)
+
+    def loss(self, input: Tensor, condition: Tensor, **kwargs: Any) -> Tensor:
+        """Return the negative log densities (b,) of u (b, d) given conditions (b, e)."""
+        return -self.log_prob(input[None], condition)[0]
+
+    def sample(self, sample_shape: torch.Size, condition: Tensor, **kwargs: Any) -> Tensor:
+        """Draw u (*sample_shape, b, d) given conditions (b, e), from torch's generator."""
+        z = self.net.sample(sample_shape, condition, **kwargs)
+        return torch.special.ndtr(z).clamp(RESOLUTION, 1 - RESOLUTION)
+
+
+def probit(u: Tensor) -> Tensor:
+    """Return z of u (...) in the unit cube: the quantiles of a standard normal."""
+    return torch.special.ndtri(u.double().clamp(RESOLUTION, 1 - RESOLUTION)).float()
+
+
+def build_cube_density(
+    spec: EstimatorSpec, theta: Tensor, width: int
+) -> ConditionalDensityEstimator:
+    """Build an untrained density of theta given vectors; draws from torch's global generator.
+
+    Args:
+        spec: model and its sizes.
+        theta: (n, d) of the training set, in the unit cube; for standardization.
+        width: length of the vectors that it is given.
+    """
+    return ProbitDensity(build_density(spec, probit(theta), width, spec.z_score_theta))
