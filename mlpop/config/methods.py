@@ -20,18 +20,21 @@ class Network:
         blind_alone: whether a single transform leaves some components of its input blind to the
             condition.
         permutes: whether its transforms shuffle their components at random.
+        of_cube: whether it is a density on the unit cube: of theta, not of x.
     """
 
     arguments: tuple[str, ...]
     keywords: Mapping[str, str] = field(default_factory=dict)
     blind_alone: bool = False
     permutes: bool = False
+    of_cube: bool = False
 
 
 _FLOW = ("hidden_features", "num_transforms")
 _SPLINE = (*_FLOW, "num_bins")
 
 DENSITIES: Mapping[str, Network] = {
+    "cube_nsf": Network(_SPLINE, of_cube=True),
     "mdn": Network(("hidden_features", "num_components")),
     "maf": Network(_FLOW, blind_alone=True, permutes=True),
     "nsf": Network(_SPLINE, blind_alone=True),
@@ -41,7 +44,8 @@ DENSITIES: Mapping[str, Network] = {
     "zuko_gf": Network((*_FLOW, "num_components"), {"components": "num_components"}),
     "zuko_bpf": Network(_FLOW),
 }
-"""Densities of a vector given a vector, by sbi's names: of a posterior or a likelihood.
+"""Densities of a vector given a vector: of a posterior or a likelihood; but for `cube_nsf`, which
+is mlpop's, by sbi's names. sbi's are of unbounded vectors: theta reach them through probit.
 
 `nsf` has couplings and `zuko_nsf` is autoregressive: the former reached the lower loss on
 two_moons at equal cost of training, and draws in half the time.

@@ -7,10 +7,45 @@ import torch
 from sbi.neural_nets.estimators import ConditionalDensityEstimator, MixtureDensityEstimator
 from torch import Tensor
 
+from mlpop.config.methods import DENSITIES
 from mlpop.inference.estimators.densities import build_density
 from mlpop.inference.estimators.mixture import mixture_log_prob
 from mlpop.inference.estimators.spec import EstimatorSpec
-from mlpop.inference.prior import RESOLUTION
+from mlpop.inference.estimators.splines import SplineDensity
+from mlpop.inference.prior import RESOLUTION, in_cube
+
+
+class DensityWithin(ConditionalDensityEstimator):
+    """A density of u in a box inside the unit cube, 0 outside: one of the cube, stretched.
+
+    Args:
+        density: of v = (u - low) / (high - low), in the unit cube.
+        low, high: (d,) edges of the box.
+    """
+
+    net: ConditionalDensityEstimator
+
+    def __init__(self, density: ConditionalDensityEstimator, low: Tensor, high: Tensor) -> None:
+        super().__init__(density, density.input_shape, density.condition_shape)
+        self.register_buffer("low", low)
+        self.register_buffer("high", high)
+
+    def log_prob(self, input: Tensor, condition: Tensor, **kwargs: Any) -> Tensor:
+        """Return log densities (s, b) of u (s, b, d) given conditions (b, e)."""
+        low, high = self.get_buffer("low"), self.get_buffer("high")
+        v = (input - low) / (high - low)
+        values = self.net.log_prob(v.clamp(0, 1), condition) - (high - low).log().sum()
+        return torch.where(in_cube(v), values, -torch.inf)
+
+    def loss(self, input: Tensor, condition: Tensor, **kwargs: Any) -> Tensor:
+        """Return the negative log densities (b,) of u (b, d) given conditions (b, e)."""
+        return -self.log_prob(input[None], condition)[0]
+
+    def sample(self, sample_shape: torch.Size, condition: Tensor, **kwargs: Any) -> Tensor:
+        """Draw u (*sample_shape, b, d) given conditions (b, e), from torch's generator."""
+        low, high = self.get_buffer("low"), self.get_buffer("high")
+        v = self.net.sample(sample_shape, condition, **kwargs)
+        return (low + (high - low) * v).clamp(RESOLUTION, 1 - RESOLUTION)
 
 
 class ProbitDensity(ConditionalDensityEstimator):
@@ -61,4 +96,16 @@ def build_cube_density(
         theta: (n, d) of the training set, in the unit cube; for standardization.
         width: length of the vectors that it is given.
     """
+    if spec.domain is None:
+        return _build_whole(spec, theta, width)
+    low, high = (torch.tensor(edges) for edges in zip(*spec.domain, strict=True))
+    stretched = ((theta - low) / (high - low)).clamp(0, 1)
+    return DensityWithin(_build_whole(spec, stretched, width), low, high)
+
+
+def _build_whole(spec: EstimatorSpec, theta: Tensor, width: int) -> ConditionalDensityEstimator:
+    if DENSITIES[spec.model].of_cube:
+        return SplineDensity(
+            spec.dimension, width, spec.num_transforms, spec.num_bins, spec.hidden_features
+        )
     return ProbitDensity(build_density(spec, probit(theta), width, spec.z_score_theta))

@@ -36,7 +36,8 @@ class EstimatorSpec(StrictModel):
     `kind` says what is learned, see `EstimatorKind`. `model` is one of `DENSITIES`, or for a ratio
     one of `CLASSIFIERS`, where it says which of the sizes it takes.
 
-    `dimension` is the number of labels, which networks see in the unit cube of the prior.
+    `dimension` is the number of labels, which networks see in the unit cube of the prior. A
+    posterior may live in a part of it only, the box with the edges `domain` of every label.
     `z_score_x` is done for every component of a vector, for every channel of maps
     (`independent`), or once for all (`structured`); maps that are already scaled want `none`.
     """
@@ -53,9 +54,19 @@ class EstimatorSpec(StrictModel):
     embedding: EmbeddingSpec | None = None
     x_shape: tuple[int, ...] = Field(min_length=1)
     dimension: int = Field(ge=1)
+    domain: tuple[tuple[float, float], ...] | None = None
 
     @model_validator(mode="after")
     def _check(self) -> "EstimatorSpec":
+        if self.domain is not None and (
+            self.kind != "posterior"
+            or len(self.domain) != self.dimension
+            or any(not 0 <= low < high <= 1 for low, high in self.domain)
+        ):
+            raise ValueError(
+                f"a domain is of a posterior, and has low < high from 0 to 1 for each of "
+                f"{self.dimension} labels, found {self.domain} of a {self.kind}"
+            )
         if min(self.x_shape) < 1:
             raise ValueError(f"x_shape {self.x_shape} must be positive")
         allowed = NETWORKS[network_field(self.kind)]
