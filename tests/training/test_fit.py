@@ -184,15 +184,15 @@ def test_average_is_of_the_weights_of_all_steps(small_estimator):
 def test_average_does_not_jump_as_single_steps_do(gaussian_problem):
     """At a large constant learning rate, on fresh data, epoch after epoch."""
     prior, theta, x = gaussian_problem
-    scaled, data = prior.to_scaled(theta)[:1000], torch.from_numpy(x)[:1000]
-    spec = EstimatorSpec(model="mdn", x_shape=(2,), low=prior.low, high=prior.high)
+    unit, data = prior.to_unit(theta)[:1000], torch.from_numpy(x)[:1000]
+    spec = EstimatorSpec(model="mdn", x_shape=(2,), dimension=2)
     jumps, ends = [], []
     for decay in (None, 0.98):
-        estimator = build_estimator(spec, scaled, data, generator_from_seed(1))
+        estimator = build_estimator(spec, unit, data, generator_from_seed(1))
         options = TrainingOptions(batch_size=20, lr=5e-3, ema_decay=decay, max_num_epochs=40)
         report = fit(
             estimator,
-            scaled,
+            unit,
             data,
             validation=validation_split(1000, 0.2, generator_from_seed(2)),
             generator=generator_from_seed(2),
@@ -413,16 +413,14 @@ def test_as_good_as_sbi_S01(silent_tracker, gaussian_problem, model):
     from sbi.neural_nets import posterior_nn
 
     prior, theta, x = gaussian_problem
-    scaled, data = prior.to_scaled(theta)[:1000], torch.from_numpy(x)[:1000]
+    unit, data = prior.to_unit(theta)[:1000], torch.from_numpy(x)[:1000]
     arguments = {"hidden_features": 20, "num_components": 4, "num_transforms": 3}
-    spec = EstimatorSpec.parse(
-        arguments | {"model": model, "x_shape": [2], "low": prior.low, "high": prior.high}
-    )
-    estimator = build_estimator(spec, scaled, data, generator_from_seed(1))
+    spec = EstimatorSpec.parse(arguments | {"model": model, "x_shape": [2], "dimension": 2})
+    estimator = build_estimator(spec, unit, data, generator_from_seed(1))
     options = TrainingOptions(batch_size=100, lr=5e-3, stop_after_epochs=6)
     fit(
         estimator,
-        scaled,
+        unit,
         data,
         validation=validation_split(1000, 0.1, generator_from_seed(2)),
         generator=generator_from_seed(2),
@@ -434,10 +432,10 @@ def test_as_good_as_sbi_S01(silent_tracker, gaussian_problem, model):
     trainer = NPE_C(
         prior.box, density_estimator=builder, tracker=silent_tracker, show_progress_bars=False
     )
-    theirs = trainer.append_simulations(scaled, data).train(
+    theirs = trainer.append_simulations(unit, data).train(
         training_batch_size=100, learning_rate=5e-3, max_num_epochs=1000, stop_after_epochs=6
     )
-    fresh_theta = prior.to_scaled(theta)[1000:]
+    fresh_theta = prior.to_unit(theta)[1000:]
     fresh_x = torch.from_numpy(x)[1000:]
     with torch.no_grad():
         ours_loss = float(estimator.loss(fresh_theta, fresh_x).mean())
