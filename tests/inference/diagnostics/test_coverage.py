@@ -132,7 +132,7 @@ def test_gain_and_nltp_of_the_exact_posterior(exact):
 
 
 def test_ensemble_density_is_that_of_its_samples(gaussian_member):
-    """Members that the prior cuts unequally: each is normalized there, or ranks are not uniform."""
+    """Members that the prior cuts unequally: each is normalized there, or ranks are not even."""
     members = [gaussian_member(2, 0.35, 0.4), gaussian_member(2, 0.8, -0.2)]
     posterior = EnsemblePosterior(members, PRIOR)
     x = np.random.default_rng(3).uniform(-0.9, 0.9, (500, 2)).astype(np.float32)
