@@ -421,7 +421,7 @@ def test_embedding_is_the_configured_one_and_is_trained_jointly_S12(pulsars: Any
 
 
 def first_weights(spec: Any) -> dict[str, Tensor]:
-    theta = torch.rand(8, len(spec.low))
+    theta = torch.rand(8, spec.dimension)
     x = torch.rand(8, *spec.x_shape)
     return build_estimator(spec, theta, x, generator_from_seed(0)).state_dict()
 
@@ -437,7 +437,7 @@ def test_initializer_acts_on_the_embedding_alone_S13(
     assert spec.embedding.initializer == "InitializerKaiming"
     embedding = spec.embedding.model_copy(update={"initializer": initializer})
     spec = spec.model_copy(update={"embedding": embedding})
-    theta, x = torch.rand(8, len(spec.low)), torch.rand(8, *spec.x_shape)
+    theta, x = torch.rand(8, spec.dimension), torch.rand(8, *spec.x_shape)
     estimator = build_estimator(spec, theta, x, generator_from_seed(0))
     linear = {
         name: module for name, module in estimator.named_modules() if isinstance(module, nn.Linear)
