@@ -144,6 +144,7 @@ def test_documented_pickles_serve_a_notebook(small_estimator, tmp_path, monkeypa
     samples = posterior.sample((20,), x=x[:1], show_progress_bars=False)
     assert samples.shape == (20, 2)
     assert bool(in_cube(samples).all())
+    assert PRIOR.contains(inference.prior.to_physical(samples)).all()
     assert inference.summary == {"epochs": 3}
     assert {path.name for path in tmp_path.iterdir()} == set(names)  # no sbi-logs folder
 
