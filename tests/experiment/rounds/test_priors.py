@@ -14,7 +14,7 @@ from mlpop.datasets.loading import load_dataset
 from mlpop.datasets.scaling import LabelScaling
 from mlpop.errors import ConfigError
 from mlpop.experiment.inputs.checks import check_inputs
-from mlpop.experiment.models.load_posterior import load_posterior
+from mlpop.inference.posteriors.store import load_posterior
 from mlpop.networks.rng import generator_from_seed
 
 Values = dict[str, Any]
