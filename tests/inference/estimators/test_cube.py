@@ -99,7 +99,7 @@ def test_probit_is_the_quantile_of_a_standard_normal():
     np.testing.assert_allclose(ends, [-REACH, REACH], rtol=1e-6)
 
 
-NOISE, ROWS = 0.25, 2500
+NOISE, ROWS = 0.25, 6000
 
 
 def _trained(model):
@@ -117,7 +117,7 @@ def _trained(model):
         x,
         validation=validation_split(ROWS, 0.1, generator_from_seed(4)),
         generator=generator_from_seed(5),
-        options=TrainingOptions(batch_size=100, lr=3e-3, max_num_epochs=25),
+        options=TrainingOptions(batch_size=200, lr=5e-3, max_num_epochs=20),
     )
     return estimator.eval()
 
@@ -131,12 +131,13 @@ def _trained(model):
     ],
 )
 def test_a_posterior_that_piles_up_at_an_edge_keeps_its_mass_there(model):
-    """x beyond an edge: the posterior is a normal that the edge cuts, densest at the edge.
+    """x at an edge: the posterior is a normal that the edge cuts, densest at the edge.
 
-    A density that leaks and is cut afterwards has half of this mass in the outermost 5 %.
+    A density that leaks and is cut afterwards has half of this mass in the outermost 5 %. About
+    700 simulations are as near to each x as the noise, which tell its mass there to 0.014.
     """
     estimator = _trained(model)
-    x = torch.tensor([[-0.25], [-0.1], [0.05], [0.95], [1.1], [1.25]])
+    x = torch.tensor([[0.0], [0.08], [0.92], [1.0]])
     with lend(generator_from_seed(6)), torch.no_grad():
         draws = estimator.sample(torch.Size((4000,)), x)[..., 0].double().numpy()
     for column, centre in enumerate(x[:, 0].tolist()):
@@ -145,7 +146,7 @@ def test_a_posterior_that_piles_up_at_an_edge_keeps_its_mass_there(model):
         expected = exact.cdf(0.05) if lower else exact.sf(0.95)
         found = ((draws < 0.05) if lower else (draws > 0.95))[:, column].mean()
         assert expected > 0.1
-        assert found == pytest.approx(expected, abs=0.06), centre
+        assert found == pytest.approx(expected, abs=0.05), centre
     # over all x alike: of truths that are uniform, 5 % are in either of the outermost 5 %
     generator = generator_from_seed(7)
     theta = torch.rand(2000, 1, generator=generator)
@@ -153,4 +154,4 @@ def test_a_posterior_that_piles_up_at_an_edge_keeps_its_mass_there(model):
     with lend(generator), torch.no_grad():
         draws = estimator.sample(torch.Size((100,)), x)[..., 0].double().numpy()
     for outermost in (draws < 0.05, draws > 0.95):
-        assert outermost.mean() == pytest.approx(0.05, abs=0.007)
+        assert outermost.mean() == pytest.approx(0.05, abs=0.012)
