@@ -51,8 +51,12 @@ def test_density_integrates_to_one_over_the_cube(model, dimension):
     with torch.no_grad():
         density = estimator.log_prob(nodes[:, None].expand(-1, 3, -1), x).double().exp()
     integral = (density * volume[:, None]).sum(0)
-    # a part may be nearer to a face than float32 tells
-    torch.testing.assert_close(integral, torch.ones(3).double(), rtol=0, atol=3e-3)
+    # random weights may put some of it nearer to a face than float32 resolves: as many draws
+    with lend(generator_from_seed(1)), torch.no_grad():
+        z = estimator.net.net.sample(torch.Size((20_000,)), estimator.embed(x))
+    resolved = (z.abs() < REACH).all(-1).double().mean(0)
+    torch.testing.assert_close(integral, resolved, rtol=0, atol=0.012)
+    assert float(resolved.max()) > 0.7
     assert float(density.std()) > 0.05
 
 
@@ -70,13 +74,20 @@ def test_all_draws_are_inside_and_follow_the_density(model, dimension):
     mass = (density * volume[:, None]).T.view(
         3, *[round(len(nodes) ** (1 / dimension))] * dimension
     )
-    for axis in range(dimension):
-        marginal = mass.sum(2 - axis) if dimension == 2 else mass
-        # half of a node's mass is on either side of it
-        below = (marginal.cumsum(-1) - marginal / 2).numpy()
-        line = np.linspace(-REACH, REACH, below.shape[-1])
-        for row in range(3):
-            level = np.interp(probit(draws[:, row, axis]), line, below[row])
+    for row in range(3):
+        # those that float32 tells from the faces
+        inside = draws[:, row][
+            ((draws[:, row] > RESOLUTION) & (draws[:, row] < 1 - RESOLUTION)).all(-1)
+        ]
+        assert len(inside) > 1000
+        for axis in range(dimension):
+            marginal = (mass[row].sum(1 - axis) if dimension == 2 else mass[row]).numpy()
+            marginal = marginal / marginal.sum()
+            # half of a node's mass is on either side of it
+            below = marginal.cumsum() - marginal / 2
+            level = np.interp(
+                probit(inside[:, axis]), np.linspace(-REACH, REACH, len(below)), below
+            )
             assert stats.kstest(level, "uniform").pvalue > 1e-3, (axis, row)
 
 

@@ -48,7 +48,7 @@ def test_log_prob_integrates_to_one_over_the_prior(gaussian_member, scaled_prior
     assert (outside == -np.inf).all()
 
 
-@pytest.mark.parametrize("model", ["mdn", "maf"])
+@pytest.mark.parametrize("model", ["mdn", "nsf"])
 def test_neural_log_prob_integrates_to_one(small_estimator, model):
     estimators = [small_estimator(model, seed=j) for j in range(2)]
     prior = Prior(("a", "b"), (-1.0, -2.0), (1.0, 2.0))
