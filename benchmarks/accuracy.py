@@ -199,7 +199,7 @@ class Learner:
         return generator_from_seed(torch_seed(seed_sequence(ROOT_SEED, purpose, *place)))
 
     def simulate(self, theta: Tensor, round_: int) -> None:
-        """Add the simulations of scaled theta (n, d), a tenth of them for validation."""
+        """Add the simulations of theta (n, d) in the unit cube, a tenth of them for validation."""
         started = time.monotonic()
         place = self.job.observations[0] if self.method.proposal else 0
         physical = self.prior.to_physical(theta)
@@ -225,8 +225,7 @@ class Learner:
                 "kind": self.method.kind,
                 "z_score_x": "independent",
                 "x_shape": list(self.x.shape[1:]),
-                "low": self.prior.scaled_low.tolist(),
-                "high": self.prior.scaled_high.tolist(),
+                "dimension": self.prior.dimension,
                 **self.method.spec,
             }
         )
@@ -327,7 +326,7 @@ def run_job(job: Job, emit: Callable[[dict[str, Any]], None]) -> None:
         learner = Learner(job)
         place = job.observations[0] if learner.method.proposal else 0
         size = job.simulations // job.rounds
-        theta = learner.prior.to_scaled(
+        theta = learner.prior.to_unit(
             learner.prior.sample(size, learner.generator(Purpose.PRIOR, 0, place))
         )
         learner.simulate(theta, 0)

@@ -73,7 +73,7 @@ def trained(dimension: int) -> tuple[Prior, torch.nn.Module, Tensor]:
     generator = generator_from_seed(0)
     labels = tuple(f"t{k}" for k in range(dimension))
     prior = Prior(labels, (-1.0,) * dimension, (1.0,) * dimension)
-    theta = prior.to_scaled(prior.sample(2000, generator))
+    theta = prior.to_unit(prior.sample(2000, generator))
     noise = torch.randn(theta.shape, generator=generator)
     x = theta + 0.15 * noise + 0.1 * noise.square()
     spec = EstimatorSpec.parse(
@@ -82,8 +82,7 @@ def trained(dimension: int) -> tuple[Prior, torch.nn.Module, Tensor]:
             "model": "maf",
             "z_score_x": "independent",
             "x_shape": [dimension],
-            "low": prior.low,
-            "high": prior.high,
+            "dimension": dimension,
         }
     )
     member = build_estimator(spec, theta, x, generator)

@@ -155,8 +155,7 @@ def training_state() -> TrainingState:
                 "args": {"input_shape": SHAPE, "len_output_layer": 32},
             },
             "x_shape": SHAPE,
-            "low": [-1.0] * LABELS,
-            "high": [1.0] * LABELS,
+            "dimension": LABELS,
         }
     )
     generator = generator_from_seed(0)

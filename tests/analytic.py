@@ -11,7 +11,10 @@ from mlpop.inference.prior import Prior
 
 
 class Analytic(nn.Module):
-    """A trained likelihood whose potential is `function(theta, x)`; counts its calls."""
+    """A trained likelihood whose potential is `function(theta, x)`; counts its calls.
+
+    The function's theta are in [-1, 1], the box of `unit_prior`, not in the unit cube.
+    """
 
     def __init__(self, function, dimension, width=None):
         super().__init__()
@@ -27,7 +30,7 @@ class Analytic(nn.Module):
     def log_potential_embedded(self, theta, embedding):
         self.calls += 1
         self.points += theta.shape[0] * theta.shape[1]
-        return self.function(theta, embedding)
+        return self.function(2 * theta - 1, embedding)
 
 
 def gaussian(dimension, spread, shift=0.0, slope=0.0):

@@ -1,5 +1,7 @@
 """Estimators whose answers are known in closed form."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -9,34 +11,56 @@ from torch import nn
 from mlpop.config.methods import CLASSIFIERS
 from mlpop.inference.estimators.estimator import EmbedOnce, build_estimator
 from mlpop.inference.estimators.spec import EstimatorSpec
-from mlpop.inference.prior import Prior
+from mlpop.inference.prior import RESOLUTION, Prior, in_cube
 from mlpop.networks.rng import generator_from_seed
 
 
 class GaussianHead(ConditionalDensityEstimator):
-    """Normal around the embedding: cut to a box, the exact posterior of `GaussianLinear`."""
+    """Normal around the embedding, cut to [-1, 1]: the exact posterior of `GaussianLinear`.
+
+    Its u in the unit cube stand for 2 u - 1 in [-1, 1]. Draws are no numbers where next to none
+    (1e-300) of the normal is inside.
+    """
 
     def __init__(self, dimension, spread, shift=0.0):
         super().__init__(nn.Identity(), torch.Size([dimension]), torch.Size([dimension]))
         self.spread = spread
         self.shift = shift
 
-    def _normal(self, condition):
-        return torch.distributions.Normal(condition + self.shift, self.spread)
+    def _edges(self, condition):
+        """Return the sign of the centre, its size, and both edges seen from there, in spreads.
+
+        Mirrored to the right of 0, so that the lower edge is never in the upper tail.
+        """
+        centre = condition.double() + self.shift
+        size = centre.abs()
+        sign = torch.where(centre < 0, -1.0, 1.0).double()
+        return sign, size, (-1 - size) / self.spread, (1 - size) / self.spread
 
     def log_prob(self, input, condition, **kwargs):
-        return self._normal(condition).log_prob(input).sum(-1)
+        sign, size, low, high = self._edges(condition)
+        z = (sign * (2 * input.double() - 1) - size) / self.spread
+        at_low, at_high = (torch.special.log_ndtr(edge) for edge in (low, high))
+        log_mass = at_high + torch.log1p(-(at_low - at_high).exp())
+        log_normal = -0.5 * z.square() - 0.5 * math.log(2 * math.pi) - math.log(self.spread)
+        return (log_normal - log_mass + math.log(2)).sum(-1).to(input)
 
     def loss(self, input, condition, **kwargs):
-        return -self.log_prob(input, condition)
+        return -self.log_prob(input[None], condition)[0]
 
     def sample(self, sample_shape, condition, **kwargs):
-        return self._normal(condition).sample(sample_shape)
+        sign, size, low, high = self._edges(condition)
+        unit = torch.rand(*sample_shape, *condition.shape, dtype=torch.float64)
+        at_low, at_high = (torch.special.ndtr(edge) for edge in (low, high))
+        z = torch.special.ndtri(at_low + unit * (at_high - at_low))
+        t = sign * (size + self.spread * z)
+        u = ((t.clamp(-1, 1) + 1) / 2).clamp(RESOLUTION, 1 - RESOLUTION).float()
+        return torch.where(at_high > 1e-300, u, torch.nan)
 
 
 @pytest.fixture(scope="session")
 def gaussian_member():
-    """Factory of an estimator that is N(x + shift, spread)."""
+    """Factory of an estimator that is N(x + shift, spread) cut to [-1, 1]."""
 
     def make(dimension, spread, shift=0.0):
         shape = torch.Size([dimension])
@@ -68,13 +92,13 @@ def small_estimator():
             "num_transforms": 2,
             "num_bins": 4,
             "x_shape": (3,),
-            "low": (-1.0, -2.0),
-            "high": (1.0, 2.0),
+            "dimension": 2,
         }
         spec = EstimatorSpec.parse(values | changes)
         generator = generator_from_seed(seed)
-        theta = torch.rand(40, 2, generator=generator) * 2 - 1
-        x = torch.cat([theta, theta[:, :1] ** 2], 1) + 0.1 * torch.randn(
+        theta = torch.rand(40, 2, generator=generator)
+        places = 2 * theta - 1
+        x = torch.cat([places, places[:, :1] ** 2], 1) + 0.1 * torch.randn(
             40, 3, generator=generator
         )
         return build_estimator(spec, theta, x, generator), spec, theta, x
@@ -100,7 +124,10 @@ def silent_tracker():
 
 
 class MixtureAt:
-    """A `ConditionedPosterior` in closed form: Gaussians cut to a box; counts what is asked."""
+    """A `ConditionedPosterior` in closed form: Gaussians cut to a box; counts what is asked.
+
+    Means and covariances are in the units of the box, from -edge to edge; theta are in the cube.
+    """
 
     def __init__(self, means, covariances, weights=None, *, edge=1.0, cheap=True):
         self.means = torch.as_tensor(np.array(means), dtype=torch.float64)
@@ -113,10 +140,19 @@ class MixtureAt:
             )
             for mean, covariance in zip(self.means, covariances, strict=True)
         ]
+        self.edge = edge
         self.prior = Prior(tuple(f"t{k}" for k in range(size)), (-edge,) * size, (edge,) * size)
         self.cheap = cheap
         self.densities_asked = 0
         self.draws_made = 0
+
+    def to_box(self, theta):
+        """Return theta (n, d) of the cube in the units of the box, double."""
+        return self.edge * (2 * theta.double() - 1)
+
+    def from_box(self, places):
+        """Undo `to_box`, float32."""
+        return ((torch.as_tensor(places).double() / self.edge + 1) / 2).float()
 
     def sample(self, num_samples, generator):
         parts, kept = [], 0
@@ -127,17 +163,19 @@ class MixtureAt:
                 lot, self.means.shape[1], generator=generator, dtype=torch.float64
             )
             factors = torch.stack([part.scale_tril for part in self.parts])[which]
-            theta = (self.means[which] + (factors @ normal[..., None])[..., 0]).float()
-            parts.append(theta[self.prior.contains(theta)])
+            theta = self.from_box(self.means[which] + (factors @ normal[..., None])[..., 0])
+            parts.append(theta[in_cube(theta)])
             kept += len(parts[-1])
         self.draws_made += num_samples
         return torch.cat(parts)[:num_samples]
 
     def log_prob(self, theta):
         self.densities_asked += len(theta)
-        values = torch.stack([part.log_prob(theta.double()) for part in self.parts])
-        mixed = torch.logsumexp(values + self.weights.log()[:, None], 0).float()
-        return torch.where(self.prior.contains(theta), mixed, -torch.inf)
+        places = self.to_box(theta.nan_to_num())
+        values = torch.stack([part.log_prob(places) for part in self.parts])
+        mixed = torch.logsumexp(values + self.weights.log()[:, None], 0)
+        log_volume = self.means.shape[1] * math.log(2 * self.edge)
+        return torch.where(in_cube(theta), (mixed + log_volume).float(), -torch.inf)
 
 
 @pytest.fixture(scope="session")

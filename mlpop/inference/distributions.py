@@ -68,8 +68,9 @@ def marginal(
     Raises:
         ConfigError: an edge is not finite or out of order, or there is no such distribution.
     """
+    name = f"prior_ranges.distributions.{label}: '{config.type}'"
     if not config.takes_edges:
-        return _without_edges(label, config, tail)
+        return _without_edges(name, config, tail)
     if not (isfinite(low) and isfinite(high) and low < high):
         raise ConfigError(
             f"prior_ranges of {label}: low must be below high and both finite, but got "
@@ -82,6 +83,7 @@ def marginal(
     else:
         loc, scale = config.args["loc"], config.args["scale"]
         frozen = stats.truncnorm((low - loc) / scale, (high - loc) / scale, loc, scale)
+    _checked_places(name, frozen, tail)
     return Marginal(
         float(low),
         float(high),
@@ -94,28 +96,24 @@ def marginal(
     )
 
 
-def _without_edges(label: str, config: DistributionConfig, tail: float) -> Marginal:
+def _without_edges(name: str, config: DistributionConfig, tail: float) -> Marginal:
     """Return a distribution that has its own edges, or none."""
     if config.type == "normal":
         frozen: Any = stats.norm(**config.args)
     else:
-        frozen = DISTRIBUTIONS.build(config.type, config.args)
-    name = f"prior_ranges.distributions.{label}: '{config.type}'"
+        try:
+            frozen = DISTRIBUTIONS.build(config.type, config.args)
+        except (TypeError, ValueError) as error:
+            raise ConfigError(
+                f"{name} cannot be made with the args {dict(config.args)}: {error}"
+            ) from None
     if missing := [f for f in ("cdf", "ppf", "logpdf") if not callable(getattr(frozen, f, None))]:
         raise ConfigError(
             f"{name} must have cdf, ppf and logpdf, as the distributions of scipy.stats have; it "
             f"lacks {', '.join(missing)}"
         )
-    probabilities = np.array([tail, _SHOWN, 0.25, 0.5, 0.75, 1 - _SHOWN, 1 - tail])
+    places = _checked_places(name, frozen, tail)
     edges = np.asarray(frozen.ppf(np.array([0.0, 1.0])), dtype=np.float64)
-    places = np.asarray(frozen.ppf(probabilities), dtype=np.float64)
-    back = np.asarray(frozen.cdf(places), dtype=np.float64)
-    if not (np.isfinite(places).all() and np.allclose(back, probabilities, atol=1e-9)):
-        raise ConfigError(
-            f"{name} has a cdf and a ppf that do not undo each other: at the probabilities "
-            f"{probabilities.tolist()} ppf gives {places.tolist()}, and cdf of those "
-            f"{back.tolist()}; its distribution must be continuous"
-        )
     bounded = bool(np.isfinite(edges).all())
     low, high = edges if bounded else places[[0, -1]]
     shown = (low, high) if bounded else places[[1, -2]]
@@ -129,3 +127,22 @@ def _without_edges(label: str, config: DistributionConfig, tail: float) -> Margi
         is_uniform=False,
         bounded=bounded,
     )
+
+
+def _checked_places(name: str, frozen: Any, tail: float) -> Values:
+    """Return the quantiles (7,) of what figures show, of the middle, and at both ends.
+
+    Raises:
+        ConfigError: the distribution function of these is not where they came from.
+    """
+    probabilities = np.array([tail, _SHOWN, 0.25, 0.5, 0.75, 1 - _SHOWN, 1 - tail])
+    places = np.asarray(frozen.ppf(probabilities), dtype=np.float64)
+    back = np.asarray(frozen.cdf(places), dtype=np.float64)
+    if not (np.isfinite(places).all() and np.allclose(back, probabilities, atol=1e-9)):
+        raise ConfigError(
+            f"{name} has a cdf and a ppf that do not undo each other: at the probabilities "
+            f"{probabilities.tolist()} ppf gives {places.tolist()}, and cdf of those "
+            f"{back.tolist()}; it must be continuous, and its numbers must be told apart in "
+            "double precision"
+        )
+    return places

@@ -21,8 +21,8 @@ RESOLUTION = 2.0**-24
 """Half the distance of float32 numbers below 1. No label comes nearer to a face of the cube, so
 that a distribution without an edge ends where less than this part of it is left."""
 
-_STEP = 1e-4
-"""For the slope of a log density across the cube."""
+_STEP = 1e-3
+"""For the slope of a log density across the cube: of the distance to the nearest face."""
 
 
 def in_cube(theta: Tensor) -> Tensor:
@@ -154,11 +154,11 @@ class Prior:
         """Return physical log densities (n,) of points (n, d) of the cube; differentiable."""
         if all(m.is_uniform for m in self.marginals):
             return unit.new_full(unit.shape[:-1], sum(m.log_height for m in self.marginals))
-        values = unit.detach().cpu().double().numpy()
+        values = unit.detach().cpu().double().numpy().clip(RESOLUTION, 1 - RESOLUTION)
+        steps = _STEP * np.minimum(values, 1 - values)
         slope, height = np.zeros_like(values), np.zeros(values.shape[:-1])
         for k, m in enumerate(self.marginals):
-            below = np.clip(values[..., k] - _STEP, RESOLUTION, 1 - RESOLUTION)
-            above = np.clip(values[..., k] + _STEP, RESOLUTION, 1 - RESOLUTION)
+            below, above = values[..., k] - steps[..., k], values[..., k] + steps[..., k]
             height += m.logpdf(m.ppf(values[..., k]))
             slope[..., k] = (m.logpdf(m.ppf(above)) - m.logpdf(m.ppf(below))) / (above - below)
         # the value, and a straight line through it that has its slope

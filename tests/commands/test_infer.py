@@ -155,7 +155,7 @@ def test_draws_are_those_of_the_trained_posterior(
         posterior = load_posterior(trained.models / f"round_{round_}" / "posterior.json")
         seed = seed_sequence(trained.values["manual_seed"], Purpose.POSTERIOR_SAMPLES, round_)
         draws = posterior.sample(5000, x, generator_from_seed(torch_seed(seed)))
-        scaled = posterior.prior.to_scaled(draws).numpy()
+        scaled = posterior.prior.to_files(draws).astype(np.float32)
         np.testing.assert_array_equal(samples(inferred.folder, round_), scaled)
 
 

@@ -537,6 +537,21 @@ SIMULATION = [
         "prior_ranges.low[1]",
         ["B_initial_log10_sigma must be greater than 0", "found -1.5"],
     ),
+    (
+        {
+            "prior_ranges": {
+                "labels": ["B_initial_log10_sigma"],
+                "low": [None],
+                "high": [None],
+                "distributions": {
+                    "B_initial_log10_sigma": {"type": "normal", "args": {"loc": 0.5, "scale": 0.1}}
+                },
+            },
+            "observed_sample": {"dataset_path": "data"},
+        },
+        "prior_ranges.distributions.B_initial_log10_sigma",
+        ["reaches -0.03, but", "must be greater than 0; 'truncated_normal' has edges"],
+    ),
 ]
 
 CASES = [

@@ -52,8 +52,7 @@ def test_networks_of_a_method_have_the_kind_that_the_method_says(name):
                 "kind": method.estimator,
                 "model": model,
                 "x_shape": (3,),
-                "low": (0.0,) * 2,
-                "high": (1.0,) * 2,
+                "dimension": 2,
             }
         )
         generator = generator_from_seed(0)

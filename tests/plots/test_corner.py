@@ -4,8 +4,10 @@ import re
 
 import numpy as np
 import pytest
+from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from scipy import stats
 
 from mlpop.errors import DataError
 from mlpop.plots.corner import (
@@ -196,7 +198,14 @@ def uniform_in_part(part: float, count: int = 6400) -> np.ndarray:
 
 
 def over_the_prior(draws: np.ndarray, **options) -> Figure:
-    return corner(draws, THETA, bounds=PRIOR, with_prior=True, **options)
+    prior = [stats.uniform(low, high - low).cdf for low, high in PRIOR]
+    return corner(draws, THETA, bounds=PRIOR, prior=prior, **options)
+
+
+def prior_line(panel) -> tuple[np.ndarray, np.ndarray]:
+    """Return the heights and edges of the orange line of a marginal."""
+    (line,) = [patch for patch in panel.patches if patch.get_edgecolor() == to_rgba(SECOND)]
+    return line.get_data().values, line.get_data().edges
 
 
 def test_panels_span_the_prior_and_marginals_show_its_level_S21() -> None:
@@ -204,9 +213,7 @@ def test_panels_span_the_prior_and_marginals_show_its_level_S21() -> None:
     for axis in range(3):
         panel = figure.axes[axis * 4]
         assert panel.get_xlim() == pytest.approx((LOW[axis], HIGH[axis]))
-        level = [line for line in panel.lines if line.get_color() == SECOND]
-        assert len(level) == 1
-        assert level[0].get_ydata()[0] == 6400 / BINS
+        np.testing.assert_allclose(prior_line(panel)[0], 6400 / BINS)
         tops = max(patch.get_data().values.max() for patch in panel.patches)
         # a quarter of the prior: four times its density
         assert tops == pytest.approx(4 * 6400 / BINS, rel=0.25)
@@ -218,5 +225,19 @@ def test_truth_is_marked_and_one_label_is_enough() -> None:
     figure = over_the_prior(uniform_in_part(0.5), truth=[13.0, -1.0, 1.0])
     names = [text.get_text() for legend in figure.legends for text in legend.get_texts()]
     assert names == ["median", "95 % interval", "truth", "prior"]
-    alone = corner(uniform_in_part(0.5)[:, :1], THETA[:1], bounds=PRIOR[:1], with_prior=True)
-    assert any(line.get_color() == SECOND for line in alone.axes[0].lines)
+    prior = [stats.uniform(LOW[0], HIGH[0] - LOW[0]).cdf]
+    alone = corner(uniform_in_part(0.5)[:, :1], THETA[:1], bounds=PRIOR[:1], prior=prior)
+    assert len(prior_line(alone.axes[0])[0]) == BINS
+
+
+def test_prior_line_is_the_count_of_as_many_draws_of_the_prior() -> None:
+    """Of a normal prior, whose panel ends where 0.1 % is left beyond, as figures show it."""
+    normal = stats.norm(3.0, 0.2)
+    values = normal.rvs(20_000, random_state=1)[:, None]
+    low, high = normal.ppf([1e-3, 1 - 1e-3])
+    panel = corner(values, ["a"], bounds=[(low, high)], prior=[normal.cdf]).axes[0]
+    expected, edges = prior_line(panel)
+    assert (edges[0], edges[-1]) == pytest.approx((low, high))
+    assert expected.sum() == pytest.approx(20_000 * 0.998)
+    counts, _ = np.histogram(values[:, 0], edges)
+    assert stats.chisquare(counts, expected * counts.sum() / expected.sum()).pvalue > 1e-3

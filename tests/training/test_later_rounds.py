@@ -22,7 +22,8 @@ ROWS = 2000
 
 
 def _simulate(theta, generator):
-    return theta + SPREAD * torch.randn(theta.shape, generator=generator)
+    """Return x (n, 2) of theta (n, 2) in the unit cube."""
+    return 2 * theta - 1 + SPREAD * torch.randn(theta.shape, generator=generator)
 
 
 def _analytic():
@@ -54,7 +55,7 @@ def _draws(estimator, number):
 
 def _first_round(model):
     generator = generator_from_seed(3)
-    theta = torch.rand(ROWS, 2, generator=generator) * 2 - 1
+    theta = torch.rand(ROWS, 2, generator=generator)
     spec = EstimatorSpec(
         model=model,
         hidden_features=24,
@@ -62,8 +63,7 @@ def _first_round(model):
         num_transforms=3,
         num_bins=5,
         x_shape=(2,),
-        low=PRIOR.low,
-        high=PRIOR.high,
+        dimension=2,
     )
     estimator = build_estimator(spec, theta, theta, generator_from_seed(1))
     return _train(estimator, theta, generator), generator
@@ -75,7 +75,7 @@ def test_atomic_loss_corrects_for_the_proposal_S21(model):
     """theta of round 2 come from round 1's posterior; likelihood alone counts that posterior
     twice and ends with standard deviations too narrow by sqrt(2)."""
     first, generator = _first_round(model)
-    theta = PRIOR.to_scaled(_draws(first, ROWS))
+    theta = PRIOR.to_unit(_draws(first, ROWS))
     mean, spread = _analytic()
     ends = {}
     for loss in ("atomic", "maximum_likelihood"):
@@ -94,9 +94,9 @@ def test_atomic_loss_corrects_for_the_proposal_S21(model):
 def test_truncated_round_needs_no_correction_S21(model):
     """theta of round 2 are uniform in a part of the prior that holds the posterior."""
     first, generator = _first_round(model)
-    draws = PRIOR.to_scaled(_draws(first, 5000))
+    draws = PRIOR.to_unit(_draws(first, 5000))
     low, high = draws.min(0).values, draws.max(0).values
-    assert float((high - low).prod()) < 0.95 * 4
+    assert float((high - low).prod()) < 0.95
     theta = low + (high - low) * torch.rand(ROWS, 2, generator=generator)
     second = _draws(_train(first, theta, generator), 20_000)
     mean, spread = _analytic()

@@ -2,8 +2,10 @@ import pytest
 import torch
 from sbi.inference import NPE_C, NRE_B
 from sbi.neural_nets import posterior_nn
+from torch.distributions import MultivariateNormal
 
 from mlpop.errors import DataError
+from mlpop.inference.estimators.cube import probit
 from mlpop.inference.estimators.estimator import build_estimator
 from mlpop.inference.estimators.spec import EstimatorSpec
 from mlpop.inference.prior import Prior
@@ -22,19 +24,18 @@ MAPS = {
     "num_components": 4,
     "num_transforms": 2,
     "x_shape": (2, 16, 16),
-    "low": (-1.0, 0.0, 3.0),
-    "high": (1.0, 2.0, 5.0),
+    "dimension": 3,
     "embedding": {
         "type": "ModelConvSBIshallow",
         "args": {"input_shape": [2, 16, 16], "len_output_layer": 6},
     },
 }
-PRIOR = Prior(("a", "b", "c"), MAPS["low"], MAPS["high"])
+PRIOR = Prior(("a", "b", "c"), (-1.0, 0.0, 3.0), (1.0, 2.0, 5.0))
 
 
 def _data(rows=30):
     generator = generator_from_seed(7)
-    theta = torch.rand(rows, 3, generator=generator) * 2 + torch.tensor([-1.0, 0.0, 3.0])
+    theta = torch.rand(rows, 3, generator=generator)
     return theta, torch.randn(rows, 2, 16, 16, generator=generator)
 
 
@@ -48,8 +49,11 @@ def _ours(estimator, theta, x, name, num_atoms):
 @pytest.mark.parametrize("num_atoms", [2, 10, 30])
 @pytest.mark.parametrize("model", ["mdn", "maf", "nsf", "zuko_nsf"])
 def test_atomic_loss_equals_sbi_on_the_same_atoms(silent_tracker, model, num_atoms):
-    """sbi's SNPE-C, whose density embeds every x once for each atom."""
+    """sbi's SNPE-C of z = probit(theta), whose prior is a standard normal; it embeds every x once
+    for each atom.
+    """
     theta, x = _data()
+    z = probit(theta)
     spec = EstimatorSpec.parse(MAPS | {"model": model})
     estimator = build_estimator(spec, theta, x, generator_from_seed(1))
     inside = posterior_nn(
@@ -60,18 +64,19 @@ def test_atomic_loss_equals_sbi_on_the_same_atoms(silent_tracker, model, num_ato
         num_components=4,
         num_transforms=2,
         embedding_net=estimator.embedding,
-    )(theta, x)
+    )(z, x)
     state = {
-        name: estimator.net.state_dict().get(name, value)
+        name: estimator.net.net.state_dict().get(name, value)
         for name, value in inside.state_dict().items()
     }
     inside.load_state_dict(state)
-    trainer = NPE_C(PRIOR.box, tracker=silent_tracker, show_progress_bars=False)
+    normal = MultivariateNormal(torch.zeros(3), torch.eye(3))
+    trainer = NPE_C(normal, tracker=silent_tracker, show_progress_bars=False)
     trainer._neural_net = inside
     trainer._num_atoms = num_atoms
     trainer._use_combined_loss = False
     with lend(generator_from_seed(3)):
-        theirs = -trainer._log_prob_proposal_posterior_atomic(theta, x, torch.ones(30, 1))
+        theirs = -trainer._log_prob_proposal_posterior_atomic(z, x, torch.ones(30, 1))
     ours = _ours(estimator, theta, x, "atomic", num_atoms)
     assert float(ours.detach().std()) > 0.1
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)

@@ -22,8 +22,7 @@ SPEC = EstimatorSpec.parse(
         "hidden_features": 8,
         "num_components": 2,
         "x_shape": [2, 8, 8],
-        "low": [-1.0],
-        "high": [1.0],
+        "dimension": 1,
         "embedding": {
             "type": "ModelConvSBIshallow",
             "args": {"input_shape": [2, 8, 8], "len_output_layer": 4},
@@ -39,8 +38,8 @@ ALWAYS_SAVED = OPTIONS.model_copy(update={"checkpoint_seconds": 0.0})
 def tasks(tmp_path):
     """Two members on memory-mapped maps whose level is theta."""
     rng = np.random.default_rng(0)
-    theta = rng.uniform(-1, 1, (64, 1)).astype(np.float32)
-    x = (theta[:, :, None, None] + rng.standard_normal((64, 2, 8, 8))).astype(np.float32)
+    theta = rng.random((64, 1), np.float32)
+    x = (2 * theta[:, :, None, None] - 1 + rng.standard_normal((64, 2, 8, 8))).astype(np.float32)
     np.save(tmp_path / "theta.npy", theta)
     np.save(tmp_path / "x.npy", x)
     return [
@@ -221,12 +220,10 @@ def test_fingerprint_covers_loss_atoms_and_the_weights_to_start_from(tasks, tmp_
 )
 def test_members_of_every_kind_S01(tmp_path, kind, model, ran):
     rng = np.random.default_rng(0)
-    theta = rng.uniform(-1, 1, (60, 2)).astype(np.float32)
+    theta = rng.random((60, 2), np.float32)
     np.save(tmp_path / "theta.npy", theta)
-    np.save(tmp_path / "x.npy", theta + 0.1 * rng.standard_normal(theta.shape))
-    spec = EstimatorSpec(
-        kind=kind, model=model, hidden_features=8, x_shape=(2,), low=(-1.0,) * 2, high=(1.0,) * 2
-    )
+    np.save(tmp_path / "x.npy", 2 * theta - 1 + 0.1 * rng.standard_normal(theta.shape))
+    spec = EstimatorSpec(kind=kind, model=model, hidden_features=8, x_shape=(2,), dimension=2)
     task = MemberTask(
         folder=str(tmp_path / "member"),
         theta_path=str(tmp_path / "theta.npy"),

@@ -25,8 +25,7 @@ SPEC = EstimatorSpec(
     num_components=4,
     x_shape=(2,),
     z_score_x="independent",
-    low=PRIOR.low,
-    high=PRIOR.high,
+    dimension=2,
 )
 OPTIONS = TrainingOptions(batch_size=50, lr=1e-3, stop_after_epochs=20, max_num_epochs=300)
 
@@ -43,7 +42,7 @@ def run(folder, seed, spread=SPREAD):
     """
     rng = np.random.default_rng(seed)
     proposals, widths = [], []
-    theta = PRIOR.to_scaled(PRIOR.sample(SIMULATIONS, generator_from_seed(seed))).numpy()
+    theta = PRIOR.to_unit(PRIOR.sample(SIMULATIONS, generator_from_seed(seed))).numpy()
     x = np.empty((0, 2), np.float32)
     posterior = None
     for round_ in range(ROUNDS):

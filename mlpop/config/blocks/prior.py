@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from math import isfinite
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
@@ -76,6 +77,8 @@ class DistributionConfig(StrictModel):
             if isinstance(value, bool) or not isinstance(value, int | float):
                 found = f", found {show(value)}" if name in self.args else ""
                 yield f"args.{name}", f"is required and must be a number{found}"
+            elif not isfinite(value):
+                yield f"args.{name}", f"must be a finite number, found {value}"
             elif name == "scale" and value <= 0:
                 yield "args.scale", f"must be greater than 0, found {value}"
 

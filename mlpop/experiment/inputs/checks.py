@@ -87,15 +87,21 @@ def check_inputs(config: SbiConfig) -> None:
 
 
 def _check_prior(config: SbiConfig) -> None:
-    """Refuse distributions of the user's own that are none, or that reach too far."""
-    ranges = config.prior_ranges
+    """Refuse the user's distributions that are none, reach too far, or not as far as the truth."""
+    ranges, synthetic = config.prior_ranges, config.observed_sample.synthetic
     prior = Prior.configured(ranges)
     for i, (label, low, high) in enumerate(zip(prior.labels, prior.low, prior.high, strict=True)):
-        if ranges.reach(i) is not None or label in DYNAMICS_LABELS:
+        if ranges.reach(i) is not None:
             continue
-        if not ExperimentFacts(config).makes_maps:
+        if synthetic is not None and not low <= synthetic.theta[label] <= high:
+            raise ConfigError(
+                f"observed_sample.synthetic.theta.{label}: must lie in the prior range "
+                f"[{low:g}, {high:g}], found {synthetic.theta[label]}"
+            )
+        if label in DYNAMICS_LABELS or not ExperimentFacts(config).makes_maps:
             continue
-        for edge in (low, high):
+        inwards = 1e-9 * (high - low)
+        for edge in (low + inwards, high - inwards):
             try:
                 config.simulator.pulsar.population.with_override({label: edge})
             except ConfigError as error:

@@ -23,7 +23,7 @@ def finding(folder: Path, verdict: Any, least: float = 1e-4, **changes: Any) -> 
         "p_values": p_values,
         "ks": {"hpd": 0.1},
         **dict.fromkeys(("shift", "spread", "width"), {"a": 0.5, "b": -1.0}),
-        **dict.fromkeys(("hpd_shift", "nltp", "gain", "mass_inside"), 1.0),
+        **dict.fromkeys(("hpd_shift", "nltp", "gain"), 1.0),
         "expected_calibration_error": 0.02,
     }
     calibration = Calibration(**(values | changes))

@@ -35,7 +35,7 @@ def values(vectors: Callable[..., Values], tmp_path_factory: pytest.TempPathFact
         tmp_path_factory.mktemp("typical"),
         name="typical",
         test_data_loader__num_sim=80,
-        # hardly trained networks: sharp ones leave no mass in the prior for an odd x_o
+        # hardly trained networks: what is tested here is x
         trainer__max_num_epochs=1,
         trainer__lr=1e-6,
         trainer__num_posterior_samples=200,

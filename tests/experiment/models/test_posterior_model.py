@@ -45,7 +45,7 @@ REPOSITORY = Path(__file__).parents[3]
 PRIOR = Prior(("a", "b"), (-1.0, -2.0), (1.0, 2.0))
 SHAPE = (2, 4, 3)
 QUICK = McmcOptions(num_chains=4, thin=1, warmup=2, num_candidates=100)
-SCALED = {"low": [-1.0, -2.0], "high": [1.0, 2.0], "hidden_features": 8}
+SMALL = {"dimension": 2, "hidden_features": 8}
 
 
 @pytest.fixture(autouse=True)
@@ -110,7 +110,7 @@ def double(tmp_path: Path) -> Callable[..., Double]:
             encoder = PcaEncoder(fit_pca(maps.flatten(1).numpy(), 3), SHAPE)
             preprocessing, shape = Preprocessing("none", Compressor(encoder)), SHAPE
         model = "mlp" if kind == "ratio" else "mdn"
-        spec = EstimatorSpec.parse({**SCALED, "kind": kind, "model": model, "x_shape": [3]})
+        spec = EstimatorSpec.parse({**SMALL, "kind": kind, "model": model, "x_shape": [3]})
         theta = torch.rand(40, 2, generator=generator)
         x = torch.randn(40, 3, generator=generator)
         folder = tmp_path / f"{kind}_{compressed}_{seed}"

@@ -255,7 +255,7 @@ def saved_member(folder: Path, config: SbiConfig, problem: LearningProblem, data
         }
     )
     spec = estimator_spec(maps, problem, SHAPE)
-    theta = problem.prior.to_scaled(data.theta)
+    theta = problem.prior.to_unit(data.theta)
     estimator = build_estimator(spec, theta, scaled(data), generator_from_seed(0))
     member = folder / "round_1" / "member_00"
     save_estimator(member, estimator, spec)

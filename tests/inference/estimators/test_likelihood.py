@@ -21,22 +21,22 @@ SPEC = {
     "num_bins": 5,
     "z_score_x": "independent",
     "x_shape": [3],
-    "low": [-1.0, -1.0],
-    "high": [1.0, 1.0],
+    "dimension": 2,
 }
 SPREAD = torch.tensor([0.3, 0.5, 2.0])
 
 
 def _data(rows, seed=0):
-    """x = (theta_1, theta_1 + theta_2, 10 theta_2 + 100) + normal noise of SPREAD."""
+    """x = (t_1, t_1 + t_2, 10 t_2 + 100) + normal noise of SPREAD, where t = 2 theta - 1."""
     generator = generator_from_seed(seed)
-    theta = torch.rand(rows, 2, generator=generator) * 2 - 1
+    theta = torch.rand(rows, 2, generator=generator)
     x = _mean(theta) + SPREAD * torch.randn(rows, 3, generator=generator)
     return theta, x
 
 
 def _mean(theta):
-    return torch.stack([theta[..., 0], theta.sum(-1), 10 * theta[..., 1] + 100], -1)
+    places = 2 * theta - 1
+    return torch.stack([places[..., 0], places.sum(-1), 10 * places[..., 1] + 100], -1)
 
 
 def _exact(theta, x):
@@ -124,7 +124,7 @@ def test_agrees_with_the_analytic_likelihood_S01(model):
     exact = _exact(theta, x)
     with torch.no_grad():
         divergence = float((exact + estimator.loss(theta, x)).mean())
-        grid = torch.rand(300, 20, 2, generator=generator_from_seed(6)) * 2 - 1
+        grid = torch.rand(300, 20, 2, generator=generator_from_seed(6))
         likely = _exact(grid, x[:20]) > exact[:20] - 3
         shape = estimator.log_potential(grid, x[:20]) - _exact(grid, x[:20])
     assert -0.01 < divergence < 0.12
@@ -146,7 +146,7 @@ def test_draws_are_in_the_units_of_x():
         generator=generator_from_seed(3),
         options=TrainingOptions(batch_size=50, lr=5e-3, max_num_epochs=15),
     )
-    place = torch.tensor([[0.4, -0.5]])
+    place = torch.tensor([[0.7, 0.25]])
     with lend(generator_from_seed(5)), torch.no_grad():
         draws = estimator.density.sample(torch.Size((2000,)), place)[:, 0]
     error = (draws.mean(0) - _mean(place)[0]).abs() / torch.tensor([0.6, 0.8, 6.0])
@@ -170,7 +170,7 @@ def test_as_good_as_sbi_S01(silent_tracker, model):
     estimator, _ = _trained(model, rows)
     theta, x = _data(rows)
     box = torch.distributions.Independent(
-        torch.distributions.Uniform(-torch.ones(2), torch.ones(2), validate_args=False), 1
+        torch.distributions.Uniform(torch.zeros(2), torch.ones(2), validate_args=False), 1
     )
     names = ("hidden_features", "num_components", "num_transforms", "num_bins")
     builder = likelihood_nn(

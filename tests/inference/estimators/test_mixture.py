@@ -1,7 +1,9 @@
 import pytest
 import torch
 
+from mlpop.inference.estimators.cube import probit
 from mlpop.inference.estimators.estimator import build_estimator
+from mlpop.inference.estimators.mixture import mixture_log_prob
 from mlpop.inference.estimators.spec import EstimatorSpec
 from mlpop.networks.rng import generator_from_seed
 
@@ -17,21 +19,20 @@ def test_equals_sbi(labels, z_score_theta, stretch):
             "num_components": 4,
             "z_score_theta": z_score_theta,
             "x_shape": [3],
-            "low": [-2.0] * labels,
-            "high": [5.0] * labels,
+            "dimension": labels,
         }
     )
     generator = generator_from_seed(1)
-    theta = 7 * torch.rand(50, labels, generator=generator) - 2
+    theta = torch.rand(50, labels, generator=generator)
     x = torch.randn(50, 3, generator=generator)
-    estimator = build_estimator(spec, theta, x, generator)
+    head = build_estimator(spec, theta, x, generator).net.net
     with torch.no_grad():
-        for value in estimator.parameters():
+        for value in head.parameters():
             value += 0.1 * stretch**0.5 * torch.randn(value.shape, generator=generator)
-        points = theta + 0.3 * torch.randn(20, 50, labels, generator=generator)
-        fast = estimator.log_prob_embedded(points, estimator.embed(x))
-        slow = estimator.log_prob(points, x)
-        exact = estimator.double().log_prob(points.double(), x.double())
+        points = probit(theta) + 0.3 * torch.randn(20, 50, labels, generator=generator)
+        fast = mixture_log_prob(head, points, x)
+        slow = head.log_prob(points, x)
+        exact = head.double().log_prob(points.double(), x.double())
     assert fast.shape == slow.shape == (20, 50)
     assert float(exact.std()) > 0.3
     torch.testing.assert_close(fast, slow, rtol=1e-4, atol=1e-4)

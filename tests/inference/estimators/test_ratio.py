@@ -15,20 +15,19 @@ SPEC = {
     "hidden_features": 32,
     "z_score_x": "independent",
     "x_shape": [2],
-    "low": [-1.0, -1.0],
-    "high": [1.0, 1.0],
+    "dimension": 2,
 }
 
 
 def _data(rows, seed=0):
     generator = generator_from_seed(seed)
-    theta = torch.rand(rows, 2, generator=generator) * 2 - 1
-    return theta, theta + SPREAD * torch.randn(rows, 2, generator=generator)
+    theta = torch.rand(rows, 2, generator=generator)
+    return theta, 2 * theta - 1 + SPREAD * torch.randn(rows, 2, generator=generator)
 
 
 def _exact(theta, x):
-    """log p(x | theta) / p(x) of x = theta + normal noise under the uniform prior."""
-    log_likelihood = torch.distributions.Normal(theta, SPREAD).log_prob(x)
+    """log p(x | theta) / p(x) of x = 2 theta - 1 + normal noise under the uniform prior."""
+    log_likelihood = torch.distributions.Normal(2 * theta - 1, SPREAD).log_prob(x)
     unit = torch.distributions.Normal(0.0, 1.0)
     evidence = 0.5 * (unit.cdf((1 - x) / SPREAD) - unit.cdf((-1 - x) / SPREAD))
     return (log_likelihood - evidence.log()).sum(-1)
@@ -56,7 +55,7 @@ def _train(estimator, rows, **options):
 def test_posterior_depends_on_x_S10(model):
     """Regression: the potential of sbi's linear classifier has the same shape at every x."""
     estimator = _built(model=model)
-    grid = (torch.rand(200, 1, 2, generator=generator_from_seed(4)) * 2 - 1).expand(-1, 2, -1)
+    grid = torch.rand(200, 1, 2, generator=generator_from_seed(4)).expand(-1, 2, -1)
     x = torch.tensor([[0.5, 0.5], [-0.5, 0.2]])
     with torch.no_grad():
         for value in estimator.parameters():
@@ -81,9 +80,9 @@ def test_log_potential_equals_sbi_and_is_differentiable(model):
 
 
 def test_linear_classifier_holds_the_ratio_of_a_normal_x():
-    """log p(x | theta) = theta.x / s^2 - theta^2 / (2 s^2), up to a function of x."""
+    """log p(x | theta) = t.x / s^2 - t^2 / (2 s^2) with t = 2 theta - 1, up to a function of x."""
     estimator = _built(model="linear", z_score_x="none", z_score_theta="none")
-    weight = torch.tensor([0.0, 0.0, -0.5, 0.0, -0.5, 1.0, 0.0, 0.0, 1.0]) / SPREAD**2
+    weight = torch.tensor([2.0, 2.0, -2.0, 0.0, -2.0, 2.0, 0.0, 0.0, 2.0]) / SPREAD**2
     with torch.no_grad():
         estimator.net.output.weight.copy_(weight[None])
         theta, x = _data(50, seed=3)
@@ -111,7 +110,7 @@ def test_agrees_with_the_analytic_ratio_S01(model):
     estimator = _built(model=model)
     _train(estimator, 3000, stop_after_epochs=10, max_num_epochs=60)
     theta, x = _data(40, seed=10)
-    grid = (torch.rand(400, 1, 2, generator=generator_from_seed(6)) * 2 - 1).expand(-1, 40, -1)
+    grid = torch.rand(400, 1, 2, generator=generator_from_seed(6)).expand(-1, 40, -1)
     exact = _exact(grid, x)
     likely = exact > exact.max(0).values - 3
     with torch.no_grad():
@@ -135,7 +134,7 @@ def test_as_good_as_sbi_S01(silent_tracker, model):
     options = {"max_num_epochs": 60, "stop_after_epochs": 10}
     _train(estimator, rows, **options)
     box = torch.distributions.Independent(
-        torch.distributions.Uniform(-torch.ones(2), torch.ones(2), validate_args=False), 1
+        torch.distributions.Uniform(torch.zeros(2), torch.ones(2), validate_args=False), 1
     )
     with lend(generator_from_seed(8)):
         trainer = NRE_B(

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from analytic import Analytic, cut_normal, gaussian, two_modes, unit_prior
+from analytic import Analytic, cut_normal, gaussian, two_modes
 from scipy import stats
 
 from mlpop.inference.mcmc.chains import start_chains
@@ -13,9 +13,9 @@ from mlpop.inference.prior import Prior
 from mlpop.networks.rng import generator_from_seed
 
 
-def _target(member, x, prior=None):
-    prior = prior or unit_prior(member.theta_shape[0])
-    return make_target(member.log_potential_embedded, torch.as_tensor(x).float(), prior)
+def _target(member, x):
+    potential = member.log_potential_embedded
+    return make_target(potential, torch.as_tensor(x).float(), member.theta_shape[0])
 
 
 def _whitened(member, x):
@@ -32,7 +32,8 @@ def test_density_over_y_has_the_integral_of_the_potential():
     value = target.log_density(y, torch.zeros(len(y), dtype=torch.int64)).exp().sum() * 0.05**2
     exact = 1.0
     for centre in (0.8, -0.4):
-        exact *= cut_normal(centre, 0.3).pdf(centre) ** -1
+        # over the unit cube, half as wide as the box of the label
+        exact *= cut_normal(centre, 0.3).pdf(centre) ** -1 / 2
     assert float(value) == pytest.approx(exact, rel=2e-3)
 
 
@@ -49,13 +50,14 @@ def test_gradient_is_that_of_the_density():
         torch.testing.assert_close(gradient[:, axis], (up - down) / 2e-2, rtol=1e-2, atol=1e-3)
 
 
-def test_theta_never_leaves_the_box():
+def test_theta_never_leaves_the_cube():
     prior = Prior(("a", "b"), (-1.0, 100.0), (3.0, 100.001))
-    target = _target(Analytic(lambda theta, x: theta.sum(-1), 2), [[0.0, 0.0]], prior)
+    target = _target(Analytic(lambda theta, x: theta.sum(-1), 2), [[0.0, 0.0]])
     y = torch.tensor([[-800.0, 800.0], [40.0, -40.0], [0.0, 0.0]], dtype=torch.float64)
     theta = target.to_theta(y, torch.zeros(3, dtype=torch.int64))
-    assert bool(prior.contains(theta).all())
-    assert theta[2, 0] == 1
+    assert bool(((theta > 0) & (theta < 1)).all())
+    assert prior.contains(prior.to_physical(theta)).all()
+    assert theta[2, 0] == 0.5
 
 
 def test_bad_potentials_count_as_no_density():
@@ -95,7 +97,7 @@ def test_every_step_leaves_the_posterior_as_it_is(name):
     else:
         # fitted to something else: slow, but right
         jump(target, chains, fit_student_mixture(0.7 * y[None, :500] + 0.3, generator), generator)
-    theta = target.to_theta(chains.y, chains.owner).double().numpy()
+    theta = 2 * target.to_theta(chains.y, chains.owner).double().numpy() - 1
     moved = (np.abs(theta - exact) > 1e-5).all(1).mean()
     assert moved > 0.5
     for label, centre in enumerate((0.8, -0.4)):
@@ -159,7 +161,7 @@ def test_tempering_finds_a_needle_in_five_dimensions():
     assert float(particles.candidate_ess.max()) < 10
     assert int(particles.stages.min()) > 4
     owner = torch.arange(4).repeat_interleave(500)
-    theta = target.to_theta(particles.y.view(-1, 5), owner).view(4, 500, 5)
+    theta = 2 * target.to_theta(particles.y.view(-1, 5), owner).view(4, 500, 5) - 1
     first = (theta[..., 0] < 0).double().mean()
     assert float(first) == pytest.approx(0.7, abs=0.12)
     spread = torch.where(theta < 0, theta + 0.5, theta - 0.5).std()

@@ -44,7 +44,7 @@ def test_draws_are_those_of_the_potential_on_a_grid(small_estimator, model, kind
     ]
     mesh = np.stack(np.meshgrid(*lines, indexing="ij"), -1).reshape(-1, 1, 2)
     with torch.no_grad():
-        theta, data = torch.from_numpy(mesh).float(), torch.from_numpy(x)[None]
+        theta, data = PRIOR.to_unit(mesh), torch.from_numpy(x)[None]
         potential = estimator.log_potential(theta, data)[:, 0].double().numpy()
     density = np.exp(potential - potential.max()).reshape(240, 240)
     for label in range(2):

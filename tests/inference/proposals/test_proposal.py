@@ -9,6 +9,7 @@ import torch
 from scipy import stats
 
 from mlpop.inference.posteriors.arguments import SamplingError
+from mlpop.inference.prior import in_cube
 from mlpop.inference.proposals import truncated_proposal
 from mlpop.inference.proposals.proposal import make_proposal
 from mlpop.inference.proposals.proposal_draw import MAX_REDRAWS
@@ -38,10 +39,10 @@ def gaussian_at_acceptance(mixture_at, size, acceptance, **options):
 
 
 def edge_of(posterior, threshold):
-    """Radius at which the density of a round Gaussian falls to the threshold."""
+    """Radius, in units of the box, at which a round Gaussian's density falls to the threshold."""
     size = posterior.means.shape[1]
     spread = float(posterior.parts[0].scale_tril[0, 0])
-    log_peak = float(posterior.log_prob(torch.zeros(1, size)))
+    log_peak = float(posterior.log_prob(torch.full((1, size), 0.5)))
     return spread * math.sqrt(2 * (log_peak - threshold))
 
 
@@ -49,7 +50,7 @@ def check_uniform_ball(posterior, draw):
     """(r / R)^d uniform, all octants alike, none outside, and the right volume."""
     size = posterior.means.shape[1]
     edge = edge_of(posterior, draw.threshold)
-    theta = draw.theta.double()
+    theta = posterior.to_box(draw.theta)
     radius = theta.norm(dim=1).numpy() / edge
     assert radius.max() < 1
     assert draw.outside_fraction == 0
@@ -150,10 +151,10 @@ def reference(posterior, threshold, count, seed):
     support = Support(posterior, threshold)
     side = (torch.arange(1000, dtype=torch.float64) + 0.5) / 1000
     grid = torch.cartesian_prod(side, side)
-    cells = grid[support.contains(support.from_unit(grid))]
+    cells = grid[support.contains(grid.float())]
     rows = torch.randint(len(cells), (count,), generator=generator_from_seed(seed))
     jitter = torch.rand(count, 2, generator=generator_from_seed(seed + 1)).double() - 0.5
-    return support.from_unit(cells[rows] + jitter / 1000), len(cells) / len(grid)
+    return (cells[rows] + jitter / 1000).float(), len(cells) / len(grid)
 
 
 SHAPES = {
@@ -189,7 +190,7 @@ def test_truncated_prior_of_other_shapes(mixture_at, shape, sampler):
     )
     assert draw.method == "ellipsoid rejection" if sampler == "auto" else "box" in draw.method
     assert draw.outside_fraction == 0
-    assert bool(posterior.prior.contains(draw.theta).all())
+    assert bool(in_cube(draw.theta).all())
     exact, fraction = reference(posterior, draw.threshold, 20_000, 5)
     assert draw.volume_fraction == pytest.approx(fraction, rel=0.02, abs=4.5 * draw.volume_error)
     for direction in ([1, 0], [0, 1], [1, 1], [1, -1]):
@@ -197,7 +198,7 @@ def test_truncated_prior_of_other_shapes(mixture_at, shape, sampler):
         one, two = (draw.theta @ along).numpy(), (exact @ along).numpy()
         assert stats.ks_2samp(one, two).pvalue > 1e-3
     if len(means) == 2 and shape != "core in a halo":
-        share = [(each[:, 0] > 0).double().mean() for each in (draw.theta, exact)]
+        share = [(each[:, 0] > 0.5).double().mean() for each in (draw.theta, exact)]
         assert 0 < share[0] < 1
         assert float(share[0]) == pytest.approx(float(share[1]), abs=4 * 0.5 / 3000**0.5)
 
@@ -210,10 +211,10 @@ def test_modes_in_five_dimensions_are_all_there(mixture_at):
     draw = draw_proposal(posterior, 4000, generator_from_seed(3), kind="truncated")
     assert draw.method == "ellipsoid rejection"
     assert draw.acceptance > 0.3
-    nearest = torch.cdist(draw.theta.double(), posterior.means).argmin(1)
+    nearest = torch.cdist(posterior.to_box(draw.theta), posterior.means).argmin(1)
     share = torch.bincount(nearest, minlength=5).double() / 4000
     # a mode's ball ends where its own density is the threshold
-    heights = np.array([float(posterior.log_prob(mean[None].float())) for mean in posterior.means])
+    heights = posterior.log_prob(posterior.from_box(posterior.means)).double().numpy()
     volumes = (spreads * np.sqrt(2 * (heights - draw.threshold))) ** 5
     expected = volumes / volumes.sum()
     assert np.abs(share.numpy() - expected).max() < 4.5 * 0.5 / 4000**0.5
@@ -240,7 +241,7 @@ def test_markov_chain_posteriors_need_few_draws(mixture_at):
     assert chains.draws_made == draw.threshold_samples == 10_000
     assert draw.method == "ellipsoid rejection"
     edge = edge_of(chains, draw.threshold)
-    radius = draw.theta.double().norm(dim=1).numpy() / edge
+    radius = chains.to_box(draw.theta).norm(dim=1).numpy() / edge
     assert stats.kstest(radius**3, "uniform").pvalue > 1e-3
     volume = ball_volume(3) * edge**3 / 8
     assert abs(draw.volume_fraction - volume) < 4.5 * draw.volume_error
@@ -318,7 +319,8 @@ def test_no_exact_method_within_the_attempts(mixture_at, sampler, monkeypatch):
     assert draw.outside_fraction == 0
     assert 1 < draw.ess_median <= 8
     assert draw.attempts == 500 * 8
-    assert len(set(torch.cdist(draw.theta.double(), posterior.means).argmin(1).tolist())) == 40
+    nearest = torch.cdist(posterior.to_box(draw.theta), posterior.means).argmin(1)
+    assert len(set(nearest.tolist())) == 40
 
 
 def test_posterior_proposal_is_the_posterior(mixture_at):
@@ -328,7 +330,7 @@ def test_posterior_proposal_is_the_posterior(mixture_at):
     assert draw.threshold is draw.volume_fraction is None
     for axis, (mean, spread) in enumerate(((0.2, 0.1), (0.0, 0.05))):
         cdf = stats.norm(mean, spread).cdf
-        assert stats.kstest(draw.theta[:, axis].numpy(), cdf).pvalue > 1e-3
+        assert stats.kstest(posterior.to_box(draw.theta)[:, axis].numpy(), cdf).pvalue > 1e-3
 
 
 def test_nan_rows_are_redrawn_B4(mixture_at):
@@ -347,11 +349,12 @@ def test_nan_rows_are_redrawn_B4(mixture_at):
     posterior.sample = spoiled
     draw = draw_proposal(posterior, 1000, generator_from_seed(1), kind="posterior")
     assert len(draw.theta) == 1000
-    assert bool(posterior.prior.contains(draw.theta).all())
+    assert bool(in_cube(draw.theta).all())
     assert draw.redraws == len(calls) - 1 > 3
     assert draw.attempts == sum(calls)
     assert draw.acceptance == 1000 / sum(calls)
-    assert stats.kstest(draw.theta[:, 0].numpy(), stats.norm(0.2, 0.1).cdf).pvalue > 1e-3
+    first = posterior.to_box(draw.theta)[:, 0].numpy()
+    assert stats.kstest(first, stats.norm(0.2, 0.1).cdf).pvalue > 1e-3
 
 
 @pytest.mark.parametrize("kind", ["posterior", "truncated"])
