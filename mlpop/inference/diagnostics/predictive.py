@@ -37,7 +37,9 @@ BLOCKS = 8
 ROWS_PER_FEATURE = 3
 """Of every so many observations one direction is looked at; what is left over is one more."""
 
-_NO_VARIANCE = 1e-6
+_NO_VARIANCE = 1e-3
+"""Relative variation below which a feature, or a direction among features, does not vary: sums of
+maps of a survey whose count ends the simulation are equal but for rounding."""
 
 Array = NDArray[np.float64]
 
@@ -100,7 +102,7 @@ def views(x: Array, channels: Sequence[str]) -> dict[str, Array]:
     if x.ndim != 4:
         return {"x": _standardized(x.reshape(len(x), -1))}
     totals = _standardized(_totals(x))
-    shapes = _standardized(_shapes(x))
+    shapes = _standardized(map_shapes(x))
     of_channels = {
         name: np.column_stack([totals[:, c], shapes[:, c]]) for c, name in enumerate(channels)
     }
@@ -149,11 +151,10 @@ def _directions(features: Array, most: int) -> tuple[Array, Array | None]:
 
 
 def _standardized(features: Array) -> Array:
-    """Return features (m, ...) with mean 0 and standard deviation 1; 0 where they do not vary."""
+    """Return features (m, ...) with mean 0 and deviation 1, less where they hardly vary."""
     centred = features - features.mean(0)
-    scale = centred.std(0)
-    varies = scale > _NO_VARIANCE * np.abs(features).max(0)
-    return np.where(varies, centred / np.where(varies, scale, 1.0), 0.0)
+    scale = np.maximum(centred.std(0), _NO_VARIANCE * np.abs(features).max(0))
+    return centred / np.where(scale > 0, scale, 1.0)
 
 
 def _totals(maps: Array) -> Array:
@@ -163,7 +164,7 @@ def _totals(maps: Array) -> Array:
     return np.where(positive, np.log(np.where(positive, totals, 1.0)), totals)
 
 
-def _shapes(maps: Array) -> Array:
+def map_shapes(maps: Array) -> Array:
     """Return level, centres, spreads and correlation (m, C, 6) of every map.
 
     Pixels weigh as much as they are above the lowest one of their map; the level is their mean
