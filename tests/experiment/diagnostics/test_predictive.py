@@ -122,7 +122,9 @@ def values(vectors: Callable[..., Values], tmp_path_factory: pytest.TempPathFact
         name="predictive",
         trainer__num_rounds=2,
         trainer__truncated_prior=True,
-        trainer__max_num_epochs=3,
+        # hardly trained networks: sharp ones leave no mass in the prior for an odd x_o
+        trainer__max_num_epochs=1,
+        trainer__lr=1e-6,
         trainer__num_posterior_samples=500,
     )
     del document["test_data_loader"]["num_predictive"]
@@ -142,7 +144,8 @@ def test_last_round_alone_is_checked_unless_told_otherwise(usual: Any) -> None:
     assert found["p_value"] > 0.02
     client = usual.store.client
     for run_id in (last.run_id, usual.result.run_id):
-        assert client.get_run(run_id).data.metrics["predictive/p"] == found["p_value"]
+        metrics = client.get_run(run_id).data.metrics
+        assert metrics["predictive/p"] == pytest.approx(found["p_value"], rel=1e-5)
     calibration = json.loads((usual.models / "round_1" / "calibration.json").read_text())
     assert calibration["predictive"]["x"] == found["p_values"]["x"]
     artifacts = {item.path for item in client.list_artifacts(last.run_id)}
