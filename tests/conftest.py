@@ -127,7 +127,12 @@ def vectors() -> Callable[..., dict[str, Any]]:
         },
         "prior_ranges": {"labels": ["theta_1", "theta_2"], "low": [-1, -1], "high": [1, 1]},
         "training_data_loader": {"simulate": True, "num_sim": 400},
-        "test_data_loader": {"testing": True, "simulate": True, "num_sim": 10},
+        "test_data_loader": {
+            "testing": True,
+            "simulate": True,
+            "num_sim": 10,
+            "num_predictive": 0,
+        },
         "observed_sample": {"synthetic": {"theta": {"theta_1": 0.3, "theta_2": -0.4}}},
         "simulator": {"type": "gaussian_linear", "args": {"dimension": 2, "noise": 0.2}},
         "trainer": {

@@ -12,7 +12,7 @@ from mlpop.tracking import Node, Store, find, tree, verify
 from mlpop.tracking.artifacts import manifest_records, read_manifest
 
 TIMED = re.compile(
-    r"(training|test)/(shards/.*|manifest\.csv)|x_o\.json|.*\.pickle|training_statistics\.json"
+    r"(training|test|predictive)/(shards/.*|manifest\.csv)|x_o\.json|.*\.pickle|training_statistics\.json"
     r"|config_sbi\.json|log\.txt|profile\.(json|log)|posterior_model/.*"
     r"|report\.html"
 )

@@ -59,7 +59,7 @@ def outlook(store: Store, root: Node) -> list[str]:
         last = number == recorded_rounds(store, root)
         return [*lines, "  completes the run" if last else f"  begins round {number}"]
     lines.append(f"  goes on with round {number}, which was {_stage(node)}")
-    for kind in ("training", "test"):
+    for kind in ("training", "test", "predictive"):
         shards = _shards(store, node, kind)
         if shards:
             lines.append(f"    keeps {shards} {kind} shards")

@@ -62,6 +62,8 @@ class Purpose(IntEnum):
     """theta of a test set (round or 0)"""
     COMPRESSOR = 18
     """network of a compressor that is fitted (0: its weights, 1: its training)"""
+    SIMULATION_PREDICTIVE = 19
+    """one simulation at a draw of a posterior (round, index)"""
 
 
 def seed_sequence(root: int, purpose: Purpose, *place: SupportsIndex) -> SeedSequence:

@@ -4,6 +4,7 @@ from mlpop.plots.corner import corner, decimals, intervals
 from mlpop.plots.coverage import coverage, ranks, ranks_cumulative
 from mlpop.plots.curves import training_curves
 from mlpop.plots.population import population
+from mlpop.plots.predictive import predictive
 
 __all__ = [
     "corner",
@@ -11,6 +12,7 @@ __all__ = [
     "decimals",
     "intervals",
     "population",
+    "predictive",
     "ranks",
     "ranks_cumulative",
     "training_curves",

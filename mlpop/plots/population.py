@@ -93,7 +93,9 @@ def population(
     with styled():
         figure, grid = panels(len(names), min(3, len(names)), (3.9, 3.2), (0.4, 0.3))
         for axes, name in zip(grid, names, strict=True):
-            image = _draw(axes, name, maps[name], p_limits, pdot_limits)
+            image = draw_map(
+                axes, name, maps[name], map_norm(name, maps[name]), p_limits, pdot_limits
+            )
             axes.set_title(map_title(name))
             figure.colorbar(image, ax=axes, label=kind_of(name).value, pad=0.02)
         if title:
@@ -111,13 +113,16 @@ def age_line(period: ArrayLike, age: float) -> NDArray[np.float64]:
     return np.asarray(period, dtype=np.float64) / (2 * age * YEAR)
 
 
-def _draw(
+def draw_map(
     axes: Axes,
     name: str,
     values: NDArray,
+    norm: Normalize,
     p_limits: tuple[float, float],
     pdot_limits: tuple[float, float],
+    colours: str | None = None,
 ) -> QuadMesh:
+    """Draw one map, for arguments see `population`; `colours` replaces those of its kind."""
     kind = kind_of(name)
     x_bins, y_bins = np.shape(values)
     if kind.is_ppdot:
@@ -126,7 +131,7 @@ def _draw(
     else:
         x, y = np.linspace(0, 360, x_bins + 1), np.linspace(-90, 90, y_bins + 1)
     image = axes.pcolormesh(
-        x, y, np.asarray(values).T, norm=_norm(name, values), cmap=kind.colours, rasterized=True
+        x, y, np.asarray(values).T, norm=norm, cmap=colours or kind.colours, rasterized=True
     )
     axes.set(xlim=(x[0], x[-1]), ylim=(y[0], y[-1]), xlabel=kind.x, ylabel=kind.y)
     if kind.is_ppdot:
@@ -156,7 +161,8 @@ def _guide_lines(
     axes.set(xlim=p_limits, ylim=pdot_limits)
 
 
-def _norm(name: str, values: NDArray) -> Normalize:
+def map_norm(name: str, values: NDArray) -> Normalize:
+    """Return what turns the values of a map into colours."""
     low, high = float(np.min(values)), float(np.max(values))
     high = high if high > low else low + 1
     if name.endswith("fluxes"):

@@ -8,7 +8,15 @@ from pydantic import AfterValidator, Field
 
 from mlpop.config.base import StrictModel
 from mlpop.config.blocks.dynamics import DynamicsConfig
-from mlpop.config.fields import Columns, Count, Name, OptionalLocation, S3Uri, bare_names
+from mlpop.config.fields import (
+    Columns,
+    Count,
+    Name,
+    Natural,
+    OptionalLocation,
+    S3Uri,
+    bare_names,
+)
 from mlpop.config.messages import Problem, Refused
 
 InputColumns = Annotated[Columns, AfterValidator(bare_names)]
@@ -61,6 +69,9 @@ class TestDataConfig(StrictModel):
     """Test simulations of a round that is simulated."""
     simulate: bool = False
     """Simulate the round-0 test set from the prior instead of reading it."""
+    num_predictive: Natural = 100
+    """Simulations at draws of the last round's posterior, which x_o is compared with where the
+    experiment simulates anything; 0 makes none."""
 
 
 def _array_file(path: Path | S3Uri | None) -> Path | S3Uri | None:

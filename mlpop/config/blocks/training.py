@@ -149,6 +149,8 @@ class InferConfig(StrictModel):
     `runs:/<run id>`; null: `<trainer.save_dir>/models/<name>`."""
     num_posterior_samples: Count = 5000
     """Draws from the posterior of every round at the observed sample."""
+    num_predictive: Natural = 0
+    """Simulations at draws of the last round's posterior, which x_o is compared with."""
     save_dir: OptionalPath = None
     """Root of the output tree; null: `trainer.save_dir`."""
 

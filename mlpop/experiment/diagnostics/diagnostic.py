@@ -11,6 +11,8 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Generator, Tensor
 
 from mlpop.compute import Purpose, seed_sequence, torch_seed
@@ -40,6 +42,26 @@ class Simulations:
     folder: Path
 
 
+class Simulate(Protocol):
+    """Makes the simulations that a diagnostic asks for."""
+
+    def __call__(self, use: str, purpose: Purpose, theta: NDArray[np.float64]) -> Dataset:
+        """Simulate on the backend, as training sets are: stored in the run, and resumed.
+
+        Args:
+            use: what they are for: their folder among the artifacts of the round.
+            purpose: of their random numbers; each diagnostic has its own.
+            theta: (n, D) physical units; those that an earlier launch stored are taken instead.
+
+        Returns:
+            Those that succeeded, with channels and labels of the training set.
+
+        Raises:
+            DataError: none succeeded.
+        """
+        ...
+
+
 @dataclass(frozen=True)
 class Evidence:
     """What every diagnostic may look at.
@@ -49,6 +71,8 @@ class Evidence:
         learned: diagnostic -> what it has learned from the simulations of the training; without
             those whose files an older training has not kept.
         folder: where the files of the round lie.
+        num_predictive: simulations that are wanted at draws of the posterior.
+        simulate: makes simulations; None where the launch has no simulator.
     """
 
     posterior: Posterior
@@ -57,6 +81,8 @@ class Evidence:
     folder: Path
     root_seed: int
     round: int
+    num_predictive: int = 0
+    simulate: Simulate | None = None
 
     def generator(self, purpose: Purpose, *place: int) -> Generator:
         """Return a source of draws; `place` tells diagnostics of one purpose apart."""
@@ -200,6 +226,10 @@ class Diagnostic(Protocol):
 
     def examine_observed(self, evidence: Evidence) -> Sequence[Path]:
         """Look at x_o, before its posterior is drawn from; return the files written."""
+        return ()
+
+    def examine_posterior(self, evidence: Evidence, theta: NDArray[np.float64]) -> Sequence[Path]:
+        """Look at draws (n, D) of the posterior at x_o; return the files written."""
         return ()
 
     def examine_tests(

@@ -4,6 +4,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from mlpop.datasets.loading import Dataset
 from mlpop.experiment.diagnostics.coverage import CALIBRATION, CoverageDiagnostic
 from mlpop.experiment.diagnostics.diagnostic import (
@@ -14,11 +17,16 @@ from mlpop.experiment.diagnostics.diagnostic import (
     Simulations,
     Verdict,
 )
+from mlpop.experiment.diagnostics.predictive import PredictiveDiagnostic
 from mlpop.experiment.diagnostics.typicality import TypicalityDiagnostic
 from mlpop.inference.diagnostics.coverage import CoverageResult
 from mlpop.io.files import read_json_object, write_json
 
-DIAGNOSTICS: Sequence[Diagnostic] = (TypicalityDiagnostic(), CoverageDiagnostic())
+DIAGNOSTICS: Sequence[Diagnostic] = (
+    TypicalityDiagnostic(),
+    PredictiveDiagnostic(),
+    CoverageDiagnostic(),
+)
 
 Files = dict[str, Path]
 Findings = Mapping[str, Finding]
@@ -47,6 +55,11 @@ def memory_files() -> list[str]:
 def examine_observed(evidence: Evidence) -> Files:
     """Let all diagnostics look at x_o; return artifact name -> file."""
     return named(path for d in DIAGNOSTICS for path in d.examine_observed(evidence))
+
+
+def examine_posterior(evidence: Evidence, theta: NDArray[np.float64]) -> Files:
+    """Let all diagnostics look at draws of the posterior; return artifact name -> file."""
+    return named(path for d in DIAGNOSTICS for path in d.examine_posterior(evidence, theta))
 
 
 def examine_tests(evidence: Evidence, tests: Dataset, draws: CoverageResult) -> Files:

@@ -89,7 +89,10 @@ def _infer_round(
             observed,
             trained.learned[number],
             tests,
+            trained.problem,
+            sets,
             num_samples=config.infer.num_posterior_samples,
+            num_predictive=config.infer.num_predictive,
             section="ComputingCoverage",
         )
         estimates, numbers = evaluation.estimates, evaluation.numbers
@@ -109,7 +112,7 @@ def _infer_round(
             logged.log_metrics(numbers, step=number)
             send_summary(logged, estimates)
         shown: dict[str, Number] = {"draws": config.infer.num_posterior_samples}
-        shown |= {"tests": result.num_tests} if sets else {}
+        shown |= {"tests": result.num_tests} if TEST.use in sets else {}
         about = f"Round {number} of `{trained.source}`, nothing trained."
         send_findings(run, result, about, shown)
         run.commit(evaluation.files | dataset_files(sets))

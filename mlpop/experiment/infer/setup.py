@@ -51,7 +51,8 @@ class InferJob:
     def simulates(self) -> bool:
         """Whether anything is to be simulated."""
         synthetic = self.config.observed_sample.synthetic is not None
-        return None in self.tests or (synthetic and self.observed is None)
+        predicts = self.config.infer.num_predictive > 0
+        return predicts or None in self.tests or (synthetic and self.observed is None)
 
     @property
     def x_shape(self) -> tuple[int, ...]:

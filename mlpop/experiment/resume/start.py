@@ -39,6 +39,7 @@ FREE = (
     "show_profiling",
     "trainer.save_dir",
     "trainer.checkpoint_seconds",
+    "test_data_loader.num_predictive",
     "dataset_path",
     "dataset_path_round_0",
     "statistic_path",

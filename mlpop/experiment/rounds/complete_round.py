@@ -46,8 +46,10 @@ def restore_round(
     lineage, config = launch.lineage, launch.config
     round_ = 0 if previous is None else previous.number + 1
     folders = launch.tree.round(round_)
-    datasets = (f"{TRAINING.use}/", f"{TEST.use}/")
-    names = [name for name in lineage.names(node) if not name.startswith(datasets)]
+    names = lineage.names(node)
+    simulated = {name.removesuffix(THETA) for name in names if name.endswith(f"/{THETA}")}
+    datasets = (f"{TRAINING.use}/", f"{TEST.use}/", *simulated)
+    names = [name for name in names if not name.startswith(datasets)]
     restore_files(
         lineage.store, node.run_id, [*names, MANIFEST], folders.models, lineage.downloads
     )

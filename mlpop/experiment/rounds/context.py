@@ -64,6 +64,11 @@ class OpenRound:
         return self.past[-1] if self.past else None
 
     @property
+    def is_last(self) -> bool:
+        """Whether no round is to follow."""
+        return self.number == self.launch.config.trainer.num_rounds - 1
+
+    @property
     def folders(self) -> RoundFolders:
         """Where its files lie."""
         return self.launch.tree.round(self.number)

@@ -1,17 +1,16 @@
 """The datasets of a round: given by the user, or simulated from the prior or the proposal."""
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mlpop.compute import Progress, Purpose, seed_sequence
 from mlpop.config.blocks.data import TestDataConfig, TrainingDataConfig
-from mlpop.config.fields import S3Uri
+from mlpop.config.fields import Location, S3Uri
 from mlpop.config.files.sbi import SbiConfig
 from mlpop.datasets.layout import FULL_CSV, FULL_STATISTICS, GENERATOR_JSON, MANIFEST_CSV
 from mlpop.datasets.loading import Dataset, load_dataset
@@ -41,15 +40,15 @@ Proposed = dict[str, float | str | int | None]
 
 @dataclass(frozen=True)
 class SetKind:
-    """What training and test sets differ in.
+    """What training and test sets differ in, and sets that diagnostics ask for.
 
     Attributes:
-        use: `training` or `test`; also the folder among the artifacts of a round.
-        theta: purpose of the draws from the prior.
+        use: `training`, `test` or another; also the folder among the artifacts of a round.
+        theta: purpose of the draws from the prior, or from the posterior.
         simulation: purpose of the seeds of simulations.
     """
 
-    use: Literal["training", "test"]
+    use: str
     theta: Purpose
     simulation: Purpose
 
@@ -58,6 +57,11 @@ class SetKind:
         if self.use == "training":
             return config.training_data_loader
         return config.test_data_loader
+
+    def root(self, config: SbiConfig) -> Location | None:
+        """Return where the configuration wants simulated sets; others lie beside the tests."""
+        root = self.loader(config).dataset_path
+        return root if root is None or self in (TRAINING, TEST) else root / self.use
 
 
 TRAINING = SetKind("training", Purpose.PRIOR, Purpose.SIMULATION_TRAINING)
@@ -111,6 +115,22 @@ def supply(
     return {kind.use: source.set(kind) for kind in kinds}, source.proposal
 
 
+def supply_at(
+    current: OpenRound, kind: SetKind, theta: NDArray[np.float64], problem: LearningProblem
+) -> tuple[SuppliedSet, Dataset]:
+    """Simulate a set at `theta` (n, D), physical units, and load what succeeded.
+
+    Raises:
+        DataError: no simulation succeeded.
+        ComputeError: the simulations cannot be run.
+    """
+    supplied = _Source(current).simulated(kind, len(theta), lambda: theta, 0.0)
+    data = load_dataset(
+        supplied.csv, filter_inputs=problem.channels, filter_labels=problem.prior.labels
+    )
+    return supplied, data
+
+
 def place(
     launch: Launch, kind: SetKind, round_: int, theta: NDArray[np.float64]
 ) -> tuple[Path, S3Uri | None]:
@@ -119,7 +139,7 @@ def place(
     config = launch.config
     key = set_key(launch.plan, theta, launch.root_seed, kind.simulation, round_)
     fallback = config.trainer.save_dir / "data" / f"{kind.use}_dataset"
-    return place_of_set(kind.loader(config).dataset_path, fallback, round_, key)
+    return place_of_set(kind.root(config), fallback, round_, key)
 
 
 @dataclass
@@ -131,15 +151,33 @@ class _Source:
 
     def set(self, kind: SetKind) -> SuppliedSet:
         """Return the set: given, found from an earlier launch, or simulated."""
-        launch, run, earlier = self.round.launch, self.round.run, self.round.earlier
-        config, round_ = launch.config, self.round.number
+        config = self.round.launch.config
         loader = kind.loader(config)
-        if round_ == 0 and not loader.simulate:
+        if self.round.number == 0 and not loader.simulate:
             assert loader.dataset_path_round_0 is not None
             return given_set(dataset_csv(localized(loader.dataset_path_round_0)))
+        return self.simulated(
+            kind,
+            loader.num_sim,
+            lambda: self._drawn(kind, loader.num_sim),
+            config.trainer.min_success_fraction,
+        )
+
+    def simulated(
+        self,
+        kind: SetKind,
+        count: int,
+        draw: Callable[[], NDArray[np.float64]],
+        min_success_fraction: float,
+    ) -> SuppliedSet:
+        """Simulate so many theta: those that an earlier launch stored, else what `draw` gives."""
+        launch, run, earlier = self.round.launch, self.round.run, self.round.earlier
+        config, round_ = launch.config, self.round.number
         assert launch.plan is not None
         stored = self._stored(kind)
-        theta = self._drawn(kind, loader.num_sim) if stored is None else stored
+        if stored is not None and len(stored) != count:
+            stored = None
+        theta = draw() if stored is None else stored
         folder, remote = place(launch, kind, round_, theta)
         write_array(folder / THETA, theta)
         if stored is None:
@@ -168,7 +206,7 @@ class _Source:
                 purpose=kind.simulation,
                 round_=round_,
                 compute=config.compute,
-                min_success_fraction=config.trainer.min_success_fraction,
+                min_success_fraction=min_success_fraction,
                 title=f"round {round_}: {kind.use} simulations",
                 on_progress=tell,
                 on_shard=lambda record: uploads.send_shard(kind.use, folder, record),

@@ -13,11 +13,14 @@ from torch import Tensor
 from mlpop.compute import Purpose
 from mlpop.datasets.loading import Dataset
 from mlpop.experiment.diagnostics import table
-from mlpop.experiment.diagnostics.diagnostic import Evidence, Finding
+from mlpop.experiment.diagnostics.diagnostic import Evidence, Finding, Simulate
 from mlpop.experiment.diagnostics.table import Files
 from mlpop.experiment.inputs.observed import ObservedSample
+from mlpop.experiment.inputs.problem import LearningProblem
 from mlpop.experiment.output_tree import RoundFolders
 from mlpop.experiment.rounds.context import OpenRound
+from mlpop.experiment.rounds.datasets import SetKind, supply_at
+from mlpop.experiment.simulations.simulated_set import SuppliedSet
 from mlpop.inference.diagnostics.coverage import compute_coverage
 from mlpop.inference.mcmc.report import McmcReport
 from mlpop.inference.posteriors.mcmc_posterior import McmcPosterior
@@ -54,8 +57,11 @@ def evaluate(
     observed: ObservedSample,
     learned: Mapping[str, Any],
     tests: Callable[[], Dataset | None],
+    problem: LearningProblem,
+    sets: dict[str, SuppliedSet],
     *,
     num_samples: int,
+    num_predictive: int,
     section: str,
 ) -> Evaluation:
     """Draw from the posterior of a round at x_o, and let all diagnostics examine it.
@@ -63,18 +69,31 @@ def evaluate(
     Args:
         current, posterior, observed, learned: see `Evidence`.
         tests: gives the test simulations, None without testing; asked after x_o was looked at.
+        problem: labels and channels of all simulations.
+        sets: of the round; simulations that diagnostics ask for are added.
         num_samples: draws at x_o.
+        num_predictive: simulations at such draws in the last round.
         section: name of the time that the tests take.
 
     Raises:
         SamplingError: the posterior cannot be drawn from.
     """
     launch, number, folders = current.launch, current.number, current.folders
-    evidence = Evidence(posterior, observed, learned, folders.models, launch.root_seed, number)
+    evidence = Evidence(
+        posterior,
+        observed,
+        learned,
+        folders.models,
+        launch.root_seed,
+        number,
+        num_predictive if current.is_last else 0,
+        None if launch.plan is None else _simulate(current, problem, sets),
+    )
     memories = (folders.models / name for name in table.memory_files())
     files = {path.name: path for path in memories if path.is_file()}
     files |= table.examine_observed(evidence)
-    estimates, drawn_files, chains = _sample_observed(evidence, folders, num_samples)
+    samples, estimates, drawn_files, chains = _sample_observed(evidence, folders, num_samples)
+    files |= table.examine_posterior(evidence, samples)
     simulations = tests()
     if simulations is not None:
         with launch.profiler.section(f"{section}{number}"):
@@ -93,9 +112,20 @@ def evaluate(
     return Evaluation(estimates, findings, numbers | chains, drawn_files | files)
 
 
+def _simulate(
+    current: OpenRound, problem: LearningProblem, sets: dict[str, SuppliedSet]
+) -> Simulate:
+    def simulate(use: str, purpose: Purpose, theta: NDArray[np.float64]) -> Dataset:
+        kind = SetKind(use, Purpose.DIAGNOSTICS, purpose)
+        sets[use], data = supply_at(current, kind, theta, problem)
+        return data
+
+    return simulate
+
+
 def _sample_observed(
     evidence: Evidence, folders: RoundFolders, num_samples: int
-) -> tuple[list[Estimate], Files, dict[str, float]]:
+) -> tuple[NDArray[np.float64], list[Estimate], Files, dict[str, float]]:
     """Draw from the posterior at x_o; write `samples_posterior.pt`, corner plot and summary.
 
     As documented, `samples_posterior.pt` holds scaled theta; `summary.json` has the scaling, the
@@ -139,7 +169,8 @@ def _sample_observed(
             "problems": problems,
         },
     )
-    return estimates, table.named((folders.samples_posterior, pdf, png, summary)), chains
+    files = table.named((folders.samples_posterior, pdf, png, summary))
+    return samples, estimates, files, chains
 
 
 def _as_in_files(prior: Prior, theta: NDArray[np.float64]) -> Tensor:

@@ -111,7 +111,10 @@ def run_round(
             observed,
             learned,
             lambda: joined(test_sets.values()) if test_sets else None,
+            problem,
+            sets,
             num_samples=config.trainer.num_posterior_samples,
+            num_predictive=config.test_data_loader.num_predictive,
             section="TestingRound",
         )
         result = RoundResult(

@@ -1,0 +1,167 @@
+"""How often the predictive check rejects the sky of the simulator itself, and skies of others.
+
+    python -P benchmarks/predictive.py [--skies 12] [--simulations 1000] [--predictive 100]
+        [--training FOLDER]
+
+One round of `experiments/main.json` is trained on so many simulations, or on those of a
+folder. Then skies are simulated
+at the truth of that file: by the same simulator, by one whose pulsars have half the luminosity,
+and by one with the table of field decay `BSk24_multi_heavy`. At each sky draws of the trained
+posterior, which knows nothing of that, are simulated by the right simulator, and compared with
+the sky. `truth` does the same with the true theta in place of the posterior: what a check could
+see at most, if no theta could absorb what is wrong. Beside it the check of distances to the
+training simulations.
+
+Everything is kept in `--folder` and found again; the table is printed at the end.
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlpop.commands.sbi import run_experiment
+from mlpop.compute import Purpose, seed_sequence
+from mlpop.config.base import read_json
+from mlpop.config.files.sbi import SbiConfig
+from mlpop.datasets.layout import FULL_STATISTICS
+from mlpop.datasets.shards import by_channel
+from mlpop.experiment.diagnostics.table import load_learned
+from mlpop.experiment.simulations.simulator import experiment_plan
+from mlpop.inference.diagnostics.predictive import ALPHA, predictive_check
+from mlpop.inference.diagnostics.typicality import is_unlike
+from mlpop.inference.posteriors.posterior import Posterior
+from mlpop.inference.posteriors.store import load_posterior
+from mlpop.networks.rng import generator_from_seed
+from mlpop.simulators import Simulator, load
+
+SKIES: Mapping[str, Mapping[str, Any]] = {
+    "same": {},
+    "luminosity halved": {"L_radio_log10_mean": 26.17 - np.log10(2)},
+    "BSk24_multi_heavy": {"magneto_thermal_model": "BSk24_multi_heavy"},
+}
+"""What the population of a sky has unlike the simulator."""
+
+ROOT_SEED = 42
+MAIN = Path(__file__).parents[1] / "experiments" / "main.json"
+
+
+def configuration(
+    folder: Path, simulations: int, training: Path | None, **population: Any
+) -> SbiConfig:
+    """Return main.json with one round, one process, and another population."""
+    values = read_json(MAIN)
+    values["simulator"]["args"]["population"] |= population
+    values["training_data_loader"]["num_sim"] = simulations
+    if training is not None:
+        statistics = str(training / FULL_STATISTICS)
+        values["training_data_loader"] |= {
+            "simulate": False,
+            "dataset_path_round_0": str(training),
+            "statistic_path": statistics,
+        }
+    values["test_data_loader"] = {"testing": False, "num_predictive": 0}
+    values["trainer"] |= {"num_rounds": 1, "plot_proposal": False, "save_dir": str(folder)}
+    return SbiConfig.parse(values | {"n_processes": 1, "show_profiling": False})
+
+
+def trained(config: SbiConfig) -> tuple[Posterior, Any]:
+    """Return the posterior of an experiment, trained once, and what the distance check learned."""
+    launches = config.trainer.save_dir / "models" / config.name
+    if not list(launches.glob("*/round_0/COMPLETE.json")):
+        run_experiment(config)
+    folder = next(launches.glob("*/round_0/COMPLETE.json")).parent
+    return load_posterior(folder / "posterior.json"), load_learned(folder)["typicality"]
+
+
+def simulator_of(config: SbiConfig) -> Simulator:
+    """Return what simulates for an experiment."""
+    block = experiment_plan(config)[0].block
+    return load(str(block["type"]), block["args"])
+
+
+def observation(
+    simulator: Simulator, theta: NDArray[np.float64], channels: tuple[str, ...], *place: int
+) -> NDArray[np.float32]:
+    """Simulate the chosen maps (C, H, W) of theta (D,)."""
+    seed = seed_sequence(ROOT_SEED, Purpose.DIAGNOSTICS, *place)
+    maps = by_channel(simulator(theta, seed).x, simulator.channels)
+    return np.stack([np.asarray(maps[name], np.float32) for name in channels])
+
+
+def predictions(
+    path: Path,
+    simulator: Simulator,
+    theta: NDArray[np.float64],
+    channels: tuple[str, ...],
+    *at: int,
+) -> NDArray[np.float32]:
+    """Simulate the maps (n, C, H, W) of theta (n, D), or read them where they are kept."""
+    if not path.is_file():
+        x = [observation(simulator, row, channels, *at, i) for i, row in enumerate(theta)]
+        np.savez_compressed(path, x=np.array(x), theta=theta)
+    with np.load(path) as kept:
+        return np.asarray(kept["x"])
+
+
+def main() -> None:
+    """Print a table: sky, posterior, and in how many skies which check rejects."""
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--skies", type=int, default=12)
+    arguments.add_argument("--simulations", type=int, default=1000)
+    arguments.add_argument("--predictive", type=int, default=100)
+    arguments.add_argument("--folder", type=Path, default=Path("output/predictive"))
+    arguments.add_argument("--training", type=Path)
+    given = arguments.parse_args()
+    folder: Path = given.folder / f"{given.simulations}"
+    folder.mkdir(parents=True, exist_ok=True)
+    config = configuration(folder, given.simulations, given.training)
+    posterior, typicality = trained(config)
+    channels = tuple(map(str, config.training_data_loader.filter_inputs or ()))
+    assert config.observed_sample.synthetic is not None
+    theta_of = config.observed_sample.synthetic.theta
+    truth = np.array([theta_of[label] for label in config.prior_ranges.labels])
+    right = simulator_of(config)
+    at_truth = np.tile(truth, (given.predictive, 1))
+    from_truth = predictions(folder / "truth.npz", right, at_truth, channels, 9)
+    write("sky", "posterior", f"rejected at {ALPHA:g}, median p, rejected by view alone")
+    for number, (name, population) in enumerate(SKIES.items()):
+        wrong = simulator_of(
+            configuration(folder, given.simulations, given.training, **population)
+        )
+        checks: dict[str, list[Any]] = {"trained": [], "truth": []}
+        distant, started = 0, time.perf_counter()
+        for k in range(given.skies):
+            x_o = observation(wrong, truth, channels, number, k)
+            generator = generator_from_seed(1000 * number + k)
+            theta = posterior.sample(given.predictive, x_o, generator)
+            path = folder / f"{number}_{k}.npz"
+            predicted = predictions(path, right, theta, channels, number, k)
+            checks["trained"].append(predictive_check(x_o, predicted, channels))
+            checks["truth"].append(predictive_check(x_o, from_truth, channels))
+            distant += is_unlike(typicality.p_values(posterior, x_o))
+        for kind, results in checks.items():
+            p = np.array([check.p_value for check in results])
+            views = {
+                view: sum(check.p_values[view] <= ALPHA for check in results)
+                for view in results[0].p_values
+            }
+            rejected = f"{int((p <= ALPHA).sum())} of {len(p)}"
+            write(name, kind, f"{rejected}, median p {np.median(p):.3f}, by view {views}")
+        seconds = time.perf_counter() - started
+        write(name, "distances", f"{distant} of {given.skies}; {seconds:.0f} s")
+
+
+def write(*cells: str) -> None:
+    """Write a row of the table."""
+    sys.stdout.write("{:20s} {:10s} {}\n".format(*cells))
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
