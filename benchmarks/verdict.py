@@ -20,6 +20,7 @@ and variance in every label leaks out of the cube, is cut at the faces and renor
 """
 
 import argparse
+import sys
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -257,18 +258,21 @@ def main() -> None:
             names = [verdict(problem, count, seed, args.exchanges) for seed in range(args.null)]
             alarms = Counter(names)
             wrong = args.null - alarms.pop("calibrated", 0)
-            print(f"exact {name}, {count} tests: {rate(wrong, args.null)} {dict(alarms)}", flush=True)
+            sys.stdout.write(
+                f"exact {name}, {count} tests: {rate(wrong, args.null)} {dict(alarms)}\n"
+            )
+            sys.stdout.flush()
     for name, (problem, right) in FAULTS.items() if args.power else ():
-        names = Counter(
+        called = Counter(
             verdict(problem, POWER_TESTS, 10_000 + seed, args.exchanges)
             for seed in range(args.power)
         )
-        found = args.power - names["calibrated"]
-        print(
+        found = args.power - called["calibrated"]
+        sys.stdout.write(
             f"{name}, {POWER_TESTS} tests: found {rate(found, args.power)}, "
-            f"called '{right}' {rate(names[right], args.power)} {dict(names)}",
-            flush=True,
+            f"called '{right}' {rate(called[right], args.power)} {dict(called)}\n"
         )
+        sys.stdout.flush()
 
 
 if __name__ == "__main__":

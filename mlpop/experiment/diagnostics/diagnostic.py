@@ -11,6 +11,7 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 from torch import Generator, Tensor
 
 from mlpop.compute import Purpose, seed_sequence, torch_seed
@@ -63,6 +64,10 @@ class Evidence:
         seed = seed_sequence(self.root_seed, purpose, self.round, *place)
         return generator_from_seed(torch_seed(seed))
 
+    def rng(self, purpose: Purpose, *place: int) -> np.random.Generator:
+        """Return the same for numpy."""
+        return np.random.default_rng(seed_sequence(self.root_seed, purpose, self.round, *place))
+
 
 class Grade(IntEnum):
     """How good a posterior is by a verdict; a round has the worst."""
@@ -83,6 +88,8 @@ class Verdict:
         reason: what the verdict rests on, likewise.
         remedy: what would help; empty if nothing is needed.
         caveat: a sentence about what the verdict does not say.
+        figure: file of the figure that shows what decided, one of the finding's plots; empty
+            without one.
     """
 
     name: str
@@ -91,6 +98,12 @@ class Verdict:
     reason: str
     remedy: str = ""
     caveat: str = ""
+    figure: str = ""
+
+    @property
+    def sentence(self) -> str:
+        """Name and meaning, for people; empty if nobody has looked."""
+        return f"{self.name.capitalize()}: {self.meaning}." if self.name else ""
 
 
 NOT_TESTED = Verdict(
@@ -152,6 +165,7 @@ class Finding:
         rows: rows of the report's table of rounds; the same ones in every round.
         plots: its figures.
         tables: its tables.
+        columns: of the table of estimates at x_o: title -> label -> text.
         calibration: what it adds to `calibration.json`, where the round has tests.
     """
 
@@ -164,6 +178,7 @@ class Finding:
     rows: Mapping[str, Number] = field(default_factory=dict)
     plots: Sequence[Plot] = ()
     tables: Sequence[LabelTable] = ()
+    columns: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     calibration: Mapping[str, Any] = field(default_factory=dict)
 
 
