@@ -18,6 +18,7 @@ from mlpop.compute import Purpose, seed_sequence, torch_seed
 from mlpop.datasets.loading import Dataset
 from mlpop.experiment.inputs.observed import ObservedSample
 from mlpop.inference.diagnostics.coverage import CoverageResult
+from mlpop.inference.diagnostics.theta_check import ThetaCheck
 from mlpop.inference.posteriors.posterior import Posterior
 from mlpop.networks.rng import generator_from_seed
 from mlpop.tracking.description import Number
@@ -32,6 +33,7 @@ class Simulations:
         validation: its rows that did not train.
         tests: the tests of the round, drawn from the same proposal; None without testing.
         folder: where the files of the round lie.
+        from_prior: whether theta of the training set are said to come from the prior.
     """
 
     posterior: Posterior
@@ -39,6 +41,7 @@ class Simulations:
     validation: Tensor
     tests: Dataset | None
     folder: Path
+    from_prior: bool = True
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,9 @@ class Evidence:
         learned: diagnostic -> what it has learned from the simulations of the training; without
             those whose files an older training has not kept.
         folder: where the files of the round lie.
+        elsewhere: whether the round learned from simulations for another x_o.
+        theta_checks: set of tests -> how its theta compare with what they should follow; of those
+            sets that the round did not draw itself.
     """
 
     posterior: Posterior
@@ -58,6 +64,8 @@ class Evidence:
     folder: Path
     root_seed: int
     round: int
+    elsewhere: bool = False
+    theta_checks: Mapping[str, ThetaCheck] = field(default_factory=dict)
 
     def generator(self, purpose: Purpose, *place: int) -> Generator:
         """Return a source of draws; `place` tells diagnostics of one purpose apart."""

@@ -14,11 +14,16 @@ from mlpop.experiment.diagnostics.diagnostic import (
     Simulations,
     Verdict,
 )
+from mlpop.experiment.diagnostics.theta import ThetaDiagnostic
 from mlpop.experiment.diagnostics.typicality import TypicalityDiagnostic
 from mlpop.inference.diagnostics.coverage import CoverageResult
 from mlpop.io.files import read_json_object, write_json
 
-DIAGNOSTICS: Sequence[Diagnostic] = (TypicalityDiagnostic(), CoverageDiagnostic())
+DIAGNOSTICS: Sequence[Diagnostic] = (
+    TypicalityDiagnostic(),
+    ThetaDiagnostic(),
+    CoverageDiagnostic(),
+)
 
 Files = dict[str, Path]
 Findings = Mapping[str, Finding]

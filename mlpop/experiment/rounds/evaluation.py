@@ -2,19 +2,19 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
 from mlpop.compute import Purpose
-from mlpop.datasets.loading import Dataset
 from mlpop.experiment.diagnostics import table
 from mlpop.experiment.diagnostics.diagnostic import Evidence, Finding
 from mlpop.experiment.diagnostics.table import Files
 from mlpop.experiment.inputs.observed import ObservedSample
 from mlpop.experiment.output_tree import RoundFolders
 from mlpop.experiment.rounds.context import OpenRound
+from mlpop.experiment.rounds.round_tests import RoundTests
 from mlpop.inference.diagnostics.coverage import compute_coverage
 from mlpop.inference.mcmc.report import McmcReport
 from mlpop.inference.posteriors.mcmc_posterior import McmcPosterior
@@ -50,15 +50,16 @@ def evaluate(
     posterior: Posterior,
     observed: ObservedSample,
     learned: Mapping[str, Any],
-    tests: Callable[[], Dataset | None],
+    tests: Callable[[], RoundTests | None],
     *,
     num_samples: int,
     section: str,
+    elsewhere: bool = False,
 ) -> Evaluation:
     """Draw from the posterior of a round at x_o, and let all diagnostics examine it.
 
     Args:
-        current, posterior, observed, learned: see `Evidence`.
+        current, posterior, observed, learned, elsewhere: see `Evidence`.
         tests: gives the test simulations, None without testing; asked after x_o was looked at.
         num_samples: draws at x_o.
         section: name of the time that the tests take.
@@ -67,17 +68,23 @@ def evaluate(
         SamplingError: the posterior has next to no mass inside the prior.
     """
     launch, number, folders = current.launch, current.number, current.folders
-    evidence = Evidence(posterior, observed, learned, folders.models, launch.root_seed, number)
+    evidence = Evidence(
+        posterior, observed, learned, folders.models, launch.root_seed, number, elsewhere=elsewhere
+    )
     memories = (folders.models / name for name in table.memory_files())
     files = {path.name: path for path in memories if path.is_file()}
     files |= table.examine_observed(evidence)
     estimates, drawn_files, chains = _sample_observed(evidence, folders, num_samples)
     simulations = tests()
     if simulations is not None:
+        evidence = replace(evidence, theta_checks=simulations.checks)
+        data = simulations.data
         with launch.profiler.section(f"{section}{number}"):
             generator = evidence.generator(Purpose.COVERAGE)
-            draws = compute_coverage(posterior, simulations.theta, simulations.x, generator)
-            files |= table.examine_tests(evidence, simulations, draws)
+            draws = compute_coverage(
+                posterior, data.theta, data.x, generator, log_ratio=simulations.log_ratio
+            )
+            files |= table.examine_tests(evidence, data, draws)
     findings = table.read_findings(folders.models)
     table.gather(folders.models, findings)
     for finding in findings.values():
