@@ -13,7 +13,10 @@ The problems have four labels, the two moons two:
 - two moons: the task of sbibm, whose posterior is two crescents;
 - joined: `cut`, half of the tests from a box of a tenth of the prior's volume, as
   `append_simulations` joins them; the posterior is that under this mixture;
-- truncated: all tests from that box, the posterior under the box.
+- truncated: all tests from that box, the posterior under the box;
+- proposal: `cut`, tests from a normal distribution of width 0.15 about the centre, as the theta of
+  a later round; the posterior is that under the prior, as a likelihood or a ratio gives it, and
+  its draws are corrected as mlpop does it (`reweighting`).
 
 The faults are of `gaussian`; a leaky edge is of `cut`: a normal distribution of the right mean
 and variance in every label leaks out of the cube, is cut at the faces and renormalised.
@@ -27,16 +30,19 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy import special, stats
 
 from mlpop.inference.diagnostics.exchange import exchange_test
 from mlpop.inference.diagnostics.near import near_weights
 from mlpop.inference.diagnostics.pool import POOL, REFERENCES, make_pool
+from mlpop.inference.diagnostics.reweighting import reweighted
 from mlpop.inference.diagnostics.verdict import fault
 
 Array = NDArray[np.float64]
 DRAWS = POOL + REFERENCES
+MADE = 4000
 DIMENSION = 4
 NOISE = 0.15
 CORRELATION = 0.7
@@ -197,12 +203,37 @@ def two_moons(count: int, rng: np.random.Generator) -> Tests:
     return Tests((theta + 1) / 2, (draws + 1) / 2, log_density(theta, x), log_draws)
 
 
+def proposal(count: int, rng: np.random.Generator) -> Tests:
+    """Tests from a proposal, draws of the posterior under the prior made draws under it."""
+    middle, width = np.full((count, DIMENSION), 0.5), np.full((count, DIMENSION), NOISE)
+    theta = _draw(middle, width, 0, 1, 1, rng)[:, 0]
+    x = theta + NOISE * rng.standard_normal(theta.shape)
+    generator = torch.Generator().manual_seed(int(rng.integers(2**60)))
+
+    def log_ratio(values: torch.Tensor) -> torch.Tensor:
+        return -0.5 * (((values - 0.5) / NOISE) ** 2).sum(-1)
+
+    parts = []
+    for row in np.array_split(x, max(1, count // 50)):
+        made = _draw(row, np.full_like(row, NOISE), 0, 1, MADE, rng)
+        density = -0.5 * (((made - row[:, None]) / NOISE) ** 2).sum(-1)
+        draws = torch.from_numpy(made).transpose(0, 1)
+        parts.append(reweighted(draws, torch.from_numpy(density.T), log_ratio, DRAWS, generator))
+    draws, log_draws = (
+        torch.cat(part, 1).transpose(0, 1).numpy() for part in zip(*parts, strict=True)
+    )
+    log_truth = -0.5 * (((theta - x) / NOISE) ** 2).sum(-1)
+    log_truth += log_ratio(torch.from_numpy(theta)).numpy()
+    return Tests(theta, draws, log_truth, log_draws)
+
+
 NULL: Mapping[str, Problem] = {
     "gaussian": gaussian,
     "cut": cut,
     "two moons": two_moons,
     "joined": joined,
     "truncated": partial(joined, share=0.0),
+    "proposal": proposal,
 }
 
 FAULTS: Mapping[str, tuple[Problem, str]] = {
