@@ -36,12 +36,12 @@ from scipy import special, stats
 
 from mlpop.inference.diagnostics.exchange import exchange_test
 from mlpop.inference.diagnostics.near import near_weights
-from mlpop.inference.diagnostics.pool import POOL, REFERENCES, make_pool
+from mlpop.inference.diagnostics.pool import REFERENCES, make_pool
 from mlpop.inference.diagnostics.reweighting import reweighted
 from mlpop.inference.diagnostics.verdict import fault
 
 Array = NDArray[np.float64]
-DRAWS = POOL + REFERENCES
+DRAWS = 100 + REFERENCES
 MADE = 4000
 DIMENSION = 4
 NOISE = 0.15

@@ -24,6 +24,9 @@ from mlpop.inference.diagnostics.scores import Statistic, family, score_blocks
 ALPHA = 0.05
 """Chance that a calibrated posterior is rejected, over all statistics together."""
 
+MOST_NEAR = 0.5
+"""Part of the tests that may count as near x_o; with more, what is there is everywhere."""
+
 EXCHANGES = 1999
 """Times that truths are exchanged with draws."""
 
@@ -72,31 +75,33 @@ def exchange_test(
     Args:
         pool: the tests, at least one.
         rng: source of the exchanges.
-        weights: (n,) near x_o; None leaves these statistics out.
+        weights: (n,) near x_o; None leaves these statistics out, as do too few tests.
         alpha: chance that some statistic of a right posterior exceeds `critical`.
         exchanges: how often truths are exchanged with draws.
     """
     count = len(pool.success)
+    if weights is not None and effective_number(weights) > MOST_NEAR * count:
+        weights = None
     listed = family(pool.labels, near=weights is not None)
     sums = np.zeros((1 + exchanges, len(listed)))
     variance = np.zeros(len(listed))
+    places = 1 + len(pool.labels)
+    histograms = np.zeros((places, 1 + exchanges, pool.size), dtype=np.int64)
     # row 0 is the truth
-    chosen = np.concatenate([pool.place[None], rng.integers(0, pool.size, (exchanges, count))])
-    dimension = len(pool.labels)
-    distance_ranks = np.empty((1 + dimension, 1 + exchanges, count), dtype=np.int32)
+    random = rng.integers(0, pool.size, (exchanges, count), dtype=np.int16)
+    chosen = np.concatenate([pool.place[None].astype(np.int16), random])
     for rows, scores in score_blocks(pool, weights, rng):
         variance += scores.values.var(1, dtype=np.float64).sum(0)
-        here = np.arange(rows.stop - rows.start)
-        for k, members in enumerate(chosen[:, rows]):
-            sums[k] += scores.values[here, members].sum(0, dtype=np.float64)
-            distance_ranks[0, k, rows] = scores.density_ranks[here, members]
-            distance_ranks[1:, k, rows] = scores.label_ranks[here, members].T
+        members, here = chosen[:, rows], np.arange(rows.stop - rows.start)
+        for k, of_exchange in enumerate(members):
+            sums[k] += scores.values[here, of_exchange].sum(0, dtype=np.float64)
+        ok = pool.success[rows]
+        histograms[0] += _histograms(scores.density_ranks[here, members], pool.size)
+        for j in range(len(pool.labels)):
+            of_label = scores.label_ranks[here[ok], members[:, ok], j]
+            histograms[1 + j] += _histograms(of_label, pool.size)
     deviations = sums / np.sqrt(np.where(variance > 0, variance, 1.0))
-    ok = pool.success
-    distances = [
-        _distance(distance_ranks[0], pool.size),
-        *(_distance(of_label[:, ok], pool.size) for of_label in distance_ranks[1:]),
-    ]
+    distances = [_distance(histogram) for histogram in histograms]
     listed += [
         Statistic(f"shape/{' ~ '.join(of) or 'all'}", "shape", of)
         for of in [(), *((label,) for label in pool.labels)]
@@ -116,17 +121,23 @@ def exchange_test(
     )
 
 
-def _distance(ranks: NDArray[np.int32], size: int) -> NDArray[np.float64]:
-    """Return the Kolmogorov-Smirnov distances from uniform of ranks (k, n), as normal deviations.
-
-    The ranks go from 0 to `size` - 1. A distance becomes the deviation that is as rare.
-    """
-    rows, count = ranks.shape
-    if not count:
-        return np.zeros(rows)
+def _histograms(ranks: NDArray[np.int64], size: int) -> NDArray[np.int64]:
+    """Return how often each of `size` ranks occurs (k, size) in every row of ranks (k, n)."""
+    rows = len(ranks)
     place = np.arange(rows)[:, None] * size + ranks
-    counts = np.bincount(place.ravel(), minlength=rows * size).reshape(rows, size)
-    cumulative = counts.cumsum(1) / count
+    return np.bincount(place.ravel(), minlength=rows * size).reshape(rows, size)
+
+
+def _distance(histograms: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return Kolmogorov-Smirnov distances from uniform (k,), as normal deviations as rare.
+
+    Args:
+        histograms: (k, s) counts of the ranks.
+    """
+    count, size = histograms.sum(1).max(), histograms.shape[1]
+    if not count:
+        return np.zeros(len(histograms))
+    cumulative = histograms.cumsum(1) / count
     distance = np.abs(cumulative - np.arange(1, size + 1) / size).max(1)
     rarity = np.maximum(stats.kstwobign.sf(distance * np.sqrt(count)), 1e-300)
     return np.asarray(stats.norm.isf(rarity / 2))

@@ -18,7 +18,7 @@ class Pool:
     """The truth of n tests, each at a random place among s draws of its posterior.
 
     If the posterior is right nobody can tell which of the s + 1 is the truth. A random place
-    makes this so for equal values, too: they are ordered by place.
+    makes this so for equal values, too: what a sort makes of them depends on places alone.
 
     Attributes:
         labels: d names.
@@ -81,8 +81,8 @@ def make_pool(
 
 
 def ranks(values: NDArray[np.floating]) -> NDArray[np.int64]:
-    """Return the rank (n, s) from 0 of every value (n, s) in its row; equal ones by place."""
-    order = np.argsort(values, 1, kind="stable")
+    """Return the rank (n, s) from 0 of every value (n, s) in its row; equal ones in any order."""
+    order = np.argsort(values, 1)
     result = np.empty_like(order)
     np.put_along_axis(result, order, np.broadcast_to(np.arange(values.shape[1]), order.shape), 1)
     return result

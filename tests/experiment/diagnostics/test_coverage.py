@@ -193,7 +193,7 @@ def test_intervals_stand_beside_the_estimates(tmp_path: Path) -> None:
     found = finding(tmp_path, "biased")
     held, conformal = COLUMNS
     assert found.columns[held]["a"] == "85 % (72 to 94)"
-    assert found.columns[conformal]["a"] == "[0.100, 0.400]"
+    assert found.columns[conformal]["a"] == "[0.10, 0.40]"
     assert found.numbers["coverage/a/held_near"] == 0.85
     assert found.numbers["posterior/b/conformal_high"] == 0.4
     (table,) = found.tables

@@ -36,6 +36,7 @@ def prepared(
     method: str,
     sets: dict[int, Any],
     trained_on: dict[int, int] | None,
+    simulated: bool = False,
     **options: Any,
 ) -> RoundTests:
     monkeypatch.setattr(module, "round_proposal", lambda *arguments: proposal)
@@ -45,7 +46,9 @@ def prepared(
     trainer = SimpleNamespace(
         method=kind, loss=lambda round_: "atomic" if atomic else "maximum_likelihood"
     )
-    launch = SimpleNamespace(config=SimpleNamespace(trainer=trainer), root_seed=1)
+    loader = SimpleNamespace(simulate=simulated)
+    config = SimpleNamespace(trainer=trainer, test_data_loader=loader)
+    launch = SimpleNamespace(config=config, root_seed=1)
     current: Any = SimpleNamespace(launch=launch, number=number, past=[None] * number)
     observed: Any = None
     found = round_tests(current, PRIOR, sets, trained_on, observed, **options)
@@ -65,6 +68,9 @@ def test_round_0_needs_no_correction(
     found = prepared(monkeypatch, proposal, method, {0: dataset(theta)}, {0: 1000})
     assert found.log_ratio is None
     assert found.checks["tests of round 0"].follows
+    # what the round has drawn itself needs no check
+    again = prepared(monkeypatch, proposal, method, {0: dataset(theta)}, {0: 1000}, simulated=True)
+    assert not again.checks
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -1,13 +1,14 @@
 """Faults are found and called by their names; posteriors without one are not accused."""
 
 import importlib.util
+import sys
 from dataclasses import replace
+from pathlib import Path
 from types import ModuleType
 from typing import get_args
 
 import numpy as np
 import pytest
-from conftest import REPOSITORY
 
 from mlpop.inference.diagnostics.exchange import ExchangeTest
 from mlpop.inference.diagnostics.scores import Cause, Statistic
@@ -24,13 +25,11 @@ from mlpop.inference.diagnostics.verdict import (
 
 def load_study() -> ModuleType:
     """Return the study of which the docs show the table."""
-    path = REPOSITORY / "benchmarks" / "verdict.py"
+    path = Path(__file__).parents[3] / "benchmarks" / "verdict.py"
     spec = importlib.util.spec_from_file_location("verdict_study", path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    import sys
-
     sys.modules["verdict_study"] = module
     spec.loader.exec_module(module)
     return module
