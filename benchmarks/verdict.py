@@ -1,9 +1,10 @@
 """Error rate and power of the verdict, on posteriors that are known exactly.
 
-    python -P benchmarks/verdict.py [--null 400] [--power 100] [--exchanges 499]
+    python -P benchmarks/verdict.py [--null 400] [--power 100] [--problems ...] [--faults ...]
 
 With an exact posterior every fault that is named is a false alarm; a known fault must be found
-and called by its name. Errors are binomial standard errors. Nothing is trained.
+and called by its name. Errors are binomial standard errors. Nothing is trained; every test has
+100 draws, 200 in mlpop.
 
 The problems have four labels, the two moons two:
 
@@ -274,36 +275,46 @@ def verdict(problem: Problem, count: int, seed: int, exchanges: int) -> str:
 def rate(hits: int, trials: int) -> str:
     """Return a fraction of trials with its binomial standard error, in per cent."""
     p = hits / trials
-    return f"{100 * p:.1f} +- {100 * np.sqrt(p * (1 - p) / trials):.1f} %"
+    return f"{100 * p:.1f} ± {100 * np.sqrt(p * (1 - p) / trials):.1f}"
+
+
+def names_of(problem: Problem, count: int, seeds: range, exchanges: int) -> Counter[str]:
+    """Return how often each name is given to synthetic experiments of so many tests."""
+    return Counter(verdict(problem, count, seed, exchanges) for seed in seeds)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--null", type=int, default=400, help="experiments an error rate")
     parser.add_argument("--power", type=int, default=100, help="experiments a fault")
     parser.add_argument("--exchanges", type=int, default=499)
     parser.add_argument("--tests", type=int, nargs="+", default=TESTS)
+    parser.add_argument("--problems", nargs="*", default=list(NULL), choices=NULL)
+    parser.add_argument("--faults", nargs="*", default=list(FAULTS), choices=FAULTS)
     args = parser.parse_args()
-    for name, problem in NULL.items() if args.null else ():
-        for count in args.tests:
-            names = [verdict(problem, count, seed, args.exchanges) for seed in range(args.null)]
-            alarms = Counter(names)
-            wrong = args.null - alarms.pop("calibrated", 0)
-            sys.stdout.write(
-                f"exact {name}, {count} tests: {rate(wrong, args.null)} {dict(alarms)}\n"
-            )
-            sys.stdout.flush()
-    for name, (problem, right) in FAULTS.items() if args.power else ():
-        called = Counter(
-            verdict(problem, POWER_TESTS, 10_000 + seed, args.exchanges)
-            for seed in range(args.power)
-        )
-        found = args.power - called["calibrated"]
-        sys.stdout.write(
-            f"{name}, {POWER_TESTS} tests: found {rate(found, args.power)}, "
-            f"called '{right}' {rate(called[right], args.power)} {dict(called)}\n"
-        )
+
+    def tell(*cells: str) -> None:
+        sys.stdout.write(f"| {' | '.join(cells)} |\n")
         sys.stdout.flush()
+
+    if args.problems:
+        tell("exact posterior, false alarms [%]", *(f"{count} tests" for count in args.tests))
+        tell(*(1 + len(args.tests)) * ("---",))
+    for name in args.problems:
+        alarms = []
+        for count in args.tests:
+            found = names_of(NULL[name], count, range(args.null), args.exchanges)
+            alarms.append(rate(args.null - found["calibrated"], args.null))
+        tell(name, *alarms)
+    if args.faults:
+        tell(f"fault, {POWER_TESTS} tests", "found [%]", "name", "given that name [%]")
+        tell(*4 * ("---",))
+    seeds = range(10_000, 10_000 + args.power)
+    for name in args.faults:
+        problem, right = FAULTS[name]
+        found = names_of(problem, POWER_TESTS, seeds, args.exchanges)
+        caught = args.power - found["calibrated"]
+        tell(name, rate(caught, args.power), f"`{right}`", rate(found[right], args.power))
 
 
 if __name__ == "__main__":

@@ -91,10 +91,13 @@ def exchange_test(
     random = rng.integers(0, pool.size, (exchanges, count), dtype=np.int16)
     chosen = np.concatenate([pool.place[None].astype(np.int16), random])
     for rows, scores in score_blocks(pool, weights, rng):
-        variance += scores.values.var(1, dtype=np.float64).sum(0)
-        members, here = chosen[:, rows], np.arange(rows.stop - rows.start)
-        for k, of_exchange in enumerate(members):
-            sums[k] += scores.values[here, of_exchange].sum(0, dtype=np.float64)
+        # they have mean 0
+        squares = np.einsum("nsm,nsm->nm", scores.values, scores.values)
+        variance += squares.sum(0, dtype=np.float64) / pool.size
+        members, here = chosen[:, rows].astype(np.int64), np.arange(rows.stop - rows.start)
+        flat = scores.values.reshape(-1, len(listed))
+        for k, of_exchange in enumerate(members + here * pool.size):
+            sums[k] += flat.take(of_exchange, 0).sum(0)
         ok = pool.success[rows]
         histograms[0] += _histograms(scores.density_ranks[here, members], pool.size)
         for j in range(len(pool.labels)):
