@@ -64,12 +64,25 @@ def deciding(test: ExchangeTest) -> int:
     """Return the statistic that names the fault: the largest significant one.
 
     Those of cause `shape` see every fault, and say of none what it is: they decide only if no
-    other one is significant. If none is at all, it is the largest.
+    other one is significant. If none is at all, it is the largest. For large faults the first
+    order is not enough: a shift moves squares and products of ranks, too, and so does a width
+    the square of the density rank. What such a fault explains is not counted twice.
     """
     size = np.abs(test.values)
-    specific = np.array([statistic.cause != "shape" for statistic in test.statistics])
+    causes = np.array([statistic.cause for statistic in test.statistics])
     significant = size >= test.critical
-    candidates = significant & specific if (significant & specific).any() else size >= 0
+    candidates = significant & (causes != "shape")
+    if not candidates.any():
+        return int(size.argmax())
+    names = list(test.by_name())
+    if {"tails/all", "width/all"} <= set(names):
+        tails, width = names.index("tails/all"), names.index("width/all")
+        explained = test.values[width] ** 2 / np.sqrt(2 * test.numbers[width])
+        size[tails] = abs(test.values[tails] - explained)
+    shifts = np.isin(causes, ("bias", "local bias")) & significant
+    if shifts.any():
+        of_shifts = np.isin(causes, ("width", "local width", "tails", "correlation"))
+        size[of_shifts & (size < 2 * size[shifts].max())] = 0
     return int(np.where(candidates, size, -1.0).argmax())
 
 

@@ -3,6 +3,7 @@
 import importlib.util
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import get_args
@@ -67,6 +68,7 @@ def made(values: dict[str, float], count: int = 300, p_value: float = 0.001) -> 
     causes: dict[str, Cause] = {
         "bias": "bias",
         "width": "width",
+        "tails": "tails",
         "width slope": "local width",
         "x_o width": "local width",
         "shape": "shape",
@@ -78,10 +80,33 @@ def made(values: dict[str, float], count: int = 300, p_value: float = 0.001) -> 
 
 
 def test_largest_significant_statistic_names_the_fault() -> None:
-    assert fault(made({"bias/a": 4.0, "width/a": 5.0})) == "overconfident"
-    assert fault(made({"bias/a": -6.0, "width/a": -5.0})) == "biased"
+    assert fault(made({"bias/a": 3.0, "width/a": 5.0})) == "overconfident"
+    assert fault(made({"edge/a": 6.0, "width/a": -5.0})) == "edge"
     assert fault(made({"bias/a": 2.0, "width/a": -5.0})) == "underconfident"
     assert fault(made({"bias/a": 3.0}, p_value=0.06)) is None
+
+
+def test_large_shifts_and_widths_explain_what_follows_from_them() -> None:
+    """A bias of b sigma makes the square of a rank larger by b^2."""
+    assert fault(made({"bias/a": -6.0, "width/a": 9.0})) == "biased"
+    assert fault(made({"bias/a": 3.5, "width/a": 9.0})) == "overconfident"
+    # 300 tests: 20 standard deviations are 1.15 of a density rank, whose square is 1.33
+    assert fault(made({"width/all": 20.0, "tails/all": 22.0})) == "overconfident"
+    assert fault(made({"width/all": 5.0, "tails/all": 9.0})) == "tails"
+
+
+@pytest.mark.parametrize(
+    ("fault_of", "name"),
+    [
+        ({"scale": 0.25}, "overconfident"),
+        ({"scale": 4.0}, "underconfident"),
+        ({"bias": 2.0}, "biased"),
+        ({"local_bias": 2.0}, "locally biased"),
+    ],
+)
+def test_gross_faults_keep_their_names(fault_of: dict[str, float], name: str) -> None:
+    problem = partial(STUDY.gaussian, **fault_of)
+    assert [STUDY.verdict(problem, 200, seed, 99) for seed in (1, 2)] == [name, name]
 
 
 def test_what_sees_every_fault_names_none_if_another_can() -> None:
