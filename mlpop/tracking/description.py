@@ -64,16 +64,16 @@ def experiment_note(
     if estimates:
         parts.append(estimates_table(estimates, columns or {}))
     if rounds:
-        columns = list(dict.fromkeys(name for line in rounds for name in line.numbers))
+        names = list(dict.fromkeys(name for line in rounds for name in line.numbers))
         rows = [
             [
                 f"[round {line.round}]({run_path(experiment_id, line.run_id)})",
                 line.state,
-                *(line.numbers.get(name) for name in columns),
+                *(line.numbers.get(name) for name in names),
             ]
             for line in rounds
         ]
-        parts.append(_table(["round", "state", *columns], rows))
+        parts.append(_table(["round", "state", *names], rows))
     return "\n\n".join(parts) + "\n"
 
 
