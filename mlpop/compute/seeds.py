@@ -43,7 +43,7 @@ class Purpose(IntEnum):
     POSTERIOR_SAMPLES = 8
     """samples of a posterior (round)"""
     COVERAGE = 9
-    """coverage tests: draws and ranks (round, test)"""
+    """coverage tests: draws and ranks (round), exchanges of truths with draws (round, 1)"""
     DATABASE = 10
     """stellar database (stage)"""
     FLUX_SUBSAMPLE = 11

@@ -137,6 +137,11 @@ class Prior:
         """Return physical theta (..., d) as users' files hold them: scaled like the labels."""
         return theta if self.scaling is None else self.scaling.scale(theta)
 
+    def from_files(self, values: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Undo `to_files`."""
+        theta = np.asarray(values, dtype=np.float64)
+        return theta if self.scaling is None else self.scaling.inverse(theta)
+
     def contains(self, theta: ArrayLike) -> NDArray[np.bool_]:
         """Tell for physical theta (..., d) whether it lies inside the prior: (...,)."""
         values = np.asarray(theta, dtype=np.float64)

@@ -1,7 +1,7 @@
 """Figures drawn without pyplot: functions from arrays to a matplotlib Figure, and their style."""
 
 from mlpop.plots.corner import corner, decimals, intervals
-from mlpop.plots.coverage import coverage, ranks, ranks_cumulative
+from mlpop.plots.coverage import coverage, ranks, ranks_cumulative, verdict_statistics
 from mlpop.plots.curves import training_curves
 from mlpop.plots.population import population
 from mlpop.plots.predictive import predictive
@@ -16,4 +16,5 @@ __all__ = [
     "ranks",
     "ranks_cumulative",
     "training_curves",
+    "verdict_statistics",
 ]

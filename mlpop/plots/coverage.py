@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from mlpop.errors import DataError
 from mlpop.inference.diagnostics.binomial import binomial_band
-from mlpop.plots.style import BAND, MUTED, SAMPLES, axis_label, bare, panels, styled
+from mlpop.plots.style import BAND, MEDIAN, MUTED, SAMPLES, axis_label, bare, panels, styled
 
 BANDS = ((0.95, 0.4), (0.68, 0.8))
 """Level of a band, and how opaque it is."""
@@ -129,6 +129,48 @@ def ranks_cumulative(ranks: ArrayLike, labels: Sequence[str], num_draws: int) ->
             )
             bare(axes)
     return figure
+
+
+def verdict_statistics(
+    names: Sequence[str], values: ArrayLike, critical: float, deciding: str
+) -> Figure:
+    """Draw the statistics that a verdict rests on, and what they may be by chance.
+
+    Args:
+        names: n of them, from the largest to the smallest.
+        values: (n,) in standard deviations.
+        critical: which the largest one of a calibrated posterior rarely exceeds.
+        deciding: the name of the one that gave the verdict its name.
+
+    Raises:
+        DataError: shapes that do not fit.
+    """
+    sizes = np.asarray(values, dtype=np.float64)
+    if sizes.shape != (len(names),) or not names:
+        raise DataError(f"{len(names)} statistics need as many values, found {sizes.shape}")
+    colours = [MEDIAN if name == deciding else SAMPLES for name in names]
+    beyond = np.abs(sizes) >= critical
+    with styled():
+        figure = Figure(figsize=(7.0, 1.2 + 0.26 * len(names)), layout="constrained")
+        axes = figure.subplots()
+        axes.axvspan(-critical, critical, color=BAND, alpha=0.4, lw=0)
+        axes.axvline(0, color=MUTED, lw=1.0)
+        bars = axes.barh(range(len(names)), sizes, color=colours, height=0.7)
+        for bar, significant in zip(bars, beyond, strict=True):
+            bar.set_alpha(1.0 if significant else 0.55)
+        axes.set_yticks(range(len(names)), [_plain(name) for name in names])
+        axes.invert_yaxis()
+        limit = 1.1 * max(critical, float(np.abs(sizes).max()))
+        axes.set(
+            xlim=(-limit, limit),
+            xlabel="standard deviations; band: calibrated in 95 of 100 cases",
+        )
+        bare(axes)
+    return figure
+
+
+def _plain(name: str) -> str:
+    return name.replace("$", r"\$")
 
 
 def rank_edges(num_samples: int, num_draws: int) -> NDArray[np.float64]:

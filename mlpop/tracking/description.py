@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from mlpop.tracking.links import run_path
 
 Number = float | int | str | None
+Columns = Mapping[str, Mapping[str, str]]
+"""Title of a column -> label -> text."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,8 @@ def experiment_note(
     rounds: Sequence[RoundLine],
     estimates: Sequence[Estimate] = (),
     verdict: str = "",
+    *,
+    columns: Columns | None = None,
 ) -> str:
     """Describe an experiment: its result first, then a table with links to its rounds.
 
@@ -51,24 +55,25 @@ def experiment_note(
         about: what is done, in a sentence.
         rounds: its rounds in order.
         estimates: the posterior of the last round at the observed sample.
-        verdict: what the tests of the posterior say.
+        verdict: what the tests of the posterior say, in a sentence.
+        columns: of the table of estimates, beside its own.
     """
     parts = [about]
     if verdict:
         parts.append(f"**Verdict: {_cell(verdict)}**")
     if estimates:
-        parts.append(estimates_table(estimates))
+        parts.append(estimates_table(estimates, columns or {}))
     if rounds:
-        columns = list(dict.fromkeys(name for line in rounds for name in line.numbers))
+        names = list(dict.fromkeys(name for line in rounds for name in line.numbers))
         rows = [
             [
                 f"[round {line.round}]({run_path(experiment_id, line.run_id)})",
                 line.state,
-                *(line.numbers.get(name) for name in columns),
+                *(line.numbers.get(name) for name in names),
             ]
             for line in rounds
         ]
-        parts.append(_table(["round", "state", *columns], rows))
+        parts.append(_table(["round", "state", *names], rows))
     return "\n\n".join(parts) + "\n"
 
 
@@ -78,6 +83,8 @@ def round_note(
     numbers: Mapping[str, Number],
     estimates: Sequence[Estimate] = (),
     members: Mapping[str, str] | None = None,
+    *,
+    columns: Columns | None = None,
 ) -> str:
     """Describe a round: its main numbers, its posterior, links to its members.
 
@@ -87,12 +94,13 @@ def round_note(
         numbers: name -> value.
         estimates: the posterior at the observed sample.
         members: name -> run id.
+        columns: of the table of estimates, beside its own.
     """
     parts = [about]
     if numbers:
         parts.append(_table(["", "value"], [[name, value] for name, value in numbers.items()]))
     if estimates:
-        parts.append(estimates_table(estimates))
+        parts.append(estimates_table(estimates, columns or {}))
     if members:
         links = (f"[{name}]({run_path(experiment_id, run)})" for name, run in members.items())
         parts.append(f"Members: {', '.join(links)}")
@@ -104,15 +112,16 @@ def member_note(about: str, numbers: Mapping[str, Number]) -> str:
     return round_note("", about, numbers)
 
 
-def estimates_table(estimates: Sequence[Estimate]) -> str:
-    """Return a table of parameters with median and central 95 % interval."""
+def estimates_table(estimates: Sequence[Estimate], columns: Columns) -> str:
+    """Return a table of parameters with median and central 95 % interval, and more columns."""
     with_truth = any(estimate.truth is not None for estimate in estimates)
     rows: list[list[Number]] = []
     for estimate in estimates:
         row: list[Number] = [f"`{estimate.label}`", estimate.median, estimate.low, estimate.high]
-        rows.append([*row, estimate.truth] if with_truth else row)
-    head = ["parameter", "median", "2.5 %", "97.5 %"]
-    return _table([*head, "truth"] if with_truth else head, rows)
+        row += [estimate.truth] if with_truth else []
+        rows.append([*row, *(texts.get(estimate.label) for texts in columns.values())])
+    head = ["parameter", "median", "2.5 %", "97.5 %", *(["truth"] if with_truth else [])]
+    return _table([*head, *columns], rows)
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[Number]]) -> str:

@@ -5,7 +5,7 @@ import pytest
 
 from mlpop.errors import DataError
 from mlpop.inference.diagnostics.binomial import binomial_band
-from mlpop.plots import coverage, ranks, ranks_cumulative
+from mlpop.plots import coverage, ranks, ranks_cumulative, verdict_statistics
 from mlpop.plots.coverage import rank_edges
 
 BETA = np.linspace(0, 1, 12)
@@ -80,3 +80,18 @@ def test_impossible_ranks_are_refused(draw) -> None:  # noqa: ANN001
         draw(np.array([[0, 11]]), LABELS, 10)
     with pytest.raises(DataError, match=r"shape \(N, 2\), found \(3, 1\)"):
         draw(np.zeros((3, 1)), LABELS, 10)
+
+
+def test_statistics_of_a_verdict_show_which_one_decides_and_what_chance_does() -> None:
+    names, values = ["bias of a", "width of b_c", "tails"], [5.0, -3.5, 1.0]
+    (axes,) = verdict_statistics(names, values, 3.3, "width of b_c").axes
+    band, *bars = axes.patches
+    assert (band.get_x(), band.get_x() + band.get_width()) == pytest.approx((-3.3, 3.3))
+    assert [bar.get_width() for bar in bars] == values
+    assert len({bar.get_facecolor()[:3] for bar in bars}) == 2
+    assert bars[0].get_facecolor()[:3] == bars[2].get_facecolor()[:3]
+    # within the band a bar is pale
+    assert [bar.get_alpha() == 1 for bar in bars] == [True, True, False]
+    assert [text.get_text() for text in axes.get_yticklabels()] == names
+    with pytest.raises(DataError, match=r"3 statistics need as many values, found \(2,\)"):
+        verdict_statistics(names, values[:2], 3.3, "tails")

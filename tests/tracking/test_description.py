@@ -42,3 +42,15 @@ def test_truth_column_is_left_out_where_nobody_knows_it() -> None:
     note = round_note("7", "The sky.", {}, [Estimate("B", 13.0, 12.0, 14.0)])
     assert "truth" not in note
     assert "| `B` | 13 | 12 | 14 |" in note
+
+
+def test_table_of_estimates_takes_more_columns() -> None:
+    columns = {"held": {"B": "85 % (72 to 94)"}, "conformal": {"B": "[11, 15]"}}
+    estimates = [Estimate("B", 13.0, 12.0, 14.0), Estimate("P", 1.0, 0.5, 1.5)]
+    for note in (
+        round_note("7", "The sky.", {}, estimates, columns=columns),
+        experiment_note("7", "The sky.", [], estimates, columns=columns),
+    ):
+        assert "| parameter | median | 2.5 % | 97.5 % | held | conformal |" in note
+        assert "| `B` | 13 | 12 | 14 | 85 % (72 to 94) | [11, 15] |" in note
+        assert "| `P` | 1 | 0.5 | 1.5 | – | – |" in note

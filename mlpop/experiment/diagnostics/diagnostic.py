@@ -19,6 +19,7 @@ from mlpop.compute import Purpose, seed_sequence, torch_seed
 from mlpop.datasets.loading import Dataset
 from mlpop.experiment.inputs.observed import ObservedSample
 from mlpop.inference.diagnostics.coverage import CoverageResult
+from mlpop.inference.diagnostics.theta_check import ThetaCheck
 from mlpop.inference.posteriors.posterior import Posterior
 from mlpop.networks.rng import generator_from_seed
 from mlpop.tracking.description import Number
@@ -33,6 +34,7 @@ class Simulations:
         validation: its rows that did not train.
         tests: the tests of the round, drawn from the same proposal; None without testing.
         folder: where the files of the round lie.
+        from_prior: whether theta of the training set are said to come from the prior.
     """
 
     posterior: Posterior
@@ -40,6 +42,7 @@ class Simulations:
     validation: Tensor
     tests: Dataset | None
     folder: Path
+    from_prior: bool = True
 
 
 class Simulate(Protocol):
@@ -73,6 +76,9 @@ class Evidence:
         folder: where the files of the round lie.
         num_predictive: simulations that are wanted at draws of the posterior.
         simulate: makes simulations; None where the launch has no simulator.
+        elsewhere: whether the round learned from simulations for another x_o.
+        theta_checks: set of tests -> how its theta compare with what they should follow; of those
+            sets that the round did not draw itself.
     """
 
     posterior: Posterior
@@ -83,11 +89,17 @@ class Evidence:
     round: int
     num_predictive: int = 0
     simulate: Simulate | None = None
+    elsewhere: bool = False
+    theta_checks: Mapping[str, ThetaCheck] = field(default_factory=dict)
 
     def generator(self, purpose: Purpose, *place: int) -> Generator:
         """Return a source of draws; `place` tells diagnostics of one purpose apart."""
         seed = seed_sequence(self.root_seed, purpose, self.round, *place)
         return generator_from_seed(torch_seed(seed))
+
+    def rng(self, purpose: Purpose, *place: int) -> np.random.Generator:
+        """Return the same for numpy."""
+        return np.random.default_rng(seed_sequence(self.root_seed, purpose, self.round, *place))
 
 
 class Grade(IntEnum):
@@ -109,6 +121,8 @@ class Verdict:
         reason: what the verdict rests on, likewise.
         remedy: what would help; empty if nothing is needed.
         caveat: a sentence about what the verdict does not say.
+        figure: file of the figure that shows what decided, one of the finding's plots; empty
+            without one.
     """
 
     name: str
@@ -117,6 +131,12 @@ class Verdict:
     reason: str
     remedy: str = ""
     caveat: str = ""
+    figure: str = ""
+
+    @property
+    def sentence(self) -> str:
+        """Name and meaning, for people; empty if nobody has looked."""
+        return f"{self.name.capitalize()}: {self.meaning}." if self.name else ""
 
 
 NOT_TESTED = Verdict(
@@ -178,6 +198,7 @@ class Finding:
         rows: rows of the report's table of rounds; the same ones in every round.
         plots: its figures.
         tables: its tables.
+        columns: of the table of estimates at x_o: title -> label -> text.
         calibration: what it adds to `calibration.json`, where the round has tests.
     """
 
@@ -190,6 +211,7 @@ class Finding:
     rows: Mapping[str, Number] = field(default_factory=dict)
     plots: Sequence[Plot] = ()
     tables: Sequence[LabelTable] = ()
+    columns: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     calibration: Mapping[str, Any] = field(default_factory=dict)
 
 

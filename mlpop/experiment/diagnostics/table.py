@@ -18,12 +18,14 @@ from mlpop.experiment.diagnostics.diagnostic import (
     Verdict,
 )
 from mlpop.experiment.diagnostics.predictive import PredictiveDiagnostic
+from mlpop.experiment.diagnostics.theta import ThetaDiagnostic
 from mlpop.experiment.diagnostics.typicality import TypicalityDiagnostic
 from mlpop.inference.diagnostics.coverage import CoverageResult
 from mlpop.io.files import read_json_object, write_json
 
 DIAGNOSTICS: Sequence[Diagnostic] = (
     TypicalityDiagnostic(),
+    ThetaDiagnostic(),
     PredictiveDiagnostic(),
     CoverageDiagnostic(),
 )

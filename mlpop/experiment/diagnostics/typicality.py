@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -21,6 +22,7 @@ from mlpop.inference.diagnostics.typicality import (
     Typicality,
     few_rows,
     is_unlike,
+    needed_held_out,
 )
 from mlpop.io.files import read_json_object, write_json
 
@@ -28,6 +30,11 @@ logger = logging.getLogger(__name__)
 
 MEMORY = "typicality.safetensors"
 REPORT = "typicality.json"
+
+ELSEWHERE = (
+    "its simulations were drawn where the posterior of another observed sample is, that of the "
+    "training, and not of this one"
+)
 
 
 class TypicalityDiagnostic(Diagnostic):
@@ -56,19 +63,32 @@ class TypicalityDiagnostic(Diagnostic):
     def examine_observed(self, evidence: Evidence) -> Sequence[Path]:
         """Write the p-values of x_o by view; warn if it is unlike the simulations.
 
-        Without knowledge of the simulations there is nothing to say, and nothing is written.
+        Without knowledge of the simulations there is nothing to say, and nothing is written,
+        unless they were made for another x_o.
         """
         typicality: Typicality | None = evidence.learned.get(self.name)
-        if typicality is None:
+        if typicality is None and not evidence.elsewhere:
             return ()
-        p_values = typicality.p_values(evidence.posterior, evidence.observed.x)
+        p_values, held_out = {}, {}
+        if typicality is not None:
+            p_values = typicality.p_values(evidence.posterior, evidence.observed.x)
+            held_out = {view: len(values.held_out) for view, values in typicality.views.items()}
         unlike = is_unlike(p_values)
-        if unlike:
+        values = {
+            "p_values": p_values,
+            "held_out": held_out,
+            "misspecified": unlike or evidence.elsewhere,
+            "elsewhere": evidence.elsewhere,
+        }
+        if evidence.elsewhere:
+            logger.warning("round %d: %s", evidence.round, ELSEWHERE)
+        elif unlike:
             # at such an x_o drawing may fail: this is then why
             logger.warning("%s", _reason(p_values))
-        held_out = {view: len(values.held_out) for view, values in typicality.views.items()}
+        elif text := _silence(values):
+            logger.warning("round %d: %s", evidence.round, text)
         path = evidence.folder / REPORT
-        write_json(path, {"p_values": p_values, "held_out": held_out, "misspecified": unlike})
+        write_json(path, values)
         return (path,)
 
     def finding(self, folder: Path) -> Finding:
@@ -77,7 +97,17 @@ class TypicalityDiagnostic(Diagnostic):
         values = read_json_object(path) if path.is_file() else {}
         p_values: Mapping[str, float] = values.get("p_values", {})
         verdict = None
-        if values.get("misspecified"):
+        silence = _silence(values)
+        if values.get("elsewhere"):
+            verdict = Verdict(
+                "misspecified",
+                Grade.BAD,
+                "this round learned from simulations for another observed sample: its posterior "
+                "at this one means nothing",
+                ELSEWHERE,
+                "round 0, which knows no observed sample, or a training with this one",
+            )
+        elif values.get("misspecified"):
             verdict = Verdict(
                 "misspecified",
                 Grade.BAD,
@@ -89,6 +119,7 @@ class TypicalityDiagnostic(Diagnostic):
             )
         return Finding(
             numbers={f"typicality/p_{view}": p for view, p in p_values.items()},
+            warnings=[f"{silence}."] if silence else [],
             verdict=verdict,
             rows={
                 "p-value of the observed sample, as stored": p_values.get("x"),
@@ -96,6 +127,21 @@ class TypicalityDiagnostic(Diagnostic):
             },
             calibration={"typicality": p_values},
         )
+
+
+def _silence(values: Mapping[str, Any]) -> str:
+    """Return that the check could not have said no, if so; empty if it could."""
+    held_out: Mapping[str, int] = values.get("held_out", {})
+    if not held_out or values["misspecified"]:
+        return ""
+    fewest, needed = min(held_out.values()), needed_held_out(len(held_out))
+    if fewest >= needed:
+        return ""
+    return (
+        f"nobody has checked whether the observed sample is like the simulations: that takes "
+        f"{needed} that were not trained on, and there are {fewest} (a larger "
+        "test_data_loader.num_sim or trainer.validation_fraction)"
+    )
 
 
 def _reason(p_values: Mapping[str, float]) -> str:

@@ -4,16 +4,16 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 
 from mlpop.compute import make_backend
-from mlpop.datasets.loading import Dataset
 from mlpop.experiment.infer.setup import InferJob
 from mlpop.experiment.inputs.observed import ObservedSample, observed_sample
 from mlpop.experiment.output_tree import OutputTree
 from mlpop.experiment.profile import Profiler
 from mlpop.experiment.resume.lineage import Lineage
 from mlpop.experiment.rounds.context import Launch, OpenRound
-from mlpop.experiment.rounds.datasets import TEST, dataset_files, joined, load_sets, supply
+from mlpop.experiment.rounds.datasets import TEST, dataset_files, load_sets, supply
 from mlpop.experiment.rounds.evaluation import evaluate
 from mlpop.experiment.rounds.result import RoundResult
+from mlpop.experiment.rounds.round_tests import RoundTests, round_tests
 from mlpop.experiment.rounds.run_page import log_test_set, send_findings, send_summary
 from mlpop.experiment.simulations.simulated_set import SuppliedSet, given_set
 from mlpop.experiment.simulations.simulator import experiment_plan
@@ -74,14 +74,22 @@ def _infer_round(
         current = OpenRound(launch, number, run, past)
         sets: dict[str, SuppliedSet] = {}
 
-        def tests() -> Dataset | None:
+        def tests() -> RoundTests | None:
             """Return the tests of the round, given or simulated; None without coverage."""
             if not config.infer.compute_coverage:
                 return None
             csv = job.tests[number]
             sets.update({TEST.use: given_set(csv)} if csv else supply(current, (TEST,))[0])
             log_test_set(run, sets[TEST.use])
-            return joined(load_sets(current, TEST, sets, trained.problem).values())
+            return round_tests(
+                current,
+                trained.problem.prior,
+                load_sets(current, TEST, sets, trained.problem),
+                None,
+                # sets that were read are those of the training
+                (trained.observed or observed) if csv else observed,
+                foreign=csv is not None,
+            )
 
         evaluation = evaluate(
             current,
@@ -94,6 +102,7 @@ def _infer_round(
             num_samples=config.infer.num_posterior_samples,
             num_predictive=config.infer.num_predictive,
             section="ComputingCoverage",
+            elsewhere=_elsewhere(job, observed, number),
         )
         estimates, numbers = evaluation.estimates, evaluation.numbers
         result = RoundResult(
@@ -117,3 +126,12 @@ def _infer_round(
         send_findings(run, result, about, shown)
         run.commit(evaluation.files | dataset_files(sets))
     return result
+
+
+def _elsewhere(job: InferJob, observed: ObservedSample, number: int) -> bool:
+    """Tell whether a round learned from simulations for another x_o than the one asked for.
+
+    Round 0 knows no x_o. Where the training has not kept its own, nobody can tell.
+    """
+    trained = job.trained.observed
+    return number > 0 and trained is not None and trained.digest != observed.digest

@@ -74,7 +74,8 @@ class RoundContents:
         problems: of its Markov chains and of the compressor.
         members: its networks.
         posteriors: figures of the posterior at x_o, and of the proposal that comes from it.
-        tests: figures of its diagnostics.
+        deciding: the figure that shows what its verdict rests on, if there is one.
+        tests: the other figures of its diagnostics.
         curves: figures of its trainings.
         seconds: that launches in these folders spent on it; 0 if none did.
     """
@@ -85,6 +86,7 @@ class RoundContents:
     problems: Sequence[str]
     members: Sequence[MemberContents]
     posteriors: Sequence[Picture]
+    deciding: Picture | None
     tests: Sequence[Picture]
     curves: Sequence[Picture]
     seconds: float
@@ -102,6 +104,12 @@ def round_contents(
     proposal = _if_there(models / PROPOSAL_JSON)
     drawn = "prior" if config.training_data_loader.simulate else GIVEN
     chains = read_json_object(models / "summary.json").get("problems", [])
+    drawn_plots = [
+        picture(plot.title, plot.caption, models / plot.file)
+        for finding in result.findings.values()
+        for plot in finding.plots
+    ]
+    decides = Path(result.verdict.figure).with_suffix(".png").name if result.verdict.figure else ""
     compressor = _if_there(models / COMPRESSOR_FOLDER / REPORT).get("warnings", [])
     return RoundContents(
         result=result,
@@ -113,11 +121,8 @@ def round_contents(
         ],
         members=list(_members(config, result, folders)),
         posteriors=list(_posteriors(result, folders)),
-        tests=[
-            picture(plot.title, plot.caption, models / plot.file)
-            for finding in result.findings.values()
-            for plot in finding.plots
-        ],
+        deciding=next((plot for plot in drawn_plots if plot.file == decides), None),
+        tests=[plot for plot in drawn_plots if plot.file != decides],
         curves=[
             picture(
                 f"Training of {name}",

@@ -31,6 +31,11 @@ from mlpop.tracking.run import six_digits
 logger = logging.getLogger(__name__)
 
 REPORT = "report.html"
+COLUMNS_LEGEND = (
+    "Beside the interval: how often such intervals held the truth in test simulations whose "
+    "posterior is near this one, with its 95 % confidence; and the conformal interval, which "
+    "holds the truth in 95 % of the tests by construction, whatever the networks have learnt."
+)
 TEMPLATE = "template.html"
 ORIGINS = {"truncated": "prior, truncated", "posterior": "last posterior"}
 
@@ -117,6 +122,7 @@ def _page(
         last=rounds[-1],
         verdict=last.verdict,
         legend=legend(),
+        columns_legend=COLUMNS_LEGEND,
         warnings=experiment_warnings(config, rounds),
         known=len(known),
         inside=sum(e.low <= truth <= e.high for e, truth in known),

@@ -31,7 +31,14 @@ def describe(
         for result in rounds
     ]
     run.set_note(
-        experiment_note(run.experiment_id, about, lines, last.estimates, last.verdict.name)
+        experiment_note(
+            run.experiment_id,
+            about,
+            lines,
+            last.estimates,
+            last.verdict.sentence,
+            columns=last.columns,
+        )
     )
     if last.verdict.name:
         run.set_tags({"mlpop.calibration": last.verdict.name})
@@ -51,3 +58,4 @@ def print_result(last: RoundResult) -> None:
         )
     if last.verdict.name:
         logger.info("calibration: %s (%d tests)", last.verdict.name, last.num_tests)
+        logger.info("%s", last.verdict.sentence)

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from mlpop.experiment.inputs.problem import LearningProblem
 from mlpop.experiment.output_tree import RoundFolders
 from mlpop.experiment.rounds.context import OpenRound
 from mlpop.experiment.rounds.datasets import SetKind, supply_at
+from mlpop.experiment.rounds.round_tests import RoundTests
 from mlpop.experiment.simulations.simulated_set import SuppliedSet
 from mlpop.inference.diagnostics.coverage import compute_coverage
 from mlpop.inference.mcmc.report import McmcReport
@@ -56,18 +57,19 @@ def evaluate(
     posterior: Posterior,
     observed: ObservedSample,
     learned: Mapping[str, Any],
-    tests: Callable[[], Dataset | None],
+    tests: Callable[[], RoundTests | None],
     problem: LearningProblem,
     sets: dict[str, SuppliedSet],
     *,
     num_samples: int,
     num_predictive: int,
     section: str,
+    elsewhere: bool = False,
 ) -> Evaluation:
     """Draw from the posterior of a round at x_o, and let all diagnostics examine it.
 
     Args:
-        current, posterior, observed, learned: see `Evidence`.
+        current, posterior, observed, learned, elsewhere: see `Evidence`.
         tests: gives the test simulations, None without testing; asked after x_o was looked at.
         problem: labels and channels of all simulations.
         sets: of the round; simulations that diagnostics ask for are added.
@@ -88,6 +90,7 @@ def evaluate(
         number,
         num_predictive if current.is_last else 0,
         None if launch.plan is None else _simulate(current, problem, sets),
+        elsewhere=elsewhere,
     )
     memories = (folders.models / name for name in table.memory_files())
     files = {path.name: path for path in memories if path.is_file()}
@@ -96,10 +99,14 @@ def evaluate(
     files |= table.examine_posterior(evidence, samples)
     simulations = tests()
     if simulations is not None:
+        evidence = replace(evidence, theta_checks=simulations.checks)
+        data = simulations.data
         with launch.profiler.section(f"{section}{number}"):
             generator = evidence.generator(Purpose.COVERAGE)
-            draws = compute_coverage(posterior, simulations.theta, simulations.x, generator)
-            files |= table.examine_tests(evidence, simulations, draws)
+            draws = compute_coverage(
+                posterior, data.theta, data.x, generator, log_ratio=simulations.log_ratio
+            )
+            files |= table.examine_tests(evidence, data, draws)
     findings = table.read_findings(folders.models)
     table.gather(folders.models, findings)
     for finding in findings.values():

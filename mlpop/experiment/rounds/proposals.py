@@ -1,7 +1,6 @@
 """Where the theta of a round come from: the prior, or the posterior of the round before."""
 
 import logging
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,18 +8,17 @@ from torch import Generator
 
 from mlpop.compute import Purpose, seed_sequence, torch_seed
 from mlpop.config.files.sbi import SbiConfig
+from mlpop.experiment.inputs.observed import ObservedSample
 from mlpop.experiment.rounds.context import Launch
 from mlpop.experiment.rounds.result import RoundResult
 from mlpop.inference.prior import Prior
-from mlpop.inference.proposals.proposal import make_proposal
+from mlpop.inference.proposals.proposal import Proposal, make_proposal
 from mlpop.inference.proposals.proposal_draw import ProposalDraw
 from mlpop.networks.rng import generator_from_seed
 
 logger = logging.getLogger(__name__)
 
-Use = Literal["training", "test", "plot"]
-
-USES: dict[Use, int] = {"training": 0, "test": 1, "plot": 2}
+USES = {"training": 0, "test": 1, "plot": 2}
 """Last place in the seed, so that one use does not change the draws of another."""
 
 
@@ -33,7 +31,7 @@ def prior_theta(
 
 
 def proposed(
-    launch: Launch, previous: RoundResult, round_: int, use: Use, count: int
+    launch: Launch, previous: RoundResult, round_: int, use: str, count: int
 ) -> ProposalDraw:
     """Draw theta from the proposal that a round leaves to the next one.
 
@@ -45,17 +43,8 @@ def proposed(
     Raises:
         SamplingError: the proposal cannot be drawn from within its budget.
     """
-    if round_ not in launch.proposals:
-        trainer, generator = launch.config.trainer, _generator(launch, round_)
-        with launch.profiler.section(f"ComputeRestrictedPriorRound{previous.number}"):
-            launch.proposals[round_] = make_proposal(
-                previous.posterior.at(previous.observed.x, generator),
-                generator,
-                kind="truncated" if trainer.truncated_prior else "posterior",
-                sampler=trainer.sampler,
-                sir_candidates=trainer.sir_candidates,
-            )
-    draw = launch.proposals[round_].draw(count, _generator(launch, round_, USES[use]))
+    proposal = round_proposal(launch, previous, round_, previous.observed)
+    draw = proposal.draw(count, _generator(launch, round_, USES[use]))
     logger.info(
         "round %d: %d theta for %s from the %s proposal (%s), acceptance %.3g",
         round_,
@@ -66,6 +55,32 @@ def proposed(
         draw.acceptance,
     )
     return draw
+
+
+def round_proposal(
+    launch: Launch, previous: RoundResult, round_: int, observed: ObservedSample
+) -> Proposal:
+    """Return what the theta of a round are drawn from, found once in a launch.
+
+    Args:
+        previous: the round before, whose posterior proposes.
+        round_: number of the round.
+        observed: the x_o that it proposes for.
+
+    Raises:
+        SamplingError: the posterior cannot be drawn from.
+    """
+    if round_ not in launch.proposals:
+        trainer, generator = launch.config.trainer, _generator(launch, round_)
+        with launch.profiler.section(f"ComputeRestrictedPriorRound{previous.number}"):
+            launch.proposals[round_] = make_proposal(
+                previous.posterior.at(observed.x, generator),
+                generator,
+                kind="truncated" if trainer.truncated_prior else "posterior",
+                sampler=trainer.sampler,
+                sir_candidates=trainer.sir_candidates,
+            )
+    return launch.proposals[round_]
 
 
 def _generator(launch: Launch, *place: int) -> Generator:

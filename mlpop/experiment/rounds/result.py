@@ -60,6 +60,15 @@ class RoundResult:
         return [text for finding in self.findings.values() for text in finding.sentences]
 
     @property
+    def columns(self) -> dict[str, Mapping[str, str]]:
+        """What its diagnostics add to the table of estimates: title -> label -> text."""
+        return {
+            title: texts
+            for finding in self.findings.values()
+            for title, texts in finding.columns.items()
+        }
+
+    @property
     def headline(self) -> dict[str, float]:
         """The few numbers by which experiments are compared."""
         compared = (*HEADLINE, *table.headline())

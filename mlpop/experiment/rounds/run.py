@@ -35,6 +35,7 @@ from mlpop.experiment.rounds.ensemble import (
 from mlpop.experiment.rounds.evaluation import evaluate, plot_next_proposal
 from mlpop.experiment.rounds.proposals import proposed
 from mlpop.experiment.rounds.result import RoundResult
+from mlpop.experiment.rounds.round_tests import round_tests
 from mlpop.experiment.rounds.run_page import (
     describe_round,
     log_inputs,
@@ -103,14 +104,27 @@ def run_round(
         save_posterior(folders.models / POSTERIOR_FILE, posterior, ensemble.folders)
         rows = validation_rows(config, {round_: len(data[round_])}, launch.root_seed)
         learned = table.learn(
-            Simulations(posterior, data[round_], rows, test_sets.get(round_), folders.models)
+            Simulations(
+                posterior,
+                data[round_],
+                rows,
+                test_sets.get(round_),
+                folders.models,
+                from_prior=previous is None,
+            )
         )
         evaluation = evaluate(
             current,
             posterior,
             observed,
             learned,
-            lambda: joined(test_sets.values()) if test_sets else None,
+            lambda: round_tests(
+                current,
+                problem.prior,
+                test_sets,
+                {number: len(part) for number, part in data.items()},
+                observed,
+            ),
             problem,
             sets,
             num_samples=config.trainer.num_posterior_samples,

@@ -113,10 +113,20 @@ def send_findings(
     if result.verdict.name:
         run.set_tags({"mlpop.calibration": result.verdict.name})
         shown |= {"calibration": result.verdict.name}
+        about += f"\n\n**{result.verdict.sentence}**\n\n"
     for finding in result.findings.values():
         shown |= finding.note
     about = " ".join([about, *result.sentences])
-    run.set_note(round_note(run.experiment_id, about, shown, result.estimates, result.member_runs))
+    run.set_note(
+        round_note(
+            run.experiment_id,
+            about.strip(),
+            shown,
+            result.estimates,
+            result.member_runs,
+            columns=result.columns,
+        )
+    )
 
 
 def observed_figure(

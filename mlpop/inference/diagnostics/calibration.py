@@ -1,14 +1,14 @@
 """A verdict on a posterior's calibration, and the coverage files."""
 
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import stats
 
 from mlpop.inference.diagnostics.binomial import binomial_band
 from mlpop.inference.diagnostics.coverage import (
@@ -18,19 +18,24 @@ from mlpop.inference.diagnostics.coverage import (
     coverage_curve,
     uniform_ks,
 )
-from mlpop.inference.mcmc.report import MAX_R_HAT, least_ess
+from mlpop.inference.diagnostics.exchange import ALPHA, ExchangeTest, exchange_test
+from mlpop.inference.diagnostics.intervals import IntervalCheck, check_intervals
+from mlpop.inference.diagnostics.near import near_weights
+from mlpop.inference.diagnostics.verdict import (
+    VerdictName,
+    deciding,
+    fault,
+    is_negligible,
+    may_be_large,
+    verdict_name,
+)
 from mlpop.inference.prior import Prior
 from mlpop.io.files import write_json
 
-VerdictName = Literal["calibrated", "overconfident", "underconfident", "biased", "too few tests"]
-
-MIN_TESTS = 50
-"""Fewer tests cannot tell a useful posterior from a bad one; no verdict is given."""
-
-ALPHA = 0.05
-"""Chance that a calibrated posterior is rejected, over all tests together."""
-
 REPORTED_LEVELS = (0.5, 0.68, 0.9, 0.95)
+
+EDGE_ZONE = 0.05
+"""Part of the prior's range next to an edge in which truths and draws are counted."""
 
 
 @dataclass(frozen=True)
@@ -38,13 +43,12 @@ class Calibration:
     """Verdict and its numbers.
 
     Attributes:
-        verdict: `too few tests` below `MIN_TESTS`; `calibrated` if no test rejects; else what
-            explains the rejection best: a shift of some label is `biased`, credible regions that
-            hold the truth too rarely are `overconfident`, too often `underconfident`.
+        verdict: what is wrong, `calibrated`, or `too few tests`; see `verdict.verdict_name`.
         num_tests: tests that succeeded.
-        num_failed: tests whose posterior could not be drawn from.
-        alpha: `ALPHA`.
-        p_values: of every test, uncorrected: `hpd`, `tarp`, and `sbc/<label>`.
+        num_failed: tests whose posterior could not be drawn from; they count as misses.
+        alpha: chance that something is found wrong with a calibrated posterior.
+        p_values: of Kolmogorov-Smirnov tests of ranks against uniform, uncorrected: `hpd`, `tarp`,
+            and `sbc/<label>`. They do not decide.
         ks: their distances.
         shift: (label) mean of the marginal ranks minus 1/2, in standard errors.
         spread: (label) excess of their variance, in standard errors; above 0 is overconfident.
@@ -55,6 +59,16 @@ class Calibration:
         width: (label) mean standard deviation of the posterior over that of the prior.
         poor_chains: fraction of the tests whose Markov chains did not mix, by the same limits as
             `McmcReport.problems`; None without chains. Their ranks cannot be trusted.
+        p_value: how often a calibrated posterior has a statistic as large as the largest.
+        critical: which the largest statistic of a calibrated posterior exceeds with chance alpha.
+        statistics: by name, in standard deviations; see `scores.family` and `exchange`.
+        effects: by name, mean scores: of `bias` in posterior sigmas.
+        decided_by: the statistic that names the fault, or the largest one if there is none.
+        fault: what the largest significant statistic says is wrong; None if none is significant.
+        negligible: whether the fault is surely too small to matter.
+        may_be_large: biases and widths of which a large one cannot be excluded.
+        intervals: (label) what 95 % intervals hold, and what would hold 95 %.
+        edge: (label) fraction of truths and of draws next to an edge of the prior.
     """
 
     verdict: VerdictName
@@ -71,13 +85,30 @@ class Calibration:
     gain: float | None
     width: dict[str, float]
     poor_chains: float | None = None
+    p_value: float | None = None
+    critical: float | None = None
+    statistics: Mapping[str, float] = field(default_factory=dict)
+    effects: Mapping[str, float] = field(default_factory=dict)
+    decided_by: str | None = None
+    fault: str | None = None
+    negligible: bool = False
+    may_be_large: tuple[str, ...] = ()
+    intervals: Mapping[str, IntervalCheck] = field(default_factory=dict)
+    edge: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
 
-def calibrate(result: CoverageResult) -> Calibration:
-    """Judge a posterior by the ranks of its truths.
+def calibrate(
+    result: CoverageResult,
+    rng: np.random.Generator,
+    observed: NDArray[np.floating] | None = None,
+) -> Calibration:
+    """Judge a posterior by where its truths lie among its draws.
 
-    Every test is a Kolmogorov-Smirnov test of ranks against uniform, at `ALPHA` divided by the
-    number of tests (Bonferroni).
+    Args:
+        result: of the tests.
+        rng: source of the exchanges of truths with draws.
+        observed: (s, d) draws of the posterior at x_o, in the unit cube; without them nothing is said of
+            tests near x_o, nor of the interval there.
     """
     ok = result.success
     number = result.num_ok
@@ -85,34 +116,102 @@ def calibrate(result: CoverageResult) -> Calibration:
         return Calibration(
             "too few tests", 0, len(ok), ALPHA, {}, {}, {}, {}, None, None, None, None, {}
         )
-    density = centred(result.rank[ok] * result.num_samples, result.num_samples)
+    pool = result.pool(rng)
+    weights = None if observed is None else near_weights(pool, observed.astype(np.float64))
+    test = exchange_test(pool, rng, weights=weights)
+    density = centred(_ranks_with_misses(result) * result.num_samples, result.num_samples)
     tarp = centred(result.tarp[ok] * result.num_samples, result.num_samples)
     marginal = centred(result.marginal_ranks[ok], result.num_samples)
     values = {"hpd": density, "tarp": tarp}
     values |= {f"sbc/{label}": marginal[:, i] for i, label in enumerate(result.labels)}
     tests = {name: uniform_ks(value) for name, value in values.items()}
-    shift = _standard_errors(marginal - 0.5, 1 / 12)
-    spread = _standard_errors((marginal - 0.5) ** 2 - 1 / 12, 1 / 180)
-    hpd_shift = float(_standard_errors(density[:, None] - 0.5, 1 / 12)[0])
-    rejected = min(p for _, p in tests.values()) < ALPHA / len(tests)
     nltp = -float(np.mean(result.log_prob[ok]))
     finite = bool(np.isfinite(nltp))
     return Calibration(
-        verdict=_verdict(number, rejected, shift, spread, hpd_shift),
+        verdict=verdict_name(test, number),
         num_tests=number,
         num_failed=len(ok) - number,
         alpha=ALPHA,
         p_values={name: p for name, (_, p) in tests.items()},
         ks={name: distance for name, (distance, _) in tests.items()},
-        shift=_named(result.labels, shift),
-        spread=_named(result.labels, spread),
-        hpd_shift=hpd_shift,
+        shift=_named(result.labels, _standard_errors(marginal - 0.5, 1 / 12)),
+        spread=_named(result.labels, _standard_errors((marginal - 0.5) ** 2 - 1 / 12, 1 / 180)),
+        hpd_shift=float(_standard_errors(density[:, None] - 0.5, 1 / 12)[0]),
         expected_calibration_error=float(np.abs(coverage_curve(result.rank) - LEVELS).mean()),
         nltp=nltp if finite else None,
         gain=-nltp - float(result.log_prior[ok].mean()) if finite else None,
         width=_named(result.labels, result.width[ok].mean(0)),
         poor_chains=_poor_chains(result),
+        **_decision(test),
+        intervals=_intervals(result, weights, observed),
+        edge=_edges(result),
     )
+
+
+def _in_physical_units(calibration: Calibration, prior: Prior) -> Calibration:
+    """Return the same with the intervals at x_o as users know them."""
+    checks = calibration.intervals
+    ends = [check.conformal for check in checks.values() if check.conformal is not None]
+    if not ends:
+        return calibration
+    low, high = prior.to_physical(torch.tensor(ends, dtype=torch.float64).T)
+    physical = zip(low.tolist(), high.tolist(), strict=True)
+    intervals = {
+        label: replace(check, conformal=pair)
+        for (label, check), pair in zip(checks.items(), physical, strict=True)
+    }
+    return replace(calibration, intervals=intervals)
+
+
+def _decision(test: ExchangeTest) -> dict[str, Any]:
+    """Return the attributes of `Calibration` that an exchange test decides."""
+    found = fault(test)
+    return {
+        "p_value": test.p_value,
+        "critical": test.critical,
+        "statistics": test.by_name(),
+        "effects": dict(zip(test.by_name(), test.effects.tolist(), strict=True)),
+        "decided_by": test.statistics[deciding(test)].name,
+        "fault": found,
+        "negligible": found is not None and is_negligible(test),
+        "may_be_large": tuple(statistic.name for statistic in may_be_large(test)),
+    }
+
+
+def _intervals(
+    result: CoverageResult,
+    weights: NDArray[np.float64] | None,
+    observed: NDArray[np.floating] | None,
+) -> dict[str, IntervalCheck]:
+    return {
+        label: check_intervals(
+            result.marginal_ranks[:, j],
+            result.num_samples,
+            result.success,
+            weights,
+            None if observed is None else observed[:, j],
+            (0.0, 1.0),
+        )
+        for j, label in enumerate(result.labels)
+    }
+
+
+def _edges(result: CoverageResult) -> dict[str, tuple[float, float]]:
+    """Return label -> fraction of truths, and of draws, next to an edge of the prior."""
+    ok = result.success
+    truths, draws = (
+        np.abs(values[ok] - 0.5) > 0.5 - EDGE_ZONE
+        for values in (result.truth, result.pool_samples)
+    )
+    return {
+        label: (float(truths[:, j].mean()), float(draws[..., j].mean()))
+        for j, label in enumerate(result.labels)
+    }
+
+
+def _ranks_with_misses(result: CoverageResult) -> NDArray[np.float64]:
+    """Return the density ranks (n,) of all tests; 1, outside of every region, if one failed."""
+    return np.where(result.success, result.rank, 1.0)
 
 
 def coverage_summary(result: CoverageResult) -> dict[str, Any]:
@@ -127,11 +226,11 @@ def coverage_summary(result: CoverageResult) -> dict[str, Any]:
     }
     if not number:
         return summary
-    distance, p_value = uniform_ks(result.rank[result.success])
+    distance, p_value = uniform_ks(_ranks_with_misses(result))
     summary["coverage"] = coverage_curve(result.rank).tolist()
     summary["ks_distance"], summary["ks_p_value"] = distance, p_value
     for percent in (68, 95):
-        low, high = binomial_band(LEVELS, number, percent / 100)
+        low, high = binomial_band(LEVELS, len(result.success), percent / 100)
         summary[f"band_{percent}"] = {"low": low.tolist(), "high": high.tolist()}
     if result.r_hat is not None and result.ess is not None:
         summary["mcmc"] = {
@@ -141,8 +240,8 @@ def coverage_summary(result: CoverageResult) -> dict[str, Any]:
             "ess_min": _finite(result.ess[result.success].min()),
             "poor_fraction": _poor_chains(result),
         }
-    low, high = binomial_band(REPORTED_LEVELS, number, 0.95)
-    ranks = result.rank[result.success]
+    low, high = binomial_band(REPORTED_LEVELS, len(result.success), 0.95)
+    ranks = _ranks_with_misses(result)
     summary["levels"] = {
         str(level): {
             "coverage": float((ranks < level).mean()),
@@ -153,8 +252,14 @@ def coverage_summary(result: CoverageResult) -> dict[str, Any]:
     return summary
 
 
-def write_coverage(folder: Path, result: CoverageResult, prior: Prior) -> list[Path]:
-    """Write the coverage files into `folder` and return their paths.
+def write_coverage(
+    folder: Path,
+    result: CoverageResult,
+    prior: Prior,
+    rng: np.random.Generator,
+    observed: NDArray[np.floating] | None = None,
+) -> list[Path]:
+    """Write the coverage files into `folder` and return their paths; see `calibrate`.
 
     `coverage_probability.npy` (12,), `posterior_samples_test_data.npz` (labels scaled like those
     of the training set; failed rows are 0 and False in `success`), `ranks.npy` (n, d),
@@ -178,29 +283,11 @@ def write_coverage(folder: Path, result: CoverageResult, prior: Prior) -> list[P
     )
     np.save(paths[1], result.marginal_ranks)
     write_json(paths[2], coverage_summary(result))
-    write_json(paths[3], asdict(calibrate(result)))
+    write_json(paths[3], asdict(_in_physical_units(calibrate(result, rng, observed), prior)))
     if result.num_ok:
         paths.insert(0, folder / "coverage_probability.npy")
         np.save(paths[0], coverage_curve(result.rank))
     return paths
-
-
-def _verdict(
-    number: int,
-    rejected: bool,
-    shift: NDArray[np.float64],
-    spread: NDArray[np.float64],
-    hpd_shift: float,
-) -> VerdictName:
-    if number < MIN_TESTS:
-        return "too few tests"
-    if not rejected:
-        return "calibrated"
-    significant = float(stats.norm.isf(ALPHA / (2 * len(shift))))
-    largest = float(np.abs(shift).max())
-    if largest > significant and largest > float(np.abs(spread).max()):
-        return "biased"
-    return "overconfident" if max(hpd_shift, *spread, key=abs) > 0 else "underconfident"
 
 
 def _as_in_files(prior: Prior, unit: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -209,11 +296,8 @@ def _as_in_files(prior: Prior, unit: NDArray[np.float32]) -> NDArray[np.float32]
 
 
 def _poor_chains(result: CoverageResult) -> float | None:
-    if result.r_hat is None or result.ess is None:
-        return None
-    ok = result.success
-    fine = (result.r_hat[ok] <= MAX_R_HAT) & (result.ess[ok] >= least_ess(result.num_samples))
-    return float(1 - fine.mean())
+    poor = result.poor_chains
+    return None if poor is None else float(poor[result.success].mean())
 
 
 def _finite(value: np.floating) -> float | None:

@@ -20,6 +20,10 @@ from scipy import stats
 from torch import Generator, Tensor
 
 from mlpop.errors import DataError
+from mlpop.inference.diagnostics.pool import POOL, REFERENCES, Pool, make_pool
+from mlpop.inference.diagnostics.reweighting import CHAIN_FACTOR, LogRatio, reweighted
+from mlpop.inference.mcmc.report import MAX_R_HAT, least_ess
+from mlpop.inference.posteriors.conditioned import ScoredDraws
 from mlpop.inference.posteriors.posterior import Posterior
 
 LEVELS: NDArray[np.float64] = np.linspace(0.0, 1.0, 12)
@@ -38,7 +42,8 @@ class CoverageResult:
     Attributes:
         labels: d names.
         truth: (n, d) float32 true theta, in the unit cube of the prior.
-        samples: (n, s // thinning, d) float32 posterior draws, likewise; 0 in failed rows.
+        samples: (n, s // thinning, d) float32 posterior draws, likewise; 0 in failed rows. Under
+            the distribution that the tests come from, see `compute_coverage`, as are all ranks.
         success: (n,) whether the posterior could be drawn from.
         rank: (n,) fraction of draws of higher density than the truth; NaN in failed rows.
         marginal_ranks: (n, d) count of draws below the truth, 0 to s; -1 in failed rows.
@@ -48,6 +53,9 @@ class CoverageResult:
         num_samples: s, draws for each test.
         thinning: which draws are kept in `samples`: every `thinning`-th.
         log_prior: (n,) log density of the prior at the truth, physical units.
+        pool_log_prob: (n, p) log densities of the first p of the samples, before thinning.
+        pool_samples: (n, p, d) these samples.
+        pool_log_truth: (n,) log density of the truth, comparable with those.
         r_hat: (n,) worst of a test's Markov chains, NaN in failed rows; None without chains.
         ess: (n,) least effective number of draws of all labels; None without chains.
     """
@@ -64,6 +72,9 @@ class CoverageResult:
     num_samples: int
     thinning: int
     log_prior: NDArray[np.float64]
+    pool_log_prob: NDArray[np.float64]
+    pool_samples: NDArray[np.float32]
+    pool_log_truth: NDArray[np.float64]
     r_hat: NDArray[np.float64] | None = None
     ess: NDArray[np.float64] | None = None
 
@@ -71,6 +82,26 @@ class CoverageResult:
     def num_ok(self) -> int:
         """The number of tests whose posterior could be drawn from."""
         return int(self.success.sum())
+
+    @property
+    def poor_chains(self) -> NDArray[np.bool_] | None:
+        """(n,) whether the Markov chains of a test did not mix; None without chains."""
+        if self.r_hat is None or self.ess is None:
+            return None
+        fine = (self.r_hat <= MAX_R_HAT) & (self.ess >= least_ess(self.num_samples))
+        return self.success & ~fine
+
+    def pool(self, rng: np.random.Generator) -> Pool:
+        """Return every truth at a random place among draws of its posterior."""
+        return make_pool(
+            self.labels,
+            self.truth,
+            self.pool_samples,
+            self.pool_log_truth,
+            self.pool_log_prob,
+            self.success,
+            rng,
+        )
 
 
 def compute_coverage(
@@ -80,9 +111,14 @@ def compute_coverage(
     generator: Generator,
     *,
     num_samples: int | None = None,
+    log_ratio: LogRatio | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> CoverageResult:
     """Draw from the posterior of every test simulation and rank its truth.
+
+    The truth of a test is like draws of the posterior under the distribution that theta of the
+    tests come from. Where the posterior is that under another one, `log_ratio` corrects the
+    draws; log densities of the truth, and widths stay those of the posterior itself.
 
     Args:
         posterior: what to test.
@@ -90,6 +126,8 @@ def compute_coverage(
         x: (n, *x_shape) data as `posterior` takes them; may be memory-mapped.
         generator: source of all draws.
         num_samples: draws for each test; by default 10 000, or 1000 by Markov chains.
+        log_ratio: of the density that theta of the tests come from to that under which the
+            posterior is; None where they are the same.
         on_progress: called with the number of tests done and n.
 
     Raises:
@@ -108,6 +146,7 @@ def compute_coverage(
     inside = log_prior > -np.inf
     truth = prior.to_unit(physical)
     thinning = max(1, -(-count * num_samples * dimension // MAX_STORED))
+    pooled = min(num_samples, POOL + REFERENCES)
     result = CoverageResult(
         labels=posterior.labels,
         truth=truth.numpy(),
@@ -121,12 +160,18 @@ def compute_coverage(
         num_samples=num_samples,
         thinning=thinning,
         log_prior=log_prior,
+        pool_log_prob=np.zeros((count, pooled)),
+        pool_samples=np.zeros((count, pooled, dimension), dtype=np.float32),
+        pool_log_truth=np.zeros(count),
     )
-    lot = max(1, _DRAWS_AT_ONCE // num_samples)
+    made = num_samples
+    if log_ratio is not None and posterior.sampling == "mcmc":
+        made *= CHAIN_FACTOR
+    lot = max(1, _DRAWS_AT_ONCE // made)
     chains: list[tuple[NDArray[np.float64], NDArray[np.float64]]] = []
     for start in range(0, count, lot):
         rows = slice(start, min(start + lot, count))
-        scored = posterior.score(num_samples, x[rows], truth[rows], generator)
+        scored = posterior.score(made, x[rows], truth[rows], generator)
         ok = ~scored.samples.isnan().any(-1).any(0)
         reference = torch.rand(len(ok), dimension, generator=generator)
         result.success[rows] = ok.numpy()
@@ -134,22 +179,51 @@ def compute_coverage(
             chains.append((scored.r_hat.double().numpy(), scored.ess.double().numpy()))
         if bool(ok.any()):
             chosen = np.arange(rows.start, rows.stop)[ok.numpy()]
-            draws, true = scored.samples[:, ok], truth[rows][ok]
-            log_draws, log_true = scored.log_prob[:, ok], scored.log_truth[ok]
-            log_true[~torch.from_numpy(inside[chosen])] = -torch.inf
+            outside = ~torch.from_numpy(inside[chosen])
+            scored.log_truth[ok.nonzero()[outside, 0]] = -torch.inf
+            spread = scored.samples[:, ok].double().std(0, correction=0) * 12**0.5
+            result.width[chosen] = spread.numpy()
+            log_truth = scored.log_truth[ok].double().numpy()
+            result.log_prob[chosen] = log_truth + log_prior[chosen]
+            draws, log_draws, log_true = _comparable(
+                scored, ok, truth[rows][ok], log_ratio, num_samples, generator
+            )
+            true = truth[rows][ok]
             result.samples[chosen] = draws[::thinning].transpose(0, 1).numpy()
             result.rank[chosen] = density_rank(log_draws, log_true).numpy()
             result.marginal_ranks[chosen] = (draws < true).sum(0).numpy()
             result.tarp[chosen] = _nearer(draws, true, reference[ok]).numpy()
-            result.log_prob[chosen] = log_true.double().numpy() + log_prior[chosen]
-            spread = draws.double().std(0, correction=0) * 12**0.5
-            result.width[chosen] = spread.numpy()
+            result.pool_samples[chosen] = draws[:pooled].transpose(0, 1).numpy()
+            result.pool_log_prob[chosen] = log_draws[:pooled].double().T.numpy()
+            result.pool_log_truth[chosen] = log_true.double().numpy()
         if on_progress is not None:
             on_progress(rows.stop, count)
     if chains:
         worst, least = (np.concatenate(values) for values in zip(*chains, strict=True))
         return replace(result, r_hat=worst, ess=least)
     return result
+
+
+def _comparable(
+    scored: ScoredDraws,
+    ok: Tensor,
+    truth: Tensor,
+    log_ratio: LogRatio | None,
+    number: int,
+    generator: Generator,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return draws (s, b, d) that the truths are among, log densities (s, b) and those (b,)."""
+    draws, log_draws, log_true = (
+        scored.samples[:, ok],
+        scored.log_prob[:, ok],
+        scored.log_truth[ok],
+    )
+    if log_ratio is None:
+        return draws, log_draws, log_true
+    draws, log_draws = reweighted(draws, log_draws, log_ratio, number, generator)
+    ratio = log_ratio(truth).double()
+    # it was drawn there, whatever rounding says
+    return draws, log_draws, log_true + torch.where(ratio.isfinite(), ratio, 0.0)
 
 
 def density_rank(log_draws: Tensor, log_truth: Tensor) -> Tensor:
@@ -159,21 +233,20 @@ def density_rank(log_draws: Tensor, log_truth: Tensor) -> Tensor:
 
 
 def coverage_curve(rank: ArrayLike) -> NDArray[np.float64]:
-    """Return the fraction (12,) of tests whose rank is below each of `LEVELS`; 1 at level 1.
+    """Return the fraction (12,) of tests whose rank is below each of `LEVELS`; all at level 1.
 
     Args:
-        rank: (n,) ranks; NaN ones are left out.
+        rank: (n,) ranks; NaN, of a test that failed, lies outside of every region.
 
     Raises:
-        DataError: no rank is left.
+        DataError: no test succeeded.
     """
     ranks = np.asarray(rank, dtype=np.float64)
-    ranks = ranks[~np.isnan(ranks)]
-    if not len(ranks):
+    if np.isnan(ranks).all():
         raise DataError("coverage cannot be computed: no test succeeded")
     curve = (ranks[:, None] < LEVELS).mean(0)
-    # a rank of 1 lies within the region that holds everything
-    curve[-1] = 1.0
+    # a rank of 1 lies within the region that holds everything, a failed test has no region
+    curve[-1] = 1 - np.isnan(ranks).mean()
     return curve
 
 

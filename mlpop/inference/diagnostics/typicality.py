@@ -159,6 +159,11 @@ def is_unlike(p_values: Mapping[str, float]) -> bool:
     return bool(p_values) and min(p_values.values()) < ALPHA / len(p_values)
 
 
+def needed_held_out(views: int) -> int:
+    """Return the least number of held-out simulations with which `is_unlike` can be true."""
+    return int(views / ALPHA)
+
+
 def _features(
     posterior: Posterior, components: PCA
 ) -> dict[str, Callable[[NDArray[np.float32]], Tensor]]:

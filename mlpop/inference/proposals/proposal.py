@@ -4,7 +4,7 @@ import time
 from dataclasses import dataclass
 
 import torch
-from torch import Generator
+from torch import Generator, Tensor
 
 from mlpop.config.blocks.training import Sampler
 from mlpop.inference.posteriors.conditioned import ConditionedPosterior
@@ -13,6 +13,9 @@ from mlpop.inference.proposals.proposal_draw import PosteriorDraws, ProposalDraw
 from mlpop.inference.proposals.rejection import Budget
 from mlpop.inference.proposals.truncated_proposal import TruncatedProposal, truncate
 from mlpop.networks.rng import one_thread
+
+_ROWS = 100_000
+"""Densities that are computed at once; bounds the memory."""
 
 _MAX_SECONDS = 3600.0
 """Wall time allowed for the draws of one call [s]; it can only end in an error."""
@@ -29,6 +32,19 @@ class Proposal:
     """
 
     source: ConditionedPosterior | TruncatedProposal
+
+    @torch.no_grad()
+    def log_ratio(self, theta: Tensor) -> Tensor:
+        """Return log densities (n,) of theta (n, d) over that of the prior.
+
+        That of a truncated prior is as exact as the volume which the pilot found.
+        """
+        with one_thread():
+            if isinstance(self.source, TruncatedProposal):
+                return self.source.log_ratio(theta)
+            parts = [self.source.log_prob(part).double() for part in theta.split(_ROWS)]
+            values = torch.cat(parts)
+            return torch.where(values.isnan(), -torch.inf, values)
 
     @torch.no_grad()
     def draw(

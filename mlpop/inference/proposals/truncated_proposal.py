@@ -1,11 +1,13 @@
 """The prior truncated to where the posterior is dense: the support, and what draws in it."""
 
 import logging
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from torch import Generator
+import torch
+from torch import Generator, Tensor
 
 from mlpop.config.blocks.training import Sampler
 from mlpop.inference.posteriors.arguments import SamplingError
@@ -92,6 +94,13 @@ class TruncatedProposal:
     sir_candidates: int
     redraws: int
     seconds: float
+
+    def log_ratio(self, theta: Tensor) -> Tensor:
+        """Return log densities (n,) of scaled theta (n, d) over that of the prior."""
+        surest = max(self.ways, key=lambda way: (way.found, way.acceptance))
+        log_volume = surest.log_volume + math.log(max(surest.acceptance, 1e-300))
+        inside = self.pilot.support.contains(theta)
+        return torch.where(inside, -log_volume, -math.inf).double()
 
     def draw(self, num_samples: int, generator: Generator, budget: Budget) -> ProposalDraw:
         """Draw theta; see `mlpop.inference.proposals.proposal.Proposal`."""

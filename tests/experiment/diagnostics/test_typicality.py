@@ -4,6 +4,7 @@ import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,8 @@ import pytest
 
 from mlpop.commands.infer import infer
 from mlpop.config.files.sbi import SbiConfig
+from mlpop.experiment.diagnostics.diagnostic import Evidence, Grade
+from mlpop.experiment.diagnostics.typicality import TypicalityDiagnostic
 
 Values = dict[str, Any]
 SEEN, UNSEEN = [0.3, -0.2], [1.9, -1.9]
@@ -57,6 +60,49 @@ def test_x_o_of_the_simulator_is_not_suspected(usual: Any) -> None:
     assert calibration["typicality"] == found["p_values"]
     metrics = usual.store.client.get_run(usual.tree.children[0].run_id).data.metrics
     assert metrics["typicality/p_x"] == pytest.approx(found["p_values"]["x"])
+
+
+def evidence(folder: Path, learned: dict[str, Any], elsewhere: bool = False) -> Evidence:
+    posterior: Any = SimpleNamespace(members=(), preprocessing=None)
+    observed: Any = SimpleNamespace(x=np.zeros(2, np.float32))
+    return Evidence(posterior, observed, learned, folder, 1, 2, elsewhere=elsewhere)
+
+
+class Known:
+    """A typicality of which all p-values are known."""
+
+    def __init__(self, held_out: int, p_value: float) -> None:
+        self.views = {"x": SimpleNamespace(held_out=np.zeros(held_out))}
+        self.p_value = p_value
+
+    def p_values(self, posterior: Any, x: Any) -> dict[str, float]:
+        return {"x": self.p_value}
+
+
+@pytest.mark.parametrize(("held_out", "silent"), [(99, True), (100, False)])
+def test_check_that_cannot_say_no_says_so(
+    held_out: int, silent: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    diagnostic = TypicalityDiagnostic()
+    learned = {"typicality": Known(held_out, 0.4)}
+    with caplog.at_level(logging.WARNING):
+        diagnostic.examine_observed(evidence(tmp_path, learned))
+    found = diagnostic.finding(tmp_path)
+    assert found.verdict is None
+    assert bool(found.warnings) is silent
+    assert ("nobody has checked" in caplog.text) is silent
+    if silent:
+        assert "that takes 100 that were not trained on, and there are 99" in found.warnings[0]
+
+
+@pytest.mark.parametrize("learned", [{}, {"typicality": Known(500, 0.4)}])
+def test_round_made_for_another_x_o_is_misspecified(learned: Any, tmp_path: Path) -> None:
+    diagnostic = TypicalityDiagnostic()
+    diagnostic.examine_observed(evidence(tmp_path, learned, elsewhere=True))
+    verdict = diagnostic.finding(tmp_path).verdict
+    assert verdict is not None
+    assert (verdict.name, verdict.grade) == ("misspecified", Grade.BAD)
+    assert "another observed sample" in verdict.meaning
 
 
 @pytest.mark.parametrize("testing", [True, False])

@@ -386,7 +386,7 @@ def test_calibrated_is_champion_and_others_are_candidates(
         "1": "calibrated",
         "2": "overconfident",
     }
-    assert "hpd p = 0.0001" in found["2"].tags["mlpop.verdict_reason"]
+    assert "least p = 0.0001 (hpd)" in found["2"].tags["mlpop.verdict_reason"]
     assert "least p = 0.4" in found["1"].tags["mlpop.verdict_reason"]
     theirs = mlpop.load_posterior("models:/aliases@champion").members[0].state_dict()
     ours = first.posterior.members[0].state_dict()

@@ -18,8 +18,8 @@ from resume_checks import SMALL, without_figures
 from mlpop.commands import sbi
 from mlpop.commands.sbi import resume_experiment, run_experiment
 from mlpop.config.files.sbi import SbiConfig
-from mlpop.experiment.diagnostics.coverage import VERDICTS
-from mlpop.experiment.diagnostics.diagnostic import NOT_TESTED, Finding, Verdict
+from mlpop.experiment.diagnostics.coverage import COLUMNS, DECIDING
+from mlpop.experiment.diagnostics.diagnostic import NOT_TESTED, Finding, Grade, Verdict
 from mlpop.experiment.output_tree import OutputTree
 from mlpop.experiment.profile import Profiler
 from mlpop.experiment.report import html as report
@@ -172,6 +172,18 @@ def test_result_comes_first_with_verdict_and_truth(gaussian) -> None:
         assert f"{value:g}" in text
 
 
+def test_verdict_comes_with_the_figure_that_decides_and_estimates_with_their_worth(
+    gaussian,
+) -> None:
+    result = page_of(gaussian).section("result")
+    folder = gaussian.models / "round_0"
+    assert result.images() == [(folder / DECIDING.file).with_suffix(".png").read_bytes()]
+    for title in COLUMNS:
+        assert title in result.text
+    # ten tests are too few for an interval that holds 95 %: it is the whole prior
+    assert result.text.count("[-1.0, 1.0]") == 2
+
+
 def test_every_round_and_member_has_its_place(rounds: Rounds) -> None:
     page = Page(rounds.html)
     runs = find(rounds.store, {"mlpop.root": rounds.run_id})
@@ -183,8 +195,8 @@ def test_every_round_and_member_has_its_place(rounds: Rounds) -> None:
     text = page.section("rounds").text
     for part in ("round 0", "round 1", "prior, truncated", "6, 6", "too few tests"):
         assert part in text
-    # corner, proposal, three of coverage and two members for each round
-    assert len(page.images()) == 2 * 7
+    # corner, proposal, four of coverage and two members for each round
+    assert len(page.images()) == 2 * 8
 
 
 def test_text_of_the_user_is_escaped(rounds: Rounds) -> None:
@@ -224,8 +236,8 @@ def tree(gaussian, tmp_path: Path) -> OutputTree:
 
 def judged(name: str, **changes: Any) -> dict[str, Finding]:
     """Return the findings of a round with a verdict of its tests."""
-    grade, meaning, remedy = VERDICTS[name]
-    verdict = Verdict(name, grade, meaning, "its reason", remedy)
+    grade = Grade.GOOD if name == "calibrated" else Grade.BAD
+    verdict = Verdict(name, grade, "the regions are what they are", "its reason", "something")
     return {"coverage": Finding(verdict=verdict, **changes)}
 
 
@@ -257,7 +269,7 @@ def of_estimate(**changes: float) -> Callable[[RoundContents], RoundContents]:
 
 
 FAULTS: dict[str, Callable[[RoundContents], RoundContents]] = {
-    "Overconfident: the credible regions hold": of_result(findings=judged("overconfident")),
+    "Overconfident: the regions are what they are.": of_result(findings=judged("overconfident")),
     "Not tested: nobody has checked": of_result(
         findings={"coverage": Finding(verdict=NOT_TESTED)}
     ),

@@ -1,0 +1,131 @@
+"""Whether theta of the sets follow the prior: if not, ranks and posteriors mean something else."""
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from mlpop.datasets.loading import Dataset
+from mlpop.experiment.diagnostics.diagnostic import (
+    Diagnostic,
+    Evidence,
+    Finding,
+    Grade,
+    Simulations,
+    Verdict,
+)
+from mlpop.inference.diagnostics.coverage import CoverageResult
+from mlpop.inference.diagnostics.theta_check import ThetaCheck, check_set_theta
+from mlpop.io.files import read_json_object, write_json
+
+logger = logging.getLogger(__name__)
+
+TRAINING = "theta_training.json"
+TESTS = "theta_tests.json"
+TRAINING_SET = "training set"
+
+Values = Mapping[str, Any]
+
+
+class ThetaDiagnostic(Diagnostic):
+    """Compares theta of the training set with the prior, those of tests with what they follow."""
+
+    name = "theta"
+    memory = (TRAINING,)
+
+    def learn(self, simulations: Simulations) -> Values | None:
+        """Compare the training set with the prior, if it is said to come from there."""
+        if not simulations.from_prior:
+            return None
+        prior, data = simulations.posterior.prior, simulations.training
+        values = _values({TRAINING_SET: check_set_theta(prior, data.theta)})
+        write_json(simulations.folder / TRAINING, values)
+        for text in _sentences(values):
+            logger.warning("%s", text)
+        return values
+
+    def load(self, folder: Path) -> Values | None:
+        """Return what `learn` found."""
+        path = folder / TRAINING
+        return read_json_object(path) if path.is_file() else None
+
+    def examine_observed(self, evidence: Evidence) -> Sequence[Path]:
+        """Write what is known of the training set: it is as true of other observations."""
+        values: Values | None = evidence.learned.get(self.name)
+        if not values:
+            return ()
+        path = evidence.folder / TRAINING
+        write_json(path, dict(values))
+        return (path,)
+
+    def examine_tests(
+        self, evidence: Evidence, tests: Dataset, draws: CoverageResult
+    ) -> Sequence[Path]:
+        """Write how the theta of the tests compare with what they should follow."""
+        values = _values(evidence.theta_checks)
+        path = evidence.folder / TESTS
+        write_json(path, values)
+        for text in _sentences(values):
+            logger.warning("%s", text)
+        return (path,)
+
+    def finding(self, folder: Path) -> Finding:
+        """Read what does not follow; wrong tests are a verdict, a wrong training set is not."""
+        training, tests = (
+            read_json_object(folder / name) if (folder / name).is_file() else {}
+            for name in (TRAINING, TESTS)
+        )
+        wrong = list(_sentences(tests))
+        verdict = None
+        if wrong:
+            verdict = Verdict(
+                "unfit tests",
+                Grade.BAD,
+                "the test simulations are not those that this posterior can be judged by: their "
+                "theta do not follow the distribution that it is for",
+                "; ".join(text.rstrip(".") for text in wrong),
+                "tests whose theta are drawn from the prior (test_data_loader.simulate), or the "
+                "prior_ranges that they were drawn from",
+            )
+        texts = [*_sentences(training), *wrong]
+        return Finding(sentences=texts, warnings=texts, verdict=verdict)
+
+
+def _values(checks: Mapping[str, ThetaCheck]) -> dict[str, Any]:
+    return {
+        name: asdict(check) | {"follows": check.follows, "wrong": check.wrong}
+        for name, check in checks.items()
+    }
+
+
+def _sentences(values: Values) -> Iterator[str]:
+    """Yield a sentence for every set that does not follow what it should."""
+    for name, check in values.items():
+        if check["follows"]:
+            continue
+        parts = []
+        if check["outside"]:
+            parts.append(f"{100 * check['outside']:.1f} % of its theta lie outside of the prior")
+        labels = [label for label in check["wrong"] if label in check["low"]]
+        if labels:
+            ranges = ", ".join(
+                f"{label} fills {check['low'][label]:.2f} to "
+                f"{check['high'][label]:.2f} of it (p = {check['p_values'][label]:.1g})"
+                for label in labels
+            )
+            parts.append(f"in the unit range of the prior {ranges}")
+        pairs = [pair for pair in check["wrong"] if pair not in check["low"]]
+        if pairs:
+            parts.append(f"{', '.join(pairs)} are correlated")
+        yield (
+            f"The theta of the {name} ({check['count']} simulations) do not follow the "
+            f"distribution that prior_ranges say: {'; '.join(parts)}."
+            + (_OF_TRAINING if name == TRAINING_SET else "")
+        )
+
+
+_OF_TRAINING = (
+    " Networks of snpe learn the posterior under the set's own distribution, and no network "
+    "learns anything where the set is empty."
+)

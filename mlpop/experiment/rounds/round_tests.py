@@ -1,0 +1,101 @@
+"""The tests of a round: where their theta come from, and what their posteriors are compared with.
+
+The truth of a test is like draws of the posterior under the distribution that theta of the tests
+come from. Networks of `snpe` learn the posterior under that of their training set, which is the
+same in every round that draws from a prior, truncated or not. A likelihood, a ratio, and `snpe`
+with the atomic loss give the posterior under the whole prior, wherever they were trained: of
+their draws those are kept that tests could have come from.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+
+from mlpop.compute import Purpose, seed_sequence, torch_seed
+from mlpop.datasets.loading import Dataset
+from mlpop.experiment.inputs.observed import ObservedSample
+from mlpop.experiment.rounds.context import OpenRound
+from mlpop.experiment.rounds.datasets import joined
+from mlpop.experiment.rounds.proposals import round_proposal
+from mlpop.inference.diagnostics.reweighting import LogRatio
+from mlpop.inference.diagnostics.theta_check import ThetaCheck, check_set_theta
+from mlpop.inference.prior import Prior
+from mlpop.inference.proposals.proposal import Proposal
+from mlpop.inference.proposals.theta_mixture import ThetaMixture, correction
+from mlpop.networks.rng import generator_from_seed
+
+REFERENCE_DRAWS = 5000
+"""Of a proposal, with which the theta of a given test set are compared."""
+
+
+@dataclass(frozen=True, eq=False)
+class RoundTests:
+    """The tests that a posterior is examined by.
+
+    Attributes:
+        data: all of them.
+        log_ratio: of what their theta come from to what the posterior is under; None if these
+            are the same.
+        checks: set -> how its theta compare with what they should follow; of those sets that the
+            round did not draw itself.
+    """
+
+    data: Dataset
+    log_ratio: LogRatio | None = None
+    checks: Mapping[str, ThetaCheck] = field(default_factory=dict)
+
+
+def round_tests(
+    current: OpenRound,
+    prior: Prior,
+    sets: Mapping[int, Dataset],
+    trained_on: Mapping[int, int] | None,
+    observed: ObservedSample,
+    *,
+    foreign: bool = False,
+) -> RoundTests | None:
+    """Join the tests of a round with those of earlier ones.
+
+    Args:
+        current: the round.
+        prior: of theta.
+        sets: round -> its tests; without any there is nothing to return.
+        trained_on: round -> simulations that the networks learned from; None if not known, and
+            then the tests are taken to be in the same proportion.
+        observed: the x_o that later rounds drew theta for.
+        foreign: whether the sets of later rounds were read, not simulated by this launch.
+
+    Raises:
+        SamplingError: a proposal cannot be drawn from.
+    """
+    if not sets:
+        return None
+    used = sets.keys() | (trained_on or {}).keys()
+    proposals: dict[int, Proposal | None] = dict.fromkeys(used)
+
+    def propose(round_: int) -> Proposal:
+        return round_proposal(current.launch, current.past[round_ - 1], round_, observed)
+
+    trainer = current.launch.config.trainer
+    tests = ThetaMixture({number: len(data) for number, data in sets.items()}, proposals)
+    under_training = trainer.method.estimator == "posterior" and (
+        trainer.loss(current.number) == "maximum_likelihood"
+    )
+    training = ThetaMixture(trained_on or tests.counts, proposals) if under_training else None
+    if training is None or not tests.like(training):
+        proposals.update({number: propose(number) for number in used if number})
+    checks = {}
+    for number, data in sets.items():
+        if number == 0 and not current.launch.config.test_data_loader.simulate:
+            checks["tests of round 0"] = check_set_theta(prior, data.theta)
+        elif number and foreign:
+            draw = propose(number).draw(REFERENCE_DRAWS, _generator(current, number))
+            reference = draw.theta.double().numpy()
+            checks[f"tests of round {number}"] = check_set_theta(prior, data.theta, reference)
+    return RoundTests(joined(sets.values()), correction(tests, training), checks)
+
+
+def _generator(current: OpenRound, number: int) -> torch.Generator:
+    seed = seed_sequence(current.launch.root_seed, Purpose.DIAGNOSTICS, current.number, 1, number)
+    return generator_from_seed(torch_seed(seed))

@@ -1,0 +1,82 @@
+"""Sets whose theta do not follow the prior are told of, and do not pass for tests of it."""
+
+import logging
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mlpop.experiment.diagnostics.diagnostic import Evidence, Grade, Simulations
+from mlpop.experiment.diagnostics.theta import ThetaDiagnostic
+from mlpop.inference.diagnostics.theta_check import check_theta
+from mlpop.inference.prior import Prior
+
+PRIOR = Prior(("a", "b"), (0.0, 0.0), (2.0, 2.0))
+
+
+def simulations(folder: Path, high: float, from_prior: bool = True) -> Simulations:
+    theta = np.random.default_rng(1).uniform(0, high, (400, 2))
+    data: Any = SimpleNamespace(theta=theta)
+    posterior: Any = SimpleNamespace(prior=PRIOR)
+    return Simulations(posterior, data, data, None, folder, from_prior=from_prior)
+
+
+def evidence(folder: Path, **changes: Any) -> Evidence:
+    unknown: Any = None
+    return Evidence(unknown, unknown, changes.pop("learned", {}), folder, 1, 0, **changes)
+
+
+@pytest.mark.parametrize(
+    ("high", "text"),
+    [
+        (1.0, "a fills 0.00 to 0.50 of it"),
+        (4.0, "% of its theta lie outside of the prior"),
+    ],
+)
+def test_training_set_of_another_prior_is_a_warning(
+    high: float, text: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    diagnostic = ThetaDiagnostic()
+    with caplog.at_level(logging.WARNING):
+        learned = diagnostic.learn(simulations(tmp_path, high))
+    assert text in caplog.text
+    assert diagnostic.load(tmp_path) == learned
+    found = diagnostic.finding(tmp_path)
+    assert found.verdict is None
+    (sentence,) = found.sentences
+    assert text in sentence
+    assert "400 simulations" in sentence
+    assert found.warnings == found.sentences
+    # inference elsewhere knows it, too
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    diagnostic.examine_observed(evidence(elsewhere, learned={"theta": learned}))
+    assert diagnostic.finding(elsewhere).sentences == found.sentences
+
+
+def test_training_set_of_the_prior_is_no_warning(tmp_path: Path) -> None:
+    diagnostic = ThetaDiagnostic()
+    diagnostic.learn(simulations(tmp_path, 2.0))
+    assert not diagnostic.finding(tmp_path).sentences
+    assert diagnostic.learn(simulations(tmp_path, 1.0, from_prior=False)) is None
+
+
+def test_tests_of_another_prior_are_a_verdict(tmp_path: Path) -> None:
+    diagnostic = ThetaDiagnostic()
+    unit = np.random.default_rng(2).random((200, 2))
+    nothing: Any = None
+    for scale, name in ((1.0, None), (0.5, "unfit tests")):
+        checks = {"tests of round 0": check_theta(PRIOR.labels, scale * unit)}
+        diagnostic.examine_tests(evidence(tmp_path, theta_checks=checks), nothing, nothing)
+        verdict = diagnostic.finding(tmp_path).verdict
+        assert (None if verdict is None else verdict.name) == name
+    assert verdict is not None
+    assert verdict.grade is Grade.BAD
+    assert "tests of round 0 (200 simulations)" in verdict.reason
+
+
+def test_round_without_files_says_nothing(tmp_path: Path) -> None:
+    found = ThetaDiagnostic().finding(tmp_path)
+    assert (found.verdict, list(found.sentences)) == (None, [])
