@@ -103,7 +103,8 @@ class CoverageDiagnostic(Diagnostic):
         """Write the documented files and plots; the plots only if a test succeeded."""
         folder = evidence.folder
         rng = evidence.rng(Purpose.COVERAGE, 1)
-        prior, observed = evidence.posterior.prior, _drawn_at_x_o(folder)
+        prior = evidence.posterior.prior
+        observed = _drawn_at_x_o(folder, prior)
         paths = write_coverage(folder, draws, prior, rng, observed)
         if draws.num_ok:
             of_label = draws.marginal_ranks[draws.success], draws.labels, draws.num_samples

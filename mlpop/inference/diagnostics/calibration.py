@@ -107,8 +107,8 @@ def calibrate(
     Args:
         result: of the tests.
         rng: source of the exchanges of truths with draws.
-        observed: (s, d) draws of the posterior at x_o, in the unit cube; without them nothing is said of
-            tests near x_o, nor of the interval there.
+        observed: (s, d) draws of the posterior at x_o, in the unit cube; without them nothing is
+            said of tests near x_o, nor of the interval there.
     """
     ok = result.success
     number = result.num_ok
