@@ -177,6 +177,12 @@ class MixtureAt:
         log_volume = self.means.shape[1] * math.log(2 * self.edge)
         return torch.where(in_cube(theta), (mixed + log_volume).float(), -torch.inf)
 
+    def density(self, theta):
+        return self.log_prob(theta)
+
+    def consensus(self, theta):
+        return self.log_prob(theta)
+
 
 @pytest.fixture(scope="session")
 def mixture_at():

@@ -20,6 +20,7 @@ from mlpop.errors import ConfigError, DataError
 
 STAMP_FORMAT = "%Y%m%d_%H%M%S"
 CONFIG_FILE = "config_sbi.json"
+PROPOSAL_JSON = "proposal.json"
 LOG_DIR, SAVE_DIR = "mlpop.log_dir", "mlpop.save_dir"
 
 

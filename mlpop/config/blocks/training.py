@@ -110,6 +110,10 @@ class TrainerConfig(TrainingOptions):
         proposed = round_ > 0 and not self.truncated_prior
         return "atomic" if self.method.corrected and proposed else "maximum_likelihood"
 
+    def learns_inside(self, round_: int) -> bool:
+        """Tell whether the networks of a round learn in the support of a truncated prior alone."""
+        return round_ > 0 and self.truncated_prior and self.method.estimator == "posterior"
+
     def _contradictions(self) -> Iterator[Problem]:
         if self.truncation_sampler == "sir" and not self.sir:
             yield "truncation_sampler", "is 'sir', but sir is false"

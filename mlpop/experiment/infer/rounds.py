@@ -12,6 +12,7 @@ from mlpop.experiment.resume.lineage import Lineage
 from mlpop.experiment.rounds.context import Launch, OpenRound
 from mlpop.experiment.rounds.datasets import TEST, dataset_files, load_sets, supply
 from mlpop.experiment.rounds.evaluation import evaluate
+from mlpop.experiment.rounds.proposals import round_support
 from mlpop.experiment.rounds.result import RoundResult
 from mlpop.experiment.rounds.round_tests import RoundTests, round_tests
 from mlpop.experiment.rounds.run_page import log_test_set, send_findings, send_summary
@@ -72,6 +73,11 @@ def _infer_round(
         open_run("round", name, launch.run.run_id, tags=tags, store=launch.run.store) as run,
     ):
         current = OpenRound(launch, number, run, past)
+        elsewhere = _elsewhere(job, observed, number)
+        support = round_support(
+            launch, current.previous, trained.proposals[number], trained.observed
+        )
+        within = None if elsewhere or not config.trainer.learns_inside(number) else support
         sets: dict[str, SuppliedSet] = {}
 
         def tests() -> RoundTests | None:
@@ -85,7 +91,7 @@ def _infer_round(
                 current,
                 trained.problem.prior,
                 load_sets(current, TEST, sets, trained.problem),
-                None,
+                within,
                 # sets that were read are those of the training
                 (trained.observed or observed) if csv else observed,
                 foreign=csv is not None,
@@ -102,7 +108,7 @@ def _infer_round(
             num_samples=config.infer.num_posterior_samples,
             num_predictive=config.infer.num_predictive,
             section="ComputingCoverage",
-            elsewhere=_elsewhere(job, observed, number),
+            elsewhere=elsewhere,
         )
         estimates, numbers = evaluation.estimates, evaluation.numbers
         result = RoundResult(
@@ -116,6 +122,7 @@ def _infer_round(
             estimates=estimates,
             findings=evaluation.findings,
             numbers=numbers,
+            support=support,
         )
         for logged in (launch.run, run):
             logged.log_metrics(numbers, step=number)

@@ -17,7 +17,7 @@ from mlpop.errors import ConfigError, DataError, MlpopError, TrackingError
 from mlpop.experiment.diagnostics.table import load_learned, memory_files
 from mlpop.experiment.inputs.observed import X_O, X_O_JSON, ObservedSample, load_observed_copy
 from mlpop.experiment.inputs.problem import PROBLEM, LearningProblem, load_problem
-from mlpop.experiment.output_tree import CONFIG_FILE
+from mlpop.experiment.output_tree import CONFIG_FILE, PROPOSAL_JSON
 from mlpop.experiment.resume.lineage import Lineage
 from mlpop.experiment.resume.start import lineage_of
 from mlpop.inference.estimators.store import DESCRIPTION, WEIGHTS
@@ -43,6 +43,7 @@ class TrainedRounds:
         posteriors: of rounds 0, 1, ...
         learned: of the same rounds: diagnostic -> what it has learned from the simulations;
             without what a round has not kept.
+        proposals: of the same rounds: `proposal.json`; empty where there is none.
         problem: labels, channels, prior and preprocessing, the same in every round.
         observed: x_o of the training; None where it was not kept.
         config: its resolved configuration; None where it was not kept.
@@ -52,6 +53,7 @@ class TrainedRounds:
     source: str
     posteriors: Sequence[Posterior]
     learned: Sequence[Mapping[str, Any]]
+    proposals: Sequence[Mapping[str, Any]]
     problem: LearningProblem
     observed: ObservedSample | None
     config: Mapping[str, Any] | None
@@ -131,6 +133,8 @@ def _load(folder: Path, num_rounds: int, run_id: str | None) -> TrainedRounds:
     first = folder / "round_0"
     try:
         learned = [load_learned(folder / f"round_{i}") for i in range(num_rounds)]
+        records = [folder / f"round_{i}" / PROPOSAL_JSON for i in range(num_rounds)]
+        proposals = [read_json(path) if path.is_file() else {} for path in records]
         problem = load_problem(first / PROBLEM)
         kept = (first / X_O).is_file() and (first / X_O_JSON).is_file()
         observed = load_observed_copy(first) if kept else None
@@ -141,6 +145,7 @@ def _load(folder: Path, num_rounds: int, run_id: str | None) -> TrainedRounds:
         source=str(folder) if run_id is None else f"{RUN_URI}{run_id}",
         posteriors=posteriors,
         learned=learned,
+        proposals=proposals,
         problem=problem,
         observed=observed,
         config=read_json(config) if config.is_file() else None,
@@ -207,7 +212,7 @@ def _fetch(store: Store, run_id: str, num_rounds: int, folder: Path) -> None:
                 f"{max(i, 1)}"
             )
         fetch_round(lineage, round_, folder / f"round_{i}")
-        for name in set(memory_files()) & set(lineage.names(round_)):
+        for name in {*memory_files(), PROPOSAL_JSON} & set(lineage.names(round_)):
             lineage.fetch(round_, name, folder / f"round_{i}" / name)
 
 

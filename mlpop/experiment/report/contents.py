@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from mlpop.config.files.sbi import SbiConfig
-from mlpop.experiment.output_tree import RoundFolders
+from mlpop.experiment.output_tree import PROPOSAL_JSON, RoundFolders
 from mlpop.experiment.rounds.compressor import REPORT
-from mlpop.experiment.rounds.datasets import PROPOSAL_JSON
 from mlpop.experiment.rounds.result import RoundResult
 from mlpop.experiment.rounds.run_page import GIVEN
 from mlpop.experiment.rounds.training_statistics import epochs_of

@@ -11,13 +11,21 @@ from mlpop.errors import DataError
 from mlpop.experiment.diagnostics.table import read_findings
 from mlpop.experiment.inputs.observed import load_observed_copy
 from mlpop.experiment.inputs.problem import PROBLEM, load_problem
-from mlpop.experiment.output_tree import dataset_csv
+from mlpop.experiment.output_tree import PROPOSAL_JSON, dataset_csv
 from mlpop.experiment.resume.download import restore_files, restore_shards
 from mlpop.experiment.resume.lineage import member_of
 from mlpop.experiment.rounds.context import Launch
-from mlpop.experiment.rounds.datasets import TEST, THETA, TRAINING, SetKind, place, set_kinds
+from mlpop.experiment.rounds.datasets import (
+    TEST,
+    THETA,
+    TRAINING,
+    SetKind,
+    place,
+    set_kinds,
+)
 from mlpop.experiment.rounds.ensemble import make_posterior
 from mlpop.experiment.rounds.member_files import restore_member
+from mlpop.experiment.rounds.proposals import round_support
 from mlpop.experiment.rounds.result import RoundResult
 from mlpop.experiment.simulations.simulated_set import SuppliedSet, given_set
 from mlpop.io.files import read_json_object
@@ -70,6 +78,7 @@ def restore_round(
     if with_sets and config.trainer.append_simulations:
         sets = {kind.use: _set(launch, node, kind, round_) for kind in set_kinds(config)}
     summary = read_json_object(folders.models / "summary.json")
+    record = folders.models / PROPOSAL_JSON
     logger.info("round %d is complete already (run %s)", round_, node.run_id)
     result = RoundResult(
         number=round_,
@@ -85,6 +94,9 @@ def restore_round(
         ],
         findings=read_findings(folders.models),
         numbers=lineage.metrics(node),
+        support=round_support(
+            launch, previous, read_json_object(record) if record.is_file() else {}, observed
+        ),
         member_runs=member_runs,
     )
     lineage.downloads.forget(node.run_id)

@@ -143,7 +143,7 @@ def make_compressor(
         logger.info("compressor: the one in %s is of the same data and settings", folder)
         return finished
     scaling = problem.preprocessing.input_scaling
-    held_out = validation_rows(config, {0: len(data)}, launch.root_seed)
+    held_out = validation_rows(config, {0: np.ones(len(data), bool)}, launch.root_seed)
     used = torch.ones(len(data), dtype=torch.bool)
     used[held_out] = False
     maps = torch.from_numpy(scale_inputs(data.x, scaling))

@@ -17,7 +17,7 @@ from mlpop.datasets.loading import Dataset, load_dataset
 from mlpop.datasets.mirror import localized
 from mlpop.errors import DataError
 from mlpop.experiment.inputs.problem import LearningProblem
-from mlpop.experiment.output_tree import dataset_csv
+from mlpop.experiment.output_tree import PROPOSAL_JSON, dataset_csv
 from mlpop.experiment.resume.download import restore_shards
 from mlpop.experiment.rounds.context import Launch, OpenRound
 from mlpop.experiment.rounds.proposals import prior_theta, proposed
@@ -32,7 +32,6 @@ from mlpop.io.files import write_array
 from mlpop.tracking.artifacts import fetched
 from mlpop.tracking.uploads import Uploader
 
-PROPOSAL_JSON = "proposal.json"
 THETA = "theta.npy"
 
 Proposed = dict[str, float | str | int | None]

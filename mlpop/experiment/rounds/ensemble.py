@@ -6,7 +6,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from mlpop.compute import Purpose, seed_sequence, torch_seed
@@ -32,6 +34,7 @@ from mlpop.inference.mcmc.chains import McmcOptions
 from mlpop.inference.posteriors.ensemble_posterior import EnsemblePosterior
 from mlpop.inference.posteriors.mcmc_posterior import McmcPosterior
 from mlpop.inference.posteriors.posterior import Posterior
+from mlpop.inference.proposals.truncation import Support
 from mlpop.networks.rng import generator_from_seed
 from mlpop.plots import training_curves
 from mlpop.tracking import Node, save_figure
@@ -71,9 +74,15 @@ def make_posterior(
 
 
 def estimator_spec(
-    config: SbiConfig, problem: LearningProblem, x_shape: tuple[int, ...]
+    config: SbiConfig,
+    problem: LearningProblem,
+    x_shape: tuple[int, ...],
+    within: Support | None = None,
 ) -> EstimatorSpec:
-    """Return what every member is: embedding and density estimator."""
+    """Return what every member is: embedding and density estimator.
+
+    That of a posterior lives in the box of the support that it learns in, `within`.
+    """
     embedding = None
     if config.arch is not None and not config.compression_input.use_compression:
         embedding = EmbeddingSpec(
@@ -91,16 +100,22 @@ def estimator_spec(
         embedding=embedding,
         x_shape=x_shape,
         dimension=problem.prior.dimension,
+        domain=None if within is None else within.edges,
     )
 
 
 def train_ensemble(
-    current: OpenRound, problem: LearningProblem, arrays: TrainingArrays, validation: Tensor
+    current: OpenRound,
+    problem: LearningProblem,
+    arrays: TrainingArrays,
+    validation: Tensor,
+    within: Support | None = None,
 ) -> Ensemble:
     """Train all members of a round on the backend; each is an MLflow run with live curves.
 
     Complete members of an unfinished run of this round are kept, the others go on from their
-    checkpoints. Early stopping watches the rows `validation` of the training set.
+    checkpoints. Early stopping watches the rows `validation` of the training set. New networks
+    live in the box around the support that the training set lies in, `within`.
 
     Raises:
         TrainingError: a member could not be trained; the message says which and why.
@@ -111,7 +126,8 @@ def train_ensemble(
     current.run.set_tags({"mlpop.loss": loss})
     number = config.trainer.members
     member_folders = [folders.member(j) for j in range(number)]
-    spec, device = estimator_spec(config, problem, arrays.x_shape), training_device(config.n_gpu)
+    spec = estimator_spec(config, problem, arrays.x_shape, None if warm else within)
+    device = training_device(config.n_gpu)
     tasks = [
         MemberTask(
             folder=str(folder),
@@ -192,23 +208,25 @@ def _open_member(
     return training
 
 
-def validation_rows(config: SbiConfig, counts: Mapping[int, int], root_seed: int) -> Tensor:
+def validation_rows(
+    config: SbiConfig, used: Mapping[int, NDArray[np.bool_]], root_seed: int
+) -> Tensor:
     """Choose the validation rows of a training set that is made of the sets of some rounds.
 
     The choice among the simulations of a round is the same in every later round, so that a
     network that goes on training never meets its validation rows again as training rows.
 
-    `counts`: round -> number of its simulations, in the order of the rows.
+    `used`: round -> (n,) which of its simulations are rows, in the order of the rows.
     """
     rows, first = [], 0
-    for round_, count in counts.items():
+    for round_, which in used.items():
         seed = torch_seed(seed_sequence(root_seed, Purpose.VALIDATION_SPLIT, round_))
         split = validation_split(
-            count, config.trainer.validation_fraction, generator_from_seed(seed)
-        )
-        rows.append(split + first)
-        first += count
-    return torch.cat(rows)
+            len(which), config.trainer.validation_fraction, generator_from_seed(seed)
+        ).numpy()
+        rows.append(first + (which.cumsum() - 1)[split[which[split]]])
+        first += int(which.sum())
+    return torch.from_numpy(np.concatenate(rows))
 
 
 def _finish(

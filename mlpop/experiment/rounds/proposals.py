@@ -1,6 +1,8 @@
 """Where the theta of a round come from: the prior, or the posterior of the round before."""
 
 import logging
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +16,7 @@ from mlpop.experiment.rounds.result import RoundResult
 from mlpop.inference.prior import Prior
 from mlpop.inference.proposals.proposal import Proposal, make_proposal
 from mlpop.inference.proposals.proposal_draw import ProposalDraw
+from mlpop.inference.proposals.truncation import Support, recorded_support
 from mlpop.networks.rng import generator_from_seed
 
 logger = logging.getLogger(__name__)
@@ -79,8 +82,29 @@ def round_proposal(
                 kind="truncated" if trainer.truncated_prior else "posterior",
                 sampler=trainer.sampler,
                 sir_candidates=trainer.sir_candidates,
+                within=previous.support,
             )
     return launch.proposals[round_]
+
+
+def round_support(
+    launch: Launch,
+    previous: RoundResult | None,
+    record: Mapping[str, Any],
+    observed: ObservedSample | None,
+) -> Support | None:
+    """Return where theta of a round come from, by its `proposal.json`; None: anywhere.
+
+    Args:
+        previous: the round before, whose posterior proposed them; None for round 0.
+        record: content of the file; empty without one.
+        observed: the x_o that it proposed for.
+    """
+    if previous is None or observed is None or not record:
+        return None
+    generator = _generator(launch, previous.number + 1)
+    conditioned = previous.posterior.at(observed.x, generator)
+    return recorded_support(record, conditioned, previous.support)
 
 
 def _generator(launch: Launch, *place: int) -> Generator:

@@ -10,6 +10,7 @@ from mlpop.experiment.inputs.observed import ObservedSample
 from mlpop.experiment.inputs.problem import LearningProblem
 from mlpop.experiment.simulations.simulated_set import SuppliedSet
 from mlpop.inference.posteriors.posterior import Posterior
+from mlpop.inference.proposals.truncation import Support
 from mlpop.tracking import Estimate
 
 HEADLINE = ("sim/failed_fraction", "sim/seconds", "val/best_loss", "proposal/acceptance")
@@ -24,6 +25,7 @@ class RoundResult:
         problem: labels, channels, prior and scaling, the same in every round.
         observed: x_o, the same in every round.
         members: folder of every member's network.
+        support: where its theta come from, of a truncated prior; None is anywhere in the prior.
         sets: `training` and, with testing, `test` -> simulations of this round; without those
             that an earlier launch made and no later round needs.
         estimates: the posterior at x_o, label by label.
@@ -43,6 +45,7 @@ class RoundResult:
     findings: Mapping[str, Finding]
     numbers: Mapping[str, float]
     member_runs: Mapping[str, str] = field(default_factory=dict)
+    support: Support | None = None
 
     @property
     def verdict(self) -> Verdict:

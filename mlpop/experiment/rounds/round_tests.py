@@ -1,10 +1,10 @@
 """The tests of a round: where their theta come from, and what their posteriors are compared with.
 
 The truth of a test is like draws of the posterior under the distribution that theta of the tests
-come from. Networks of `snpe` learn the posterior under that of their training set, which is the
-same in every round that draws from a prior, truncated or not. A likelihood, a ratio, and `snpe`
-with the atomic loss give the posterior under the whole prior, wherever they were trained: of
-their draws those are kept that tests could have come from.
+come from. Networks of `snpe` learn the posterior under that of their training set: the prior, or
+the prior truncated to a support, in which tests of all rounds are alike. A likelihood, a ratio,
+and `snpe` with the atomic loss give the posterior under the whole prior, wherever they were
+trained: of their draws those are kept that tests could have come from.
 """
 
 from collections.abc import Mapping
@@ -17,12 +17,14 @@ from mlpop.datasets.loading import Dataset
 from mlpop.experiment.inputs.observed import ObservedSample
 from mlpop.experiment.rounds.context import OpenRound
 from mlpop.experiment.rounds.datasets import joined
+from mlpop.experiment.rounds.learned_region import inside
 from mlpop.experiment.rounds.proposals import round_proposal
 from mlpop.inference.diagnostics.reweighting import LogRatio
 from mlpop.inference.diagnostics.theta_check import ThetaCheck, check_set_theta
 from mlpop.inference.prior import Prior
 from mlpop.inference.proposals.proposal import Proposal
-from mlpop.inference.proposals.theta_mixture import ThetaMixture, correction
+from mlpop.inference.proposals.theta_mixture import ThetaMixture
+from mlpop.inference.proposals.truncation import Support
 from mlpop.networks.rng import generator_from_seed
 
 REFERENCE_DRAWS = 5000
@@ -50,7 +52,7 @@ def round_tests(
     current: OpenRound,
     prior: Prior,
     sets: Mapping[int, Dataset],
-    trained_on: Mapping[int, int] | None,
+    within: Support | None,
     observed: ObservedSample,
     *,
     foreign: bool = False,
@@ -61,8 +63,8 @@ def round_tests(
         current: the round.
         prior: of theta.
         sets: round -> its tests; without any there is nothing to return.
-        trained_on: round -> simulations that the networks learned from; None if not known, and
-            then the tests are taken to be in the same proportion.
+        within: the support that the networks learned in, of which tests are kept; None if they
+            learned everywhere.
         observed: the x_o that later rounds drew theta for.
         foreign: whether the sets of later rounds were read, not simulated by this launch.
 
@@ -71,20 +73,16 @@ def round_tests(
     """
     if not sets:
         return None
-    used = sets.keys() | (trained_on or {}).keys()
-    proposals: dict[int, Proposal | None] = dict.fromkeys(used)
+    sets = inside(within, prior, sets).sets
+    proposals: dict[int, Proposal | None] = dict.fromkeys(sets)
 
     def propose(round_: int) -> Proposal:
         return round_proposal(current.launch, current.past[round_ - 1], round_, observed)
 
     trainer = current.launch.config.trainer
+    if trainer.method.estimator != "posterior" or trainer.loss(current.number) == "atomic":
+        proposals.update({number: propose(number) for number in sets if number})
     tests = ThetaMixture({number: len(data) for number, data in sets.items()}, proposals)
-    under_training = trainer.method.estimator == "posterior" and (
-        trainer.loss(current.number) == "maximum_likelihood"
-    )
-    training = ThetaMixture(trained_on or tests.counts, proposals) if under_training else None
-    if training is None or not tests.like(training):
-        proposals.update({number: propose(number) for number in used if number})
     checks = {}
     for number, data in sets.items():
         if number == 0 and not current.launch.config.test_data_loader.simulate:
@@ -93,7 +91,8 @@ def round_tests(
             draw = propose(number).draw(REFERENCE_DRAWS, _generator(current, number))
             reference = draw.theta.double().numpy()
             checks[f"tests of round {number}"] = check_set_theta(prior, data.theta, reference)
-    return RoundTests(joined(sets.values()), correction(tests, training), checks)
+    log_ratio = None if tests.is_prior() else tests.log_ratio
+    return RoundTests(joined(sets.values()), log_ratio, checks)
 
 
 def _generator(current: OpenRound, number: int) -> torch.Generator:

@@ -1,6 +1,6 @@
 """One round: simulations, training, posterior at x_o, tests; each step told to its MLflow run."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from mlpop.datasets.loading import Dataset
 from mlpop.experiment.diagnostics import table
@@ -14,10 +14,10 @@ from mlpop.experiment.inputs.problem import (
     save_problem,
     write_training_arrays,
 )
+from mlpop.experiment.output_tree import PROPOSAL_JSON
 from mlpop.experiment.rounds.compressor import compressor_files, compressor_for
 from mlpop.experiment.rounds.context import Launch, OpenRound
 from mlpop.experiment.rounds.datasets import (
-    PROPOSAL_JSON,
     TEST,
     TRAINING,
     dataset_files,
@@ -33,7 +33,8 @@ from mlpop.experiment.rounds.ensemble import (
     validation_rows,
 )
 from mlpop.experiment.rounds.evaluation import evaluate, plot_next_proposal
-from mlpop.experiment.rounds.proposals import proposed
+from mlpop.experiment.rounds.learned_region import LearnedSets, inside
+from mlpop.experiment.rounds.proposals import proposed, round_support
 from mlpop.experiment.rounds.result import RoundResult
 from mlpop.experiment.rounds.round_tests import round_tests
 from mlpop.experiment.rounds.run_page import (
@@ -45,6 +46,7 @@ from mlpop.experiment.rounds.run_page import (
 )
 from mlpop.experiment.simulations.simulated_set import SuppliedSet
 from mlpop.inference.posteriors.store import POSTERIOR_FILE, save_posterior
+from mlpop.inference.proposals.truncation import Support
 from mlpop.io.files import write_json
 from mlpop.tracking import Node, open_run
 from mlpop.tracking.artifacts import MANIFEST
@@ -89,7 +91,9 @@ def run_round(
         else:
             problem, observed = previous.problem, previous.observed
             data = load_sets(current, TRAINING, sets, problem)
-        count = sum(len(part) for part in data.values())
+        support = round_support(launch, previous, proposal, observed)
+        within = support if config.trainer.learns_inside(round_) else None
+        learned_from = inside(within, problem.prior, data)
         for logged in (launch.run, run):
             log_inputs(logged, sets, observed, launch.stars, len(data[round_]))
 
@@ -97,17 +101,17 @@ def run_round(
         test_sets = load_sets(current, TEST, sets, problem)
         run.set_state("training")
         with launch.profiler.section(f"TrainingRound{round_}"):
-            ensemble = _train(current, problem, data)
+            ensemble = _train(current, problem, learned_from, within)
 
         run.set_state("testing")
         posterior = make_posterior(config, ensemble.folders, problem)
         save_posterior(folders.models / POSTERIOR_FILE, posterior, ensemble.folders)
-        rows = validation_rows(config, {round_: len(data[round_])}, launch.root_seed)
+        own = {round_: learned_from.used[round_]}
         learned = table.learn(
             Simulations(
                 posterior,
-                data[round_],
-                rows,
+                learned_from.sets[round_],
+                validation_rows(config, own, launch.root_seed),
                 test_sets.get(round_),
                 folders.models,
                 from_prior=previous is None,
@@ -122,7 +126,7 @@ def run_round(
                 current,
                 problem.prior,
                 test_sets,
-                {number: len(part) for number, part in data.items()},
+                within,
                 observed,
             ),
             problem,
@@ -141,8 +145,9 @@ def run_round(
             sets=sets,
             estimates=evaluation.estimates,
             findings=evaluation.findings,
-            numbers=round_numbers(training, proposal, ensemble, evaluation, count),
+            numbers=round_numbers(training, proposal, ensemble, evaluation, learned_from.count),
             member_runs=ensemble.run_ids,
+            support=support,
         )
         next_proposal = {}
         if config.trainer.plot_proposal:
@@ -188,15 +193,16 @@ def _pose(
     return problem, observed
 
 
-def _train(current: OpenRound, problem: LearningProblem, data: Mapping[int, Dataset]) -> Ensemble:
+def _train(
+    current: OpenRound, problem: LearningProblem, data: LearnedSets, within: Support | None
+) -> Ensemble:
     launch, config = current.launch, current.launch.config
     arrays = write_training_arrays(
-        current.folders.models / "training_arrays", problem, joined(data.values())
+        current.folders.models / "training_arrays", problem, joined(data.sets.values())
     )
-    counts = {number: len(part) for number, part in data.items()}
     try:
-        rows = validation_rows(config, counts, launch.root_seed)
-        ensemble = train_ensemble(current, problem, arrays, rows)
+        rows = validation_rows(config, data.used, launch.root_seed)
+        ensemble = train_ensemble(current, problem, arrays, rows, within)
     finally:
         arrays.remove()
     if config.trainer.ensemble:

@@ -25,7 +25,13 @@ SOURCES = {
 }
 """Where the simulations of a round come from that were not given."""
 
-PROPOSAL_METRICS = ("acceptance", "volume_fraction", "outside_fraction", "attempts")
+PROPOSAL_METRICS = (
+    "acceptance",
+    "volume_fraction",
+    "outside_fraction",
+    "apart_fraction",
+    "attempts",
+)
 
 
 def log_inputs(

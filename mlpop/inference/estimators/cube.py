@@ -7,11 +7,11 @@ import torch
 from sbi.neural_nets.estimators import ConditionalDensityEstimator, MixtureDensityEstimator
 from torch import Tensor
 
-from mlpop.config.methods import DENSITIES
 from mlpop.inference.estimators.densities import build_density
 from mlpop.inference.estimators.mixture import mixture_log_prob
 from mlpop.inference.estimators.spec import EstimatorSpec
 from mlpop.inference.estimators.splines import SplineDensity
+from mlpop.inference.estimators.truncated_mixture import TruncatedMixture
 from mlpop.inference.prior import RESOLUTION, in_cube
 
 
@@ -104,7 +104,9 @@ def build_cube_density(
 
 
 def _build_whole(spec: EstimatorSpec, theta: Tensor, width: int) -> ConditionalDensityEstimator:
-    if DENSITIES[spec.model].of_cube:
+    if spec.model == "mdn":
+        return TruncatedMixture(spec.dimension, width, spec.num_components, spec.hidden_features)
+    if spec.model == "cube_nsf":
         return SplineDensity(
             spec.dimension, width, spec.num_transforms, spec.num_bins, spec.hidden_features
         )

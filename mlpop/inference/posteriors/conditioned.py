@@ -32,6 +32,17 @@ class ConditionedPosterior(ABC):
         Those of Markov chains are normalised up to the error of the estimated evidence.
         """
 
+    def consensus(self, theta: Tensor) -> Tensor:
+        """Return the mean log density (n,) of the members at theta (n, d), in the cube.
+
+        It is at most `density`, and far below it where a single member has mass.
+
+        References:
+            Genest & Zidek 1986, "Combining probability distributions", Statistical Science 1, 114
+            (the logarithmic opinion pool).
+        """
+        return self.density(theta)
+
     @torch.no_grad()
     def log_prob(self, theta: Tensor) -> Tensor:
         """Return log densities (n,) of theta (n, d), -inf outside the cube."""

@@ -139,8 +139,15 @@ class ConditionedEnsemble(ConditionedPosterior):
         return samples[:, 0]
 
     def density(self, theta: Tensor) -> Tensor:
+        return self.posterior.log_mixture(self._densities(theta))[:, 0]
+
+    def consensus(self, theta: Tensor) -> Tensor:
+        return self.posterior.probabilities @ self._densities(theta)[..., 0]
+
+    def _densities(self, theta: Tensor) -> Tensor:
+        """Return the log densities (m, n, 1) of the members at theta (n, d)."""
         parts = [
             member.log_prob_embedded(theta[:, None], embedding)
             for member, embedding in zip(self.posterior.members, self.embeddings, strict=True)
         ]
-        return self.posterior.log_mixture(torch.stack(parts))[:, 0]
+        return torch.stack(parts)

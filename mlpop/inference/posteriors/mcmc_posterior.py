@@ -208,9 +208,12 @@ class ConditionedBatch:
 
     def density(self, theta: Tensor) -> Tensor:
         """Return log densities (s, k) of theta (s, k, d) at the k that are ok."""
-        parts = torch.stack([member.log_density(theta) for member in self.members])
         weights = self.posterior.probabilities.double()
-        return torch.logsumexp(parts + weights.log()[:, None, None], 0)
+        return torch.logsumexp(self.densities(theta) + weights.log()[:, None, None], 0)
+
+    def densities(self, theta: Tensor) -> Tensor:
+        """Return the log densities (m, s, k) of the members."""
+        return torch.stack([member.log_density(theta) for member in self.members])
 
 
 @dataclass(frozen=True, eq=False)
@@ -241,3 +244,7 @@ class ConditionedMcmc(ConditionedPosterior):
 
     def density(self, theta: Tensor) -> Tensor:
         return self.batch.density(theta[:, None])[:, 0]
+
+    def consensus(self, theta: Tensor) -> Tensor:
+        weights = self.batch.posterior.probabilities.double()
+        return weights @ self.batch.densities(theta[:, None])[..., 0]

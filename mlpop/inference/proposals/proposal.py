@@ -12,6 +12,7 @@ from mlpop.inference.prior import in_cube
 from mlpop.inference.proposals.proposal_draw import PosteriorDraws, ProposalDraw, ProposalKind
 from mlpop.inference.proposals.rejection import Budget
 from mlpop.inference.proposals.truncated_proposal import TruncatedProposal, truncate
+from mlpop.inference.proposals.truncation import Support
 from mlpop.networks.rng import one_thread
 
 _ROWS = 100_000
@@ -32,6 +33,11 @@ class Proposal:
     """
 
     source: ConditionedPosterior | TruncatedProposal
+
+    @property
+    def support(self) -> Support | None:
+        """Where a truncated prior is; None of a posterior, which is everywhere."""
+        return self.source.support if isinstance(self.source, TruncatedProposal) else None
 
     @torch.no_grad()
     def log_ratio(self, theta: Tensor) -> Tensor:
@@ -81,11 +87,13 @@ def make_proposal(
     kind: ProposalKind,
     sampler: Sampler = "auto",
     sir_candidates: int = 1024,
+    within: Support | None = None,
 ) -> Proposal:
     """Make the proposal of the next round of the posterior at the observation.
 
     `posterior` draws from the posterior itself. `truncated` draws from the prior, cut to where
-    the posterior's density is above the quantile `EPSILON` of its own draws, by
+    the mean log density of the posterior's members is above the quantile `EPSILON` of what they
+    agree on, by
 
     - `rejection`: draws of the prior that lie there; exact, slow once little is left of it;
     - `box`: rejection inside a box around the support, along the axes or rotated;
@@ -104,6 +112,8 @@ def make_proposal(
         kind: of proposal.
         sampler: of a truncated prior.
         sir_candidates: candidates of every draw when resampling.
+        within: the support that the networks of a truncated prior were trained in; None is the
+            whole prior.
 
     Raises:
         SamplingError: the posterior cannot be drawn from, or its density is useless.
@@ -116,7 +126,13 @@ def make_proposal(
         return Proposal(conditioned)
     with one_thread():
         return Proposal(
-            truncate(conditioned, generator, sampler=sampler, sir_candidates=sir_candidates)
+            truncate(
+                conditioned,
+                generator,
+                sampler=sampler,
+                sir_candidates=sir_candidates,
+                within=within,
+            )
         )
 
 

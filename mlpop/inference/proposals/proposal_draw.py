@@ -1,6 +1,6 @@
 """What a proposal gives, and draws of a posterior that can be relied on."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -33,7 +33,9 @@ class ProposalDraw:
         outside_fraction: part of the draws outside the support or the prior; 0.
         redraws: times that draws of the posterior had to be made again, see `MAX_REDRAWS`.
         epsilon: mass of the posterior outside the support; None for `posterior`.
-        threshold: log density, per scaled unit, at the edge of the support.
+        apart_fraction: part of the draws outside of the largest connected region of the support.
+        threshold: mean log density of the members, in the unit cube, at the edge of the support.
+        box: (d, 2) edges of a box around the support, in the unit cube.
         threshold_samples: draws that it was taken from.
         volume_fraction: volume of the support over the prior's.
         volume_error: its standard error.
@@ -53,7 +55,9 @@ class ProposalDraw:
     outside_fraction: float
     redraws: int = 0
     epsilon: float | None = None
+    apart_fraction: float | None = None
     threshold: float | None = None
+    box: Sequence[Sequence[float]] | None = None
     threshold_samples: int | None = None
     volume_fraction: float | None = None
     volume_error: float | None = None

@@ -44,8 +44,8 @@ def resample(
     while accepted < num_samples:
         groups = min(num_samples - accepted, max(1, LARGEST_LOT // candidates))
         theta = draw(groups * candidates, generator)
-        log_ratio = support.log_ratio(theta).view(groups, candidates)
-        weights = torch.where(log_ratio > support.slack, (-log_ratio).exp(), 0.0)
+        weights = torch.where(support.accepts(theta), (-support.log_ratio(theta)).exp(), 0.0)
+        weights = weights.view(groups, candidates)
         # a group without a single candidate in the support is drawn again
         filled = weights.sum(1) > 0
         weights = weights[filled]

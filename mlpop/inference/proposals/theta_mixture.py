@@ -1,15 +1,12 @@
 """What theta of joined sets were drawn from: the prior and proposals, in some proportion."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from mlpop.inference.proposals.proposal import Proposal
-
-_SAME_SHARE = 0.02
-"""Shares of sets that differ by less are the same: some simulations fail."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,32 +40,3 @@ class ThetaMixture:
     def is_prior(self) -> bool:
         """Tell whether everything was drawn from the prior."""
         return all(self.proposals[round_] is None for round_ in self.shares)
-
-    def like(self, other: "ThetaMixture") -> bool:
-        """Tell whether another one has the same proposals in the same proportion."""
-        own, others = self.shares, other.shares
-        return set(own) == set(others) and all(
-            self.proposals[round_] is other.proposals[round_]
-            and abs(own[round_] - others[round_]) < _SAME_SHARE
-            for round_ in own
-        )
-
-
-def correction(
-    tests: ThetaMixture, trained_on: ThetaMixture | None
-) -> Callable[[Tensor], Tensor] | None:
-    """Return the log ratio of what tests come from to what a posterior is under.
-
-    Args:
-        tests: where theta of the tests come from.
-        trained_on: where those of the training come from, if the posterior is under that; None
-            if it is under the prior.
-
-    Returns:
-        Scaled theta (n, d) to a log ratio (n,); None if it is the same everywhere.
-    """
-    if trained_on is None:
-        return None if tests.is_prior() else tests.log_ratio
-    if tests.like(trained_on):
-        return None
-    return lambda theta: tests.log_ratio(theta) - trained_on.log_ratio(theta)

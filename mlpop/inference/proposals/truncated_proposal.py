@@ -12,12 +12,15 @@ from torch import Generator, Tensor
 from mlpop.config.blocks.training import Sampler
 from mlpop.inference.posteriors.arguments import SamplingError
 from mlpop.inference.posteriors.conditioned import ConditionedPosterior
+from mlpop.inference.proposals.connectivity import fraction_apart
 from mlpop.inference.proposals.enclosing_region import ShapeName
 from mlpop.inference.proposals.proposal_draw import PosteriorDraws, ProposalDraw
 from mlpop.inference.proposals.rejection import Budget, Source, reject
 from mlpop.inference.proposals.resampling import resample
 from mlpop.inference.proposals.truncation import (
     Pilot,
+    Support,
+    boxed,
     enclose_support,
     find_support,
     posterior_log_volume,
@@ -95,16 +98,21 @@ class TruncatedProposal:
     redraws: int
     seconds: float
 
+    @property
+    def support(self) -> Support:
+        """What is drawn from: the prior in here."""
+        return self.pilot.support
+
     def log_ratio(self, theta: Tensor) -> Tensor:
         """Return log densities (n,) of scaled theta (n, d) over that of the prior."""
         surest = max(self.ways, key=lambda way: (way.found, way.acceptance))
         log_volume = surest.log_volume + math.log(max(surest.acceptance, 1e-300))
-        inside = self.pilot.support.contains(theta)
+        inside = self.support.contains(theta)
         return torch.where(inside, -log_volume, -math.inf).double()
 
     def draw(self, num_samples: int, generator: Generator, budget: Budget) -> ProposalDraw:
         """Draw theta; see `mlpop.inference.proposals.proposal.Proposal`."""
-        support = self.pilot.support
+        support = self.support
         before = self.draws.redraws
         way = _choose(self.ways, num_samples, self.sampler, budget)
         if way is None:
@@ -129,6 +137,7 @@ class TruncatedProposal:
             )
             method, uncovered, ess = way.source.name, way.uncovered, None
             volume = volume_fraction(way.log_volume, accepted, attempts)
+        assert support.box is not None
         return ProposalDraw(
             theta=theta,
             kind="truncated",
@@ -141,7 +150,9 @@ class TruncatedProposal:
             outside_fraction=float((~support.contains(theta)).float().mean()),
             redraws=self.redraws + self.draws.redraws - before,
             epsilon=EPSILON,
+            apart_fraction=fraction_apart(support, theta),
             threshold=support.threshold,
+            box=support.box.tolist(),
             threshold_samples=self.pilot.draws,
             volume_fraction=volume[0],
             volume_error=volume[1],
@@ -157,12 +168,14 @@ def truncate(
     *,
     sampler: Sampler,
     sir_candidates: int,
+    within: Support | None,
 ) -> TruncatedProposal:
     """Find the support and the methods that could draw in it; see `make_proposal`."""
     started = time.monotonic()
     draws = PosteriorDraws(conditioned)
     count = CHEAP_THRESHOLD_SAMPLES if conditioned.cheap else CHAIN_THRESHOLD_SAMPLES
-    pilot = find_support(conditioned, draws(count, generator), EPSILON)
+    pilot = find_support(conditioned, draws(count, generator), EPSILON, within)
+    pilot = boxed(pilot, generator)
     ways = tuple(_explore(pilot, draws, sampler, generator))
     return TruncatedProposal(
         pilot,

@@ -1,8 +1,9 @@
 """The prior truncated to where a posterior is dense: its support, and exact draws from it."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from math import exp, inf, sqrt
+from typing import Any
 
 import torch
 from torch import Generator, Tensor
@@ -24,30 +25,82 @@ may come out a few units of its last digit differently next to other rows."""
 
 @dataclass(frozen=True, eq=False)
 class Support:
-    """Where the posterior q is denser than a threshold tau, in the prior: {theta: log q > tau}."""
+    """Where the members of a posterior agree that it is dense, in the prior.
+
+    That is {theta: mean_j log q_j(theta) > tau}: what a single member thinks possible, in the
+    tails of its mixture, is no part of it. Networks that are trained inside cannot tell of what
+    is outside, so it lies inside the support of the round before, and inside a box.
+
+    Args:
+        conditioned: the posterior at the observation.
+        threshold: tau, of a log density in the unit cube.
+        within: the support that the posterior was trained in; None is the whole prior.
+        box: (d, 2) edges; None is the unit cube.
+    """
 
     conditioned: ConditionedPosterior
     threshold: float
+    within: "Support | None" = None
+    box: Tensor | None = None
 
-    @torch.no_grad()
+    def consensus(self, theta: Tensor) -> Tensor:
+        """Return mean_j log q_j - tau (n,) of theta (n, d); -inf outside the prior."""
+        return self._above(self.conditioned.consensus, theta)
+
     def log_ratio(self, theta: Tensor) -> Tensor:
-        """Return log q - tau (n,) of theta (n, d); -inf outside the prior and for NaN."""
-        parts = [self.conditioned.log_prob(part).double() for part in theta.split(_ROWS)]
-        values = torch.cat(parts).cpu() - self.threshold if parts else torch.empty(0).double()
-        return torch.where(values.isnan(), -inf, values)
+        """Return log q - tau (n,) of theta (n, d); -inf outside the prior."""
+        return self._above(self.conditioned.density, theta)
 
     def contains(self, theta: Tensor) -> Tensor:
         """Tell for theta (n, d) whether it lies in the support: (n,)."""
-        return self.log_ratio(theta) > 0
+        return self._denser_by(0.0, theta)
 
     def accepts(self, theta: Tensor) -> Tensor:
         """Like `contains`, but not for points that rounding might put outside."""
-        return self.log_ratio(theta) > self.slack
+        return self._denser_by(self.slack, theta)
+
+    @property
+    def edges(self) -> tuple[tuple[float, float], ...] | None:
+        """Low and high of every label, if there is a box."""
+        if self.box is None:
+            return None
+        return tuple((float(low), float(high)) for low, high in self.box)
+
+    def _denser_by(self, slack: float, theta: Tensor) -> Tensor:
+        inside = self.consensus(theta) > slack
+        if self.box is not None:
+            low, high = self.box.to(theta.dtype).unbind(-1)
+            inside &= ((theta >= low) & (theta <= high)).all(-1)
+        if self.within is not None and bool(inside.any()):
+            inside[inside.clone()] = self.within.contains(theta[inside])
+        return inside
+
+    @torch.no_grad()
+    def _above(self, density: Callable[[Tensor], Tensor], theta: Tensor) -> Tensor:
+        parts = [density(part.clamp(0, 1)).double() for part in theta.split(_ROWS)]
+        values = torch.cat(parts).cpu() - self.threshold if parts else torch.empty(0).double()
+        return torch.where(in_cube(theta).cpu() & ~values.isnan(), values, -inf)
 
     @property
     def slack(self) -> float:
         """How far above the threshold a draw must be."""
         return _SLACK * max(1.0, abs(self.threshold))
+
+
+def recorded_support(
+    record: Mapping[str, Any], conditioned: ConditionedPosterior, within: Support | None
+) -> Support | None:
+    """Return the support that a `ProposalDraw.to_dict` tells of; None of another proposal.
+
+    Args:
+        record: of the draws.
+        conditioned: the posterior that proposed them, at the observation.
+        within: the support that this posterior was trained in.
+    """
+    if record.get("threshold") is None or record.get("box") is None:
+        return None
+    box = torch.tensor(record["box"], dtype=torch.float64)
+    return Support(conditioned, float(record["threshold"]), within, box)
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +109,7 @@ class Pilot:
 
     Args:
         support: with the threshold that the draws gave.
-        theta: (n, d) draws above the threshold.
+        theta: (n, d) draws in the support.
         log_ratio: (n,) log q - tau there.
         draws: how many there were in all.
     """
@@ -72,20 +125,28 @@ class Pilot:
         return float((-self.log_ratio).exp().sum()) / self.draws
 
 
-def find_support(conditioned: ConditionedPosterior, draws: Tensor, epsilon: float) -> Pilot:
-    """Find the threshold below which the fraction `epsilon` of the posterior's mass lies.
+def find_support(
+    conditioned: ConditionedPosterior,
+    draws: Tensor,
+    epsilon: float,
+    within: Support | None = None,
+) -> Pilot:
+    """Find the threshold below which the fraction `epsilon` of the members' consensus lies.
 
-    It is element int(epsilon n) of the sorted log densities of n draws.
+    The consensus p, exp(mean_j log q_j) normalised, is at most the posterior q up to a factor:
+    draws of q with weights p / q are draws of it. Of a single member it is q itself.
 
     Args:
         conditioned: the posterior at the observation.
         draws: (n, d) draws of it, inside the prior.
         epsilon: mass that the support leaves out, in (0, 1).
+        within: the support that the posterior was trained in; None is the whole prior.
 
     Raises:
-        SamplingError: the density is not finite at draws of its own, or is the same everywhere.
+        SamplingError: the density is not finite at draws of its own, or is the same everywhere,
+            or the members do not agree anywhere.
     """
-    support = Support(conditioned, 0.0)
+    support = Support(conditioned, 0.0, within)
     log_prob = support.log_ratio(draws)
     broken = int((~log_prob.isfinite()).sum())
     if broken:
@@ -93,16 +154,41 @@ def find_support(conditioned: ConditionedPosterior, draws: Tensor, epsilon: floa
             f"the log density of the posterior is not finite at {broken} of {len(draws)} draws "
             "of its own: the training failed or the observation is unlike the training data"
         )
-    threshold = float(log_prob.sort().values[int(epsilon * len(draws))])
-    support = Support(conditioned, threshold)
-    above = log_prob - threshold > support.slack
+    consensus = support.consensus(draws)
+    weight = (consensus - log_prob).exp()
+    if within is not None:
+        weight = torch.where(within.contains(draws), weight, 0.0)
+    order = consensus.argsort(stable=True)
+    mass = weight[order].cumsum(0)
+    if float(mass[-1]) <= 0:
+        raise SamplingError(
+            f"none of {len(draws)} draws of the posterior is where all its networks, and those of "
+            "the round before, have mass: train longer, or more simulations a round"
+        )
+    place = torch.searchsorted(mass, epsilon * mass[-1], right=True)
+    support = replace(support, threshold=float(consensus[order[place]]))
+    above = support.accepts(draws)
     if int(above.sum()) < 10 * (draws.shape[1] + 1):
         raise SamplingError(
             f"only {int(above.sum())} of {len(draws)} draws of the posterior are denser than the "
             f"threshold for epsilon {epsilon:g}: it is the same density nearly everywhere, or "
-            "num_threshold_samples is too small"
+            "its networks do not agree"
         )
-    return Pilot(support, draws[above], (log_prob - threshold)[above], len(draws))
+    return Pilot(support, draws[above], (log_prob - support.threshold)[above], len(draws))
+
+
+def boxed(pilot: Pilot, generator: Generator) -> Pilot:
+    """Return the same pilot of the support inside a box that encloses what is found of it."""
+    region = enclose_support(pilot, "box", generator).region
+    assert isinstance(region, Box)
+    box = torch.stack([region.low, region.high], 1)
+    inside = ((pilot.theta >= region.low) & (pilot.theta <= region.high)).all(-1)
+    return Pilot(
+        replace(pilot.support, box=box),
+        pilot.theta[inside],
+        pilot.log_ratio[inside],
+        pilot.draws,
+    )
 
 
 def region_source(support: Support, region: Shape, name: str) -> Source:
@@ -120,14 +206,15 @@ def prior_source(support: Support) -> Source:
 def posterior_source(support: Support, draw: Callable[[int, Generator], Tensor]) -> Source:
     """Return attempts from the posterior q, kept with probability exp(tau - log q) in the support.
 
-    What is left has a constant density there, whatever the shape of the support.
+    What is left has a constant density there, whatever the shape of the support; q is above the
+    threshold wherever the consensus of its members is.
     """
 
     def attempt(count: int, generator: Generator) -> Tensor:
         theta = draw(count, generator)
         chance = torch.rand(count, generator=generator, dtype=torch.float64).log()
-        log_ratio = support.log_ratio(theta)
-        return theta[(log_ratio > support.slack) & (chance < -log_ratio)]
+        theta = theta[chance < -support.log_ratio(theta)]
+        return theta[support.accepts(theta)]
 
     return Source("posterior rejection", attempt)
 

@@ -114,7 +114,7 @@ def scaled(data: Dataset) -> torch.Tensor:
 
 
 def used_rows(config: SbiConfig, data: Dataset) -> np.ndarray:
-    held_out = validation_rows(config, {0: len(data)}, SEED).numpy()
+    held_out = validation_rows(config, {0: np.ones(len(data), bool)}, SEED).numpy()
     return np.setdiff1d(np.arange(len(data)), held_out)
 
 

@@ -89,7 +89,7 @@ def train(
         with open_run("round", "round_00", experiment=name, store=connect()) as run:
             lineage = Lineage(run.store)
             launch = Launch(config, 1, backend, None, None, tree, profiler, run, lineage)
-            rows = validation_rows(config, {0: len(data)}, 1)
+            rows = validation_rows(config, {0: np.ones(len(data), bool)}, 1)
             current = OpenRound(launch, round_, run, past)
             ensemble = train_ensemble(current, problem, arrays, rows)
         return run.run_id, ensemble

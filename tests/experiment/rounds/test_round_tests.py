@@ -14,6 +14,7 @@ from mlpop.experiment.rounds import round_tests as module
 from mlpop.experiment.rounds.round_tests import RoundTests, round_tests
 from mlpop.inference.prior import Prior
 from mlpop.inference.proposals.proposal import Proposal, make_proposal
+from mlpop.inference.proposals.truncation import Support
 from mlpop.networks.rng import generator_from_seed
 
 PRIOR = Prior(("t0", "t1"), (-1.0, -1.0), (1.0, 1.0))
@@ -35,7 +36,7 @@ def prepared(
     proposal: Proposal,
     method: str,
     sets: dict[int, Any],
-    trained_on: dict[int, int] | None,
+    within: Support | None,
     simulated: bool = False,
     **options: Any,
 ) -> RoundTests:
@@ -51,13 +52,13 @@ def prepared(
     launch = SimpleNamespace(config=config, root_seed=1)
     current: Any = SimpleNamespace(launch=launch, number=number, past=[None] * number)
     observed: Any = None
-    found = round_tests(current, PRIOR, sets, trained_on, observed, **options)
+    found = round_tests(current, PRIOR, sets, within, observed, **options)
     assert found is not None
     return found
 
 
 def drawn(proposal: Proposal, count: int) -> Any:
-    return dataset(proposal.draw(count, generator_from_seed(2)).theta.double().numpy())
+    return dataset(PRIOR.to_physical(proposal.draw(count, generator_from_seed(2)).theta))
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -65,11 +66,11 @@ def test_round_0_needs_no_correction(
     method: str, proposal: Proposal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     theta = np.random.default_rng(1).uniform(-1, 1, (300, 2))
-    found = prepared(monkeypatch, proposal, method, {0: dataset(theta)}, {0: 1000})
+    found = prepared(monkeypatch, proposal, method, {0: dataset(theta)}, None)
     assert found.log_ratio is None
     assert found.checks["tests of round 0"].follows
     # what the round has drawn itself needs no check
-    again = prepared(monkeypatch, proposal, method, {0: dataset(theta)}, {0: 1000}, simulated=True)
+    again = prepared(monkeypatch, proposal, method, {0: dataset(theta)}, None, simulated=True)
     assert not again.checks
 
 
@@ -78,27 +79,33 @@ def test_only_posteriors_under_a_truncated_prior_are_left_as_they_are(
     method: str, proposal: Proposal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sets = {1: drawn(proposal, 100)}
-    found = prepared(monkeypatch, proposal, method, sets, {1: 1000})
-    left = method == "snpe" and hasattr(proposal.source, "pilot")
+    left = method == "snpe" and proposal.support is not None
+    found = prepared(monkeypatch, proposal, method, sets, proposal.support if left else None)
     assert (found.log_ratio is None) is left
     # the round drew them itself
     assert not found.checks
     if found.log_ratio is not None:
-        far, near = found.log_ratio(torch.tensor([[-0.9, -0.9], [0.3, 0.3]])).tolist()
+        far, near = found.log_ratio(torch.tensor([[0.05, 0.05], [0.65, 0.65]])).tolist()
         assert far < -20 < near
 
 
-def test_joined_tests_in_another_proportion_are_corrected(
+def test_joined_tests_are_those_in_the_support(
     proposal: Proposal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if not hasattr(proposal.source, "pilot"):
+    if proposal.support is None:
         pytest.skip("the atomic loss does not join rounds")
-    theta = np.random.default_rng(1).uniform(-1, 1, (100, 2))
+    theta = np.random.default_rng(1).uniform(-1, 1, (1000, 2))
     sets = {0: dataset(theta), 1: drawn(proposal, 100)}
-    for trained_on, left in (({0: 500, 1: 500}, True), ({0: 5000, 1: 500}, False), (None, True)):
-        found = prepared(monkeypatch, proposal, "snpe", sets, trained_on)
-        assert (found.log_ratio is None) is left
-        assert len(found.data.theta) == 200
+    found = prepared(monkeypatch, proposal, "snpe", sets, proposal.support)
+    assert found.log_ratio is None
+    kept = int(proposal.support.contains(PRIOR.to_unit(theta)).sum())
+    assert 20 < kept < 200
+    assert len(found.data.theta) == 100 + kept
+    assert bool(proposal.support.contains(PRIOR.to_unit(found.data.theta)).all())
+    # networks that learned everywhere are tested on everything, whatever it was drawn from
+    found = prepared(monkeypatch, proposal, "snle", sets, None)
+    assert found.log_ratio is not None
+    assert len(found.data.theta) == 1100
 
 
 def test_sets_that_were_read_are_compared_with_the_proposal(

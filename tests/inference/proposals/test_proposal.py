@@ -186,7 +186,7 @@ def test_truncated_prior_of_other_shapes(mixture_at, shape, sampler):
     means, covariances, weights = SHAPES[shape]
     posterior = mixture_at(means, covariances, weights)
     draw = draw_proposal(
-        posterior, 3000, generator_from_seed(2), kind="truncated", sampler=sampler
+        posterior, 3000, generator_from_seed(3), kind="truncated", sampler=sampler
     )
     assert draw.method == "ellipsoid rejection" if sampler == "auto" else "box" in draw.method
     assert draw.outside_fraction == 0

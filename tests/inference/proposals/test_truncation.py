@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from closed_forms import MixtureAt
 from scipy import stats
 
 from mlpop.inference.posteriors.arguments import SamplingError
@@ -160,6 +161,63 @@ def test_threshold_is_the_element_at_epsilon_of_the_sorted_densities_B4(mixture_
     # below a density, a Gaussian in 2-d has mass density * 2 pi sigma^2; the box has an area of 4
     mass = math.exp(pilot.support.threshold) / 4 * 2 * math.pi * 0.01
     assert mass == pytest.approx(1e-2, rel=0.35)
+
+
+class Pool(MixtureAt):
+    """Two members, each a Gaussian with the same outlier's share elsewhere."""
+
+    def __init__(self, *parts):
+        super().__init__(
+            [m for p in parts for m in p.means],
+            [part.covariance_matrix for p in parts for part in p.parts],
+            [float(w) for p in parts for w in p.weights],
+        )
+        self.members = parts
+
+    def consensus(self, theta):
+        return torch.stack([part.log_prob(theta) for part in self.members]).mean(0)
+
+
+def test_support_is_where_the_members_agree():
+    """Each has an island of 1 % of its mass where the other one has none."""
+    cores = [[-0.02, 0.0], [0.02, 0.0]]
+    islands = [[-0.8, 0.8], [0.8, -0.8]]
+    members = [
+        MixtureAt([core, island], [np.eye(2) * 0.1**2, np.eye(2) * 0.04**2], [0.99, 0.01])
+        for core, island in zip(cores, islands, strict=True)
+    ]
+    posterior = Pool(*members)
+    draws = posterior.sample(100_000, generator_from_seed(1))
+    pilot = find_support(posterior, draws, 1e-4)
+    assert not bool(pilot.support.contains(posterior.from_box(torch.tensor(islands))).any())
+    # the geometric mean of two Gaussians of one covariance is one between them
+    middle = MixtureAt([[0.0, 0.0]], [np.eye(2) * 0.1**2])
+    exact = find_support(middle, middle.sample(100_000, generator_from_seed(2)), 1e-4)
+    area = [
+        float(p.support.contains(torch.rand(200_000, 2, generator=generator_from_seed(3))).sum())
+        for p in (pilot, exact)
+    ]
+    assert area[0] == pytest.approx(area[1], rel=0.1)
+    # uniform, whatever draws it
+    one, *_ = reject(
+        posterior_source(pilot.support, posterior.sample),
+        1500,
+        generator_from_seed(4),
+        Budget(10**7, 60),
+        expected=0.01,
+    )
+    two, *_ = reject(
+        prior_source(pilot.support), 1500, generator_from_seed(5), Budget(10**7, 60), expected=0.1
+    )
+    for axis in range(2):
+        assert stats.ks_2samp(one[:, axis], two[:, axis]).pvalue > 1e-3
+
+
+def test_members_that_never_agree_are_refused():
+    far = [MixtureAt([[c, c]], [np.eye(2) * 1e-4]) for c in (-0.9, 0.9)]
+    posterior = Pool(*far)
+    with pytest.raises(SamplingError, match="where all its networks"):
+        find_support(posterior, posterior.sample(1000, generator_from_seed(1)), 1e-4)
 
 
 def test_broken_density_is_refused(mixture_at):
