@@ -5,7 +5,7 @@ a method is one entry of `METHODS`, and a builder where it learns something new.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 
@@ -16,7 +16,6 @@ class Network:
     Attributes:
         arguments: the sizes that it takes; it ignores the other ones of
             `density_estimator.args`.
-        keywords: sbi's name of a size -> ours, where they differ.
         blind_alone: whether a single transform leaves some components of its input blind to the
             condition.
         permutes: whether its transforms shuffle their components at random.
@@ -24,7 +23,6 @@ class Network:
     """
 
     arguments: tuple[str, ...]
-    keywords: Mapping[str, str] = field(default_factory=dict)
     blind_alone: bool = False
     permutes: bool = False
     of_cube: bool = False
@@ -41,7 +39,6 @@ DENSITIES: Mapping[str, Network] = {
     "zuko_nice": Network(_FLOW, blind_alone=True),
     "zuko_maf": Network(_FLOW),
     "zuko_nsf": Network(_SPLINE),
-    "zuko_gf": Network((*_FLOW, "num_components"), {"components": "num_components"}),
     "zuko_bpf": Network(_FLOW),
 }
 """Densities of a vector given a vector: of a posterior or a likelihood; but for `cube_nsf`, which
@@ -51,8 +48,9 @@ is mlpop's, by sbi's names. sbi's are of unbounded vectors: theta reach them thr
 two_moons at equal cost of training, and draws in half the time.
 
 Of sbi's other flows, `zuko_ncsf` is a density on a torus, which integrates to more than 1 here;
-draws from `zuko_sospf` pile up at the edges of the interval that its inverse is searched in; and
-a draw from `zuko_naf` or `zuko_unaf` takes milliseconds.
+`zuko_gf` looks for its draws between -10 and 10 only; draws from `zuko_sospf` pile up at the edges
+of the interval that its inverse is searched in; and a draw from `zuko_naf` or `zuko_unaf` takes
+milliseconds.
 """
 
 CLASSIFIERS: Mapping[str, Network] = {

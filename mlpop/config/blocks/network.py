@@ -105,7 +105,7 @@ class DensityArgs(StrictModel):
     hidden_features: Count = 32
     """Units of a hidden layer."""
     num_components: Count = 10
-    """Gaussians of the mixture (mdn), components of a zuko_gf flow."""
+    """Gaussians of the mixture (mdn)."""
     num_transforms: Count = 5
     """Transforms of a flow."""
     num_bins: Annotated[int, Field(ge=2)] = 10

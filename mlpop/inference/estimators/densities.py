@@ -29,7 +29,6 @@ def build_density(
         # sbi cannot pool the scale of one component, and it is the same thing
         z_score = "independent"
     network = DENSITIES[spec.model]
-    sizes = {name: name for name in network.arguments} | dict(network.keywords)
     with warnings.catch_warnings():
         # sbi warns that flows in one dimension are Gaussian: the user chose the model
         warnings.simplefilter("ignore", UserWarning)
@@ -38,7 +37,7 @@ def build_density(
             spec.model,
             z_score_theta=z_score,
             z_score_x="none",
-            **{theirs: getattr(spec, ours) for theirs, ours in sizes.items()},
+            **{name: getattr(spec, name) for name in network.arguments},
         )(values, torch.zeros(len(values), width))
     if network.permutes:
         _change_first_component(density)
