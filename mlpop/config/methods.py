@@ -19,20 +19,17 @@ class Network:
         blind_alone: whether a single transform leaves some components of its input blind to the
             condition.
         permutes: whether its transforms shuffle their components at random.
-        of_cube: whether it is a density on the unit cube: of theta, not of x.
     """
 
     arguments: tuple[str, ...]
     blind_alone: bool = False
     permutes: bool = False
-    of_cube: bool = False
 
 
 _FLOW = ("hidden_features", "num_transforms")
 _SPLINE = (*_FLOW, "num_bins")
 
 DENSITIES: Mapping[str, Network] = {
-    "cube_nsf": Network(_SPLINE, of_cube=True),
     "mdn": Network(("hidden_features", "num_components")),
     "maf": Network(_FLOW, blind_alone=True, permutes=True),
     "nsf": Network(_SPLINE, blind_alone=True),
@@ -41,8 +38,10 @@ DENSITIES: Mapping[str, Network] = {
     "zuko_nsf": Network(_SPLINE),
     "zuko_bpf": Network(_FLOW),
 }
-"""Densities of a vector given a vector: of a posterior or a likelihood; but for `cube_nsf`, which
-is mlpop's, by sbi's names. sbi's are of unbounded vectors: theta reach them through probit.
+"""Densities of a vector given a vector, of a posterior or a likelihood, by sbi's names.
+
+sbi's are of unbounded vectors: theta reach them through probit. Only the `mdn` of a posterior is
+mlpop's own, on the unit cube.
 
 `nsf` has couplings and `zuko_nsf` is autoregressive: the former reached the lower loss on
 two_moons at equal cost of training, and draws in half the time.

@@ -4,13 +4,11 @@ import math
 from typing import Any
 
 import torch
-from sbi.neural_nets.estimators import ConditionalDensityEstimator, MixtureDensityEstimator
+from sbi.neural_nets.estimators import ConditionalDensityEstimator
 from torch import Tensor
 
 from mlpop.inference.estimators.densities import build_density
-from mlpop.inference.estimators.mixture import mixture_log_prob
 from mlpop.inference.estimators.spec import EstimatorSpec
-from mlpop.inference.estimators.splines import SplineDensity
 from mlpop.inference.estimators.truncated_mixture import TruncatedMixture
 from mlpop.inference.prior import RESOLUTION, in_cube
 
@@ -65,10 +63,7 @@ class ProbitDensity(ConditionalDensityEstimator):
     def log_prob(self, input: Tensor, condition: Tensor, **kwargs: Any) -> Tensor:
         """Return log densities (s, b) of u (s, b, d) given conditions (b, e)."""
         z = probit(input)
-        if isinstance(self.net, MixtureDensityEstimator):
-            values = mixture_log_prob(self.net, z, condition)
-        else:
-            values = self.net.log_prob(z, condition, **kwargs)
+        values = self.net.log_prob(z, condition, **kwargs)
         return values + (0.5 * z.square() + 0.5 * math.log(2 * math.pi)).sum(-1)
 
     def loss(self, input: Tensor, condition: Tensor, **kwargs: Any) -> Tensor:
@@ -106,8 +101,4 @@ def build_cube_density(
 def _build_whole(spec: EstimatorSpec, theta: Tensor, width: int) -> ConditionalDensityEstimator:
     if spec.model == "mdn":
         return TruncatedMixture(spec.dimension, width, spec.num_components, spec.hidden_features)
-    if spec.model == "cube_nsf":
-        return SplineDensity(
-            spec.dimension, width, spec.num_transforms, spec.num_bins, spec.hidden_features
-        )
     return ProbitDensity(build_density(spec, probit(theta), width, spec.z_score_theta))

@@ -103,6 +103,29 @@ def test_density_is_finite_on_the_faces_and_differentiable(model):
     assert bool((gradient[3] != 0).all())
 
 
+@pytest.mark.parametrize("model", ["mdn", "nsf"])
+def test_a_density_of_a_part_of_the_cube_has_all_its_mass_there(model):
+    low, high = torch.tensor([0.2, 0.0]), torch.tensor([0.25, 0.6])
+    spec = EstimatorSpec.parse(
+        SIZES
+        | {"model": model, "x_shape": [2], "dimension": 2, "domain": [[0.2, 0.25], [0.0, 0.6]]}
+    )
+    generator = generator_from_seed(0)
+    theta = low + (high - low) * (0.3 + 0.4 * torch.rand(60, 2, generator=generator))
+    estimator = build_estimator(spec, theta, torch.randn(60, 2, generator=generator), generator)
+    x = torch.tensor([[0.1, -0.3]])
+    nodes, volume = _grid(2, 201)
+    points = low + (high - low) * nodes
+    with lend(generator_from_seed(1)), torch.no_grad():
+        density = estimator.log_prob(points[:, None], x).double().exp()[:, 0]
+        draws = estimator.sample(torch.Size((2000,)), x)[:, 0]
+        outside = estimator.log_prob(torch.tensor([[[0.3, 0.3]], [[0.22, 0.7]]]), x)
+    integral = float((density * volume).sum()) * 0.05 * 0.6
+    assert integral == pytest.approx(1, abs=0.02)
+    assert bool(((draws >= low) & (draws <= high)).all())
+    assert bool((outside == -torch.inf).all())
+
+
 def test_probit_is_the_quantile_of_a_standard_normal():
     u = torch.tensor([RESOLUTION, 1e-4, 0.2, 0.5, 0.9, 1 - RESOLUTION])
     np.testing.assert_allclose(probit(u), stats.norm.ppf(u.double()), rtol=1e-6)

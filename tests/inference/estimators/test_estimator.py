@@ -44,7 +44,7 @@ def test_rebuilt_from_spec_and_state_gives_identical_outputs(model, z_score_thet
     assert torch.equal(copy.log_prob(theta[None], x), estimator.log_prob(theta[None], x))
 
 
-@pytest.mark.parametrize("model", ["mdn", "maf", "nsf", "zuko_nsf"])
+@pytest.mark.parametrize("model", ["maf", "nsf", "zuko_nsf"])
 def test_embed_once_equals_sbi_with_the_embedding_inside(model):
     """sbi runs the network for every theta; ours once for every x; the density is the same.
 
