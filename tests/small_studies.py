@@ -42,7 +42,8 @@ def study_values(vectors: Callable[..., Values]) -> Callable[..., Values]:
             "use_default_space": False,
             "space": SPACE,
             "sampler": {"type": "tpe", "n_startup_trials": 6},
-            "pruner": {"type": "median", "n_startup_trials": 2, "n_warmup_steps": 2},
+            # importances need four complete trials
+            "pruner": {"type": "median", "n_startup_trials": 4, "n_warmup_steps": 2},
             "n_trials": TRIALS,
         } | changes
 

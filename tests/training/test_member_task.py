@@ -10,6 +10,7 @@ import torch
 
 from mlpop.config.blocks.training import TrainerConfig, TrainingOptions
 from mlpop.errors import DataError
+from mlpop.inference.estimators.cube import probit
 from mlpop.inference.estimators.spec import EstimatorSpec
 from mlpop.inference.estimators.store import load_ensemble, load_estimator, read_record
 from mlpop.networks.rng import generator_from_seed
@@ -169,16 +170,17 @@ def test_start_from_trained_weights(tasks, tmp_path):
 
 def test_start_from_keeps_the_standardization_of_its_own_round(tasks, tmp_path):
     """Later rounds have narrower theta; the networks go on seeing what they know."""
-    first = train_member(tasks[0])
-    np.save(tmp_path / "narrow.npy", 0.1 * np.load(tmp_path / "theta.npy"))
-    narrow = replace(
-        tasks[0], folder=str(tmp_path / "next"), theta_path=str(tmp_path / "narrow.npy")
-    )
+    flow = SPEC.model_copy(update={"model": "nsf", "num_transforms": 2, "num_bins": 3})
+    task = replace(tasks[0], spec=flow)
+    first = train_member(task)
+    wide = probit(torch.from_numpy(np.load(tmp_path / "theta.npy")))
+    np.save(tmp_path / "narrow.npy", torch.special.ndtr(0.1 * wide).numpy())
+    narrow = replace(task, folder=str(tmp_path / "next"), theta_path=str(tmp_path / "narrow.npy"))
     train_member(replace(narrow, start_from=first.folder))
     train_member(replace(narrow, folder=str(tmp_path / "new")))
-    kept, (name,) = _weights(tmp_path / "next"), ["net._transform_scale"]
+    kept, (name,) = _weights(tmp_path / "next"), ["net.net.net._transform._transforms.0._scale"]
     assert torch.equal(kept[name], _weights(first.folder)[name])
-    torch.testing.assert_close(_weights(tmp_path / "new")[name], 0.1 * kept[name])
+    torch.testing.assert_close(_weights(tmp_path / "new")[name], 10 * kept[name])
 
 
 @pytest.mark.parametrize("loss", ["maximum_likelihood", "atomic"])

@@ -32,7 +32,16 @@ ALIASES = (CHAMPION, CANDIDATE)
 
 PARTS = ("config", "datasets", "inference", "io", "networks")
 REQUIREMENTS = (
-    *("mlflow", "nflows", "numpy", "pandas", "pydantic", "safetensors", "sbi", "scipy", "torch"),
+    "mlflow",
+    "nflows",
+    "numpy",
+    "pandas",
+    "pydantic",
+    "safetensors",
+    "sbi",
+    "scipy",
+    "torch",
+    "zuko",
 )
 OBSERVATION = "observation"
 PARAMS = {"num_samples": 1000, "seed": 0}

@@ -49,8 +49,7 @@ def estimator(z_score_x="none", **changes):
             "z_score_x": z_score_x,
             "embedding": NETWORK.model_dump(),
             "x_shape": SHAPE,
-            "low": [-1.0],
-            "high": [1.0],
+            "dimension": 1,
         }
         | changes
     )

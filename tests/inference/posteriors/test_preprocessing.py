@@ -41,8 +41,7 @@ def posterior(preprocessing, width=3):
             "num_components": 2,
             "z_score_x": "independent",
             "x_shape": [width],
-            "low": [-1.0, -2.0],
-            "high": [1.0, 2.0],
+            "dimension": 2,
         }
     )
     vectors = torch.randn(60, width, generator=generator)
