@@ -1,14 +1,17 @@
 """How far posteriors are from exact ones: C2ST of every method on tasks with known posteriors.
 
     python -P benchmarks/accuracy.py [--tasks gaussian_linear two_moons] [--methods npe tsnpe ...]
-        [--observations 10] [--samples 10000] [--simulations 10000] [--rounds 10] [--jobs 1]
+        [--observations 10] [--samples 10000] [--simulations 10000] [--rounds 10]
         [--output accuracy.json]
+
+Every posterior is that of `mlpop sbi -c experiments/<task>.json`, with the number of simulations,
+the rounds and the method changed and nothing else: networks and training are those that users
+get. `npe` trains once on `--simulations` draws of the prior; the sequential methods split them
+into `--rounds` rounds, and run anew for every observation. Results go to the output file one by
+one; started again, the script goes on where it was.
 
 A classifier tells posterior samples from exact ones; 0.5 is perfect, 1 useless. It is that of
 sbibm: a scikit-learn MLP of two layers of 10 d units, five folds, z-scored by the exact samples.
-`npe` trains once on `--simulations` draws of the prior; the sequential methods split them into
-`--rounds` rounds, and run anew for every observation. Results go to the output file one by one;
-started again, the script goes on where it was.
 
 Tasks: `two_moons` is sbibm's. `gaussian_linear` has sbibm's simulator in ten dimensions, but the
 uniform prior on [-1, 1] that sbibm calls `gaussian_linear_uniform`; sbibm's `gaussian_linear` has
@@ -21,43 +24,31 @@ References:
 """
 
 import argparse
-import hashlib
 import json
+import os
 import statistics
+import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from sbi.utils.metrics import c2st
-from torch import Generator, Tensor
 
-from mlpop.compute import Backend, Purpose, seed_sequence, torch_seed
-from mlpop.compute.backends.processes import ProcessesBackend
-from mlpop.compute.backends.serial import SerialBackend
-from mlpop.config.blocks.training import TrainingOptions
-from mlpop.inference.estimators.estimator import EmbedOnce
-from mlpop.inference.estimators.spec import EstimatorSpec
-from mlpop.inference.estimators.store import load_estimator
-from mlpop.inference.mcmc.chains import McmcOptions
-from mlpop.inference.posteriors.ensemble_posterior import EnsemblePosterior
-from mlpop.inference.posteriors.mcmc_posterior import McmcPosterior
-from mlpop.inference.posteriors.posterior import Posterior
+import mlpop
+from mlpop.compute import Purpose, seed_sequence, torch_seed
+from mlpop.config.base import read_json
 from mlpop.inference.prior import Prior
-from mlpop.inference.proposals.proposal import make_proposal
 from mlpop.io.files import write_json
-from mlpop.networks.rng import generator_from_seed, one_thread
+from mlpop.networks.rng import generator_from_seed
 from mlpop.simulators import load
-from mlpop.training.fit import validation_split
-from mlpop.training.member_task import MemberTask, train_member
 
 ROOT_SEED = 42
-VALIDATION_FRACTION = 0.1
+EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 PUBLISHED: Mapping[tuple[str, str], float] = {
     ("gaussian_linear", "npe"): 0.534,
     ("gaussian_linear", "tsnpe"): 0.565,
@@ -67,235 +58,107 @@ PUBLISHED: Mapping[tuple[str, str], float] = {
     ("two_moons", "snpe_c"): 0.552,
     ("two_moons", "snle"): 0.562,
 }
-"""Medians at 10 000 simulations: sbibm's table, and for tsnpe what issue 6 asks to be near."""
-LIMITS: Mapping[tuple[str, str], float] = {
-    ("gaussian_linear", "npe"): 0.58,
-    ("gaussian_linear", "tsnpe"): 0.60,
-    ("two_moons", "npe"): 0.62,
-    ("two_moons", "tsnpe"): 0.55,
+"""Medians at 10 000 simulations: sbibm's table, and for tsnpe those of Deistler et al."""
+
+_POSTERIOR = {"truncated_prior": False, "append_simulations": False, "plot_proposal": False}
+_MAF = {"type": "maf", "args": {"hidden_features": 50, "num_transforms": 5}}
+METHODS: Mapping[str, tuple[Mapping[str, Any], Mapping[str, Any]]] = {
+    "npe": ({"type": "snpe"}, {}),
+    "tsnpe": ({"type": "snpe", "truncated_prior": True, "append_simulations": True}, {}),
+    "snpe_c": ({"type": "snpe"} | _POSTERIOR, {}),
+    "snle": ({"type": "snle"} | _POSTERIOR, {"density_estimator": _MAF}),
+    "snre": ({"type": "snre"} | _POSTERIOR, {}),
 }
-"""Largest accepted medians of ten observations."""
+"""Method -> what it changes in `trainer`, and in the rest of the file."""
+
+Record = dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Method:
-    """How one of the methods learns.
-
-    Attributes:
-        kind: of estimator.
-        spec: what differs from the defaults of `EstimatorSpec`.
-        options: of the training.
-        proposal: of the later rounds; None for a single round.
-        atomic: correct for the proposal in the later rounds.
-        members: networks of the ensemble.
-        fine: what differs in a second training of the last round, which goes on from the first;
-            None for none.
-    """
-
-    kind: Literal["posterior", "likelihood", "ratio"]
-    spec: Mapping[str, Any]
-    options: Mapping[str, Any]
-    proposal: Literal["truncated", "posterior"] | None = None
-    atomic: bool = False
-    members: int = 1
-    fine: Mapping[str, Any] | None = None
+def configuration(task: str, method: str, options: argparse.Namespace, x_o: Path) -> Record:
+    """Return what `mlpop sbi` runs: the shipped file with another method and size."""
+    values = read_json(EXPERIMENTS / f"{task}.json")
+    trainer, rest = METHODS[method]
+    rounds = 1 if method == "npe" else options.rounds
+    values |= {"name": f"{task}_{method}", "observed_sample": {"path": str(x_o)}, **rest}
+    values["trainer"] |= {"num_rounds": rounds, "num_posterior_samples": 100, **trainer}
+    values["training_data_loader"]["num_sim"] = options.simulations // rounds
+    values["test_data_loader"] = {"num_predictive": 0}
+    return values
 
 
-_NSF = {"model": "nsf", "num_bins": 10}
-_MAF = {"model": "maf", "hidden_features": 50, "num_transforms": 5}
-_RESNET = {"model": "resnet", "hidden_features": 50}
-_FAST = {"batch_size": 200, "lr": 2e-3}
-_FINE = {"batch_size": 500, "lr": 1e-4, "stop_after_epochs": 10}
-METHODS: Mapping[str, Method] = {
-    "npe": Method("posterior", _NSF, _FAST, fine=_FINE),
-    "tsnpe": Method("posterior", _NSF, _FAST, "truncated", fine=_FINE),
-    "snpe_c": Method("posterior", _NSF, _FAST, "posterior", atomic=True, fine=_FINE),
-    "snle": Method("likelihood", _MAF, _FAST, "posterior", fine=_FINE),
-    "snre": Method("ratio", _RESNET, _FAST, "posterior", fine=_FINE),
-}
-FLOWS: Mapping[str, Mapping[str, int]] = {
-    "gaussian_linear": {"hidden_features": 20, "num_transforms": 3},
-    "two_moons": {"hidden_features": 50, "num_transforms": 5},
-}
-"""Sizes of `nsf`: crescents want a large flow, which learns ten independent labels by heart."""
+def observe(task: str, observation: int) -> tuple[NDArray[np.float32], NDArray[np.float64], Prior]:
+    """Return x_o (e,) of a theta of the prior, what draws its exact posterior needs, the prior."""
+    simulator = load(task)
+    size = len(simulator.labels)
+    prior = Prior(simulator.labels, (-1.0,) * size, (1.0,) * size)
+    seed = torch_seed(seed_sequence(ROOT_SEED, Purpose.OBSERVED, observation))
+    theta = prior.sample(1, generator_from_seed(seed))[0]
+    x_o = simulator(theta, seed_sequence(ROOT_SEED, Purpose.OBSERVED, observation, 1)).x
+    return np.asarray(x_o, np.float32), theta, prior
 
 
-@dataclass(frozen=True)
-class Job:
-    """One training, or one sequence of trainings, and the observations that it serves."""
+def exact(
+    task: str, observation: int, x_o: NDArray[np.float32], prior: Prior, count: int
+) -> NDArray[np.float64]:
+    """Draw (count, d) from the exact posterior."""
+    rng = np.random.default_rng(seed_sequence(ROOT_SEED, Purpose.DIAGNOSTICS, 0, observation))
+    draws = load(task).sample_posterior(count, x_o, prior.low, prior.high, rng)  # type: ignore[attr-defined]
+    return np.asarray(draws)
 
-    task: str
-    method: str
-    observations: tuple[int, ...]
-    simulations: int
-    rounds: int
-    samples: int
-    work: str
-    members: int = 1
 
-    @property
-    def setting(self) -> Method:
-        """How the networks of this task learn."""
-        method = METHODS[self.method]
-        sizes = FLOWS[self.task] if method.spec["model"] == "nsf" else {}
-        return replace(method, spec={**method.spec, **sizes})
+def trained(folder: Path, values: Record) -> tuple[Path, float]:
+    """Run `mlpop sbi` in a folder unless it has; return the launch's models and the seconds."""
+    folder.mkdir(parents=True, exist_ok=True)
+    done = folder / "seconds.json"
+    if not done.is_file():
+        write_json(folder / "config.json", values)
+        started = time.monotonic()
+        command = [sys.executable, "-m", "mlpop", "sbi", "-c", "config.json"]
+        store = f"sqlite:///{(folder / 'mlflow.db').absolute()}"
+        subprocess.run(
+            command,
+            cwd=folder,
+            check=True,
+            stdout=subprocess.DEVNULL,
+            env=os.environ | {"MLFLOW_TRACKING_URI": store},
+        )
+        write_json(done, {"seconds": time.monotonic() - started})
+    models = folder / values["trainer"]["save_dir"] / "models" / values["name"]
+    return models, float(read_json(done)["seconds"])
 
-    @property
-    def folder(self) -> Path:
-        """Where data and networks go; another folder for other settings."""
-        settings = json.dumps([asdict(self.setting), self.members, self.simulations, self.rounds])
-        digest = hashlib.sha256(settings.encode()).hexdigest()[:8]
-        place = f"{self.observations[0]:02d}" if METHODS[self.method].proposal else "all"
-        return Path(self.work) / self.task / f"{self.method}_{digest}" / place
 
-    def record(self, observation: int) -> dict[str, Any]:
-        """Return what identifies a result."""
-        return {
-            "task": self.task,
-            "method": self.method,
-            "observation": observation,
-            "simulations": self.simulations,
-            "rounds": self.rounds,
-            "samples": self.samples,
-            "members": self.members,
-            "setting": asdict(self.setting),
+def judged(
+    task: str, method: str, observations: Sequence[int], options: argparse.Namespace
+) -> Iterable[Record]:
+    """Train for some observations, and yield a record for each."""
+    place = "all" if method == "npe" else f"{observations[0]:02d}"
+    size = f"{options.simulations}_{options.rounds}"
+    folder = options.output.with_suffix(".work") / task / f"{method}_{size}" / place
+    folder.mkdir(parents=True, exist_ok=True)
+    np.save(folder / "x_o.npy", observe(task, observations[0])[0])
+    models, seconds = trained(folder, configuration(task, method, options, Path("x_o.npy")))
+    posterior = mlpop.load_posterior(models)
+    for observation in observations:
+        x_o, _, prior = observe(task, observation)
+        seed = seed_sequence(ROOT_SEED, Purpose.POSTERIOR_SAMPLES, 0, observation)
+        draws = posterior.sample(options.samples, x_o, generator_from_seed(torch_seed(seed)))
+        reference = exact(task, observation, x_o, prior, options.samples)
+        yield identity(task, method, observation, options) | {
+            "c2st": classifier_two_sample_test(reference, draws),
+            "seconds": round(seconds, 1),
         }
 
 
-class Learner:
-    """Simulations, networks and posteriors of one job, round after round."""
-
-    def __init__(self, job: Job) -> None:
-        self.job = job
-        self.method = job.setting
-        self.simulator = load(job.task)
-        size = len(self.simulator.labels)
-        self.prior = Prior(self.simulator.labels, (-1.0,) * size, (1.0,) * size)
-        self.theta = torch.empty(0, size)
-        self.x = torch.empty(0, len(self.simulator.channels))
-        self.validation = torch.empty(0, dtype=torch.long)
-        self.folders: list[Path] = []
-        self.seconds = {"simulate": 0.0, "train": 0.0, "propose": 0.0}
-        self.proposals: list[dict[str, Any]] = []
-
-    def observe(self, observation: int) -> NDArray[np.float32]:
-        """Return x_o (d,) of a theta of the prior."""
-        theta = self.prior.sample(1, self.generator(Purpose.OBSERVED, observation))[0]
-        return np.asarray(
-            self.simulator(theta, seed_sequence(ROOT_SEED, Purpose.OBSERVED, observation, 1)).x
-        )
-
-    def exact(self, observation: int, x: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Draw from the exact posterior."""
-        rng = np.random.default_rng(seed_sequence(ROOT_SEED, Purpose.DIAGNOSTICS, 0, observation))
-        return np.asarray(
-            self.simulator.sample_posterior(  # type: ignore[attr-defined]
-                self.job.samples, x, self.prior.low, self.prior.high, rng
-            )
-        )
-
-    def generator(self, purpose: Purpose, *place: int) -> Generator:
-        """Return a generator of the root seed."""
-        return generator_from_seed(torch_seed(seed_sequence(ROOT_SEED, purpose, *place)))
-
-    def simulate(self, theta: Tensor, round_: int) -> None:
-        """Add the simulations of theta (n, d) in the unit cube, a tenth of them for validation."""
-        started = time.monotonic()
-        place = self.job.observations[0] if self.method.proposal else 0
-        physical = self.prior.to_physical(theta)
-        x = np.stack([self._x(row, round_, place, k) for k, row in enumerate(physical)])
-        rows = validation_split(
-            len(theta), VALIDATION_FRACTION, self.generator(Purpose.VALIDATION_SPLIT, round_)
-        )
-        self.validation = torch.cat([self.validation, len(self.theta) + rows])
-        self.theta = torch.cat([self.theta, theta])
-        self.x = torch.cat([self.x, torch.from_numpy(x)])
-        self.seconds["simulate"] += time.monotonic() - started
-
-    def train(self, round_: int) -> Posterior:
-        """Train on all simulations so far; return the posterior."""
-        started = time.monotonic()
-        folder = self.job.folder / f"round_{round_}"
-        folder.mkdir(parents=True, exist_ok=True)
-        np.save(folder / "theta.npy", self.theta.numpy())
-        np.save(folder / "x.npy", self.x.numpy())
-        digest = hashlib.sha256(self.theta.numpy().tobytes() + self.x.numpy().tobytes())
-        spec = EstimatorSpec.parse(
-            {
-                "kind": self.method.kind,
-                "z_score_x": "independent",
-                "x_shape": list(self.x.shape[1:]),
-                "dimension": self.prior.dimension,
-                **self.method.spec,
-            }
-        )
-        stages = [self.method.options]
-        if self.method.fine is not None and round_ == self.job.rounds - 1:
-            stages.append({**self.method.options, **self.method.fine})
-        found = []
-        for member in range(self.job.members):
-            start: Path | None = None
-            for stage, options in enumerate(stages):
-                here = folder / f"member_{member}" / f"stage_{stage}"
-                task = MemberTask(
-                    folder=str(here),
-                    theta_path=str(folder / "theta.npy"),
-                    x_path=str(folder / "x.npy"),
-                    validation=tuple(self.validation.tolist()),
-                    spec=spec,
-                    options=TrainingOptions.parse(options),
-                    init_seed=self._seed(Purpose.NETWORK_INIT, round_, member, stage),
-                    training_seed=self._seed(Purpose.TRAINING, round_, member, stage),
-                    data_digest=digest.hexdigest(),
-                    start_from=None if start is None else str(start),
-                    loss="atomic" if self.method.atomic and round_ else "maximum_likelihood",
-                )
-                train_member(task)
-                start = here
-            assert start is not None
-            found.append(load_estimator(start)[0])
-        self.seconds["train"] += time.monotonic() - started
-        densities = [estimator for estimator in found if isinstance(estimator, EmbedOnce)]
-        if densities:
-            return EnsemblePosterior(densities, self.prior)
-        return McmcPosterior(found, self.prior, options=McmcOptions(num_chains=100))
-
-    def propose(self, posterior: Posterior, x: NDArray[np.float32], round_: int) -> Tensor:
-        """Draw the theta of the next round."""
-        assert self.method.proposal is not None
-        place = self.job.observations[0]
-        conditioned = posterior.at(x, self.generator(Purpose.PROPOSAL, round_, place, 0))
-        generator = self.generator(Purpose.PROPOSAL, round_, place, 1)
-        proposal = make_proposal(conditioned, generator, kind=self.method.proposal)
-        draw = proposal.draw(self.job.simulations // self.job.rounds, generator)
-        self.seconds["propose"] += draw.seconds
-        self.proposals.append(draw.to_dict())
-        return draw.theta
-
-    def judge(self, posterior: Posterior, observation: int) -> dict[str, Any]:
-        """Return the C2ST at one observation and what it cost."""
-        x = self.observe(observation)
-        started = time.monotonic()
-        generator = self.generator(Purpose.POSTERIOR_SAMPLES, 0, observation)
-        samples = posterior.sample(self.job.samples, x, generator)
-        sampled = time.monotonic()
-        value = classifier_two_sample_test(self.exact(observation, x), samples)
-        seconds = self.seconds | {
-            "sample": sampled - started,
-            "c2st": time.monotonic() - sampled,
-        }
-        return self.job.record(observation) | {
-            "c2st": value,
-            "seconds": {name: round(second, 1) for name, second in seconds.items()},
-            "proposals": self.proposals,
-        }
-
-    def _x(self, theta: NDArray[np.float64], *place: int) -> NDArray[np.float32]:
-        seed = seed_sequence(ROOT_SEED, Purpose.SIMULATION_TRAINING, *place)
-        return np.asarray(self.simulator(theta, seed).x)
-
-    def _seed(self, purpose: Purpose, *place: int) -> int:
-        return torch_seed(seed_sequence(ROOT_SEED, purpose, *place))
+def identity(task: str, method: str, observation: int, options: argparse.Namespace) -> Record:
+    """Return what says which result a record is."""
+    return {
+        "task": task,
+        "method": method,
+        "observation": observation,
+        "simulations": options.simulations,
+        "rounds": 1 if method == "npe" else options.rounds,
+        "samples": options.samples,
+    }
 
 
 def classifier_two_sample_test(exact: NDArray[np.float64], samples: NDArray[np.float64]) -> float:
@@ -320,78 +183,25 @@ def classifier_two_sample_test(exact: NDArray[np.float64], samples: NDArray[np.f
     )
 
 
-def run_job(job: Job, emit: Callable[[dict[str, Any]], None]) -> None:
-    """Train, and emit one record for every observation."""
-    with one_thread():
-        learner = Learner(job)
-        place = job.observations[0] if learner.method.proposal else 0
-        size = job.simulations // job.rounds
-        theta = learner.prior.to_unit(
-            learner.prior.sample(size, learner.generator(Purpose.PRIOR, 0, place))
-        )
-        learner.simulate(theta, 0)
-        posterior = learner.train(0)
-        for round_ in range(1, job.rounds):
-            x = learner.observe(job.observations[0])
-            learner.simulate(learner.propose(posterior, x, round_), round_)
-            posterior = learner.train(round_)
-        for observation in job.observations:
-            emit(learner.judge(posterior, observation))
-
-
-def make_jobs(options: argparse.Namespace, done: Sequence[Mapping[str, Any]]) -> list[Job]:
-    """Return what is left to do; sequential methods have one job for every observation."""
-    identities = [{k: v for k, v in record.items() if k not in RESULTS} for record in done]
-    jobs = []
-    for task in options.tasks:
-        for name in options.methods:
-            method = METHODS[name]
-            base = Job(
-                task,
-                name,
-                (0,),
-                options.simulations,
-                options.rounds if method.proposal else 1,
-                options.samples,
-                str(options.output.with_suffix(".work")),
-                options.members or method.members,
-            )
-            left = [k for k in range(options.observations) if base.record(k) not in identities]
-            groups = [(k,) for k in left] if method.proposal else [tuple(left)]
-            jobs += [Job(**{**base.__dict__, "observations": group}) for group in groups if group]
-    return jobs
-
-
-RESULTS = ("c2st", "seconds", "proposals")
-"""Fields of a record that are found, not asked for."""
-
-
-def table(records: Sequence[Mapping[str, Any]]) -> str:
+def table(records: Sequence[Record]) -> str:
     """Return medians over observations, one line for every task and method."""
     lines = [
         f"{'task':<16} {'method':<7} {'sims':>11} {'obs':>4}  {'median':>6} {'min':>6} {'max':>6}"
-        f"  {'limit':>5} {'published':>9}  {'train':>6} {'c2st':>6}"
+        f"  {'published':>9}  {'sbi':>6}"
     ]
-    groups: dict[str, list[Mapping[str, Any]]] = {}
+    groups: dict[tuple[Any, ...], list[Record]] = {}
     for record in records:
-        asked = {k: v for k, v in record.items() if k not in (*RESULTS, "observation")}
-        groups.setdefault(json.dumps(asked, sort_keys=True), []).append(record)
-    for key, found in groups.items():
-        asked = json.loads(key)
-        pair = asked["task"], asked["method"]
-        values = [record["c2st"] for record in found]
-        sims = f"{asked['rounds']} x {asked['simulations'] // asked['rounds']}"
-        limit, published = (
-            f"{source[pair]:.3f}" if pair in source else "" for source in (LIMITS, PUBLISHED)
+        key = tuple(
+            record[name] for name in ("task", "method", "rounds", "simulations", "samples")
         )
-        spent = [
-            statistics.mean(record["seconds"][name] for record in found)
-            for name in ("train", "c2st")
-        ]
+        groups.setdefault(key, []).append(record)
+    for (task, method, rounds, simulations, _), found in groups.items():
+        values = [record["c2st"] for record in found]
+        published = PUBLISHED.get((task, method))
         lines.append(
-            f"{pair[0]:<16} {pair[1]:<7} {sims:>11} {len(values):>4}  "
-            f"{statistics.median(values):>6.3f} {min(values):>6.3f} {max(values):>6.3f}  "
-            f"{limit:>5} {published:>9}  {spent[0]:>5.0f}s {spent[1]:>5.0f}s"
+            f"{task:<16} {method:<7} {f'{rounds} x {simulations // rounds}':>11} {len(values):>4}"
+            f"  {statistics.median(values):>6.3f} {min(values):>6.3f} {max(values):>6.3f}"
+            f"  {published or '':>9}  {statistics.mean(r['seconds'] for r in found):>5.0f}s"
         )
     return "\n".join(lines) + "\n"
 
@@ -405,25 +215,25 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=10_000)
     parser.add_argument("--simulations", type=int, default=10_000)
     parser.add_argument("--rounds", type=int, default=10)
-    parser.add_argument("--members", type=int, default=0, help="0: as the method is set up")
-    parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--output", type=Path, default=Path("accuracy.json"))
     options = parser.parse_args()
-    records = json.loads(options.output.read_text())["records"] if options.output.exists() else []
-
-    def keep(_index: int, record: Mapping[str, Any]) -> None:
-        records.append(dict(record))
-        write_json(options.output, {"records": records})
-        sys.stdout.write(
-            f"{record['task']} {record['method']} observation {record['observation']}: "
-            f"C2ST {record['c2st']:.3f} {record['seconds']}\n"
-        )
-        sys.stdout.flush()
-
-    workers: Backend = SerialBackend() if options.jobs == 1 else ProcessesBackend(options.jobs)
-    with workers as backend:
-        for outcome in backend.run(run_job, make_jobs(options, records), on_event=keep):
-            outcome.result()
+    records = read_json(options.output)["records"] if options.output.exists() else []
+    for task in options.tasks:
+        for method in options.methods:
+            left = [
+                k
+                for k in range(options.observations)
+                if not any(
+                    identity(task, method, k, options).items() <= r.items() for r in records
+                )
+            ]
+            groups = [left] if method == "npe" else [[k] for k in left]
+            for group in filter(None, groups):
+                for record in judged(task, method, group, options):
+                    records.append(record)
+                    write_json(options.output, {"records": records})
+                    sys.stdout.write(json.dumps(record) + "\n")
+                    sys.stdout.flush()
     sys.stdout.write(table(records))
 
 

@@ -13,6 +13,9 @@ import pytest
 from sklearn.model_selection import KFold, cross_val_score
 from sklearn.neural_network import MLPClassifier
 
+from mlpop.config.base import read_json
+from mlpop.config.files.sbi import SbiConfig
+
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "accuracy.py"
 
 
@@ -64,56 +67,71 @@ def arguments(tmp_path: Path, **changed: Any) -> argparse.Namespace:
         "samples": 100,
         "simulations": 1000,
         "rounds": 10,
-        "members": 0,
         "output": tmp_path / "accuracy.json",
     }
     return argparse.Namespace(**given | changed)
 
 
-def test_what_is_done_is_not_done_again(accuracy: ModuleType, tmp_path: Path) -> None:
-    options = arguments(tmp_path)
-    jobs = accuracy.make_jobs(options, [])
-    assert [(job.method, job.observations, job.rounds) for job in jobs] == [
-        ("npe", (0, 1, 2), 1),
-        ("tsnpe", (0,), 10),
-        ("tsnpe", (1,), 10),
-        ("tsnpe", (2,), 10),
-    ]
-    made = [job.record(k) | {"c2st": 0.5, "seconds": {}} for job in jobs for k in job.observations]
-    records = json.loads(json.dumps([record for record in made if record["observation"] != 1]))
-    left = accuracy.make_jobs(options, records)
-    assert [(job.method, job.observations) for job in left] == [("npe", (1,)), ("tsnpe", (1,))]
-    assert accuracy.make_jobs(options, json.loads(json.dumps(made))) == []
-    other = arguments(tmp_path, samples=200)
-    assert len(accuracy.make_jobs(other, json.loads(json.dumps(made)))) == len(jobs)
-
-
-def test_observations_and_exact_draws_do_not_depend_on_the_method(
-    accuracy: ModuleType, tmp_path: Path
+@pytest.mark.parametrize("task", ["gaussian_linear", "two_moons"])
+def test_networks_and_training_are_those_of_the_shipped_file(
+    accuracy: ModuleType, tmp_path: Path, task: str
 ) -> None:
-    jobs = accuracy.make_jobs(arguments(tmp_path), [])
-    npe, tsnpe = accuracy.Learner(jobs[0]), accuracy.Learner(jobs[2])
-    x = npe.observe(1)
-    np.testing.assert_array_equal(x, tsnpe.observe(1))
-    assert not np.array_equal(x, npe.observe(2))
-    np.testing.assert_array_equal(npe.exact(1, x), tsnpe.exact(1, x))
-    assert npe.exact(1, x).shape == (100, 2)
+    shipped = read_json(accuracy.EXPERIMENTS / f"{task}.json")
+    for method in accuracy.METHODS:
+        values = accuracy.configuration(task, method, arguments(tmp_path), Path("x_o.npy"))
+        SbiConfig.parse(values)
+        rounds = values["trainer"]["num_rounds"]
+        assert rounds == (1 if method == "npe" else 10)
+        assert values["training_data_loader"]["num_sim"] * rounds == 1000
+        for name in ("batch_size", "lr", "ema_decay", "stop_after_epochs", "max_num_epochs"):
+            assert values["trainer"].get(name) == shipped["trainer"].get(name)
+        if method != "snle":
+            assert values["density_estimator"] == shipped["density_estimator"]
+
+
+def test_what_is_done_is_not_done_again(
+    accuracy: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def judged(task: str, method: str, observations: Any, options: Any) -> list[dict[str, Any]]:
+        asked.append((method, *observations))
+        found = [accuracy.identity(task, method, k, options) for k in observations]
+        return [record | {"c2st": 0.5, "seconds": 1.0} for record in found]
+
+    monkeypatch.setattr(accuracy, "judged", judged)
+    given = ["--tasks", "two_moons", "--methods", "npe", "tsnpe", "--simulations", "1000"]
+    given += ["--observations", "2", "--output", str(tmp_path / "accuracy.json")]
+    monkeypatch.setattr(sys, "argv", ["accuracy.py", *given])
+    accuracy.main()
+    assert asked == [("npe", 0, 1), ("tsnpe", 0), ("tsnpe", 1)]
+    accuracy.main()
+    assert len(asked) == 3
+    monkeypatch.setattr(sys, "argv", ["accuracy.py", *given, "--observations", "3"])
+    accuracy.main()
+    assert asked[3:] == [("npe", 2), ("tsnpe", 2)]
+
+
+def test_observations_and_exact_draws_are_the_same_every_time(accuracy: ModuleType) -> None:
+    x, theta, prior = accuracy.observe("two_moons", 1)
+    again, *_ = accuracy.observe("two_moons", 1)
+    np.testing.assert_array_equal(x, again)
+    assert prior.contains(theta)
+    assert not np.array_equal(x, accuracy.observe("two_moons", 2)[0])
+    draws = accuracy.exact("two_moons", 1, x, prior, 100)
+    np.testing.assert_array_equal(draws, accuracy.exact("two_moons", 1, x, prior, 100))
+    assert draws.shape == (100, 2)
 
 
 def test_the_table_gives_medians(accuracy: ModuleType, tmp_path: Path) -> None:
-    job = accuracy.make_jobs(arguments(tmp_path), [])[0]
-    seconds = {"train": 7.0, "c2st": 2.0}
     records = [
-        job.record(k) | {"c2st": value, "seconds": seconds, "proposals": []}
+        accuracy.identity("two_moons", "npe", k, arguments(tmp_path))
+        | {"c2st": value, "seconds": 7.0}
         for k, value in enumerate((0.51, 0.59, 0.70))
     ]
     head, row = accuracy.table(records).splitlines()
-    assert " ".join(head.split()) == (
-        "task method sims obs median min max limit published train c2st"
-    )
-    assert " ".join(row.split()) == (
-        "two_moons npe 1 x 1000 3 0.590 0.510 0.700 0.620 0.608 7s 2s"
-    )
+    assert " ".join(head.split()) == "task method sims obs median min max published sbi"
+    assert " ".join(row.split()) == "two_moons npe 1 x 1000 3 0.590 0.510 0.700 0.608 7s"
 
 
 @pytest.mark.slow
