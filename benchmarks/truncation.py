@@ -20,6 +20,7 @@ from sbi.utils import RestrictedPrior, get_density_thresholder
 from scipy import stats
 from torch import Generator, Tensor
 
+from mlpop.inference.posteriors.conditioned import ConditionedPosterior
 from mlpop.inference.prior import Prior
 from mlpop.inference.proposals.proposal import make_proposal
 from mlpop.inference.proposals.truncation import Support, prior_source
@@ -28,17 +29,21 @@ from mlpop.networks.rng import generator_from_seed, lend, one_thread
 EPSILON = 1e-4
 
 
-class Gaussian:
-    """A round Gaussian cut to the box: our `ConditionedPosterior`, and sbi's distribution."""
+class Gaussian(ConditionedPosterior):
+    """A round Gaussian in the unit cube: our `ConditionedPosterior`, and sbi's distribution."""
 
     cheap = True
 
     def __init__(self, size: int, acceptance: float) -> None:
         ball = math.exp(size / 2 * math.log(math.pi) - math.lgamma(size / 2 + 1))
-        radius = (acceptance * 2**size / ball) ** (1 / size)
+        radius = (acceptance / ball) ** (1 / size)
         self.spread = radius / math.sqrt(stats.chi2.ppf(1 - EPSILON, size))
-        self.prior = Prior(tuple(f"t{k}" for k in range(size)), (-1.0,) * size, (1.0,) * size)
-        self.normal = torch.distributions.Normal(torch.zeros(size), self.spread)
+        self._prior = Prior(tuple(f"t{k}" for k in range(size)), (-1.0,) * size, (1.0,) * size)
+        self.normal = torch.distributions.Normal(torch.full((size,), 0.5), self.spread)
+
+    @property
+    def prior(self) -> Prior:
+        return self._prior
 
     def sample(
         self, num_samples: int | torch.Size, generator: Generator | None = None, **_: object
@@ -46,18 +51,22 @@ class Gaussian:
         """Draw (n, d); of a torch.Size, as sbi asks, from the global generator."""
         count = num_samples if isinstance(num_samples, int) else int(math.prod(num_samples))
         shape = count, self.prior.dimension
-        return self.spread * torch.randn(shape, generator=generator)
+        return 0.5 + self.spread * torch.randn(shape, generator=generator)
 
-    def log_prob(self, theta: Tensor, **_: object) -> Tensor:
+    def density(self, theta: Tensor) -> Tensor:
         """Log densities (n,) of theta (n, d)."""
         return self.normal.log_prob(theta).sum(-1)
+
+    def log_prob(self, theta: Tensor, **_: object) -> Tensor:
+        """The same, as sbi asks for it."""
+        return self.density(theta)
 
 
 def radii(posterior: Gaussian, theta: Tensor, threshold: float) -> np.ndarray:
     """Return (r / R)^d of draws, R from the threshold of the density."""
-    peak = float(posterior.log_prob(torch.zeros(1, posterior.prior.dimension)))
+    peak = float(posterior.log_prob(torch.full((1, posterior.prior.dimension), 0.5)))
     edge = posterior.spread * math.sqrt(2 * (peak - threshold))
-    return (theta.double().norm(dim=1).numpy() / edge) ** posterior.prior.dimension
+    return ((theta.double() - 0.5).norm(dim=1).numpy() / edge) ** posterior.prior.dimension
 
 
 def describe(name: str, seconds: float, places: np.ndarray) -> str:
