@@ -282,7 +282,7 @@ def test_atomic_loss_is_for_posteriors(small_estimator, kind):
 
 
 def test_training_lowers_the_loss(small_estimator):
-    options = TrainingOptions(batch_size=8, lr=3e-3, max_num_epochs=30)
+    options = TrainingOptions(batch_size=8, lr=3e-3, max_num_epochs=60)
     _, report = _train(small_estimator(), options)
     assert report.best_loss < report.history[0].val_loss - 0.5
 

@@ -97,14 +97,13 @@ class Posterior(ABC):
     ) -> NDArray[np.float64]:
         """Return the log densities (s,) of physical theta (s, d) given one `x`.
 
-        The density is per physical unit of every label, -inf outside the prior. Its
-        normalisation is an estimate: from 10 000 draws, of which the fraction Z is inside the
-        prior, to sqrt((1 - Z) / (10 000 Z)); by Markov chains to about 1 / sqrt(`evidence_ess`).
+        The density is per physical unit of every label, -inf outside the prior. That of Markov
+        chains is normalised by an estimate, to about 1 / sqrt(`evidence_ess`).
 
         Args:
             theta: (s, d) points.
             x: (*x_shape) one observation.
-            generator: for the normalisation; by default one with a fixed seed.
+            generator: for what warms Markov chains up; by default one with a fixed seed.
 
         Raises:
             DataError: `x` or `theta` has the wrong shape or holds NaN.
