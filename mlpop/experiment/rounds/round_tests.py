@@ -14,6 +14,7 @@ import torch
 
 from mlpop.compute import Purpose, seed_sequence, torch_seed
 from mlpop.datasets.loading import Dataset
+from mlpop.errors import DataError
 from mlpop.experiment.inputs.observed import ObservedSample
 from mlpop.experiment.rounds.context import OpenRound
 from mlpop.experiment.rounds.datasets import joined
@@ -69,11 +70,19 @@ def round_tests(
         foreign: whether the sets of later rounds were read, not simulated by this launch.
 
     Raises:
+        DataError: no test lies in the support.
         SamplingError: a proposal cannot be drawn from.
     """
     if not sets:
         return None
-    sets = inside(within, prior, sets).sets
+    kept = inside(within, prior, sets).sets
+    if not kept:
+        raise DataError(
+            f"round {current.number}: none of {sum(map(len, sets.values()))} tests lies where its "
+            "networks learned, in the prior truncated to the posterior of the round before; give "
+            "tests of this round, or let them be simulated"
+        )
+    sets = kept
     proposals: dict[int, Proposal | None] = dict.fromkeys(sets)
 
     def propose(round_: int) -> Proposal:

@@ -10,6 +10,7 @@ import torch
 
 from mlpop.config.methods import METHODS
 from mlpop.datasets.loading import Dataset
+from mlpop.errors import DataError
 from mlpop.experiment.rounds import round_tests as module
 from mlpop.experiment.rounds.round_tests import RoundTests, round_tests
 from mlpop.inference.prior import Prior
@@ -106,6 +107,16 @@ def test_joined_tests_are_those_in_the_support(
     found = prepared(monkeypatch, proposal, "snle", sets, None)
     assert found.log_ratio is not None
     assert len(found.data.theta) == 1100
+
+
+def test_tests_that_lie_elsewhere_are_refused(
+    proposal: Proposal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if proposal.support is None:
+        pytest.skip("has no support")
+    far = dataset(np.full((30, 2), -0.95))
+    with pytest.raises(DataError, match="round 1: none of 30 tests lies where its networks"):
+        prepared(monkeypatch, proposal, "snpe", {1: far}, proposal.support)
 
 
 def test_sets_that_were_read_are_compared_with_the_proposal(
