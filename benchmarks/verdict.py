@@ -51,6 +51,7 @@ CORRELATION = 0.7
 BOX = (0.3, 0.3 + 0.1 ** (1 / DIMENSION))
 TESTS = (50, 150, 300, 1000)
 POWER_TESTS = 300
+SEEDS = 10**9
 
 
 @dataclass(frozen=True)
@@ -315,7 +316,10 @@ def main() -> None:
     for name in args.problems:
         alarms = []
         for count in args.tests:
-            found = names_of(NULL[name], count, range(args.null), args.exchanges)
+            # no two rates rest on the same random numbers
+            first = SEEDS * (1 + list(NULL).index(name)) + args.null * count
+            seeds = range(first, first + args.null)
+            found = names_of(NULL[name], count, seeds, args.exchanges)
             alarms.append(rate(args.null - found["calibrated"], args.null))
         tell(name, *alarms)
     if args.faults:

@@ -72,8 +72,8 @@ def fault_in_words(values: Values, levels: Values) -> str:
             f"truths of tests lie at the centre or far from it {_often(value)} than they say"
         ),
         "correlation": lambda: (
-            f"the posterior has {labels[0]} and {labels[-1]} correlated otherwise than the truths "
-            f"of tests are, by {size:.2f} {'upward' if value > 0 else 'downward'}"
+            f"the posterior has a wrong correlation of {labels[0]} and {labels[-1]}: that of the "
+            f"truths of tests is {'higher' if value > 0 else 'lower'}, by {size:.2f}"
         ),
         "edge": lambda: _edge(labels[0], value, values["edge"]),
         "slope": lambda: (
@@ -111,14 +111,14 @@ def reason_in_words(values: Values) -> str:
     statistics, deciding = values["statistics"], values["decided_by"]
     largest = max(statistics, key=lambda name: abs(statistics[name]))
     text = (
-        f"{number + values['num_failed']} tests: the {statistic_in_words(deciding)} is off by "
-        f"{abs(statistics[deciding]):.1f} standard deviations; of a calibrated posterior the "
+        f"{number + values['num_failed']} tests: {statistic_in_words(deciding)!r} is "
+        f"{abs(statistics[deciding]):.1f} standard deviations off; of a calibrated posterior the "
         f"largest of all {len(statistics)} statistics stays below {values['critical']:.1f} in "
         f"{100 * (1 - values['alpha']):.0f} of 100 cases (p = {values['p_value']:.2g})"
     )
     if largest != deciding:
         text += (
-            f"; the largest, {statistic_in_words(largest)} with {abs(statistics[largest]):.1f}, "
+            f"; the largest, {statistic_in_words(largest)!r} by {abs(statistics[largest]):.1f}, "
             "follows from it or names no cause"
         )
     if values["verdict"] == "too few tests":

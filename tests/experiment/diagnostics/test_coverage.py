@@ -84,7 +84,7 @@ def test_reason_names_the_statistic_and_what_chance_does(tmp_path: Path) -> None
     found = finding(tmp_path, "biased").verdict
     assert found is not None
     assert found.reason == (
-        "100 tests: the bias of a is off by 5.0 standard deviations; of a calibrated posterior "
+        "100 tests: 'bias of a' is 5.0 standard deviations off; of a calibrated posterior "
         f"the largest of all {len(STATISTICS)} statistics stays below 3.3 in 95 of 100 cases "
         "(p = 0.0005)"
     )
@@ -99,8 +99,8 @@ def test_reason_does_not_call_largest_what_is_not(tmp_path: Path) -> None:
     statistics = calibration("edge", "edge/a")["statistics"] | {"shape/all": -7.0}
     found = finding(tmp_path, "edge", {"statistics": statistics}, decided_by="edge/a").verdict
     assert found is not None
-    assert "the edges of the prior, a is off by 5.0 standard deviations" in found.reason
-    assert "; the largest, shape of the ranks of the density with 7.0, follows" in found.reason
+    assert "'edges of the prior, a' is 5.0 standard deviations off" in found.reason
+    assert "; the largest, 'shape of the ranks of the density' by 7.0, follows" in found.reason
 
 
 def test_regions_are_told_by_a_level_outside_of_its_band_or_by_their_mean() -> None:
@@ -147,7 +147,12 @@ def test_few_tests_are_open(tmp_path: Path) -> None:
         ),
         # the numbers would say the opposite
         ("edge/a", "edge", -5.0, "the posterior of a crowds at the edges of the prior"),
-        ("correlation/a ~ b", "correlation", 5.0, "has a and b correlated otherwise"),
+        (
+            "correlation/a ~ b",
+            "correlation",
+            5.0,
+            "wrong correlation of a and b: that of the truths of tests is higher",
+        ),
         ("tails/all", "tails", 5.0, "too little mass far out"),
         ("slope/a ~ b", "locally biased", 5.0, "shifted one way where b is small"),
         ("width slope/b", "locally overconfident", 5.0, "too wide where b is small"),
