@@ -19,8 +19,9 @@ The problems have four labels, the two moons two:
   a later round; the posterior is that under the prior, as a likelihood or a ratio gives it, and
   its draws are corrected as mlpop does it (`reweighting`).
 
-The faults are of `gaussian`; a leaky edge is of `cut`: a normal distribution of the right mean
-and variance in every label leaks out of the cube, is cut at the faces and renormalised.
+The faults are of `gaussian`, some of `cut`, where a wrong width shifts posteriors that are next to
+a face. A leaky edge is of `cut`, too: a normal distribution of the right mean and variance in
+every label leaks out of the cube, is cut at the faces and renormalised.
 """
 
 import argparse
@@ -50,6 +51,7 @@ CORRELATION = 0.7
 BOX = (0.3, 0.3 + 0.1 ** (1 / DIMENSION))
 TESTS = (50, 150, 300, 1000)
 POWER_TESTS = 300
+SEEDS = 10**9
 
 
 @dataclass(frozen=True)
@@ -115,13 +117,20 @@ def _draw(
     return np.clip(mean[:, None] + sigma[:, None] * inner, low, high)
 
 
-def cut(count: int, rng: np.random.Generator, *, leaky: bool = False) -> Tests:
-    """Normal posteriors cut at the faces of the cube."""
+def cut(
+    count: int,
+    rng: np.random.Generator,
+    *,
+    leaky: bool = False,
+    scale: float = 1.0,
+    noise: float = NOISE,
+) -> Tests:
+    """Normal posteriors cut at the faces of the cube; `scale` is of the covariance."""
     theta = rng.random((count, DIMENSION))
-    mean = theta + NOISE * rng.standard_normal(theta.shape)
-    sigma = np.full_like(mean, NOISE)
+    mean = theta + noise * rng.standard_normal(theta.shape)
+    sigma = np.full_like(mean, noise * np.sqrt(scale))
     if leaky:
-        exact = stats.truncnorm(-mean / NOISE, (1 - mean) / NOISE, loc=mean, scale=NOISE)
+        exact = stats.truncnorm(-mean / noise, (1 - mean) / noise, loc=mean, scale=noise)
         mean, sigma = exact.mean(), exact.std()
     draws = _draw(mean, sigma, 0, 1, DRAWS, rng)
 
@@ -240,6 +249,10 @@ NULL: Mapping[str, Problem] = {
 FAULTS: Mapping[str, tuple[Problem, str]] = {
     "covariance x 0.7": (partial(gaussian, scale=0.7), "overconfident"),
     "covariance x 1.4": (partial(gaussian, scale=1.4), "underconfident"),
+    "covariance x 0.7, cut": (partial(cut, scale=0.7), "overconfident"),
+    "covariance x 1.4, cut": (partial(cut, scale=1.4), "underconfident"),
+    "covariance x 0.4, cut, noise 0.3": (partial(cut, scale=0.4, noise=0.3), "overconfident"),
+    "covariance x 2.9, cut, noise 0.3": (partial(cut, scale=2.9, noise=0.3), "underconfident"),
     "one label biased by 0.3 sigma": (partial(gaussian, bias=0.3), "biased"),
     "correlations dropped": (partial(gaussian, correlated=False), "correlation"),
     "leaky edges": (partial(cut, leaky=True), "edge"),
@@ -303,7 +316,10 @@ def main() -> None:
     for name in args.problems:
         alarms = []
         for count in args.tests:
-            found = names_of(NULL[name], count, range(args.null), args.exchanges)
+            # no two rates rest on the same random numbers
+            first = SEEDS * (1 + list(NULL).index(name)) + args.null * count
+            seeds = range(first, first + args.null)
+            found = names_of(NULL[name], count, seeds, args.exchanges)
             alarms.append(rate(args.null - found["calibrated"], args.null))
         tell(name, *alarms)
     if args.faults:

@@ -140,7 +140,7 @@ def verdict_statistics(
         names: n of them, from the largest to the smallest.
         values: (n,) in standard deviations.
         critical: which the largest one of a calibrated posterior rarely exceeds.
-        deciding: the name of the one that gave the verdict its name.
+        deciding: the name of the one that gave the verdict its name; red, if it is beyond that.
 
     Raises:
         DataError: shapes that do not fit.
@@ -148,8 +148,9 @@ def verdict_statistics(
     sizes = np.asarray(values, dtype=np.float64)
     if sizes.shape != (len(names),) or not names:
         raise DataError(f"{len(names)} statistics need as many values, found {sizes.shape}")
-    colours = [MEDIAN if name == deciding else SAMPLES for name in names]
     beyond = np.abs(sizes) >= critical
+    red = [name == deciding and bool(far) for name, far in zip(names, beyond, strict=True)]
+    colours = [MEDIAN if chosen else SAMPLES for chosen in red]
     with styled():
         figure = Figure(figsize=(7.0, 1.2 + 0.26 * len(names)), layout="constrained")
         axes = figure.subplots()

@@ -93,5 +93,8 @@ def test_statistics_of_a_verdict_show_which_one_decides_and_what_chance_does() -
     # within the band a bar is pale
     assert [bar.get_alpha() == 1 for bar in bars] == [True, True, False]
     assert [text.get_text() for text in axes.get_yticklabels()] == names
+    # nothing decides if the largest is within the band
+    (axes,) = verdict_statistics(names, [2.0, 1.0, 0.5], 3.3, names[0]).axes
+    assert len({bar.get_facecolor()[:3] for bar in axes.patches[1:]}) == 1
     with pytest.raises(DataError, match=r"3 statistics need as many values, found \(2,\)"):
         verdict_statistics(names, values[:2], 3.3, "tails")

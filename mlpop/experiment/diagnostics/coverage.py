@@ -23,6 +23,7 @@ from mlpop.experiment.diagnostics.diagnostic import (
     Verdict,
 )
 from mlpop.experiment.diagnostics.sentences import (
+    MAX_FAILED,
     REMEDIES,
     calibrated_in_words,
     fault_in_words,
@@ -43,9 +44,6 @@ COVERAGE = "coverage.json"
 POOR_CHAINS = 0.05
 """Fraction of the tests with poor chains with which a verdict cannot be relied on."""
 
-MAX_FAILED = 0.02
-"""Fraction of the tests that may fail of a posterior that is to be relied on."""
-
 MOST_BARS = 20
 """Statistics that are drawn, of the largest."""
 
@@ -54,8 +52,8 @@ SHOWN_LEVELS = {"0.68": "68 %", "0.95": "95 %"}
 
 DECIDING = Plot(
     "What the verdict rests on",
-    "The largest of all statistics, each 0 on average if the posterior is calibrated; red is the "
-    "one that decides. Within the band none is more than chance.",
+    "The largest of all statistics, each 0 on average if the posterior is calibrated. Within the "
+    "band none is more than chance; red is the one that gives a fault its name.",
     "verdict_statistics.pdf",
 )
 PLOTS = (
@@ -204,13 +202,24 @@ def _warnings(values: Mapping[str, Any]) -> Iterator[str]:
 def _blocks(values: Mapping[str, Any], folder: Path) -> Iterator[str]:
     """Yield what keeps a calibrated posterior from being relied on."""
     failed, total = values["num_failed"], values["num_failed"] + values["num_tests"]
-    if failed > MAX_FAILED * total:
+    if _many_failed(values):
         yield f"{100 * failed / total:.1f} % of the tests failed"
     if (values.get("poor_chains") or 0.0) > POOR_CHAINS:
         yield f"the Markov chains of {100 * values['poor_chains']:.0f} % of the tests did not mix"
     summary = folder / "summary.json"
     if summary.is_file() and read_json_object(summary).get("problems"):
         yield "the Markov chains at the observed sample did not mix"
+
+
+def _many_failed(values: Mapping[str, Any]) -> bool:
+    failed, total = values["num_failed"], values["num_failed"] + values["num_tests"]
+    return bool(failed > MAX_FAILED * total)
+
+
+_FAILED_REMEDY = (
+    "to find out first why posteriors cannot be drawn from: Markov chains that do not start, or "
+    "networks that hardly learned"
+)
 
 
 def _verdict(
@@ -229,7 +238,7 @@ def _verdict(
         return Verdict(name, Grade.OPEN, meaning, reason, remedy, figure=figure)
     if name != "calibrated":
         meaning = fault_in_words(values, levels) if decided else "found by an earlier version"
-        remedy = REMEDIES.get(name, "")
+        remedy = _FAILED_REMEDY if _many_failed(values) else REMEDIES.get(name, "")
         return Verdict(name, Grade.BAD, meaning, reason, remedy, CAVEAT, figure)
     meaning = "the credible regions hold the truth of test simulations as often as they say"
     if decided:

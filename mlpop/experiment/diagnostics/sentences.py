@@ -7,6 +7,9 @@ from mlpop.inference.diagnostics.verdict import LARGE_EFFECT, MIN_TESTS, Fault
 
 Values = Mapping[str, Any]
 
+MAX_FAILED = 0.02
+"""Fraction of the tests that may fail of a posterior that is to be relied on."""
+
 REMEDIES: Mapping[Fault, str] = {
     "biased": "more simulations, trainer.ema_decay, an ensemble",
     "overconfident": "more simulations, an ensemble or a smaller network",
@@ -60,15 +63,17 @@ def fault_in_words(values: Values, levels: Values) -> str:
     phrases: dict[str, Callable[[], str]] = {
         "bias": lambda: _bias(labels[0], check["bias"], check["bias_error"]),
         "width": lambda: (
-            _regions(value, levels) if of == "all" else _width(labels[0], check, "in the tests")
+            _regions(value, values, levels)
+            if of == "all"
+            else _width(labels[0], check, "in the tests")
         ),
         "tails": lambda: (
             f"the credible regions have too {'little' if value > 0 else 'much'} mass far out: "
             f"truths of tests lie at the centre or far from it {_often(value)} than they say"
         ),
         "correlation": lambda: (
-            f"the posterior has {labels[0]} and {labels[-1]} correlated otherwise than the truths "
-            f"of tests are, by {size:.2f} {'upward' if value > 0 else 'downward'}"
+            f"the posterior has a wrong correlation of {labels[0]} and {labels[-1]}: that of the "
+            f"truths of tests is {'higher' if value > 0 else 'lower'}, by {size:.2f}"
         ),
         "edge": lambda: _edge(labels[0], value, values["edge"]),
         "slope": lambda: (
@@ -103,13 +108,19 @@ def reason_in_words(values: Values) -> str:
     number = values["num_tests"]
     if number < MIN_TESTS or not values.get("statistics"):
         return f"{number} tests succeeded, {MIN_TESTS} are needed"
-    largest = abs(values["statistics"][values["decided_by"]])
+    statistics, deciding = values["statistics"], values["decided_by"]
+    largest = max(statistics, key=lambda name: abs(statistics[name]))
     text = (
-        f"{number + values['num_failed']} tests: the largest of {len(values['statistics'])} "
-        f"statistics is that of the {statistic_in_words(values['decided_by'])}, {largest:.1f} "
-        f"standard deviations; of a calibrated posterior it stays below {values['critical']:.1f} "
-        f"in {100 * (1 - values['alpha']):.0f} of 100 cases (p = {values['p_value']:.2g})"
+        f"{number + values['num_failed']} tests: {statistic_in_words(deciding)!r} is "
+        f"{abs(statistics[deciding]):.1f} standard deviations off; of a calibrated posterior the "
+        f"largest of all {len(statistics)} statistics stays below {values['critical']:.1f} in "
+        f"{100 * (1 - values['alpha']):.0f} of 100 cases (p = {values['p_value']:.2g})"
     )
+    if largest != deciding:
+        text += (
+            f"; the largest, {statistic_in_words(largest)!r} by {abs(statistics[largest]):.1f}, "
+            "follows from it or names no cause"
+        )
     if values["verdict"] == "too few tests":
         doubtful = ", ".join(statistic_in_words(name) for name in values["may_be_large"])
         text += (
@@ -154,22 +165,37 @@ def _width(label: str, check: Values, where: str, *, near: bool = False) -> str:
     )
 
 
-def _regions(value: float, levels: Values) -> str:
-    """Tell it by the level at which the coverage is farthest from what it should be."""
+def _regions(value: float, values: Values, levels: Values) -> str:
+    """Tell it by the level at which the coverage is farthest from what it should be.
+
+    Where no level by itself is outside of its band, by the mean of the density ranks.
+    """
+    failed, total = values["num_failed"], values["num_failed"] + values["num_tests"]
     text = f"the credible regions are too {'narrow' if value > 0 else 'wide'}"
+    if value > 0 and failed > MAX_FAILED * total:
+        text = (
+            f"{failed} of {total} tests have no posterior that could be drawn from, and count as "
+            "misses of the credible regions"
+        )
 
     def excess(level: str) -> float:
         expected = float(level)
         offset = expected - levels[level]["coverage"]
         return float(offset / (expected * (1 - expected)) ** 0.5) * (1 if value > 0 else -1)
 
-    if not levels or excess(level := max(levels, key=excess)) <= 0:
-        return text
-    low, high = levels[level]["band_95"]
+    if levels and excess(level := max(levels, key=excess)) > 0:
+        low, high = levels[level]["band_95"]
+        held = levels[level]["coverage"]
+        if not low <= held <= high:
+            return (
+                f"{text}: that of {100 * float(level):.0f} % holds the truth in "
+                f"{100 * held:.0f} % of the tests ({100 * low:.0f} to {100 * high:.0f} if "
+                "calibrated)"
+            )
+    error = (1 / 12 / total) ** 0.5
     return (
-        f"{text}: that of {100 * float(level):.0f} % holds the truth in "
-        f"{100 * levels[level]['coverage']:.0f} % of the tests ({100 * low:.0f} to "
-        f"{100 * high:.0f} if calibrated)"
+        f"{text}: on average {100 * (0.5 + values['hpd_shift'] * error):.1f} % of the draws have "
+        f"a higher density than the truth, where it should be 50 +- {200 * error:.1f} %"
     )
 
 

@@ -25,6 +25,9 @@ TRAINING = "theta_training.json"
 TESTS = "theta_tests.json"
 TRAINING_SET = "training set"
 
+WHOLE = 0.95
+"""Part of the prior's unit range that is called all of it."""
+
 Values = Mapping[str, Any]
 
 
@@ -107,14 +110,12 @@ def _sentences(values: Values) -> Iterator[str]:
         parts = []
         if check["outside"]:
             parts.append(f"{100 * check['outside']:.1f} % of its theta lie outside of the prior")
-        labels = [label for label in check["wrong"] if label in check["low"]]
-        if labels:
-            ranges = ", ".join(
-                f"{label} fills {check['low'][label]:.2f} to "
-                f"{check['high'][label]:.2f} of it (p = {check['p_values'][label]:.1g})"
-                for label in labels
-            )
-            parts.append(f"in the unit range of the prior {ranges}")
+        for label in (label for label in check["wrong"] if label in check["low"]):
+            low, high, p = (check[name][label] for name in ("low", "high", "p_values"))
+            filled = f"{label} fills {low:.2f} to {high:.2f} of the prior's unit range"
+            if high - low > WHOLE:
+                filled = f"{label} is spread otherwise over the prior's range"
+            parts.append(f"{filled} (p = {p:.1g})")
         pairs = [pair for pair in check["wrong"] if pair not in check["low"]]
         if pairs:
             parts.append(f"{', '.join(pairs)} are correlated")

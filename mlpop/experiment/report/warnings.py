@@ -47,7 +47,7 @@ def _of_verdicts(config: SbiConfig, rounds: Sequence[RoundContents]) -> Iterator
         number, verdict = result.number, result.verdict
         if verdict.grade is not Grade.BAD:
             continue
-        text = f"Round {number} was {verdict.name} ({verdict.reason})"
+        text = f"Round {number}, {verdict.name}: {verdict.meaning}"
         if config.trainer.truncated_prior:
             text += f"; round {number + 1} simulated only where its posterior has mass"
         yield f"{text}."

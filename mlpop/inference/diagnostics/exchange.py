@@ -43,6 +43,7 @@ class ExchangeTest:
             exchanges.
         p_value: how often exchanged truths have a larger largest value.
         numbers: (m,) effective numbers of tests that a statistic rests on.
+        correlations: (m, m) of the statistics of exchanged truths.
     """
 
     statistics: tuple[Statistic, ...]
@@ -50,6 +51,7 @@ class ExchangeTest:
     critical: float
     p_value: float
     numbers: NDArray[np.float64]
+    correlations: NDArray[np.float64]
 
     @property
     def effects(self) -> NDArray[np.float64]:
@@ -121,7 +123,16 @@ def exchange_test(
         critical=float(np.quantile(largest[1:], 1 - alpha, method="higher")),
         p_value=float((largest >= largest[0]).mean()),
         numbers=numbers,
+        correlations=_correlations(values[1:]),
     )
+
+
+def _correlations(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the correlations (m, m) of values (k, m); 0 of those that do not vary."""
+    offsets = values - values.mean(0)
+    norms = np.linalg.norm(offsets, axis=0)
+    offsets /= np.where(norms > 0, norms, 1.0)
+    return np.asarray(offsets.T @ offsets)
 
 
 def _histograms(ranks: NDArray[np.int64], size: int) -> NDArray[np.int64]:

@@ -65,24 +65,31 @@ def deciding(test: ExchangeTest) -> int:
 
     Those of cause `shape` see every fault, and say of none what it is: they decide only if no
     other one is significant. If none is at all, it is the largest. For large faults the first
-    order is not enough: a shift moves squares and products of ranks, too, and so does a width
-    the square of the density rank. What such a fault explains is not counted twice.
+    order is not enough: a shift makes squares of ranks larger, and moves products of them, and a
+    width the square of the density rank. What such a fault explains is not counted twice. But
+    at the edges of the prior a width is a shift: what the width explains is none.
     """
-    size = np.abs(test.values)
+    values, size = test.values, np.abs(test.values)
     causes = np.array([statistic.cause for statistic in test.statistics])
     significant = size >= test.critical
     candidates = significant & (causes != "shape")
     if not candidates.any():
         return int(size.argmax())
     names = list(test.by_name())
-    if {"tails/all", "width/all"} <= set(names):
-        tails, width = names.index("tails/all"), names.index("width/all")
-        explained = test.values[width] ** 2 / np.sqrt(2 * test.numbers[width])
-        size[tails] = abs(test.values[tails] - explained)
     shifts = np.isin(causes, ("bias", "local bias")) & significant
+    if "width/all" in names:
+        width = names.index("width/all")
+        follows = test.correlations[width] * values[width]
+        size[shifts] = np.minimum(size, np.abs(values - follows))[shifts]
+        if "tails/all" in names:
+            tails = names.index("tails/all")
+            explained = values[width] ** 2 / np.sqrt(2 * test.numbers[width])
+            size[tails] = abs(values[tails] - explained)
     if shifts.any():
-        of_shifts = np.isin(causes, ("width", "local width", "tails", "correlation"))
-        size[of_shifts & (size < 2 * size[shifts].max())] = 0
+        squares = np.isin(causes, ("width", "tails")) | np.char.startswith(names, "x_o width")
+        moved = np.isin(causes, ("correlation", "local width"))
+        explainable = np.where(squares, values > 0, moved)
+        size[explainable & (size < 2 * size[shifts].max())] = 0
     return int(np.where(candidates, size, -1.0).argmax())
 
 

@@ -84,14 +84,44 @@ def test_reason_names_the_statistic_and_what_chance_does(tmp_path: Path) -> None
     found = finding(tmp_path, "biased").verdict
     assert found is not None
     assert found.reason == (
-        f"100 tests: the largest of {len(STATISTICS)} statistics is that of the bias of a, 5.0 "
-        "standard deviations; of a calibrated posterior it stays below 3.3 in 95 of 100 cases "
+        "100 tests: 'bias of a' is 5.0 standard deviations off; of a calibrated posterior "
+        f"the largest of all {len(STATISTICS)} statistics stays below 3.3 in 95 of 100 cases "
         "(p = 0.0005)"
     )
     assert found.sentence == (
         "Biased: the posterior of a lies too low, by 0.31 +- 0.10 of its standard deviations."
     )
     assert (found.grade, found.figure) == (Grade.BAD, DECIDING.file)
+
+
+def test_reason_does_not_call_largest_what_is_not(tmp_path: Path) -> None:
+    """The figure shows a longer bar than the red one: the reason says why."""
+    statistics = calibration("edge", "edge/a")["statistics"] | {"shape/all": -7.0}
+    found = finding(tmp_path, "edge", {"statistics": statistics}, decided_by="edge/a").verdict
+    assert found is not None
+    assert "'edges of the prior, a' is 5.0 standard deviations off" in found.reason
+    assert "; the largest, 'shape of the ranks of the density' by 7.0, follows" in found.reason
+
+
+def test_regions_are_told_by_a_level_outside_of_its_band_or_by_their_mean() -> None:
+    values = calibration("overconfident", "width/all")
+    inside = {"0.95": LEVELS["0.95"]}
+    assert fault_in_words(values, inside) == (
+        "the credible regions are too narrow: on average 52.9 % of the draws have a higher "
+        "density than the truth, where it should be 50 +- 5.8 %"
+    )
+    assert "38 % of the tests (40 to 60 if calibrated)" in fault_in_words(values, LEVELS)
+
+
+def test_failed_tests_are_not_called_narrow_regions(tmp_path: Path) -> None:
+    values = calibration("overconfident", "width/all") | {"num_failed": 50}
+    text = fault_in_words(values, LEVELS)
+    assert text.startswith("50 of 150 tests have no posterior that could be drawn from")
+    assert "too narrow" not in text
+    assert "that of 50 % holds the truth in 38 %" in text
+    found = finding(tmp_path, "overconfident", {"num_failed": 50}, decided_by="width/all").verdict
+    assert found is not None
+    assert "why posteriors cannot be drawn from" in found.remedy
 
 
 def test_few_tests_are_open(tmp_path: Path) -> None:
@@ -117,7 +147,12 @@ def test_few_tests_are_open(tmp_path: Path) -> None:
         ),
         # the numbers would say the opposite
         ("edge/a", "edge", -5.0, "the posterior of a crowds at the edges of the prior"),
-        ("correlation/a ~ b", "correlation", 5.0, "has a and b correlated otherwise"),
+        (
+            "correlation/a ~ b",
+            "correlation",
+            5.0,
+            "wrong correlation of a and b: that of the truths of tests is higher",
+        ),
         ("tails/all", "tails", 5.0, "too little mass far out"),
         ("slope/a ~ b", "locally biased", 5.0, "shifted one way where b is small"),
         ("width slope/b", "locally overconfident", 5.0, "too wide where b is small"),

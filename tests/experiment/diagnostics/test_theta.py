@@ -31,7 +31,7 @@ def evidence(folder: Path, **changes: Any) -> Evidence:
 @pytest.mark.parametrize(
     ("high", "text"),
     [
-        (1.0, "a fills 0.00 to 0.50 of it"),
+        (1.0, "a fills 0.00 to 0.50 of the prior's unit range"),
         (4.0, "% of its theta lie outside of the prior"),
     ],
 )

@@ -314,7 +314,7 @@ def test_network_that_could_still_learn_is_a_warning(gaussian) -> None:
 def test_verdict_of_an_earlier_round_is_a_warning(gaussian, good: RoundContents) -> None:
     rounds = [of_result(findings=judged("biased"))(good), of_result(number=1)(good)]
     (warning,) = experiment_warnings(gaussian.config, rounds)
-    assert warning.startswith("Round 0 was biased (")
+    assert warning.startswith("Round 0, biased: ")
 
 
 def test_empty_map_of_the_observed_sample_is_a_warning(gaussian, good: RoundContents) -> None:

@@ -63,20 +63,30 @@ def test_error_rate_is_alpha(name: str) -> None:
     assert 200 - names.count("calibrated") < 25
 
 
-def made(values: dict[str, float], count: int = 300, p_value: float = 0.001) -> ExchangeTest:
-    """A test with some statistics; all others are 0."""
+def made(
+    values: dict[str, float],
+    count: int = 300,
+    p_value: float = 0.001,
+    correlations: dict[tuple[str, str], float] | None = None,
+) -> ExchangeTest:
+    """A test with some statistics; all others are 0, as are correlations that are not given."""
     causes: dict[str, Cause] = {
         "bias": "bias",
         "width": "width",
         "tails": "tails",
         "width slope": "local width",
         "x_o width": "local width",
+        "slope": "local bias",
         "shape": "shape",
         "edge": "edge",
     }
     statistics = tuple(Statistic(name, causes[name.split("/")[0]]) for name in values)
     numbers = np.full(len(values), float(count))
-    return ExchangeTest(statistics, np.array(list(values.values())), 3.3, p_value, numbers)
+    matrix = np.eye(len(values))
+    for pair, value in (correlations or {}).items():
+        a, b = (list(values).index(name) for name in pair)
+        matrix[a, b] = matrix[b, a] = value
+    return ExchangeTest(statistics, np.array(list(values.values())), 3.3, p_value, numbers, matrix)
 
 
 def test_largest_significant_statistic_names_the_fault() -> None:
@@ -93,6 +103,37 @@ def test_large_shifts_and_widths_explain_what_follows_from_them() -> None:
     # 300 tests: 20 standard deviations are 1.15 of a density rank, whose square is 1.33
     assert fault(made({"width/all": 20.0, "tails/all": 22.0})) == "overconfident"
     assert fault(made({"width/all": 5.0, "tails/all": 9.0})) == "tails"
+
+
+def test_shifts_do_not_explain_regions_that_are_too_wide() -> None:
+    """A bias makes squares larger, never smaller."""
+    assert fault(made({"bias/a": 6.0, "width/a": 7.0})) == "biased"
+    assert fault(made({"bias/a": 6.0, "width/a": -7.0})) == "underconfident"
+
+
+def test_shifts_that_follow_from_the_width_do_not_explain_it() -> None:
+    values = {"slope/a ~ a": 7.0, "width/all": 12.0}
+    pair = "slope/a ~ a", "width/all"
+    assert fault(made(values)) == "locally biased"
+    assert fault(made(values, correlations={pair: 0.5})) == "overconfident"
+    assert fault(made(values, correlations={pair: -0.5})) == "locally biased"
+
+
+@pytest.mark.parametrize(
+    ("scale", "noise", "name"),
+    [
+        (0.4, 0.15, "overconfident"),
+        (2.9, 0.15, "underconfident"),
+        (0.4, 0.3, "overconfident"),
+        (2.9, 0.3, "underconfident"),
+    ],
+)
+def test_a_width_keeps_its_name_where_the_prior_cuts(
+    scale: float, noise: float, name: str
+) -> None:
+    """Next to an edge too wide a posterior lies too far inside, and that is not its fault."""
+    problem = partial(STUDY.cut, scale=scale, noise=noise)
+    assert [STUDY.verdict(problem, 400, seed, 199) for seed in range(1, 7)] == 6 * [name]
 
 
 @pytest.mark.parametrize(
