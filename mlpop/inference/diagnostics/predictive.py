@@ -65,7 +65,10 @@ class PredictiveCheck:
 
 
 def predictive_check(
-    observed: ArrayLike, predicted: ArrayLike, channels: Sequence[str]
+    observed: ArrayLike,
+    predicted: ArrayLike,
+    channels: Sequence[str],
+    others: Mapping[str, Array] | None = None,
 ) -> PredictiveCheck:
     """Compare an observation with predictions of its posterior.
 
@@ -73,6 +76,7 @@ def predictive_check(
         observed: (*x_shape) as stored, not scaled; maps (C, H, W) or a vector (C,).
         predicted: (n, *x_shape) simulations at draws of the posterior, n at least 2.
         channels: C names.
+        others: further views: features (1 + n, f), first those of the observation.
 
     Raises:
         DataError: the shapes differ, or there are too few predictions.
@@ -84,7 +88,8 @@ def predictive_check(
             f"{len(channels)} channels, found {x.shape} for {x_o.shape}"
         )
     pooled = np.concatenate([x_o[None], x])
-    strange = {name: strangeness(view) for name, view in views(pooled, channels).items()}
+    unseen = {name: _standardized(features) for name, features in (others or {}).items()}
+    strange = {name: strangeness(v) for name, v in (views(pooled, channels) | unseen).items()}
     strangest = np.max(list(strange.values()), axis=0)
     return PredictiveCheck(
         p_value=_rank(strangest),
