@@ -83,10 +83,7 @@ def _points(axes: Axes, observed: NDArray, predicted: NDArray) -> None:
 
 def _histogram(axes: Axes, values: list[NDArray]) -> None:
     """Draw the first of lists of values as a line, and the others as a band."""
-    joined = np.concatenate(values)
-    if not len(joined):
-        return
-    edges = np.histogram_bin_edges(joined, BINS)
+    edges = np.histogram_bin_edges(np.concatenate(values), BINS)
     heights = np.array([np.histogram(v, edges)[0] / max(len(v), 1) for v in values])
     tail = (1 - BAND_LEVEL) / 2
     low, middle, high = np.quantile(heights[1:], [tail, 0.5, 1 - tail], 0)

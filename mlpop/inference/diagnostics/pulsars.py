@@ -14,45 +14,69 @@ Array = NDArray[np.float64]
 MIDDLE = 0.3
 """Latitudes are compared as the log of |b| plus this [deg]."""
 
-QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+TAILS = (0.02, 0.1, 0.9, 0.98)
+"""Quantiles of all pulsars of all skies, beyond which those of a sky are counted."""
+
+
+TOGETHER = ("spins", "distances", "brightness")
 
 
 def pulsar_views(tables: Mapping[str, Array]) -> dict[str, Array]:
     """Return view -> features (m, f) of m skies.
 
-    `numbers`, logs of ratios of the surveys' numbers of pulsars: how long a simulation goes on
-    decides the numbers themselves; `distances`, mean and spread of log DM; `places`, of latitude
-    and distance from the Galactic centre's longitude; `spins`, quantiles of the logs of
-    characteristic age and field; `brightness`, mean and spread of log flux, and its slope with
-    log(P_dot / P^3).
+    `spins`, over all surveys: means, spreads, skewness and covariance of the logs of
+    characteristic age and field, and square roots of the fractions of pulsars that are among the
+    youngest, oldest, weakest and strongest of all skies. For every survey: `distances`, mean and
+    spread of log DM; `places`, of latitude and of longitude's distance from the centre;
+    `brightness`, mean and spread of log flux, and its slope with log(P_dot / P^3). `numbers`,
+    logs of ratios of the surveys' numbers of pulsars: the numbers themselves depend on how long a
+    simulation goes on. And `pulsars`, spins, distances and brightness together: theta may mend
+    each, but not all at once.
 
     Args:
         tables: survey -> its tables (m, n, 6).
     """
+    views = {"spins": _spins(np.concatenate([*tables.values()], 1))}
     of_surveys = [_features(table) for table in tables.values()]
-    views = {name: np.column_stack([f[name] for f in of_surveys]) for name in of_surveys[0]}
-    numbers = np.log(np.maximum(np.column_stack([f["number"] for f in of_surveys]), 0.5))
-    del views["number"]
-    if len(of_surveys) > 1:
+    views |= {name: np.column_stack([f[name] for f in of_surveys]) for name in of_surveys[0]}
+    views["pulsars"] = np.column_stack([views[name] for name in TOGETHER])
+    if len(tables) > 1:
+        counts = np.column_stack([_there(table).sum(1) for table in tables.values()])
+        numbers = np.log(np.maximum(counts, 0.5))
         views["numbers"] = numbers[:, 1:] - numbers[:, :1]
     return views
 
 
+def _there(table: Array) -> NDArray[np.bool_]:
+    return np.asarray((table[..., 0] > 0) & (table[..., 1] > 0))
+
+
+def _spins(table: Array) -> Array:
+    there = _there(table)
+    lg_p, lg_p_dot = _lg(table[..., 0]), _lg(table[..., 1])
+    age, field = lg_p - lg_p_dot, lg_p + lg_p_dot
+    both = (age, field)
+    return np.column_stack(
+        [
+            *(_moments(values, there) for values in both),
+            *(_skewness(values, there) for values in both),
+            _product(age, field, there),
+            *(_tails(values, there) for values in both),
+        ]
+    )
+
+
 def _features(table: Array) -> dict[str, Array]:
     period, p_dot, longitude, latitude, dispersion, flux = np.moveaxis(table, 2, 0)
-    there = (period > 0) & (p_dot > 0)
-    lg_p, lg_p_dot = _lg(period), _lg(p_dot)
+    there = _there(table)
     away = np.abs((longitude + 180.0) % 360.0 - 180.0)
     height = np.log10(np.abs(latitude) + MIDDLE)
     seen = there & (flux > 0)
-    power = lg_p_dot - 3 * lg_p
-    spins = [_quantiles(values, there) for values in (lg_p - lg_p_dot, lg_p + lg_p_dot)]
+    power = _lg(p_dot) - 3 * _lg(period)
     slope = _product(power, _lg(flux), seen) / np.maximum(_product(power, power, seen), 1e-9)
     return {
-        "number": there.sum(1)[:, None].astype(float),
         "distances": _moments(_lg(dispersion), there & (dispersion > 0)),
         "places": np.column_stack([_moments(height, there), _moments(away, there)]),
-        "spins": np.column_stack(spins),
         "brightness": np.column_stack([_moments(_lg(flux), seen), slope]),
     }
 
@@ -78,11 +102,19 @@ def _moments(values: Array, known: NDArray[np.bool_]) -> Array:
     return np.column_stack([_mean(values, known), np.sqrt(_product(values, values, known))])
 
 
-def _quantiles(values: Array, known: NDArray[np.bool_]) -> Array:
-    """Return quantiles (m, q); 0 where nothing is known."""
-    return np.array(
-        [
-            np.quantile(row[chosen], QUANTILES) if chosen.any() else np.zeros(len(QUANTILES))
-            for row, chosen in zip(values, known, strict=True)
-        ]
-    )
+def _skewness(values: Array, known: NDArray[np.bool_]) -> Array:
+    """Return the third moment (m,) in deviations; 0 where nothing varies."""
+    centred = values - _mean(values, known)[:, None]
+    spread = np.sqrt(_mean(centred**2, known))
+    return _mean(centred**3, known) / np.where(spread > 0, spread, 1.0) ** 3
+
+
+def _tails(values: Array, known: NDArray[np.bool_]) -> Array:
+    """Return square roots of fractions (m, q) below, or above, quantiles of all skies' values."""
+    everything = values[known]
+    edges = np.quantile(everything, TAILS) if len(everything) else np.zeros(len(TAILS))
+    beyond = [
+        values < edge if level < 0.5 else values > edge
+        for level, edge in zip(TAILS, edges, strict=True)
+    ]
+    return np.sqrt(np.column_stack([_mean(outside.astype(float), known) for outside in beyond]))
