@@ -73,7 +73,7 @@ def test_empty_surveys_have_features() -> None:
         ({}, ""),
         ({"DM": 0.7}, "distances"),
         ({"b": 1.5}, "places"),
-        ({"P_dot": 2.0}, "spins"),
+        ({"P_dot": 3.0}, "spins"),
         ({"S": 1.4}, "brightness"),
     ],
 )
