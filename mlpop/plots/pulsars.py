@@ -61,7 +61,7 @@ def predictive_pulsars(
                 place.set(xlabel=name, ylabel="fraction of the pulsars")
                 bare(place)
         grid[0].legend(loc="lower right", markerscale=2)
-        grid[1].legend()
+        grid[columns - 1].legend(loc="upper right")
     return figure
 
 
