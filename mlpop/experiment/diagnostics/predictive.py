@@ -196,9 +196,10 @@ def _warnings(values: Mapping[str, Any]) -> Sequence[str]:
     warnings = []
     if number < asked:
         warnings.append(f"{asked - number} of {asked} simulations at the posterior failed.")
-    if number < MIN_PREDICTIONS:
+    needed = MIN_PREDICTIONS if not values.get("pulsars") else 2 * MIN_PREDICTIONS + 1
+    if number < needed:
         warnings.append(
             f"{number} simulations at the posterior are too few for the predictive check to "
-            f"reject: it needs {MIN_PREDICTIONS}, see num_predictive."
+            f"reject: it needs {needed}, see num_predictive."
         )
     return warnings
