@@ -19,6 +19,7 @@ import argparse
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,12 +34,14 @@ from mlpop.datasets.layout import FULL_STATISTICS
 from mlpop.datasets.shards import by_channel
 from mlpop.experiment.diagnostics.table import load_learned
 from mlpop.experiment.simulations.simulator import experiment_plan
-from mlpop.inference.diagnostics.predictive import ALPHA, predictive_check
+from mlpop.inference.diagnostics.predictive import ALPHA, PredictiveCheck, predictive_check
+from mlpop.inference.diagnostics.pulsars import pulsar_views
 from mlpop.inference.diagnostics.typicality import is_unlike
 from mlpop.inference.posteriors.posterior import Posterior
 from mlpop.inference.posteriors.store import load_posterior
+from mlpop.maps.pulsars import PREFIX
 from mlpop.networks.rng import generator_from_seed
-from mlpop.simulators import Simulator, load
+from mlpop.simulators import Simulator, in_detail, load
 
 SKIES: Mapping[str, Mapping[str, Any]] = {
     "same": {},
@@ -85,13 +88,35 @@ def simulator_of(config: SbiConfig) -> Simulator:
     return load(str(block["type"]), block["args"])
 
 
+@dataclass(frozen=True)
+class Sky:
+    """What is compared: the chosen maps (C, H, W), and survey -> table of its pulsars (n, 6).
+
+    Of several skies both have a further axis in front.
+    """
+
+    x: NDArray[np.float32]
+    pulsars: Mapping[str, NDArray[np.float32]]
+
+
 def observation(
     simulator: Simulator, theta: NDArray[np.float64], channels: tuple[str, ...], *place: int
-) -> NDArray[np.float32]:
-    """Simulate the chosen maps (C, H, W) of theta (D,)."""
+) -> Sky:
+    """Simulate the sky of theta (D,)."""
     seed = seed_sequence(ROOT_SEED, Purpose.DIAGNOSTICS, *place)
-    maps = by_channel(simulator(theta, seed).x, simulator.channels)
-    return np.stack([np.asarray(maps[name], np.float32) for name in channels])
+    made = in_detail(simulator)(theta, seed)
+    maps = by_channel(made.x, simulator.channels)
+    x = np.stack([np.asarray(maps[name], np.float32) for name in channels])
+    return Sky(x, {name.removeprefix(PREFIX): table for name, table in made.details.items()})
+
+
+def check(observed: Sky, predicted: Sky, channels: tuple[str, ...]) -> PredictiveCheck:
+    """Compare a sky with predictions, by its maps and by its pulsars."""
+    pooled = {
+        s: np.concatenate([observed.pulsars[s][None], predicted.pulsars[s]])
+        for s in observed.pulsars
+    }
+    return predictive_check(observed.x, predicted.x, channels, pulsar_views(pooled))
 
 
 def predictions(
@@ -100,13 +125,17 @@ def predictions(
     theta: NDArray[np.float64],
     channels: tuple[str, ...],
     *at: int,
-) -> NDArray[np.float32]:
-    """Simulate the maps (n, C, H, W) of theta (n, D), or read them where they are kept."""
+) -> Sky:
+    """Simulate the skies of theta (n, D), or read them where they are kept."""
     if not path.is_file():
-        x = [observation(simulator, row, channels, *at, i) for i, row in enumerate(theta)]
-        np.savez_compressed(path, x=np.array(x), theta=theta)
+        skies = [observation(simulator, row, channels, *at, i) for i, row in enumerate(theta)]
+        tables = {s: np.array([sky.pulsars[s] for sky in skies]) for s in skies[0].pulsars}
+        np.savez_compressed(path, x=np.array([sky.x for sky in skies]), theta=theta, **tables)
     with np.load(path) as kept:
-        return np.asarray(kept["x"])
+        tables = {
+            name: np.asarray(kept[name]) for name in kept.files if name not in ("x", "theta")
+        }
+        return Sky(np.asarray(kept["x"]), tables)
 
 
 def main() -> None:
@@ -139,16 +168,16 @@ def main() -> None:
         for k in range(given.skies):
             x_o = observation(wrong, truth, channels, number, k)
             generator = generator_from_seed(1000 * number + k)
-            theta = posterior.sample(given.predictive, x_o, generator)
+            theta = posterior.sample(given.predictive, x_o.x, generator)
             path = folder / f"{number}_{k}.npz"
             predicted = predictions(path, right, theta, channels, number, k)
-            checks["trained"].append(predictive_check(x_o, predicted, channels))
-            checks["truth"].append(predictive_check(x_o, from_truth, channels))
-            distant += is_unlike(typicality.p_values(posterior, x_o))
+            checks["trained"].append(check(x_o, predicted, channels))
+            checks["truth"].append(check(x_o, from_truth, channels))
+            distant += is_unlike(typicality.p_values(posterior, x_o.x))
         for kind, results in checks.items():
-            p = np.array([check.p_value for check in results])
+            p = np.array([result.p_value for result in results])
             views = {
-                view: sum(check.p_values[view] <= ALPHA for check in results)
+                view: sum(result.p_values[view] <= ALPHA for result in results)
                 for view in results[0].p_values
             }
             rejected = f"{int((p <= ALPHA).sum())} of {len(p)}"

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mlpop.config.files.observe import ObserveConfig
-from mlpop.datasets.layout import GENERATOR_JSON
+from mlpop.datasets.layout import DETAILS, GENERATOR_JSON
 from mlpop.datasets.observed import write_observed
 from mlpop.io.files import write_csv
 from mlpop.population.catalogue.selection import (
@@ -54,6 +54,7 @@ def observe_catalogue(config: ObserveConfig) -> Path:
             run.commit(
                 {csv.name: csv, CUTS_CSV: cuts, GENERATOR_JSON: folder / GENERATOR_JSON}
                 | {p.name: p for p in sorted(folder.glob("survey_*_0.*"))}
+                | {f"{DETAILS}/{p.name}": p for p in sorted((folder / DETAILS).glob("*.npy"))}
             )
         logger.info("wrote %s", csv)
         logger.info("%s", where_to_look(run.store, run.experiment_id, run.run_id))

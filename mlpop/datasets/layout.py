@@ -11,5 +11,6 @@ FULL_STATISTICS = "statistics_full.json"
 TRAIN_STATISTICS = "statistics_train.json"
 GENERATOR_JSON = "generator.json"
 TRUTH_JSON = "truth.json"
+DETAILS = "details"
 
 GENERATED = "generated_dataset"

@@ -11,6 +11,7 @@ from mlpop.config.blocks.generator import SURVEY_CHANNELS, GeneratorConfig
 from mlpop.config.blocks.surveys import Survey
 from mlpop.config.fields import INPUT_PREFIX
 from mlpop.datasets.dataset import read_generator
+from mlpop.datasets.details import write_observed_details
 from mlpop.datasets.image import write_image
 from mlpop.datasets.index import DatasetIndex
 from mlpop.datasets.layout import GENERATOR_JSON, OBSERVED_CSV, TRUTH_JSON
@@ -18,6 +19,7 @@ from mlpop.datasets.loading import load_observed, stored_maps
 from mlpop.errors import DataError
 from mlpop.io.files import write_array, write_csv, write_json
 from mlpop.maps.density import Catalogue, observed_survey_maps
+from mlpop.maps.pulsars import PREFIX, pulsar_table
 
 logger = getLogger(__name__)
 
@@ -41,14 +43,14 @@ def write_observed(
     flux_catalogues: Mapping[str, Catalogue] | None,
     generator: GeneratorConfig,
 ) -> Path:
-    """Write the maps of observed pulsars and their index file `dataset_atnf.csv`.
+    """Write the maps of observed pulsars, their index file `dataset_atnf.csv`, and their tables.
 
     A warning names surveys whose flux map holds another number of pulsars than simulated ones.
 
     Args:
         folder: where to write.
         catalogues: per survey the pulsars of the count and sky maps, columns `ra`, `dec` [deg],
-            `P` [s], `P_dot` [s/s].
+            `P` [s], `P_dot` [s/s]; for the tables also those of `maps.pulsars`, if known.
         flux_catalogues: per survey the pulsars with a measured flux: `P`, `P_dot` and
             `S_radio_obs_mean_1400` [Jy]; None makes no flux maps.
         generator: map type and resolution, equal to the training set's.
@@ -70,6 +72,11 @@ def write_observed(
         if fluxes is not None:
             _compare_flux_number(survey, len(np.asarray(fluxes["P"])), generator)
         maps |= observed_survey_maps(catalogues[survey], fluxes, survey, generator)
+    rng = np.random.default_rng(0)
+    tables = {
+        PREFIX + survey: pulsar_table(catalogues[survey], rng) for survey in generator.surveys
+    }
+    write_observed_details(folder, tables)
     return _write(folder, maps, generator, OBSERVED_LABELS, SURVEY_CHANNELS)
 
 

@@ -109,7 +109,7 @@ def population_maps(
     """
     made: Maps = {}
     for survey in generator.surveys:
-        made |= survey_maps(_find(catalogues, survey, generator), survey, generator, rng)
+        made |= survey_maps(catalogue_of(catalogues, survey, generator), survey, generator, rng)
     return {channel: made[channel] for channel in generator.survey_channels}
 
 
@@ -163,7 +163,7 @@ def dropped_stars(
     """
     dropped: dict[str, dict[str, int]] = {}
     for survey in generator.surveys:
-        catalogue = _find(catalogues, survey, generator)
+        catalogue = catalogue_of(catalogues, survey, generator)
         columns = _columns(catalogue, _SURVEY_COLUMNS, f"catalogue of {survey}")
         finite = np.isfinite(_log10_flux(columns[FLUX_COLUMN]))
         for name in _SURVEY_COLUMNS:
@@ -234,9 +234,14 @@ def _log10_flux(flux: Array) -> Array:
     return result
 
 
-def _find(
+def catalogue_of(
     catalogues: Mapping[str, Catalogue], survey: Survey, generator: GeneratorConfig
 ) -> Catalogue:
+    """Return the catalogue of a survey, by its name or by that of its table.
+
+    Raises:
+        DataError: there is none.
+    """
     for name in (survey, generator.catalogue_name(survey), generator.surveys[survey]):
         if name in catalogues:
             return catalogues[name]

@@ -1,6 +1,6 @@
 """What a simulator is, and how one is found by the name that a configuration gives."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -28,10 +28,13 @@ class Simulation:
             where shapes differ.
         info: what else is worth recording, as JSON values; `status` is `limit` where the
             simulation is whole but stopped early.
+        details: further arrays by name, of the same shape in every simulation, that no network
+            sees; only `in_detail` gives them.
     """
 
     x: NDArray[Any] | Mapping[str, NDArray[Any]]
     info: Mapping[str, Any] = field(default_factory=dict)
+    details: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
 
 @runtime_checkable
@@ -39,7 +42,8 @@ class Simulator(Protocol):
     """Turns parameters into an observation.
 
     A simulator must give the same bits for the same theta and seed, must pickle to a worker
-    process, and raises `SimulationFailed` where theta has no observation.
+    process, and raises `SimulationFailed` where theta has no observation. It may have a method
+    `in_detail` with the arguments of a call, which gives the same bits and `details` beside them.
 
     Attributes:
         labels: names of theta's components.
@@ -55,6 +59,13 @@ class Simulator(Protocol):
     def __call__(self, theta: ArrayLike, seed: SeedSequence) -> Simulation:
         """Simulate one observation of `theta` (D,)."""
         ...
+
+
+def in_detail(simulator: Simulator) -> Callable[[ArrayLike, SeedSequence], Simulation]:
+    """Return what simulates with details, where the simulator has any."""
+    detailed: Callable[[ArrayLike, SeedSequence], Simulation]
+    detailed = getattr(simulator, "in_detail", simulator)
+    return detailed
 
 
 SIMULATORS: Registry[Simulator] = Registry(

@@ -14,6 +14,7 @@ from mlpop.config.blocks.generator import FLUX_KIND, POPULATION_CHANNELS, Genera
 from mlpop.config.blocks.population import PopulationConfig
 from mlpop.errors import ConfigError, DataError, SimulationFailed
 from mlpop.maps.density import dropped_stars, final_population_maps, population_maps
+from mlpop.maps.pulsars import pulsar_tables
 from mlpop.population.stars.build import Progress
 from mlpop.population.stars.database import StellarDatabase, find_or_build
 from mlpop.population.synthesis.detected_population import require_stars, star_limit, synthesize
@@ -81,6 +82,17 @@ class PulsarSimulator:
             SimulationFailed: theta is not finite or out of the models' range, or the database
                 was used up.
         """
+        return self._simulation(theta, seed, detailed=False)
+
+    def in_detail(self, theta: ArrayLike, seed: SeedSequence) -> Simulation:
+        """Simulate the same maps, and the table `pulsars_<survey>` of each survey in `details`.
+
+        Raises:
+            SimulationFailed: as in a call.
+        """
+        return self._simulation(theta, seed, detailed=True)
+
+    def _simulation(self, theta: ArrayLike, seed: SeedSequence, *, detailed: bool) -> Simulation:
         values = theta_by_label(theta, self.labels)
         try:
             stars = self._stars_of(values, seed)
@@ -88,7 +100,7 @@ class PulsarSimulator:
             config = self.population.with_theta(still)
             if self.run_mode == "full":
                 return self._whole(config, stars, seed)
-            return self._detected(config, stars, seed)
+            return self._detected(config, stars, seed, detailed)
         except ConfigError as error:
             raise SimulationFailed(str(error)) from None
 
@@ -126,7 +138,7 @@ class PulsarSimulator:
         return StellarDatabase.generate(DynamicsConfig.parse({**values_set, "seed": number}))
 
     def _detected(
-        self, config: PopulationConfig, stars: StellarDatabase, seed: SeedSequence
+        self, config: PopulationConfig, stars: StellarDatabase, seed: SeedSequence, detailed: bool
     ) -> Simulation:
         population = synthesize(config, stars, seed)
         if population.status == "exhausted":
@@ -146,7 +158,11 @@ class PulsarSimulator:
             "birth_rate_at_match": dict(population.birth_rate_at_match),
             "dropped": dropped_stars(population.catalogues, self.generator),
         }
-        return Simulation(maps, info)
+        details = {}
+        if detailed:
+            rng = generator(seed, Stage.DETAILS)
+            details = pulsar_tables(population.catalogues, self.generator, rng)
+        return Simulation(maps, info, details)
 
     def _whole(
         self, config: PopulationConfig, stars: StellarDatabase, seed: SeedSequence

@@ -34,7 +34,8 @@ class Campaign:
 
     def run(self, backend: Backend, theta: np.ndarray, **options: Any) -> list[ShardRecord]:
         options = {"simulations_per_task": 4, "identity": "fake", **options}
-        seeds = (options.pop("root", ROOT), Purpose.SIMULATION_TRAINING, options.pop("round", 1))
+        purpose = options.pop("purpose", Purpose.SIMULATION_TRAINING)
+        seeds = (options.pop("root", ROOT), purpose, options.pop("round", 1))
         return run_campaign(self.spec, theta, LABELS, *seeds, self.folder, backend, **options)
 
     def count(self, index: int) -> int:

@@ -4,6 +4,7 @@ import os
 import signal
 import time
 from collections import deque
+from dataclasses import replace
 from itertools import repeat
 from pathlib import Path
 
@@ -25,6 +26,9 @@ class FakeSimulator:
 
     def __init__(self, calls: str) -> None:
         self.calls = Path(calls)
+
+    def in_detail(self, theta: NDArray[np.float64], seed: SeedSequence) -> Simulation:
+        return replace(self(theta, seed), details={"stars": theta.copy()})
 
     def __call__(self, theta: NDArray[np.float64], seed: SeedSequence) -> Simulation:
         mode, x = int(theta[0]), float(theta[1])

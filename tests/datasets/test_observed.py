@@ -10,6 +10,7 @@ import pytest
 
 from mlpop.config.blocks.generator import SURVEY_CHANNELS, GeneratorConfig
 from mlpop.datasets.dataset import assemble, dataset_digest
+from mlpop.datasets.details import load_observed_details
 from mlpop.datasets.loading import load_dataset, load_observed
 from mlpop.datasets.observed import check_same_maps, write_observed, write_synthetic_observed
 from mlpop.datasets.shards import SimulationRow, finished_shards, write_shard
@@ -74,6 +75,20 @@ def test_maps_hold_the_pulsars(tmp_path: Path, catalogues: dict, fluxes: dict) -
     np.testing.assert_allclose(seen.x[0, 3:, 17, 18], -3)
     assert load_observed(path, filter_inputs=[0, 1, 2]).x.shape == (1, 3, 32, 16)
     assert len(dataset_digest(tmp_path, index_file="dataset_atnf.csv")) == 64
+
+
+def test_pulsars_are_kept_one_by_one(tmp_path: Path, catalogues: dict, fluxes: dict) -> None:
+    catalogues["SMPS"] = catalogues["SMPS"] | {"DM": np.full(len(catalogues["SMPS"]["P"]), 50.0)}
+    write_observed(tmp_path, catalogues, fluxes, GeneratorConfig())
+    details = load_observed_details(tmp_path)
+    assert list(details) == ["pulsars_HTRU", "pulsars_PMPS", "pulsars_SMPS"]
+    number = len(catalogues["SMPS"]["P"])
+    table = details["pulsars_SMPS"]
+    np.testing.assert_allclose(table[:number, 0], catalogues["SMPS"]["P"], rtol=1e-6)
+    np.testing.assert_allclose(table[:number, 1], catalogues["SMPS"]["P_dot"], rtol=1e-6)
+    assert (table[:number, 4] == 50).all()
+    assert not details["pulsars_PMPS"][:, 4].any()
+    assert not table[number:].any()
 
 
 def test_flux_map_of_another_size_than_simulated_ones_is_warned_of(

@@ -73,6 +73,22 @@ def test_maps_and_info(simulator):
     assert json.loads(json.dumps(info)) == info
 
 
+def test_details_are_the_pulsars_and_change_no_bit(simulator):
+    usual, detailed = simulator(THETA, seed()), simulator.in_detail(THETA, seed())
+    assert_same(usual, detailed)
+    assert usual.details == {}
+    for survey, group in (("PMPS", "PMPS"), ("SMPS", "SMPS"), ("HTRU", "HTRU_low_mid")):
+        table = detailed.details[f"pulsars_{survey}"]
+        stars = table[table[:, 0] > 0]
+        assert len(stars) == usual.info["n_detected"][group]
+        assert (stars[:, [1, 4, 5]] > 0).all()
+        plane = np.histogram2d(
+            np.log10(stars[:, 0]), np.log10(stars[:, 1]), 32, ((-3, 2), (-21, -9))
+        )[0]
+        # smoothing keeps the number
+        assert usual.x[f"survey_{survey}_ppdot_map"].sum() == pytest.approx(plane.sum())
+
+
 def test_the_same_bits_for_the_same_seed_in_any_process(simulator):
     first = simulator(THETA, seed())
     assert_same(first, simulator(THETA, seed()))

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from mlpop.compute import Purpose
 from mlpop.datasets.dataset import read_generator
+from mlpop.datasets.details import load_details
 from mlpop.datasets.loading import Dataset
 from mlpop.experiment.diagnostics.diagnostic import (
     Diagnostic,
@@ -20,18 +21,23 @@ from mlpop.experiment.diagnostics.diagnostic import (
     Plot,
     Verdict,
 )
+from mlpop.experiment.inputs.observed import ObservedSample
 from mlpop.inference.diagnostics.predictive import (
     ALPHA,
     MIN_PREDICTIONS,
     PredictiveCheck,
     predictive_check,
 )
+from mlpop.inference.diagnostics.pulsars import pulsar_views
 from mlpop.io.files import read_json_object, write_json
-from mlpop.plots import predictive
+from mlpop.maps.pulsars import PREFIX
+from mlpop.plots import predictive, predictive_pulsars
 from mlpop.plots.population import P_LIMITS, PDOT_LIMITS
 from mlpop.tracking import save_figure
 
 logger = logging.getLogger(__name__)
+
+Array = NDArray[np.float64]
 
 REPORT = "predictive.json"
 USE = "predictive"
@@ -41,6 +47,20 @@ PLOT = Plot(
     "The observed sample beside simulations at draws of its posterior. Residuals far beyond 3, or "
     "of one sign over many neighbours, are what the simulator cannot make.",
     "predictive.pdf",
+)
+
+
+PULSARS_PLOT = Plot(
+    "Observed and predicted pulsars",
+    "Single pulsars of the observed sample and of simulations at draws of its posterior: periods "
+    "and their derivatives, dispersion measures, Galactic latitudes, fluxes. Bands hold 95 % of "
+    "the predictions.",
+    "predictive_pulsars.pdf",
+)
+
+NOT_COMPARED = (
+    "The predictive check compared maps alone: the observed sample or the simulations have no "
+    "tables of single pulsars, by whose distances, places and fluxes it sees more."
 )
 
 
@@ -67,12 +87,20 @@ class PredictiveDiagnostic(Diagnostic):
         if len(predicted) < 2:
             write_json(path, values)
             return (path,)
-        check = predictive_check(observed.x, predicted.x, observed.channels)
+        observed_tables, tables = _tables(observed, predicted, len(predicted))
+        others = _views_of(observed_tables, tables)
+        check = predictive_check(observed.x, predicted.x, observed.channels, others)
         if check.unlike:
             logger.warning("%s", _reason(check.p_value, check.p_values))
+        if read_generator(predicted.source.parent) is not None:
+            values["pulsars"] = list(tables)
         write_json(path, values | _values(check))
         figure = predictive(observed.x, predicted.x, observed.channels, *_limits(predicted))
-        return (path, *save_figure(figure, evidence.folder / PLOT.file))
+        files = [path, *save_figure(figure, evidence.folder / PLOT.file)]
+        if tables:
+            figure = predictive_pulsars(observed_tables, tables, *_limits(predicted))
+            files += save_figure(figure, evidence.folder / PULSARS_PLOT.file)
+        return files
 
     def finding(self, folder: Path) -> Finding:
         """Read the p-values; only an x_o unlike its predictions is a verdict."""
@@ -98,9 +126,42 @@ class PredictiveDiagnostic(Diagnostic):
             warnings=_warnings(values),
             verdict=verdict,
             rows={"predictive p-value of the observed sample": p_value},
-            plots=[PLOT],
+            sentences=[NOT_COMPARED] if values.get("pulsars") == [] else [],
+            plots=[PLOT, PULSARS_PLOT] if values.get("pulsars") else [PLOT],
             calibration={"predictive": {"p_value": p_value, **p_values}},
         )
+
+
+def _tables(
+    observed: ObservedSample, predicted: Dataset, number: int
+) -> tuple[dict[str, Array], dict[str, Array]]:
+    """Return survey -> table (n, 6) of x_o, and tables (number, n, 6) of its predictions.
+
+    Only surveys of which both have tables.
+    """
+    generator = read_generator(predicted.source.parent)
+    if generator is None or not observed.details:
+        return {}, {}
+    details = load_details(predicted.source, generator.survey_channels)
+    names = [
+        name
+        for name, table in observed.details.items()
+        if name.startswith(PREFIX)
+        and name in details
+        and details[name].shape == (number, *table.shape)
+    ]
+    surveys = {name: name.removeprefix(PREFIX) for name in names}
+    return (
+        {surveys[name]: observed.details[name].astype(np.float64) for name in names},
+        {surveys[name]: details[name].astype(np.float64) for name in names},
+    )
+
+
+def _views_of(observed: Mapping[str, Array], predicted: Mapping[str, Array]) -> dict[str, Array]:
+    if not predicted:
+        return {}
+    pooled = {s: np.concatenate([observed[s][None], tables]) for s, tables in predicted.items()}
+    return pulsar_views(pooled)
 
 
 def _values(check: PredictiveCheck) -> dict[str, Any]:
@@ -135,9 +196,10 @@ def _warnings(values: Mapping[str, Any]) -> Sequence[str]:
     warnings = []
     if number < asked:
         warnings.append(f"{asked - number} of {asked} simulations at the posterior failed.")
-    if number < MIN_PREDICTIONS:
+    needed = MIN_PREDICTIONS if not values.get("pulsars") else 2 * MIN_PREDICTIONS + 1
+    if number < needed:
         warnings.append(
             f"{number} simulations at the posterior are too few for the predictive check to "
-            f"reject: it needs {MIN_PREDICTIONS}, see num_predictive."
+            f"reject: it needs {needed}, see num_predictive."
         )
     return warnings

@@ -3,7 +3,7 @@
 import hashlib
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from mlpop.compute import Purpose, seed_sequence
 from mlpop.config.blocks.generator import GeneratorConfig
 from mlpop.config.files.sbi import SbiConfig
+from mlpop.datasets.details import load_observed_details, read_array, write_observed_details
 from mlpop.datasets.layout import OBSERVED_CSV, TRUTH_JSON
 from mlpop.datasets.loading import load_observed
 from mlpop.datasets.mirror import localized
@@ -26,12 +27,13 @@ from mlpop.errors import DataError
 from mlpop.experiment.inputs.problem import LearningProblem, check_shape
 from mlpop.experiment.simulations.simulated_set import SimulatorPlan
 from mlpop.io.files import read_json_object, write_array, write_json
-from mlpop.simulators import load
+from mlpop.simulators import in_detail, load
 
 logger = logging.getLogger(__name__)
 
 X_O = "x_o.npy"
 X_O_JSON = "x_o.json"
+X_O_DETAIL = "x_o_"
 
 
 @dataclass(frozen=True)
@@ -43,12 +45,14 @@ class ObservedSample:
         channels: names of its maps.
         truth: true theta, physical units, where it is known.
         source: the file it was read from.
+        details: arrays by name that no network sees, where they were observed too.
     """
 
     x: NDArray[np.float32]
     channels: tuple[str, ...]
     truth: Mapping[str, float] | None
     source: Path
+    details: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
 
     @property
     def digest(self) -> str:
@@ -93,11 +97,12 @@ def observed_sample(
     x = _read_index(config, csv, problem.channels, x_shape)
     if training_csv is not None:
         check_same_maps(csv, training_csv)
-    return ObservedSample(x, problem.channels, _truth(csv.parent, problem.prior.labels), csv)
+    known = _truth(csv.parent, problem.prior.labels)
+    return ObservedSample(x, problem.channels, known, csv, load_observed_details(csv.parent))
 
 
 def copy_observed(observed: ObservedSample, folder: Path) -> list[Path]:
-    """Write x_o as the rounds of an experiment use it: `x_o.npy` and `x_o.json`.
+    """Write x_o as the rounds of an experiment use it: `x_o.npy`, `x_o.json`, `x_o_<detail>.npy`.
 
     A resume takes it from there, whatever has become of the file it was read from.
     """
@@ -109,9 +114,13 @@ def copy_observed(observed: ObservedSample, folder: Path) -> list[Path]:
             "channels": list(observed.channels),
             "truth": None if observed.truth is None else dict(observed.truth),
             "source": str(observed.source),
+            "details": list(observed.details),
         },
     )
-    return [array, about]
+    details = [folder / f"{X_O_DETAIL}{name}.npy" for name in observed.details]
+    for path, values in zip(details, observed.details.values(), strict=True):
+        write_array(path, values)
+    return [array, about, *details]
 
 
 def load_observed_copy(folder: Path) -> ObservedSample:
@@ -123,9 +132,10 @@ def load_observed_copy(folder: Path) -> ObservedSample:
     try:
         x = np.load(folder / X_O, allow_pickle=False)
         about = read_json_object(folder / X_O_JSON)
-        return ObservedSample(
-            x, tuple(about["channels"]), about["truth"], Path(str(about["source"]))
-        )
+        names = about.get("details", [])
+        details = {name: read_array(folder / f"{X_O_DETAIL}{name}.npy") for name in names}
+        source = Path(str(about["source"]))
+        return ObservedSample(x, tuple(about["channels"]), about["truth"], source, details)
     except (OSError, ValueError, EOFError, KeyError, TypeError) as error:
         raise DataError(f"{folder}: the observed sample cannot be read: {error!r}") from None
 
@@ -164,10 +174,11 @@ def _simulate(
 ) -> Path:
     simulator = load(str(plan.block["type"]), plan.block["args"])
     theta = np.array([truth[label] for label in plan.labels])
-    simulation = simulator(theta, seed_sequence(root_seed, Purpose.OBSERVED, 0))
+    simulation = in_detail(simulator)(theta, seed_sequence(root_seed, Purpose.OBSERVED, 0))
     logger.info("observed sample: a synthetic population of known truth %s", dict(truth))
     labels = plan.labels if plan.generator is None else OBSERVED_LABELS
     maps = by_channel(simulation.x, plan.channels)
+    write_observed_details(folder, simulation.details)
     return write_synthetic_observed(folder, maps, truth, plan.generator, labels=labels)
 
 

@@ -15,7 +15,13 @@ from typing import Any
 from mlpop.config.base import read_json
 from mlpop.errors import ConfigError, DataError, MlpopError, TrackingError
 from mlpop.experiment.diagnostics.table import load_learned, memory_files
-from mlpop.experiment.inputs.observed import X_O, X_O_JSON, ObservedSample, load_observed_copy
+from mlpop.experiment.inputs.observed import (
+    X_O,
+    X_O_DETAIL,
+    X_O_JSON,
+    ObservedSample,
+    load_observed_copy,
+)
 from mlpop.experiment.inputs.problem import PROBLEM, LearningProblem, load_problem
 from mlpop.experiment.output_tree import CONFIG_FILE, PROPOSAL_JSON
 from mlpop.experiment.resume.lineage import Lineage
@@ -229,7 +235,9 @@ def fetch_round(lineage: Lineage, node: Node, folder: Path) -> None:
     """
     names = _listed(lineage.store, node)
     compressor = [name for name in names if name.startswith(f"{COMPRESSOR_FOLDER}/")]
-    about = [name for name in (PROBLEM, X_O, X_O_JSON) if name in names]
+    about = [
+        name for name in names if name in (PROBLEM, X_O, X_O_JSON) or name.startswith(X_O_DETAIL)
+    ]
     lineage.fetch_all(node, _inside([POSTERIOR_FILE, *about, *compressor]), folder)
     shared = folder.parent / "round_0" / COMPRESSOR_FOLDER
     if shared.is_dir() and not compressor:

@@ -65,7 +65,10 @@ class PredictiveCheck:
 
 
 def predictive_check(
-    observed: ArrayLike, predicted: ArrayLike, channels: Sequence[str]
+    observed: ArrayLike,
+    predicted: ArrayLike,
+    channels: Sequence[str],
+    others: Mapping[str, Array] | None = None,
 ) -> PredictiveCheck:
     """Compare an observation with predictions of its posterior.
 
@@ -73,6 +76,8 @@ def predictive_check(
         observed: (*x_shape) as stored, not scaled; maps (C, H, W) or a vector (C,).
         predicted: (n, *x_shape) simulations at draws of the posterior, n at least 2.
         channels: C names.
+        others: further views: features (1 + n, f), first those of the observation; judged by
+            themselves, so that the p-value is twice the smaller one of both.
 
     Raises:
         DataError: the shapes differ, or there are too few predictions.
@@ -84,10 +89,14 @@ def predictive_check(
             f"{len(channels)} channels, found {x.shape} for {x_o.shape}"
         )
     pooled = np.concatenate([x_o[None], x])
-    strange = {name: strangeness(view) for name, view in views(pooled, channels).items()}
-    strangest = np.max(list(strange.values()), axis=0)
+    unseen = {name: _standardized(features) for name, features in (others or {}).items()}
+    groups = [group for group in (views(pooled, channels), unseen) if group]
+    # a prediction that is odd in x must not hide an observation that is odd in the rest
+    found = [{name: strangeness(view) for name, view in group.items()} for group in groups]
+    lowest = min(_rank(np.max(list(group.values()), axis=0)) for group in found)
+    strange = {name: values for group in found for name, values in group.items()}
     return PredictiveCheck(
-        p_value=_rank(strangest),
+        p_value=min(1.0, len(groups) * lowest),
         p_values={name: _rank(values) for name, values in strange.items()},
         num_predictions=len(x),
     )

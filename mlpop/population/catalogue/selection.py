@@ -39,6 +39,9 @@ MIN_PERIOD_DERIVATIVE = 1e-19
 OUTSIDE = ("GC", "EXGAL")
 """Kinds of association outside the Galactic field: globular clusters and other galaxies."""
 
+FLUX = "S_radio_obs_mean_1400"
+"""Column of the fluxes [Jy]."""
+
 ALL = "all"
 """What stands for a survey in the rows of cuts that concern the whole catalogue."""
 
@@ -179,9 +182,22 @@ def select(
 
 
 def survey_catalogues(selection: Selection) -> dict[str, Columns]:
-    """What count and sky maps are made of: by survey `ra`, `dec` [deg], `P` [s], `P_dot` [s/s]."""
-    names = {"ra": "RAJD", "dec": "DECJD", "P": "P0", "P_dot": "P1"}
-    return {survey: _columns(table, names) for survey, table in selection.maps.items()}
+    """Return what count and sky maps are made of, and what checks compare besides.
+
+    Returns:
+        By survey the columns `ra`, `dec`, `l`, `b` [deg], `P` [s], `P_dot` [s/s],
+        `DM` [pc cm^-3], and `S_radio_obs_mean_1400` [Jy], each (n,); NaN where not measured.
+    """
+    names = {"ra": "RAJD", "dec": "DECJD", "l": "Gl", "b": "Gb"}
+    names |= {"P": "P0", "P_dot": "P1", "DM": "DM"}
+    columns = {survey: _columns(table, names) for survey, table in selection.maps.items()}
+    for survey, table in selection.maps.items():
+        flux = np.full(len(table), np.nan)
+        if selection.fluxes is not None:
+            fluxes = selection.fluxes[survey].set_index("PSRJ")[FLUX]
+            flux = fluxes.reindex(table["PSRJ"]).to_numpy(dtype=np.float64)
+        columns[survey][FLUX] = flux
+    return columns
 
 
 def flux_catalogues(selection: Selection) -> dict[str, Columns] | None:

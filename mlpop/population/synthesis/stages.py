@@ -26,6 +26,7 @@ class Stage(IntEnum):
     THIN = 10
     TPA = 11
     DYNAMICS = 12
+    DETAILS = 13
 
 
 def stage_seed(

@@ -29,6 +29,7 @@ from mlpop.compute.backends.serial import SerialBackend
 from mlpop.compute.campaign import shard_task
 from mlpop.compute.campaign.campaign import CAMPAIGN_FILE, Progress, run_campaign
 from mlpop.compute.seeds import Purpose, seed_sequence
+from mlpop.datasets.details import load_details
 from mlpop.errors import ComputeError, DataError
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
@@ -74,6 +75,19 @@ def test_maps_come_from_the_seed_of_their_index(campaign: Campaign) -> None:
     for k, channel in enumerate(fake.FakeSimulator.channels):
         packed = np.load(campaign.folder / "shards" / "shard-00002" / f"{channel}.npy")
         np.testing.assert_array_equal(packed[records[2].position[9]], expected[k])
+
+
+def test_only_predictions_are_simulated_in_detail(campaign: Campaign, tmp_path: Path) -> None:
+    usual = campaign.run(SerialBackend(), MIXED, purpose=Purpose.SIMULATION_TEST)
+    assert {name for record in usual for name in record.channels} == {"a", "b"}
+    (tmp_path / "detailed").mkdir()
+    detailed = Campaign(tmp_path / "detailed")
+    records = detailed.run(SerialBackend(), MIXED, purpose=Purpose.SIMULATION_PREDICTIVE)
+    assert [row.status for row in rows_of(records)] == [row.status for row in rows_of(usual)]
+    digest_of(detailed, MIXED, records)
+    details = load_details(detailed.folder / "dataset_full.csv", fake.FakeSimulator.channels)
+    usable = [row.status in ("ok", "limit") for row in rows_of(records)]
+    np.testing.assert_array_equal(details["stars"], MIXED[usable])
 
 
 def test_resume_makes_only_what_is_missing(campaign: Campaign) -> None:

@@ -15,11 +15,19 @@ from mlpop.commands.infer import infer
 from mlpop.commands.sbi import resume_experiment, run_experiment
 from mlpop.compute import Purpose
 from mlpop.compute.campaign import campaign
+from mlpop.config.blocks.generator import GeneratorConfig
 from mlpop.config.files.sbi import SbiConfig
 from mlpop.datasets.loading import Dataset
+from mlpop.datasets.shards import SimulationRow, write_shard
 from mlpop.experiment.diagnostics.diagnostic import Evidence, Finding, Grade
-from mlpop.experiment.diagnostics.predictive import PLOT, PredictiveDiagnostic
+from mlpop.experiment.diagnostics.predictive import (
+    NOT_COMPARED,
+    PLOT,
+    PULSARS_PLOT,
+    PredictiveDiagnostic,
+)
 from mlpop.experiment.inputs.observed import ObservedSample
+from mlpop.io.files import write_json
 from mlpop.tracking import connect, tree
 from mlpop.tracking.uploads import Uploader
 
@@ -29,7 +37,12 @@ CHANNELS = ("survey_PMPS_ppdot_map", "survey_PMPS_ppdot_map_fluxes")
 
 
 def examined(
-    folder: Path, x_o: NDArray, predicted: NDArray, channels: tuple[str, ...], count: int = 100
+    folder: Path,
+    x_o: NDArray,
+    predicted: NDArray,
+    channels: tuple[str, ...],
+    count: int = 100,
+    details: dict[str, NDArray] | None = None,
 ) -> tuple[Finding, list[str]]:
     """Return the finding, and the files written, where simulations give `predicted`."""
     theta = np.arange(200.0)[:, None]
@@ -40,7 +53,7 @@ def examined(
         number = len(predicted)
         return Dataset(chosen[:number], predicted, ("a",), channels, folder / "none.csv")
 
-    observed = ObservedSample(x_o, channels, None, folder)
+    observed = ObservedSample(x_o, channels, None, folder, details or {})
     evidence = Evidence(None, observed, {}, folder, 7, 1, count, simulate)  # type: ignore[arg-type]
     paths = PredictiveDiagnostic().examine_posterior(evidence, theta)
     ((use, purpose, chosen),) = calls
@@ -82,6 +95,43 @@ def test_odd_x_o_is_misspecified(
     assert "unlike simulations at its own posterior (p = 0.0099, limit 0.02)" in verdict.reason
     assert verdict.reason in caplog.text
     assert finding.numbers["predictive/p"] == pytest.approx(1 / 101)
+
+
+def stars(count: int, shift: float, seed: int) -> NDArray[np.float32]:
+    """Tables of 300 pulsars, whose log DM has this mean less 2."""
+    rng = np.random.default_rng(seed)
+    tables = np.zeros((count, 400, 6), np.float32)
+    tables[:, :300] = 10 ** rng.normal([-0.3, -15, 1, 0, 2 + shift, -3], 0.3, (count, 300, 6))
+    return tables
+
+
+@pytest.mark.parametrize(
+    ("shift", "kept"), [(0.0, True), (-0.1, True), (-0.1, False)], ids=["same", "near", "unknown"]
+)
+def test_pulsars_tell_what_maps_do_not(tmp_path: Path, shift: float, kept: bool) -> None:
+    """Tables of a real campaign's shards, beside maps that show nothing."""
+    generator = GeneratorConfig()
+    write_json(tmp_path / "generator.json", generator.model_dump(mode="json"))
+    maps, tables = clouds(100), stars(100, 0.0, 1)
+    for shard in range(2):
+        rows = [
+            SimulationRow(k, str(k), maps={"survey_PMPS_ppdot_map": m, "pulsars_PMPS": t})
+            for k, (m, t) in enumerate(zip(maps[:, 0], tables, strict=True))
+            if k // 50 == shard
+        ]
+        write_shard(tmp_path, shard, rows)
+    details = {"pulsars_PMPS": stars(1, shift, 2)[0]} if kept else {}
+    finding, files = examined(tmp_path, clouds(1, seed=1)[0], maps, CHANNELS, details=details)
+    assert (finding.verdict is not None) is (kept and shift != 0)
+    assert ("predictive/p_distances" in finding.numbers) is kept
+    if kept:
+        assert (finding.numbers["predictive/p_distances"] <= 0.02) is (shift != 0)
+        assert finding.plots == [PLOT, PULSARS_PLOT]
+        assert files[3:] == ["predictive_pulsars.pdf", "predictive_pulsars.png"]
+        assert finding.sentences == []
+    else:
+        assert finding.plots == [PLOT]
+        assert finding.sentences == [NOT_COMPARED]
 
 
 def test_failed_and_too_few_simulations_are_told(tmp_path: Path) -> None:

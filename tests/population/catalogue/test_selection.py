@@ -163,6 +163,17 @@ def test_columns_for_the_maps(catalogue):
     assert pmps["P_dot"].tolist() == [1e-15, 3e-15, 1e-15]
     assert pmps["ra"].tolist() == [250.0, 290.0, 266.0]
     assert pmps["dec"].tolist() == [-40.0, 5.0, -29.0]
+    assert (pmps["l"].tolist(), pmps["b"].tolist()) == ([310.0, 40.0, 359.9], [3.0, 1.0, 0.0])
+    assert np.isnan(pmps["S_radio_obs_mean_1400"]).all()
+    assert np.isnan(pmps["DM"]).all()
+
+
+def test_fluxes_and_dispersions_stand_beside_their_pulsars(catalogue):
+    measured = catalogue.assign(DM=np.arange(float(len(catalogue))))
+    pmps = survey_catalogues(select(measured, REGIONS, fluxes="S1400"))["PMPS"]
+    chosen = catalogue["PSRJ"].isin(["good", "east", "centre"]).to_numpy()
+    np.testing.assert_array_equal(pmps["DM"], np.flatnonzero(chosen))
+    np.testing.assert_allclose(pmps["S_radio_obs_mean_1400"], [0.002, np.nan, 0.001])
 
 
 @pytest.mark.parametrize("text", ["PSRJ,factor\ngood,2\n", "PSRJ,P0\ngood,1.0\n"])

@@ -447,7 +447,7 @@ def test_stages_have_their_own_streams():
     first = {generator(seed, stage).integers(2**63) for stage in Stage}
     named = {generator(seed, Stage.OFFSET, key).integers(2**63) for key in surveys()}
     assert len(first | named) == len(Stage) + len(surveys())
-    assert [int(stage) for stage in Stage] == list(range(13))
+    assert [int(stage) for stage in Stage] == list(range(14))
 
 
 @pytest.mark.slow
