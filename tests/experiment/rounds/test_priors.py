@@ -67,9 +67,9 @@ def values(vectors: Callable[..., Values]) -> Callable[..., Values]:
             prior_ranges=PRIOR,
             observed_sample={"synthetic": {"theta": TRUTH}},
             simulator={"type": "gaussian_linear", "args": {"dimension": 3, "noise": NOISE}},
-            training_data_loader={"simulate": True, "num_sim": 800},
+            training_data_loader={"simulate": True, "num_sim": 2000},
             test_data_loader={"testing": True, "simulate": True, "num_sim": 12},
-            trainer__max_num_epochs=25,
+            trainer__max_num_epochs=30,
             **changes,
         )
 
