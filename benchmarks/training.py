@@ -300,7 +300,7 @@ def main() -> None:
     """Time both ways and compare what they reach."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--simulations", type=int, default=1000)
-    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=3, help="at least 2")
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--model", choices=("mdn", "maf", "nsf"), default="maf")
     parser.add_argument("--repeats", type=int, default=3)
