@@ -43,7 +43,7 @@ class Potential(BasePotential):
         self.embedding = member.embed(x)
 
     def __call__(self, theta: Tensor, track_gradients: bool = True) -> Tensor:
-        """Return the potential (n,) of scaled theta (n, d)."""
+        """Return the potential (n,) of theta (n, d) in the unit cube."""
         with torch.set_grad_enabled(track_gradients):
             values = self.member.log_potential_embedded(theta[:, None], self.embedding)[:, 0]
         return values + self.prior.log_prob(theta)
@@ -73,9 +73,10 @@ def trained(dimension: int) -> tuple[Prior, torch.nn.Module, Tensor]:
     generator = generator_from_seed(0)
     labels = tuple(f"t{k}" for k in range(dimension))
     prior = Prior(labels, (-1.0,) * dimension, (1.0,) * dimension)
-    theta = prior.to_unit(prior.sample(2000, generator))
-    noise = torch.randn(theta.shape, generator=generator)
-    x = theta + 0.15 * noise + 0.1 * noise.square()
+    physical = prior.sample(2000, generator)
+    noise = torch.randn(physical.shape, generator=generator)
+    x = torch.from_numpy(physical).float() + 0.15 * noise + 0.1 * noise.square()
+    theta = prior.to_unit(physical)
     spec = EstimatorSpec.parse(
         {
             "kind": "likelihood",
@@ -100,7 +101,10 @@ def trained(dimension: int) -> tuple[Prior, torch.nn.Module, Tensor]:
 def sbi_draws(
     prior: Prior, member: torch.nn.Module, x: Tensor, samples: int, chains: int
 ) -> np.ndarray:
-    """Draw (n, c, d) with sbi's vectorised slice sampler, from the same starts: resampling."""
+    """Draw (n, c, d) in the unit cube with sbi's vectorised slice sampler.
+
+    From the same starts as ours: resampling.
+    """
     torch.manual_seed(0)
     posterior = MCMCPosterior(
         Potential(member, prior, x),
@@ -122,7 +126,7 @@ def sbi_draws(
 
 
 def our_draws(posterior: McmcPosterior, x: Tensor, samples: int) -> np.ndarray:
-    """Draw (n, c, d)."""
+    """Draw (n, c, d) in the unit cube."""
     generator = generator_from_seed(0)
     _, chains = posterior.at(x[0].numpy(), generator).batch.draw(samples, generator)
     return chains[0].theta[0].numpy()
