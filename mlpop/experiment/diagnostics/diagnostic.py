@@ -30,7 +30,8 @@ class Simulations:
     """What a posterior was trained on.
 
     Attributes:
-        training: the training set of the round, not of those before.
+        given: the simulations of the round for training, as they came.
+        training: those that it learned from, not of the rounds before.
         validation: its rows that did not train.
         tests: the tests of the round, drawn from the same proposal; None without testing.
         folder: where the files of the round lie.
@@ -38,6 +39,7 @@ class Simulations:
     """
 
     posterior: Posterior
+    given: Dataset
     training: Dataset
     validation: Tensor
     tests: Dataset | None

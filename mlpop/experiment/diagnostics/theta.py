@@ -17,6 +17,7 @@ from mlpop.experiment.diagnostics.diagnostic import (
 )
 from mlpop.inference.diagnostics.coverage import CoverageResult
 from mlpop.inference.diagnostics.theta_check import ThetaCheck, check_set_theta
+from mlpop.inference.prior import Prior
 from mlpop.io.files import read_json_object, write_json
 
 logger = logging.getLogger(__name__)
@@ -41,11 +42,8 @@ class ThetaDiagnostic(Diagnostic):
         """Compare the training set with the prior, if it is said to come from there."""
         if not simulations.from_prior:
             return None
-        prior, data = simulations.posterior.prior, simulations.training
-        values = _values({TRAINING_SET: check_set_theta(prior, data.theta)})
+        values = _of_training(simulations.posterior.prior, simulations.given)
         write_json(simulations.folder / TRAINING, values)
-        for text in _sentences(values):
-            logger.warning("%s", text)
         return values
 
     def load(self, folder: Path) -> Values | None:
@@ -95,6 +93,16 @@ class ThetaDiagnostic(Diagnostic):
         return Finding(sentences=texts, warnings=texts, verdict=verdict)
 
 
+def warn_of_training_set(prior: Prior, data: Dataset) -> None:
+    """Say, before hours of training, that theta of a set do not follow the prior."""
+    for text in _sentences(_of_training(prior, data)):
+        logger.warning("%s", text)
+
+
+def _of_training(prior: Prior, data: Dataset) -> Values:
+    return _values({TRAINING_SET: check_set_theta(prior, data.theta)})
+
+
 def _values(checks: Mapping[str, ThetaCheck]) -> dict[str, Any]:
     return {
         name: asdict(check) | {"follows": check.follows, "wrong": check.wrong}
@@ -109,7 +117,10 @@ def _sentences(values: Values) -> Iterator[str]:
             continue
         parts = []
         if check["outside"]:
-            parts.append(f"{100 * check['outside']:.1f} % of its theta lie outside of the prior")
+            left_out = ", and are left out" if name == TRAINING_SET else ""
+            parts.append(
+                f"{100 * check['outside']:.1f} % of its theta lie outside of the prior{left_out}"
+            )
         for label in (label for label in check["wrong"] if label in check["low"]):
             low, high, p = (check[name][label] for name in ("low", "high", "p_values"))
             filled = f"{label} fills {low:.2f} to {high:.2f} of the prior's unit range"

@@ -20,6 +20,7 @@ from mlpop.experiment.inputs.problem import LearningProblem
 from mlpop.experiment.output_tree import PROPOSAL_JSON, dataset_csv
 from mlpop.experiment.resume.download import restore_shards
 from mlpop.experiment.rounds.context import Launch, OpenRound
+from mlpop.experiment.rounds.learned_region import in_prior
 from mlpop.experiment.rounds.proposals import prior_theta, proposed
 from mlpop.experiment.simulations.simulated_set import (
     SuppliedSet,
@@ -80,7 +81,7 @@ def load_sets(
     """
     past = current.past if current.launch.config.trainer.append_simulations else ()
     rounds = {result.number: result.sets for result in past} | {current.number: sets}
-    return {
+    loaded = {
         number: load_dataset(
             supplied[kind.use].csv,
             filter_inputs=problem.channels,
@@ -89,6 +90,9 @@ def load_sets(
         for number, supplied in rounds.items()
         if kind.use in supplied
     }
+    if kind is not TRAINING:
+        return loaded
+    return {number: in_prior(problem.prior, data) for number, data in loaded.items()}
 
 
 def set_kinds(config: SbiConfig) -> Sequence[SetKind]:

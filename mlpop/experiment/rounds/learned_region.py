@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlpop.datasets.loading import Dataset
+from mlpop.errors import DataError
 from mlpop.inference.prior import Prior
 from mlpop.inference.proposals.truncation import Support
 
@@ -45,9 +46,24 @@ def inside(support: Support | None, prior: Prior, sets: Mapping[int, Dataset]) -
         round_: support.contains(prior.to_unit(data.theta)).numpy()
         for round_, data in sets.items()
     }
-    kept = {
-        round_: replace(data, theta=data.theta[used[round_]], x=data.x[used[round_]])
-        for round_, data in sets.items()
-        if used[round_].any()
-    }
-    return LearnedSets(kept, used)
+    kept = {round_: _rows(data, used[round_]) for round_, data in sets.items()}
+    return LearnedSets({round_: data for round_, data in kept.items() if len(data)}, used)
+
+
+def in_prior(prior: Prior, data: Dataset) -> Dataset:
+    """Leave out simulations whose theta no prior has drawn.
+
+    Raises:
+        DataError: none is left.
+    """
+    inside = prior.contains(data.theta)
+    if not inside.any():
+        raise DataError(
+            f"{data.source}: none of {len(data)} theta lies inside of prior_ranges; they must be "
+            "in physical units, or the prior another"
+        )
+    return data if inside.all() else _rows(data, inside)
+
+
+def _rows(data: Dataset, which: NDArray[np.bool_]) -> Dataset:
+    return replace(data, theta=data.theta[which], x=data.x[which])

@@ -75,7 +75,7 @@ def round_tests(
     """
     if not sets:
         return None
-    kept = inside(within, prior, sets).sets
+    kept = sets if within is None else inside(within, prior, sets).sets
     if not kept:
         raise DataError(
             f"round {current.number}: none of {sum(map(len, sets.values()))} tests lies where its "

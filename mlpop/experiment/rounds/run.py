@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from mlpop.datasets.loading import Dataset
 from mlpop.experiment.diagnostics import table
 from mlpop.experiment.diagnostics.diagnostic import Simulations
+from mlpop.experiment.diagnostics.theta import warn_of_training_set
 from mlpop.experiment.inputs.observed import ObservedSample, copy_observed, observed_sample
 from mlpop.experiment.inputs.problem import (
     PROBLEM,
@@ -33,7 +34,7 @@ from mlpop.experiment.rounds.ensemble import (
     validation_rows,
 )
 from mlpop.experiment.rounds.evaluation import evaluate, plot_next_proposal
-from mlpop.experiment.rounds.learned_region import LearnedSets, inside
+from mlpop.experiment.rounds.learned_region import LearnedSets, in_prior, inside
 from mlpop.experiment.rounds.proposals import proposed, round_support
 from mlpop.experiment.rounds.result import RoundResult
 from mlpop.experiment.rounds.round_tests import round_tests
@@ -86,11 +87,13 @@ def run_round(
         if proposal:
             write_json(folders.models / PROPOSAL_JSON, proposal)
         if previous is None:
-            data = {round_: load_training_set(config, training.csv)}
-            problem, observed = _pose(current, data[round_], training)
+            given = load_training_set(config, training.csv)
+            problem, observed = _pose(current, given, training)
+            data = {round_: in_prior(problem.prior, given)}
         else:
             problem, observed = previous.problem, previous.observed
             data = load_sets(current, TRAINING, sets, problem)
+            given = data[round_]
         support = round_support(launch, previous, proposal, observed)
         within = support if config.trainer.learns_inside(round_) else None
         learned_from = inside(within, problem.prior, data)
@@ -110,6 +113,7 @@ def run_round(
         learned = table.learn(
             Simulations(
                 posterior,
+                given,
                 learned_from.sets[round_],
                 validation_rows(config, own, launch.root_seed),
                 test_sets.get(round_),
@@ -185,7 +189,8 @@ def _pose(
         root_seed=launch.root_seed,
         folder=folder / "observed_sample",
     )
-    problem = compressor_for(current, problem, data)
+    warn_of_training_set(problem.prior, data)
+    problem = compressor_for(current, problem, in_prior(problem.prior, data))
     save_problem(folder / PROBLEM, problem)
     run.send(folder / PROBLEM)
     for path in copy_observed(observed, folder):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mlpop.experiment.diagnostics.diagnostic import Evidence, Grade, Simulations
-from mlpop.experiment.diagnostics.theta import ThetaDiagnostic
+from mlpop.experiment.diagnostics.theta import ThetaDiagnostic, warn_of_training_set
 from mlpop.inference.diagnostics.theta_check import check_theta
 from mlpop.inference.prior import Prior
 
@@ -20,7 +20,8 @@ def simulations(folder: Path, high: float, from_prior: bool = True) -> Simulatio
     theta = np.random.default_rng(1).uniform(0, high, (400, 2))
     data: Any = SimpleNamespace(theta=theta)
     posterior: Any = SimpleNamespace(prior=PRIOR)
-    return Simulations(posterior, data, data, None, folder, from_prior=from_prior)
+    nothing: Any = None
+    return Simulations(posterior, data, data, nothing, None, folder, from_prior=from_prior)
 
 
 def evidence(folder: Path, **changes: Any) -> Evidence:
@@ -39,9 +40,11 @@ def test_training_set_of_another_prior_is_a_warning(
     high: float, text: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     diagnostic = ThetaDiagnostic()
+    known = simulations(tmp_path, high)
     with caplog.at_level(logging.WARNING):
-        learned = diagnostic.learn(simulations(tmp_path, high))
+        warn_of_training_set(PRIOR, known.given)
     assert text in caplog.text
+    learned = diagnostic.learn(known)
     assert diagnostic.load(tmp_path) == learned
     found = diagnostic.finding(tmp_path)
     assert found.verdict is None

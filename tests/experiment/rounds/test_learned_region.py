@@ -1,15 +1,18 @@
 """What rounds of truncated proposals learn from: draws of one prior, the truncated one."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from scipy import stats
 
 from mlpop.datasets.loading import Dataset
+from mlpop.errors import DataError
 from mlpop.experiment.rounds.ensemble import validation_rows
-from mlpop.experiment.rounds.learned_region import inside
+from mlpop.experiment.rounds.learned_region import in_prior, inside
 from mlpop.inference.proposals.proposal import make_proposal
 from mlpop.inference.proposals.truncation import recorded_support
 from mlpop.networks.rng import generator_from_seed
@@ -59,6 +62,19 @@ def test_without_a_support_all_is_kept(mixture_at):
     found = inside(None, prior, sets)
     assert found.sets is sets
     assert found.count == 8000
+
+
+def test_what_the_prior_does_not_reach_is_left_out(mixture_at):
+    prior = mixture_at([[0.1, 0.1]], [0.04 * np.eye(2)]).prior
+    theta = np.random.default_rng(1).uniform(-2, 2, (1000, 2))
+    data = Dataset(theta=theta, x=theta, labels=prior.labels, channels=("x",), source="set")
+    left = in_prior(prior, data)
+    within = (np.abs(theta) <= 1).all(1)
+    np.testing.assert_array_equal(left.theta, theta[within])
+    np.testing.assert_array_equal(left.x, theta[within])
+    assert in_prior(prior, left) is left
+    with pytest.raises(DataError, match="set: none of 1000 theta lies inside of prior_ranges"):
+        in_prior(prior, replace(data, theta=theta + 10))
 
 
 def test_a_support_is_the_same_from_its_record(mixture_at):
