@@ -85,7 +85,8 @@ def test_stopped_launch(
     seconds = first.stop(number, group=signal_name == "SIGINT")
     output = first.log.read_text()
     assert first.process.returncode == code, output
-    assert seconds < 10
+    # ten seconds on an idle machine; a store or worker that is waited for takes minutes
+    assert seconds < 30, seconds
     assert len(first.family) >= 2
     assert first.left_alive() == []
     assert "Traceback" not in output
