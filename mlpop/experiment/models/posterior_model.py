@@ -41,7 +41,6 @@ REQUIREMENTS = (
     "sbi",
     "scipy",
     "torch",
-    "zuko",
 )
 OBSERVATION = "observation"
 PARAMS = {"num_samples": 1000, "seed": 0}

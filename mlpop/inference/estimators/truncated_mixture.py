@@ -8,11 +8,9 @@ from sbi.neural_nets.estimators import ConditionalDensityEstimator
 from torch import Tensor, nn
 from torch.nn.functional import log_softmax, softplus
 from torch.special import log_ndtr, ndtr, ndtri
-from zuko.nn import MaskedMLP
 
 from mlpop.inference.prior import RESOLUTION
 
-_HIDDEN_LAYERS = 2
 _NARROWEST, _WIDEST = 1e-4, 10.0
 """Standard deviations of components, in units of the cube."""
 _FIRST_WIDTH = 0.2
@@ -24,31 +22,33 @@ class TruncatedMixture(ConditionalDensityEstimator):
     """A density of u in the unit cube, by the chain rule in a random order of the labels.
 
     The density of a label given the condition and the labels before it is a mixture of Gaussians,
-    each cut at 0 and 1 and normalised there. One masked network gives them all (MADE).
+    each cut at 0 and 1 and normalised there. Every label has its own network: in one masked
+    network of all of them the first labels of the order would have a fraction of the units.
 
     Args:
         dimension: d of u.
         width: e, length of a condition.
         num_components: Gaussians of every label.
-        hidden_features: of both hidden layers.
-
-    References:
-        Germain et al. 2015, "MADE: masked autoencoder for distribution estimation",
-        https://arxiv.org/abs/1502.03509
+        hidden_features: of both hidden layers of every network.
     """
+
+    net: nn.ModuleList
 
     def __init__(
         self, dimension: int, width: int, num_components: int, hidden_features: int
     ) -> None:
-        order = torch.randperm(dimension)
-        sees = torch.cat(
-            [order[:, None] > order, torch.ones(dimension, width, dtype=torch.bool)], 1
+        networks = nn.ModuleList(
+            nn.Sequential(
+                nn.Linear(width + place, hidden_features),
+                nn.ReLU(),
+                nn.Linear(hidden_features, hidden_features),
+                nn.ReLU(),
+                nn.Linear(hidden_features, 3 * num_components),
+            )
+            for place in range(dimension)
         )
-        network = MaskedMLP(
-            sees.repeat_interleave(3 * num_components, 0), (hidden_features,) * _HIDDEN_LAYERS
-        )
-        super().__init__(network, torch.Size((dimension,)), torch.Size((width,)))
-        self.register_buffer("order", order)
+        super().__init__(networks, torch.Size((dimension,)), torch.Size((width,)))
+        self.register_buffer("order", torch.randperm(dimension))
         spread = torch.linspace(0, 1, num_components + 2)[1:-1]
         width_ = math.log(math.expm1(_FIRST_WIDTH))
         first = torch.stack(
@@ -58,8 +58,9 @@ class TruncatedMixture(ConditionalDensityEstimator):
 
     def log_prob(self, input: Tensor, condition: Tensor, **kwargs: Any) -> Tensor:
         """Return log densities (s, b) of u (s, b, d) given conditions (b, e)."""
-        u = input.clamp(RESOLUTION, 1 - RESOLUTION)
-        log_weight, mean, width = self._components(u, condition)
+        u = input.clamp(RESOLUTION, 1 - RESOLUTION)[..., self.get_buffer("order")]
+        labels = [self._components(place, u, condition) for place in range(u.shape[-1])]
+        log_weight, mean, width = (torch.stack(values, -2) for values in zip(*labels, strict=True))
         z = (u[..., None] - mean) / width
         log_mass = _log_mass(-mean / width, (1 - mean) / width)
         parts = log_weight - 0.5 * z.square() - width.log() - log_mass
@@ -72,23 +73,25 @@ class TruncatedMixture(ConditionalDensityEstimator):
     def sample(self, sample_shape: torch.Size, condition: Tensor, **kwargs: Any) -> Tensor:
         """Draw u (*sample_shape, b, d) given conditions (b, e), from torch's generator."""
         order = self.get_buffer("order")
-        u = condition.new_full((*sample_shape, len(condition), len(order)), 0.5)
+        u = condition.new_empty((*sample_shape, len(condition), len(order)))
         for place in range(len(order)):
-            label = int((order == place).nonzero())
-            log_weight, mean, width = (
-                values[..., label, :] for values in self._components(u, condition)
-            )
+            log_weight, mean, width = self._components(place, u, condition)
             chosen = torch.distributions.Categorical(logits=log_weight).sample()[..., None]
             mean, width = (values.gather(-1, chosen)[..., 0].double() for values in (mean, width))
             z = _cut_normal(-mean / width, (1 - mean) / width)
-            u[..., label] = (mean + width * z).clamp(RESOLUTION, 1 - RESOLUTION).float()
-        return u
+            u[..., place] = (mean + width * z).clamp(RESOLUTION, 1 - RESOLUTION).float()
+        return u[..., order.argsort()]
 
-    def _components(self, u: Tensor, condition: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return log weights, means and standard deviations (..., d, k)."""
+    def _components(
+        self, place: int, u: Tensor, condition: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return log weights, means and standard deviations (..., k) of the label at a place.
+
+        `u` (..., d) is in the order of the places; those before count.
+        """
         condition = condition.expand(*u.shape[:-1], condition.shape[-1])
-        numbers = self.net(torch.cat([u - 0.5, condition], -1))
-        numbers = numbers.unflatten(-1, self.first.shape) + self.first
+        numbers = self.net[place](torch.cat([u[..., :place] - 0.5, condition], -1))
+        numbers = numbers.unflatten(-1, (3, -1)) + self.first[place]
         weight, mean, width = numbers.unbind(-2)
         return log_softmax(weight, -1), mean, softplus(width).clamp(_NARROWEST, _WIDEST)
 
