@@ -1,7 +1,6 @@
 """benchmarks/accuracy.py: its C2ST is sbibm's, it goes on where it was, and every method runs."""
 
 import argparse
-import importlib.util
 import json
 import sys
 from pathlib import Path
@@ -10,24 +9,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from benchmark_scripts import load_benchmark
 from sklearn.model_selection import KFold, cross_val_score
 from sklearn.neural_network import MLPClassifier
 
 from mlpop.config.base import read_json
 from mlpop.config.files.sbi import SbiConfig
 
-SCRIPT = Path(__file__).parents[2] / "benchmarks" / "accuracy.py"
-
 
 @pytest.fixture(scope="module")
 def accuracy() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("accuracy_benchmark", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+    return load_benchmark("accuracy")
 
 
 def as_in_sbibm(exact: np.ndarray, samples: np.ndarray) -> float:

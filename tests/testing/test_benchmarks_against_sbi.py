@@ -1,40 +1,26 @@
 """benchmarks/training.py and expected_coverage.py: sbi is asked for the same numbers."""
 
-import importlib.util
 import math
-import sys
-from pathlib import Path
 from types import ModuleType
 
 import pytest
 import torch
+from benchmark_scripts import load_benchmark
 
 from mlpop.config.blocks.training import TrainingOptions
 from mlpop.inference.posteriors.ensemble_posterior import EnsemblePosterior
 from mlpop.inference.prior import RESOLUTION, Prior
 from mlpop.networks.rng import generator_from_seed, lend
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-
-
-def script(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"{name}_benchmark", BENCHMARKS / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
 
 @pytest.fixture(scope="module")
 def training() -> ModuleType:
-    return script("training")
+    return load_benchmark("training")
 
 
 @pytest.fixture(scope="module")
 def coverage() -> ModuleType:
-    return script("expected_coverage")
+    return load_benchmark("expected_coverage")
 
 
 @pytest.mark.parametrize("case", ["maf", "nsf", "maps", "vectors"])

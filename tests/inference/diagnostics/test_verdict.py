@@ -1,15 +1,12 @@
 """Faults are found and called by their names; posteriors without one are not accused."""
 
-import importlib.util
-import sys
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
-from types import ModuleType
 from typing import get_args
 
 import numpy as np
 import pytest
+from benchmark_scripts import load_benchmark
 
 from mlpop.inference.diagnostics.exchange import ExchangeTest
 from mlpop.inference.diagnostics.scores import Cause, Statistic
@@ -23,20 +20,8 @@ from mlpop.inference.diagnostics.verdict import (
     verdict_name,
 )
 
-
-def load_study() -> ModuleType:
-    """Return the study of which the docs show the table."""
-    path = Path(__file__).parents[3] / "benchmarks" / "verdict.py"
-    spec = importlib.util.spec_from_file_location("verdict_study", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["verdict_study"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-STUDY = load_study()
+STUDY = load_benchmark("verdict")
+"""The study of which the docs show the table."""
 
 
 @pytest.mark.parametrize("name", STUDY.FAULTS)
