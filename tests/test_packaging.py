@@ -1,5 +1,7 @@
 """One list of dependencies, and entry points of MLproject that are commands of mlpop."""
 
+import ast
+import json
 import os
 import shlex
 import signal
@@ -7,12 +9,15 @@ import subprocess
 import sys
 import time
 import tomllib
+from importlib.metadata import distribution, packages_distributions
 from pathlib import Path
 from typing import Any
 
 import click
 import pytest
 import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from mlpop import __version__
 from mlpop.cli.main import cli
@@ -29,27 +34,92 @@ def conda_pip_list() -> list[str]:
     return list(pip)
 
 
-def test_version_is_one() -> None:
-    assert PROJECT["version"] == __version__
-
-
-def test_conda_installs_what_pip_installs() -> None:
-    assert conda_pip_list() == PROJECT["dependencies"]
-
-
-def test_every_dependency_is_pinned_and_listed_once() -> None:
-    """torch without a pin would be the newest CUDA build; `-e .` would tie all clones to one."""
-    pins = [requirement.split("==") for requirement in PROJECT["dependencies"]]
+def lock() -> dict[str, str]:
+    """Name -> version of the set that CI and the README install."""
+    lines = (ROOT / "requirements.lock").read_text().splitlines()
+    pins = [line.split("==") for line in lines if not line.startswith("#")]
     assert all(len(pin) == 2 for pin in pins)
-    names = [name for name, _ in pins]
-    assert len(names) == len(set(names))
+    assert len(pins) == len({name for name, _ in pins})
+    return {canonicalize_name(name): version for name, version in pins}
+
+
+def ranges() -> list[Requirement]:
+    extras = [text for texts in PROJECT["optional-dependencies"].values() for text in texts]
+    return [Requirement(text) for text in [*PROJECT["dependencies"], *extras]]
+
+
+def test_version_has_one_place() -> None:
+    assert "version" in PROJECT["dynamic"]
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["version"] == __version__
+
+
+def test_lock_lies_within_the_ranges() -> None:
+    pins = lock()
+    for requirement in ranges():
+        assert requirement.specifier.contains(pins[canonicalize_name(requirement.name)])
+
+
+def test_every_range_has_a_lowest_version() -> None:
+    for requirement in ranges():
+        operators = {part.operator for part in requirement.specifier}
+        assert operators & {">=", "=="}, requirement
+
+
+def test_conda_installs_what_the_lock_says() -> None:
+    pins = [line.split("==") for line in conda_pip_list()]
+    assert {canonicalize_name(name): version for name, version in pins}.items() <= lock().items()
+    named = {canonicalize_name(Requirement(text).name) for text in PROJECT["dependencies"]}
+    assert named <= {canonicalize_name(name) for name, _ in pins}
+
+
+def test_what_is_installed_is_in_the_lock() -> None:
+    """Else the lock is older than the ranges: run .ci/lock.py."""
+    pins = lock()
+    for requirement in ranges():
+        assert canonicalize_name(requirement.name) in pins
+        assert requirement.specifier.contains(distribution(requirement.name).version)
+
+
+@pytest.mark.parametrize("text", ["README.md", ".ci/run"])
+def test_commands_install_the_lock(text: str) -> None:
+    lines = (ROOT / text).read_text().splitlines()
+    commands = [line for line in lines if "pip install" in line and " -e " in line]
+    assert commands
+    assert all("-c requirements.lock" in line for line in commands if "mlflow run" not in line)
+
+
+def test_every_import_is_a_named_requirement() -> None:
+    """What arrives only through others would go with them.
+
+    pydantic-core is half of pydantic, which asks for one version of it and documents its imports.
+    """
+    named = {canonicalize_name(requirement.name) for requirement in ranges()}
+    named |= {"mlpop", "pydantic-core"}
+    homes = packages_distributions()
+    for path in (ROOT / "mlpop").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                modules = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                modules = [str(node.module)]
+            else:
+                continue
+            for module in {name.partition(".")[0] for name in modules}:
+                if module in sys.stdlib_module_names:
+                    continue
+                found = {canonicalize_name(name) for name in homes[module]}
+                assert found & named, f"{path}: {module} ({found}) is not in pyproject.toml"
 
 
 def test_wheel_holds_every_file_of_the_package() -> None:
     setuptools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
-    suffixes = {Path(pattern).suffix for pattern in setuptools["package-data"]["mlpop"]}
-    files = [path for path in (ROOT / "mlpop").rglob("*.*") if "__pycache__" not in path.parts]
-    assert {path.suffix for path in files} - {".py"} <= suffixes
+    patterns = setuptools["package-data"]["mlpop"]
+    package = ROOT / "mlpop"
+    held = {path for pattern in patterns for path in package.glob(pattern)}
+    files = {path for path in package.rglob("*.*") if "__pycache__" not in path.parts}
+    assert {path for path in files if path.suffix != ".py" and path.is_file()} <= held
+    assert package / "project" / "experiments" / "main.json" in held
 
 
 def test_conda_itself_brings_only_python_and_pip() -> None:
@@ -90,6 +160,33 @@ def test_entry_point_is_one_mlpop_command_with_options_that_exist(name: str) -> 
 
 def test_main_is_sbi() -> None:
     assert MLPROJECT["entry_points"]["main"] == MLPROJECT["entry_points"]["sbi"]
+
+
+@pytest.mark.slow
+def test_wheel_works_outside_of_the_checkout(tmp_path: Path) -> None:
+    """A project made by the installed wheel runs an experiment and a command without one."""
+    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "-o", str(tmp_path)]
+    subprocess.run([*build, str(ROOT)], check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    site, project = tmp_path / "site", tmp_path / "project"
+    pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", str(site)]
+    subprocess.run([*pip, str(wheel)], check=True)
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("MLFLOW_")}
+    environment["PYTHONPATH"] = str(site)
+
+    def mlpop(*words: str, cwd: Path) -> str:
+        command = [sys.executable, "-m", "mlpop", *words]
+        done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    where = [sys.executable, "-c", "import mlpop; print(mlpop.__file__)"]
+    found = subprocess.run(where, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert found.stdout.startswith(str(site))
+    mlpop("init", str(project), cwd=tmp_path)
+    mlpop("sbi", "--configuration", "experiments/smoke.json", cwd=project)
+    assert "FINISHED" in mlpop("status", cwd=project)
+    assert json.loads(mlpop("schema", "sbi", cwd=project))["properties"]
 
 
 JOB = """

@@ -1,6 +1,7 @@
 """Every command of mlpop, and nothing else: parse, call, turn an error into one message."""
 
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import Any, NoReturn
@@ -247,6 +248,17 @@ def status(run_id: str | None) -> None:
     from mlpop.commands.status import status_table
 
     click.echo(status_table(run_id))
+
+
+@cli.command()
+@click.argument("folder", type=FOLDER)
+def init(folder: Path) -> None:
+    """Make a project of your own: MLproject, environment and every shipped experiment."""
+    from mlpop.commands.init import init_project
+
+    for path in init_project(folder):
+        click.echo(path)
+    click.echo(f"Next: cd {shlex.quote(str(folder))} && mlflow run . -e sbi --env-manager local")
 
 
 @cli.command("init-folders")
