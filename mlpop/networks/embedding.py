@@ -93,7 +93,10 @@ def flattened_size(input_shape: Sequence[int], filters: Sequence[int]) -> int:
 
 @register("ModelConvSBI")
 class ModelConvSBI(ConvolutionalEmbedding):
-    """The default embedding: three blocks as documented, two in the reference's code."""
+    """The default embedding: three blocks as documented, two in the reference's code.
+
+    `filters` are other output channels, one number a block, in place of those of the layout.
+    """
 
     layouts = {"documented": (32, 64, 64), "reference": (32, 64)}
 
@@ -103,12 +106,15 @@ class ModelConvSBI(ConvolutionalEmbedding):
         len_output_layer: int = 1,
         layout: Layout = "documented",
         final_activation: Activation = "relu",
+        filters: Sequence[int] | None = None,
     ) -> None:
         if layout not in self.layouts:
             raise ConfigError(
                 f"arch.args.layout must be one of {', '.join(self.layouts)}, but got '{layout}'"
             )
-        super().__init__(input_shape, self.layouts[layout], len_output_layer, final_activation)
+        if filters is None:
+            filters = self.layouts[layout]
+        super().__init__(input_shape, filters, len_output_layer, final_activation)
 
 
 @register("ModelConvSBIdeep")

@@ -50,7 +50,7 @@ def default_space(base: SbiConfig) -> dict[str, Dimension]:
         "trainer.batch_size": IntRange(type="int", low=8, high=128, log=True),
     }
     if base.arch is not None:
-        if not base.arch.is_custom:
+        if not base.arch.is_custom and base.arch.args.filters is None:
             height_and_width = base.arch.args.input_shape[1:]
             layout = base.arch.args.layout
             fitting = tuple(

@@ -33,6 +33,14 @@ def test_documented_layout_is_the_default():
     assert len(ModelConvSBI([3, 32, 32]).convolutions) == 3
 
 
+@pytest.mark.parametrize("filters", [[4], [8, 16, 32], (2, 2, 2, 2)])
+@pytest.mark.parametrize("model", [ModelConvSBI, ModelConvSBIshallow])
+def test_filters_in_place_of_a_layout(model, filters):
+    network = build(model.__name__, {"input_shape": [3, 32, 32], "filters": filters})
+    assert [block.out_channels for block in network.convolutions] == list(filters)
+    assert network(torch.randn(2, 3, 32, 32)).shape == (2, 1)
+
+
 @pytest.mark.parametrize("shape", [(3, 32, 32), (6, 32, 16), (2, 37, 21), (1, 8, 9)])
 def test_equals_convolution_then_relu_then_pooling(shape):
     torch.manual_seed(0)

@@ -42,6 +42,8 @@ class ArchArgs(StrictModel):
     """Length of the vector that the density estimator sees."""
     layout: Literal["documented", "reference"] = "documented"
     """Number of blocks: as the user documents say, or as the reference code has it."""
+    filters: Annotated[tuple[Count, ...], Field(min_length=1)] | None = None
+    """Output channels of each block, in place of those that `type` and `layout` say."""
     final_activation: Literal["relu", "none"] = "relu"
     """`relu` may leave dead features; `none` does not."""
 
@@ -69,13 +71,13 @@ class ArchConfig(StrictModel):
             for name in extra:
                 yield f"args.{name}", unknown(name, list(ArchArgs.model_fields))
             return
-        blocks = BLOCKS[self.type][self.args.layout]
+        blocks = len(self.args.filters or ()) or BLOCKS[self.type][self.args.layout]
         _, height, width = self.args.input_shape
         if min(height, width) < 2**blocks:
             yield (
                 "args.input_shape",
                 f"maps of {height} x {width} are too small for the {blocks} poolings of "
-                f"{self.type}: height and width must be at least {2**blocks}",
+                f"{self.type if self.args.filters is None else 'args.filters'}: height and width must be at least {2**blocks}",
             )
 
 

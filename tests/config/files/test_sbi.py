@@ -32,6 +32,7 @@ DEFAULTS_A12 = {
     "arch.args.input_shape": (3, 32, 32),
     "arch.args.len_output_layer": 32,
     "arch.args.layout": "documented",
+    "arch.args.filters": None,
     "arch.args.final_activation": "relu",
     "weights_initializer.type": "InitializerKaiming",
     "weights_initializer.args.include_conv": False,
@@ -235,6 +236,7 @@ def test_a_documented_network_takes_all_arguments() -> None:
         "input_shape": (3, 32, 32),
         "len_output_layer": 32,
         "layout": "documented",
+        "filters": None,
         "final_activation": "relu",
     }
 
