@@ -142,7 +142,9 @@ class EstimatorLearner:
         self._held_out = objective.candidates(len(validation), fixed=True)
         parameters = [value for value in estimator.parameters() if value.requires_grad]
         self._device = parameters[0].device
-        self.optimizer: Optimizer = torch.optim.Adam(parameters, lr=options.lr, fused=True)
+        self.optimizer: Optimizer = torch.optim.AdamW(
+            parameters, lr=options.lr, weight_decay=options.weight_decay, fused=True
+        )
         self._train_loss = float("nan")
 
     def losses(self) -> Iterator[Tensor]:

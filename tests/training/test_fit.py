@@ -184,6 +184,16 @@ def test_average_is_of_the_weights_of_all_steps(small_estimator):
     assert loss == pytest.approx(report.best_loss, abs=1e-6)
 
 
+def test_weight_decay_takes_its_part_of_every_weight(small_estimator):
+    """Where a step takes the whole weight, what is left is one step of Adam, a few lr."""
+    built = small_estimator("mdn")
+    estimator = built[0]
+    options = OPTIONS.model_copy(update={"lr": 0.01, "weight_decay": 100.0})
+    _train(built, options)
+    weights = [value for value in estimator.parameters() if value.requires_grad]
+    assert max(float(value.detach().abs().max()) for value in weights) < 0.1
+
+
 def test_average_does_not_jump_as_single_steps_do(gaussian_problem):
     """At a large constant learning rate, on fresh data, epoch after epoch."""
     prior, theta, x = gaussian_problem
