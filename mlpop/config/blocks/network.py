@@ -72,12 +72,13 @@ class ArchConfig(StrictModel):
                 yield f"args.{name}", unknown(name, list(ArchArgs.model_fields))
             return
         blocks = len(self.args.filters or ()) or BLOCKS[self.type][self.args.layout]
+        by = self.type if self.args.filters is None else "args.filters"
         _, height, width = self.args.input_shape
         if min(height, width) < 2**blocks:
             yield (
                 "args.input_shape",
                 f"maps of {height} x {width} are too small for the {blocks} poolings of "
-                f"{self.type if self.args.filters is None else 'args.filters'}: height and width must be at least {2**blocks}",
+                f"{by}: height and width must be at least {2**blocks}",
             )
 
 

@@ -1,0 +1,73 @@
+"""The documentation site builds without a warning, and its reference is whole."""
+
+import os
+import re
+import subprocess
+import sys
+from html import unescape
+from pathlib import Path
+
+import click
+import pytest
+
+import mlpop
+from mlpop.cli.main import cli
+from mlpop.config.files.schema import KINDS, schemas
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "-q", "-d", str(folder)]
+    environment = os.environ | {"NO_MKDOCS_2_WARNING": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+def shown(page: Path) -> str:
+    return unescape(re.sub(r"<[^>]+>", "", page.read_text()))
+
+
+def names(schema: object) -> set[str]:
+    """Return the names of all fields of a schema, at any depth."""
+    if isinstance(schema, list):
+        return {name for item in schema for name in names(item)}
+    if not isinstance(schema, dict):
+        return set()
+    own = set(schema.get("properties", {}))
+    return own | {name for value in schema.values() for name in names(value)}
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_every_field_is_in_the_reference(site: Path, kind: str) -> None:
+    text = (site / "reference" / "configuration.html").read_text()
+    cells = {unescape(cell) for cell in re.findall(r"<td><code>([^<]+)</code></td>", text)}
+    found = {cell.rpartition(".")[2] for cell in cells}
+    assert names(schemas(kind)) <= found
+
+
+def test_every_command_and_option_is_in_the_reference(site: Path) -> None:
+    text = shown(site / "reference" / "commands.html")
+    for name, command in cli.commands.items():
+        if command.hidden:
+            continue
+        assert f"mlpop {name}" in text
+        for parameter in command.params:
+            if isinstance(parameter, click.Option) and not parameter.hidden:
+                assert all(option in text for option in parameter.opts)
+
+
+def test_what_import_mlpop_shows_is_in_the_reference(site: Path) -> None:
+    text = (site / "reference" / "python.html").read_text()
+    for name in set(mlpop.__all__) - {"__version__"}:
+        assert f".{name}" in text
+
+
+def test_nothing_is_fetched_from_elsewhere(site: Path) -> None:
+    address = re.compile(r"<(?:script|link|img)[^>]+(?:src|href)=\"([^\"]+)\"")
+    for page in site.rglob("*.html"):
+        sources = address.findall(page.read_text())
+        assert not [source for source in sources if "://" in source], page
