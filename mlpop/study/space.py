@@ -27,7 +27,7 @@ SEARCHABLE = (
     "trainer.lr",
     "trainer.clip_max_norm",
     "trainer.ema_decay",
-    "trainer.weight_decay",
+    "trainer.embedding_weight_decay",
     "trainer.stop_after_epochs",
     "trainer.max_num_epochs",
 )

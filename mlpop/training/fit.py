@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Generator, Tensor, nn
@@ -18,7 +18,8 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from mlpop.config.blocks.training import TrainingOptions
 from mlpop.errors import DataError, TrainingError
-from mlpop.inference.estimators.estimator import Estimator
+from mlpop.inference.estimators.estimator import EmbedOnce, Estimator
+from mlpop.inference.estimators.ratio import RatioClassifier
 from mlpop.training.checkpoint import TrainingState
 from mlpop.training.events import EpochRecord, TrainingEvent
 from mlpop.training.loop import Stopped, Training
@@ -140,11 +141,9 @@ class EstimatorLearner:
         if objective.compares:
             check_num_atoms(objective.num_atoms, self._size, len(validation))
         self._held_out = objective.candidates(len(validation), fixed=True)
-        parameters = [value for value in estimator.parameters() if value.requires_grad]
-        self._device = parameters[0].device
-        self.optimizer: Optimizer = torch.optim.AdamW(
-            parameters, lr=options.lr, weight_decay=options.weight_decay, fused=True
-        )
+        groups = _decayed(estimator, options.embedding_weight_decay)
+        self._device = groups[0]["params"][0].device
+        self.optimizer: Optimizer = torch.optim.AdamW(groups, lr=options.lr, fused=True)
         self._train_loss = float("nan")
 
     def losses(self) -> Iterator[Tensor]:
@@ -232,3 +231,25 @@ def _check_data(theta: Tensor, x: Tensor, validation: Tensor) -> None:
             f"the validation rows must be different numbers from 0 to {len(theta) - 1}, at least "
             f"one and not all, but got {len(validation)} of them"
         )
+
+
+def _decayed(estimator: Estimator, embedding_weight_decay: float) -> list[dict[str, Any]]:
+    """Return groups of parameters for AdamW: those of the density, then those of the embedding.
+
+    A density that decays is drawn to the middle of the cube; an embedding forgets single maps.
+    """
+    network: nn.Module | None = None
+    if isinstance(estimator, EmbedOnce):
+        network = estimator.embedding
+    elif isinstance(estimator, RatioClassifier):
+        network = estimator.embedding_net_x
+    embedding = set() if network is None else {id(value) for value in network.parameters()}
+    groups: dict[bool, list[Tensor]] = {False: [], True: []}
+    for value in estimator.parameters():
+        if value.requires_grad:
+            groups[id(value) in embedding].append(value)
+    return [
+        {"params": values, "weight_decay": embedding_weight_decay if embeds else 0.0}
+        for embeds, values in groups.items()
+        if values
+    ]

@@ -78,6 +78,12 @@ CHOICES = [
 ]
 
 TYPES = [
+    ({"trainer.embedding_weight_decay": -1}, "trainer.embedding_weight_decay", ["at least 0"]),
+    (
+        {"arch": None, "trainer.embedding_weight_decay": 0.1},
+        "trainer.embedding_weight_decay",
+        ["without an embedding network", "found 0.1"],
+    ),
     ({"trainer.lr": "fast"}, "trainer.lr", ["must be a number, found 'fast'"]),
     ({"trainer.batch_size": 8.5}, "trainer.batch_size", ["must be an integer, found 8.5"]),
     ({"trainer.batch_size": None}, "trainer.batch_size", ["must be an integer, found null"]),

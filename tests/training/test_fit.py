@@ -184,14 +184,18 @@ def test_average_is_of_the_weights_of_all_steps(small_estimator):
     assert loss == pytest.approx(report.best_loss, abs=1e-6)
 
 
-def test_weight_decay_takes_its_part_of_every_weight(small_estimator):
+def test_embedding_decays_and_the_density_does_not(small_estimator):
     """Where a step takes the whole weight, what is left is one step of Adam, a few lr."""
-    built = small_estimator("mdn")
-    estimator = built[0]
-    options = OPTIONS.model_copy(update={"lr": 0.01, "weight_decay": 100.0})
-    _train(built, options)
-    weights = [value for value in estimator.parameters() if value.requires_grad]
-    assert max(float(value.detach().abs().max()) for value in weights) < 0.1
+    ends = {}
+    for decay in (0.0, 100.0):
+        network = {"type": "torch.nn:Linear", "args": {"in_features": 3, "out_features": 4}}
+        built = small_estimator("mdn", embedding=network)
+        options = OPTIONS.model_copy(update={"lr": 0.01, "embedding_weight_decay": decay})
+        _train(built, options)
+        parts = (built[0].embedding_net, built[0].net)
+        ends[decay] = [max(float(v.detach().abs().max()) for v in p.parameters()) for p in parts]
+    assert ends[100.0][0] < 0.1 < ends[0.0][0]
+    assert ends[100.0][1] > 0.1
 
 
 def test_average_does_not_jump_as_single_steps_do(gaussian_problem):

@@ -46,8 +46,8 @@ class TrainingOptions(StrictModel):
     """Largest gradient norm; null: no clipping."""
     ema_decay: Fraction | None = None
     """Per step, of a moving average of the weights, which is then what is kept; null: none."""
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    """Part of `lr` times every weight that a step takes from it (AdamW); 0: Adam, as in sbi."""
+    embedding_weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    """Part of `lr` times a weight that a step takes from the embedding network's (AdamW)."""
     checkpoint_seconds: Annotated[float, Field(ge=0)] = 60.0
     """Seconds from one checkpoint of a training to the next."""
 

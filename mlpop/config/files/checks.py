@@ -135,6 +135,12 @@ def _filters(config: SbiConfig) -> Iterator[Contradiction]:
     columns = config.training_data_loader.filter_inputs
     path = "training_data_loader.filter_inputs"
     if config.arch is None:
+        if config.trainer.embedding_weight_decay:
+            yield (
+                "trainer.embedding_weight_decay",
+                f"means nothing without an embedding network: expected 0 with arch null, found "
+                f"{config.trainer.embedding_weight_decay}",
+            )
         return
     channels = config.arch.args.input_shape[0]
     if columns is None:

@@ -61,7 +61,7 @@ BRANCH_FREE = (
     "trainer.stop_after_epochs",
     "trainer.clip_max_norm",
     "trainer.ema_decay",
-    "trainer.weight_decay",
+    "trainer.embedding_weight_decay",
     "trainer.truncated_prior",
     "trainer.sir",
     "trainer.truncation_sampler",
