@@ -103,7 +103,8 @@ def configuration_page() -> str:
         lines += ["| field | type | default | meaning |", "|---|---|---|---|"]
         for path, field in fields(schema, schema):
             default = "required" if "default" not in field else _json(field["default"])
-            meaning = field.get("description", "")
+            whole = (block.get("description", "") for place, block in _blocks(field, schema))
+            meaning = field.get("description") or next(whole, "").partition("\n\n")[0]
             lines.append(
                 f"| `{path}` | {_cell(type_of(field, schema))} | {default} | {_cell(meaning)} |"
             )
@@ -118,7 +119,7 @@ def fields(
     for name, field in block.get("properties", {}).items():
         path = f"{above}{name}"
         yield path, field
-        below = {}
+        below: dict[str, Mapping[str, Any]] = {}
         for place, part in _blocks(field, schema):
             below |= dict(fields(part, schema, f"{path}{place}."))
         yield from below.items()

@@ -49,6 +49,14 @@ def test_every_field_is_in_the_reference(site: Path, kind: str) -> None:
     assert names(schemas(kind)) <= found
 
 
+def test_every_field_has_a_meaning(site: Path) -> None:
+    text = (site / "reference" / "configuration.html").read_text()
+    rows = re.findall(r"<tr>\s*<td><code>([^<]+)</code></td>(.*?)</tr>", text, re.DOTALL)
+    assert len(rows) > 300
+    silent = [field for field, row in rows if not re.findall(r"<td>(.*?)</td>", row)[-1].strip()]
+    assert silent == []
+
+
 def test_every_command_and_option_is_in_the_reference(site: Path) -> None:
     text = shown(site / "reference" / "commands.html")
     for name, command in cli.commands.items():

@@ -97,6 +97,7 @@ class ObservedConfig(StrictModel):
     path: Annotated[OptionalLocation, AfterValidator(_array_file)] = None
     """A .npy file with one x, channels first."""
     synthetic: SyntheticConfig | None = None
+    """Simulate the observation from a theta that is then known."""
 
     def _contradictions(self) -> Iterator[Problem]:
         names = ("dataset_path", "path", "synthetic")

@@ -46,39 +46,63 @@ class DynamicsConfig(StrictModel):
     """
 
     seed: Annotated[int, Field(ge=0)] = 0
+    """Of all births and kicks."""
     NS_number: Annotated[int, Field(ge=1)] = 300_000
+    """Stars."""
     t_age_min: Annotated[float, Field(ge=1.0)] = 1.0
+    """Youngest age [yr]."""
     t_age_max: Annotated[float, Field(le=1e10)] = 3e7
+    """Oldest age [yr]; birth rates are numbers over this time."""
 
     galactic_model: GalacticModel = "gmM19"
+    """Potential: Marchetti et al. 2019, or Faucher-Giguere & Kaspi 2006."""
     dyn_time_step: Positive | None = None
     """Step of a plain leapfrog [yr]; null takes a fourth-order scheme with energy control."""
 
     sample_edm: bool = False
     """Births follow the electron density of the plane instead of spiral arms."""
     radial_model: RadialModel = "rmYK04"
+    """Surface density of births: Yusifov & Kucuk 2004, or Verberne & Vink 2021."""
     spiral_arms: SpiralModel = "saYMW17"
+    """Shape of the arms: Yao et al. 2017, or Faucher-Giguere & Kaspi 2006."""
     arm_number: Literal[4, 5] = 5
+    """5 includes the Local arm."""
     resolution: Annotated[int, Field(ge=100)] = 10_000
     """Grid points of the radial cumulative distribution."""
     r_extent: Positive = 20.0
+    """Largest radius at birth [kpc]."""
     h_c: Positive = 0.18
+    """Scale height at birth [kpc]."""
     z_extent: Positive = 5.0
+    """Largest height at birth [kpc]."""
 
     kick_model: KickModel = "km_maxwell"
+    """Distribution of kick speeds."""
     sigma_k: Positive = 265.0
+    """Of `km_maxwell` [km/s]."""
     vk_c: Positive = 180.0
+    """Of `km_exp`, whose mean speed is twice it [km/s]."""
     sigma_k_comp1: Positive = 55.0
+    """Of the slower part of `km_double_maxwell` [km/s]."""
     sigma_k_comp2: Positive = 334.0
+    """Of the faster part of `km_double_maxwell` [km/s]."""
     kick_weight_comp1: Weight = 0.19
+    """Weight of the slower part of `km_double_maxwell`."""
     vk_ln_mean: float = 5.6
+    """Mean of the natural logarithm of the speed [km/s], of `km_log-normal`."""
     vk_ln_sigma: Positive = 0.68
+    """Standard deviation of the natural logarithm, of `km_log-normal`."""
     vk_extent: Positive = 2500.0
+    """Largest speed of `km_exp` and `km_double_maxwell` [km/s]."""
 
     R_sun: Positive = 8.3
+    """Distance of the Sun from the Galactic centre [kpc]."""
     z_sun: Positive = 0.02
+    """Height of the Sun above the plane [kpc]."""
     ed_model: Literal["ymw16"] = "ymw16"
+    """Free electrons."""
     tsky_model: Literal["narayan87", "healpix"] = "narayan87"
+    """Sky temperature at 408 MHz: Narayan's law, or a map."""
     tsky_map: str | None = None
     """Path of the 408 MHz HEALPix map; needed by, and only by, tsky_model healpix."""
 

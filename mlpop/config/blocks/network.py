@@ -99,6 +99,7 @@ class InitializerConfig(StrictModel):
         "InitializerUniformRule",
         "InitializerXavier",
     ] = "InitializerKaiming"
+    """Distribution of the first weights."""
     args: InitializerArgs = InitializerArgs()
 
 
@@ -148,6 +149,7 @@ class McmcConfig(StrictModel):
     type: Literal["nuts", "slice", "hmc", "slice_np", "slice_np_vectorized"] = (
         "slice_np_vectorized"
     )
+    """The Markov chain."""
     num_chains: Count = 20
     """For every test observation; at x_o at least 400, which cost little more."""
     thin: Annotated[int, AfterValidator(_thinning)] = 5
@@ -172,6 +174,7 @@ class CompressionConfig(StrictModel):
     """Maps to vectors by a frozen compressor before inference; snle and snre need it."""
 
     use_compression: bool = False
+    """Compress maps to vectors before they are learned from."""
     compression_type: Literal["cnn", "pca"] = "cnn"
     """`cnn`: the embedding network of a trained snpe network; `pca`: principal components."""
     cnn_model_path: OptionalPath = None

@@ -36,6 +36,7 @@ class TrainingOptions(StrictModel):
     """
 
     batch_size: Count = 8
+    """Simulations of one step."""
     lr: Positive = 5e-4
     """Learning rate of Adam."""
     max_num_epochs: Count | None = None
@@ -69,6 +70,7 @@ class TrainerConfig(TrainingOptions):
     validation_fraction: Fraction = 0.1
     """Part of the training set that early stopping watches."""
     ensemble: bool = False
+    """Train `size_ensemble` networks and mix their posteriors."""
     size_ensemble: Count = 5
     """Networks of the ensemble; one network is trained when `ensemble` is false."""
     truncated_prior: bool = False
@@ -131,6 +133,7 @@ class ResumeConfig(StrictModel):
     """Continue an earlier launch after one of its rounds."""
 
     resume: bool = False
+    """Go on after `last_round` of the launch in `save_dir`."""
     last_round: Natural | None = None
     """Last complete round, from 0."""
     save_dir: OptionalPath = None
@@ -150,6 +153,7 @@ class InferConfig(StrictModel):
     sim_dataset: bool = False
     """Simulate the test sets of rounds after the first instead of reading them."""
     compute_coverage: bool = True
+    """Test how often credible regions hold the truth of test simulations."""
     load_dir: OptionalPath = None
     """A launch's folder below `models/`, `models/<name>` for its newest launch, or
     `runs:/<run id>`; null: `<trainer.save_dir>/models/<name>`."""

@@ -83,6 +83,7 @@ class LoaderArgs(StrictModel):
     statistic_path: OptionalLocation = None
     """Statistics of the training labels (JSON); needed to normalize or standardize."""
     batch_size: Count = 8
+    """Rows of one step."""
     num_workers: Natural = 1
     """Processes that read maps ahead, for sets that do not fit into `cache_mb`."""
     filter_inputs: InputColumns | None = None
@@ -153,13 +154,16 @@ class NamedConfig(StrictModel):
     """Something by name, and the arguments of its constructor."""
 
     type: Name
+    """Its name."""
     args: dict[Name, Any] = Field(default_factory=dict)
+    """Arguments of its constructor, by name."""
 
 
 class PointTrainerConfig(StrictModel):
     """How long to train, what to keep."""
 
     epochs: Count = 1024
+    """Passes over the training rows at most."""
     save_dir: Folder = Path("output")
     """Root of the documented output tree."""
     save_period: Count = 1000
@@ -213,12 +217,16 @@ class RegressionConfig(StrictModel):
     set_manual_seed: bool = False
     """Take `manual_seed` as root seed; otherwise one is drawn, and logged."""
     manual_seed: Natural = 42
+    """The root seed, with `set_manual_seed`."""
 
     arch: PointArchConfig = PointArchConfig()
     weights_initializer: PointInitializerConfig = PointInitializerConfig()
     training_data_loader: LoaderConfig | None = None
+    """The rows that are learned from."""
     validation_data_loader: LoaderConfig | None = None
+    """The rows that early stopping watches."""
     test_data_loader: LoaderConfig | None = None
+    """The rows that `infer-nn` predicts."""
     optimizer: NamedConfig = Field(default_factory=_adam)
     """Any class of torch.optim."""
     loss: NamedConfig = NamedConfig(type="LossMSE")

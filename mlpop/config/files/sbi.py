@@ -59,12 +59,16 @@ class SbiConfig(StrictModel):
     set_manual_seed: bool = False
     """Take `manual_seed` as root seed; otherwise one is drawn, and logged."""
     manual_seed: Natural = 42
+    """The root seed, with `set_manual_seed`."""
     profile_log: FileName = "profile.log"
+    """Name of a text file with times, in the folder of logs."""
     profile_json: FileName = "profile.json"
+    """Name of the same as JSON, beside it."""
     show_profiling: bool = True
     """Echo the profile to the terminal."""
 
     arch: ArchConfig | None = ArchConfig()
+    """The embedding network; null where x is a vector."""
     weights_initializer: InitializerConfig = InitializerConfig()
     density_estimator: DensityConfig = DensityConfig()
     mcmc_sampler: McmcConfig = McmcConfig()

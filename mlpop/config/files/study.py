@@ -33,8 +33,11 @@ class FloatRange(_Dimension):
     """A number from `low` to `high`, both included."""
 
     type: Literal["float"]
+    """A number."""
     low: float
+    """Least value."""
     high: float
+    """Largest value."""
     log: bool = False
     """Search the logarithm."""
     step: Positive | None = None
@@ -48,8 +51,11 @@ class IntRange(_Dimension):
     """A whole number from `low` to `high`, both included."""
 
     type: Literal["int"]
+    """A whole number."""
     low: int
+    """Least value."""
     high: int
+    """Largest value."""
     log: bool = False
     """Search the logarithm."""
     step: Count | None = None
@@ -73,7 +79,9 @@ class Choices(_Dimension):
     """One of some values."""
 
     type: Literal["categorical"]
+    """One of some values."""
     choices: Annotated[tuple[Scalar, ...], Field(min_length=1)]
+    """The values."""
 
     def _contradictions(self) -> Iterator[Problem]:
         for i, choice in enumerate(self.choices):
