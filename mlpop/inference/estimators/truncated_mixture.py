@@ -7,7 +7,7 @@ import torch
 from sbi.neural_nets.estimators import ConditionalDensityEstimator
 from torch import Tensor, nn
 from torch.nn.functional import log_softmax, softplus
-from torch.special import log_ndtr, ndtr, ndtri
+from torch.special import erfc, log_ndtr, ndtri
 
 from mlpop.inference.prior import RESOLUTION
 
@@ -32,21 +32,12 @@ class TruncatedMixture(ConditionalDensityEstimator):
         hidden_features: of both hidden layers of every network.
     """
 
-    net: nn.ModuleList
+    net: "LabelNetworks"
 
     def __init__(
         self, dimension: int, width: int, num_components: int, hidden_features: int
     ) -> None:
-        networks = nn.ModuleList(
-            nn.Sequential(
-                nn.Linear(width + place, hidden_features),
-                nn.ReLU(),
-                nn.Linear(hidden_features, hidden_features),
-                nn.ReLU(),
-                nn.Linear(hidden_features, 3 * num_components),
-            )
-            for place in range(dimension)
-        )
+        networks = LabelNetworks(dimension, width, hidden_features, 3 * num_components)
         super().__init__(networks, torch.Size((dimension,)), torch.Size((width,)))
         self.register_buffer("order", torch.randperm(dimension))
         spread = torch.linspace(0, 1, num_components + 2)[1:-1]
@@ -59,12 +50,11 @@ class TruncatedMixture(ConditionalDensityEstimator):
     def log_prob(self, input: Tensor, condition: Tensor, **kwargs: Any) -> Tensor:
         """Return log densities (s, b) of u (s, b, d) given conditions (b, e)."""
         u = input.clamp(RESOLUTION, 1 - RESOLUTION)[..., self.get_buffer("order")]
-        labels = [self._components(place, u, condition) for place in range(u.shape[-1])]
-        log_weight, mean, width = (torch.stack(values, -2) for values in zip(*labels, strict=True))
-        z = (u[..., None] - mean) / width
+        log_weight, mean, width = self._components(self.net(u, condition), self.first)
+        z = (u.movedim(-1, 0)[..., None] - mean) / width
         log_mass = _log_mass(-mean / width, (1 - mean) / width)
         parts = log_weight - 0.5 * z.square() - width.log() - log_mass
-        return (parts.logsumexp(-1) - 0.5 * math.log(2 * math.pi)).sum(-1)
+        return (parts.logsumexp(-1) - 0.5 * math.log(2 * math.pi)).sum(0)
 
     def loss(self, input: Tensor, condition: Tensor, **kwargs: Any) -> Tensor:
         """Return the negative log densities (b,) of u (b, d) given conditions (b, e)."""
@@ -73,27 +63,75 @@ class TruncatedMixture(ConditionalDensityEstimator):
     def sample(self, sample_shape: torch.Size, condition: Tensor, **kwargs: Any) -> Tensor:
         """Draw u (*sample_shape, b, d) given conditions (b, e), from torch's generator."""
         order = self.get_buffer("order")
-        u = condition.new_empty((*sample_shape, len(condition), len(order)))
+        u = condition.new_zeros((*sample_shape, len(condition), len(order)))
         for place in range(len(order)):
-            log_weight, mean, width = self._components(place, u, condition)
+            numbers = self.net.of_one(place, u, condition)
+            log_weight, mean, width = self._components(numbers, self.first[place])
             chosen = torch.distributions.Categorical(logits=log_weight).sample()[..., None]
             mean, width = (values.gather(-1, chosen)[..., 0].double() for values in (mean, width))
             z = _cut_normal(-mean / width, (1 - mean) / width)
             u[..., place] = (mean + width * z).clamp(RESOLUTION, 1 - RESOLUTION).float()
         return u[..., order.argsort()]
 
-    def _components(
-        self, place: int, u: Tensor, condition: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return log weights, means and standard deviations (..., k) of the label at a place.
-
-        `u` (..., d) is in the order of the places; those before count.
-        """
-        condition = condition.expand(*u.shape[:-1], condition.shape[-1])
-        numbers = self.net[place](torch.cat([u[..., :place] - 0.5, condition], -1))
-        numbers = numbers.unflatten(-1, (3, -1)) + self.first[place]
+    @staticmethod
+    def _components(numbers: Tensor, first: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return log weights, means and standard deviations (..., k) from (..., 3 k)."""
+        shape = (*first.shape[:-2], *[1] * (numbers.ndim - first.ndim + 1), *first.shape[-2:])
+        numbers = numbers.unflatten(-1, (3, -1)) + first.view(shape)
         weight, mean, width = numbers.unbind(-2)
         return log_softmax(weight, -1), mean, softplus(width).clamp(_NARROWEST, _WIDEST)
+
+
+class LabelNetworks(nn.Module):
+    """A network of two hidden layers for every label, all in one pass.
+
+    That of the label at a place sees the condition and the labels at the places before it.
+
+    Args:
+        dimension: d, labels.
+        width: e, length of a condition.
+        hidden_features: h, of both hidden layers of every network.
+        outputs: o, numbers of every label.
+    """
+
+    def __init__(self, dimension: int, width: int, hidden_features: int, outputs: int) -> None:
+        super().__init__()
+        h = hidden_features
+        weights: list[list[Tensor]] = [[], [], []]
+        biases: list[list[Tensor]] = [[], [], []]
+        for place in range(dimension):
+            layers = nn.Linear(width + place, h), nn.Linear(h, h), nn.Linear(h, outputs)
+            for layer, values, shifts in zip(layers, weights, biases, strict=True):
+                values.append(layer.weight.detach().T)
+                shifts.append(layer.bias.detach()[None])
+        # rows of a label: those before it, then as many zeros as are not
+        before = [
+            nn.functional.pad(w[:p], (0, 0, 0, dimension - p)) for p, w in enumerate(weights[0])
+        ]
+        self.from_labels = nn.Parameter(torch.stack(before))
+        self.from_condition = nn.Parameter(torch.stack([w[p:] for p, w in enumerate(weights[0])]))
+        self.weights = nn.ParameterList(torch.stack(values) for values in weights[1:])
+        self.biases = nn.ParameterList(torch.stack(shifts) for shifts in biases)
+        self.register_buffer("seen", torch.ones(dimension, dimension).tril(-1)[..., None])
+
+    def forward(self, u: Tensor, condition: Tensor) -> Tensor:
+        """Return the numbers (d, *n, b, o) given u (*n, b, d) and conditions (b, e)."""
+        return self._pass(slice(None), u, condition)
+
+    def of_one(self, place: int, u: Tensor, condition: Tensor) -> Tensor:
+        """Return the numbers (*n, b, o) of the label at a place."""
+        return self._pass(slice(place, place + 1), u, condition)[0]
+
+    def _pass(self, places: slice, u: Tensor, condition: Tensor) -> Tensor:
+        seen = self.from_labels[places] * self.get_buffer("seen")[places]
+        first = condition @ self.from_condition[places] + self.biases[0][places]
+        rows = u.reshape(-1, u.shape[-1]) - 0.5
+        count = len(rows) // len(condition)
+        hidden = (rows @ seen).unflatten(1, (count, -1)) + first[:, None]
+        hidden = hidden.flatten(1, 2).relu()
+        hidden = torch.baddbmm(self.biases[1][places], hidden, self.weights[0][places]).relu()
+        numbers = torch.baddbmm(self.biases[2][places], hidden, self.weights[1][places])
+        return numbers.unflatten(1, u.shape[:-1])
 
 
 def _log_mass(low: Tensor, high: Tensor) -> Tensor:
@@ -111,9 +149,15 @@ def _cut_normal(low: Tensor, high: Tensor) -> Tensor:
     above = low > 0
     a, b = torch.where(above, -high, low), torch.where(above, -low, high)
     unit = torch.rand(a.shape, dtype=a.dtype)
-    z = ndtri((ndtr(a) + unit * (ndtr(b) - ndtr(a))).clamp(1e-300, 1 - 1e-16))
+    below, width = _below(a), _below(b) - _below(a)
+    z = ndtri((below + unit * width).clamp(1e-300, 1 - 1e-16))
     # b is here the end next to the mean
     fall = torch.expm1(0.5 * (b.square() - a.square()))
     tail = -(b.square() - 2 * torch.log1p(unit * fall)).clamp_min(0).sqrt()
     z = torch.where(b < -_FAR, tail, z)
     return torch.where(above, -z, z)
+
+
+def _below(z: Tensor) -> Tensor:
+    """Return Phi(z); torch's ndtr is 0 below -8.3."""
+    return 0.5 * erfc(-z * math.sqrt(0.5))
