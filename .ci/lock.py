@@ -6,11 +6,11 @@ The lock holds everything that is installed, the extras of tests and documents t
 mlpop alone needs, with the same pins.
 """
 
-import re
 from importlib.metadata import Distribution, distribution, distributions
 from pathlib import Path
 
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
 NOT_LOCKED = {"mlpop", "pip"}
@@ -26,14 +26,9 @@ dependencies:
 """
 
 
-def name_of(name: str) -> str:
-    """Return a name as the index compares it."""
-    return re.sub(r"[-_.]+", "-", name).lower()
-
-
 def pin(package: Distribution) -> str:
     """Return name==version, without the build label that no index knows (`+cpu`)."""
-    return f"{name_of(package.name)}=={package.version.partition('+')[0]}"
+    return f"{canonicalize_name(package.name)}=={package.version.partition('+')[0]}"
 
 
 def needed(name: str, seen: set[str]) -> set[str]:
@@ -42,14 +37,14 @@ def needed(name: str, seen: set[str]) -> set[str]:
     for text in distribution(name).requires or []:
         requirement = Requirement(text)
         wanted = requirement.marker is None or requirement.marker.evaluate({"extra": ""})
-        if wanted and name_of(requirement.name) not in seen:
-            needed(name_of(requirement.name), seen)
+        if wanted and canonicalize_name(requirement.name) not in seen:
+            needed(canonicalize_name(requirement.name), seen)
     return seen
 
 
 def main() -> None:
     """Write both files."""
-    pins = {name_of(package.name): pin(package) for package in distributions()}
+    pins = {canonicalize_name(package.name): pin(package) for package in distributions()}
     locked = sorted(set(pins) - NOT_LOCKED)
     (ROOT / "requirements.lock").write_text(
         "# made by .ci/lock.py\n" + "".join(f"{pins[name]}\n" for name in locked)

@@ -129,8 +129,7 @@ def _blocks(
     field: Mapping[str, Any], schema: Mapping[str, Any]
 ) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Yield the blocks that a field may hold, and where in it."""
-    if "$ref" in field:
-        field = schema["$defs"][field["$ref"].rsplit("/", 1)[-1]]
+    field = _resolved(field, schema)
     if "properties" in field:
         yield "", field
     for option in (*field.get("anyOf", ()), *field.get("oneOf", ())):
@@ -140,13 +139,21 @@ def _blocks(
             yield from ((place + further, part) for further, part in _blocks(field[inner], schema))
 
 
+def _resolved(field: Mapping[str, Any], schema: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what a reference to a definition of the schema stands for."""
+    if "$ref" not in field:
+        return field
+    found: Mapping[str, Any] = schema["$defs"][field["$ref"].rsplit("/", 1)[-1]]
+    return found
+
+
 def type_of(field: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
     """Return the type of a field in words, with its limits."""
+    field = _resolved(field, schema)
+    if "properties" in field:
+        return "block"
     if options := field.get("anyOf", field.get("oneOf")):
         return " or ".join(dict.fromkeys(type_of(option, schema) for option in options))
-    if "$ref" in field:
-        below = schema["$defs"][field["$ref"].rsplit("/", 1)[-1]]
-        return "block" if "properties" in below else type_of(below, schema)
     if "const" in field:
         return _json(field["const"])
     if "enum" in field:
@@ -168,7 +175,6 @@ def type_of(field: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
 
 
 def _json(value: Any) -> str:
-
     text = json.dumps(value)
     return f"`{_cell(text if len(text) <= 80 else text[:77] + '...')}`"
 

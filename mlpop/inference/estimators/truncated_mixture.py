@@ -149,8 +149,8 @@ def _cut_normal(low: Tensor, high: Tensor) -> Tensor:
     above = low > 0
     a, b = torch.where(above, -high, low), torch.where(above, -low, high)
     unit = torch.rand(a.shape, dtype=a.dtype)
-    below, width = _below(a), _below(b) - _below(a)
-    z = ndtri((below + unit * width).clamp(1e-300, 1 - 1e-16))
+    below = _below(a)
+    z = ndtri((below + unit * (_below(b) - below)).clamp(1e-300, 1 - 1e-16))
     # b is here the end next to the mean
     fall = torch.expm1(0.5 * (b.square() - a.square()))
     tail = -(b.square() - 2 * torch.log1p(unit * fall)).clamp_min(0).sqrt()
