@@ -26,8 +26,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from mlpop.config.files.regression import PointTrainerConfig
-from mlpop.datasets.scaling import LabelScaling, scale_inputs
-from mlpop.datasets.statistics import label_statistics
+from mlpop.datasets.scaling import LabelScaling, label_statistics, scale_inputs
 from mlpop.networks.convolutional import ModelConv
 from mlpop.regression.data import MemorySet
 from mlpop.regression.evaluation import Judge

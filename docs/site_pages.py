@@ -190,5 +190,5 @@ def python_page() -> str:
     """Return what `import mlpop` shows, from its docstrings."""
     lines = ["# Python", "", "What `import mlpop` shows.", ""]
     for name in sorted(set(mlpop.__all__) - {"__version__"}):
-        lines += [f"::: {mlpop._HOMES[name]}.{name}", ""]
+        lines += [f"::: {mlpop._HOMES.get(name, mlpop._DOOR)}.{name}", ""]
     return "\n".join(lines)

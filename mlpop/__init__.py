@@ -4,36 +4,62 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mlpop.commands.sbi import resume_experiment, run_experiment
+    from mlpop.commands.one_population import Population, simulate_population
+    from mlpop.commands.python import (
+        QUICK,
+        dynamics,
+        infer,
+        infer_nn,
+        observe,
+        resume_experiment,
+        run_experiment,
+        run_study,
+        simulate,
+        train_nn,
+    )
+    from mlpop.datasets.loading import load_dataset
     from mlpop.experiment.models.load_posterior import load_posterior
     from mlpop.simulators.base import Simulation, Simulator
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "QUICK",
+    "Population",
     "Simulation",
     "Simulator",
     "__version__",
+    "dynamics",
+    "infer",
+    "infer_nn",
+    "load_dataset",
     "load_posterior",
+    "observe",
     "resume_experiment",
     "run_experiment",
+    "run_study",
+    "simulate",
+    "simulate_population",
+    "train_nn",
 ]
 
+_DOOR = "mlpop.commands.python"
 _HOMES = {
+    "Population": "mlpop.commands.one_population",
     "Simulation": "mlpop.simulators.base",
     "Simulator": "mlpop.simulators.base",
+    "load_dataset": "mlpop.datasets.loading",
     "load_posterior": "mlpop.experiment.models.load_posterior",
-    "resume_experiment": "mlpop.commands.sbi",
-    "run_experiment": "mlpop.commands.sbi",
+    "simulate_population": "mlpop.commands.one_population",
 }
 
 
 def __getattr__(name: str) -> Any:
     """Import a public name when it is first used: the command line and workers start light."""
-    if name not in _HOMES:
+    if name not in __all__:
         raise AttributeError(f"module 'mlpop' has no attribute '{name}'")
     try:
-        return getattr(importlib.import_module(_HOMES[name]), name)
+        return getattr(importlib.import_module(_HOMES.get(name, _DOOR)), name)
     except ModuleNotFoundError as error:
         if not str(error.name).startswith("mlpop."):
             raise

@@ -4,11 +4,14 @@ import copy
 import json
 import logging
 import os
+import signal
 import sys
+import tempfile
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from multiprocessing import current_process, forkserver
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +76,44 @@ def workplace(
 
 
 @pytest.fixture
+def own_fork_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A fork server of this test alone, with multiprocessing's temporary folder made anew.
+
+    That of other tests goes on: it would not end before all who were forked from it.
+    """
+    config: dict[str, Any] = current_process()._config  # type: ignore[attr-defined]
+    before = config.pop("tempdir", None)
+    server = forkserver.ForkServer()
+    for name in ("ensure_running", "connect_to_new_process", "set_forkserver_preload"):
+        monkeypatch.setattr(forkserver, name, getattr(server, name))
+    monkeypatch.setattr(forkserver, "_forkserver", server)
+    yield server
+    if server._forkserver_pid is not None:  # type: ignore[attr-defined]
+        os.kill(server._forkserver_pid, signal.SIGKILL)  # type: ignore[attr-defined]
+    server._stop()  # type: ignore[attr-defined]
+    config.pop("tempdir", None)
+    if before is not None:
+        config["tempdir"] = before
+
+
+@pytest.fixture(params=[80, 400])
+def long_tmpdir(
+    request: pytest.FixtureRequest,
+    own_fork_server: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> Path:
+    """A folder for temporary files whose path leaves no room for sockets."""
+    folder = tmp_path
+    while len(str(folder)) < request.param:
+        folder /= "scratch" * 4
+    folder.mkdir(parents=True)
+    monkeypatch.setenv("TMPDIR", str(folder))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    return folder
+
+
+@pytest.fixture
 def at_work(workplace: Callable[[], AbstractContextManager[Path]]) -> Iterator[Path]:
     """Run the test in the session's workplace."""
     with workplace() as folder:
@@ -100,6 +141,9 @@ def smoke(stars: dict[str, Any]) -> Callable[..., dict[str, Any]]:
         "dyn_data_loader.database": stars,
         "simulator.args.population.birth_rate_max": 0.02,
         "compute.simulations_per_task": 2,
+        # one process: nothing to start
+        "enable_dask": False,
+        "n_processes": 1,
         "show_profiling": False,
     }
 

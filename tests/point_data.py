@@ -9,7 +9,7 @@ import pytest
 
 from mlpop.config.files.regression import RegressionConfig
 from mlpop.datasets.image import write_image
-from mlpop.datasets.statistics import label_statistics
+from mlpop.datasets.scaling import label_statistics
 from mlpop.io.files import write_csv, write_json
 
 LABELS = ("B_initial_log10_mean", "P_initial_log10_mean")

@@ -141,8 +141,7 @@ def check_points(store: Store, node: Node, epochs: int = EPOCHS) -> None:
     steps = histories(store, node)
     for key, found in steps.items():
         twice = [step for step, count in Counter(found).items() if count > 1]
-        # several shards may be done in the same second
-        assert key.startswith("sim/") or not twice, (node.name, key, twice)
+        assert not twice, (node.name, key, twice)
     if node.kind == "member":
         number = int(store.client.get_run(node.run_id).data.metrics["epochs"])
         assert number == epochs

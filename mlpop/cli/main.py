@@ -1,6 +1,7 @@
 """Every command of mlpop, and nothing else: parse, call, turn an error into one message."""
 
 import json
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -30,26 +31,12 @@ def _on_command_line(context: click.Context, name: str) -> bool:
 
 
 def _values(configuration: Path, assignments: tuple[str, ...] | list[str]) -> dict[str, Any]:
-    from mlpop.config.base import apply_overrides, read_json
+    from mlpop.commands.configuration import raw_values
 
-    if str(configuration).startswith("runs:/"):
-        return apply_overrides(_artifact(str(configuration)), assignments)
-    return apply_overrides(read_json(configuration), assignments)
+    return raw_values(configuration, assignments)
 
 
-def _artifact(uri: str) -> dict[str, Any]:
-    """Read a configuration that is an artifact of a run, `runs:/<run id>/<name>`."""
-    from mlpop.errors import ConfigError
-    from mlpop.experiment.resume.attempts import recorded_json
-    from mlpop.tracking import connect
-
-    run_id, _, name = uri.removeprefix("runs:/").partition("/")
-    if not run_id or not name:
-        raise ConfigError(f"{uri}: expected runs:/<run id>/<name of a JSON artifact>")
-    return recorded_json(connect(), run_id, name)
-
-
-@cli.command()
+@cli.command(cls=options.SpacedLists)
 @options.configured("experiments/main.json")
 @options.documented(options.SBI)
 @click.option("--resume", metavar="RUN_ID|last", help="Continue an interrupted experiment.")
@@ -75,31 +62,35 @@ def sbi(
     if print_job_script:
         from mlpop.compute.backends.factory import job_script
 
-        config = SbiConfig.parse(_values(configuration, changes), str(configuration))
-        click.echo(job_script(config.compute, config.workers_dask))
+        asked = SbiConfig.parse(_values(configuration, changes), str(configuration))
+        click.echo(job_script(asked.compute, asked.workers_dask))
         return
+    config = None
+    if resume is None or _on_command_line(context, "configuration") or changes:
+        # a mistake in it is told before anything slow is imported
+        config = SbiConfig.parse(_values(configuration, changes), str(configuration))
     from mlpop.commands.sbi import resume_experiment, run_experiment
 
-    if resume is not None and not (_on_command_line(context, "configuration") or changes):
-        resume_experiment(resume)
-        return
-    config = SbiConfig.parse(_values(configuration, changes), str(configuration))
-    if resume is None:
+    if config is None:
+        resume_experiment(str(resume))
+    elif resume is None:
         run_experiment(config)
     else:
         resume_experiment(resume, config)
 
 
-@cli.command()
+@cli.command(cls=options.SpacedLists)
 @options.configured("experiments/main.json")
 @options.documented(options.INFER)
 def infer(configuration: Path, assignments: tuple[str, ...], **flags: Any) -> None:
     """Sample and test the posteriors of trained rounds, with the configuration they came from."""
-    from mlpop.commands.infer import infer
     from mlpop.config.files.sbi import SbiConfig
 
     values = _values(configuration, [*options.assignments(options.INFER, flags), *assignments])
-    infer(SbiConfig.parse(values, str(configuration)))
+    config = SbiConfig.parse(values, str(configuration))
+    from mlpop.commands.infer import infer
+
+    infer(config)
 
 
 @cli.command("train-nn", cls=options.SpacedLists)
@@ -129,7 +120,6 @@ def train_nn(
 
     The configuration may also be `convolution` or `linear`, which come with the package.
     """
-    from mlpop.commands.train_nn import resume_train_nn, train_nn
     from mlpop.config.files.regression import RegressionConfig
 
     configuration = options.file_of(configuration)
@@ -137,6 +127,8 @@ def train_nn(
     changes = [*chosen, *assignments]
     values = _values(configuration, [*options.gpus_here(configuration), *changes])
     config = RegressionConfig.parse(values, str(configuration))
+    from mlpop.commands.train_nn import resume_train_nn, train_nn
+
     if resume is None:
         train_nn(config, convergence=convergence, trained_model=trained_model)
         return
@@ -161,7 +153,6 @@ def infer_nn(
     **flags: Any,
 ) -> None:
     """Predict the labels of a dataset with a trained network; writes inference_results.csv."""
-    from mlpop.commands.infer_nn import infer_nn
     from mlpop.config.files.regression import RegressionConfig
 
     configuration = options.file_of(configuration)
@@ -171,6 +162,8 @@ def infer_nn(
     for block in (options.TRAIN, options.VALID):
         values.pop(block, None)
     config = RegressionConfig.parse(values, str(configuration))
+    from mlpop.commands.infer_nn import infer_nn
+
     infer_nn(config, trained_model, samples or ())
 
 
@@ -189,10 +182,11 @@ def dynamics(
     import_csv: Path | None,
 ) -> None:
     """Build the stellar database: all that does not depend on the inferred parameters."""
-    from mlpop.commands.dynamics import build_database
     from mlpop.config.blocks.dynamics import DynamicsConfig
 
     config = DynamicsConfig.parse(_values(configuration, assignments), str(configuration))
+    from mlpop.commands.dynamics import build_database
+
     build_database(config, export_csv=export_csv, import_csv=import_csv)
 
 
@@ -208,14 +202,16 @@ def study(
     resume: str | None,
 ) -> None:
     """Search embedding, density estimator and training with Optuna; writes best_config.json."""
-    from mlpop.commands.study import resume_study, run_study
     from mlpop.config.files.study import StudyConfig
 
-    if resume is not None and not (_on_command_line(context, "configuration") or assignments):
-        resume_study(resume)
-        return
-    config = StudyConfig.parse(_values(configuration, assignments), str(configuration))
-    if resume is None:
+    config = None
+    if resume is None or _on_command_line(context, "configuration") or assignments:
+        config = StudyConfig.parse(_values(configuration, assignments), str(configuration))
+    from mlpop.commands.study import resume_study, run_study
+
+    if config is None:
+        resume_study(str(resume))
+    elif resume is None:
         run_study(config, str(configuration))
     else:
         resume_study(resume, config)
@@ -223,31 +219,60 @@ def study(
 
 @cli.command()
 @options.configured("experiments/simulate.json")
-def simulate(configuration: Path, assignments: tuple[str, ...]) -> None:
-    """Simulate a dataset: a grid, random, lhs or sobol sweep of the parameters."""
-    from mlpop.commands.simulate import simulate_sets
+@click.option(
+    "--remap",
+    "source",
+    type=FOLDER,
+    help="Make maps again of the finished simulations of this folder, as `generator` says.",
+)
+@click.option(
+    "--split",
+    "dataset",
+    type=FOLDER,
+    help="Split the dataset of this folder, as `split` says, and compute its statistics.",
+)
+def simulate(
+    configuration: Path, assignments: tuple[str, ...], source: Path | None, dataset: Path | None
+) -> None:
+    """Simulate a dataset: a grid, random, lhs or sobol sweep of the parameters, or a list."""
     from mlpop.config.files.simulate import SimulateConfig
 
-    simulate_sets(SimulateConfig.parse(_values(configuration, assignments), str(configuration)))
+    config = SimulateConfig.parse(_values(configuration, assignments), str(configuration))
+    if source is not None and dataset is not None:
+        raise click.UsageError("--remap and --split cannot be given together")
+    if source is not None:
+        from mlpop.commands.remap import remap
+
+        remap(source, config)
+        return
+    from mlpop.commands.simulate import simulate_sets, split_existing
+
+    if dataset is not None:
+        split_existing(dataset, config)
+        return
+    simulate_sets(config)
 
 
 @cli.command()
 @options.configured("experiments/observe.json")
 def observe(configuration: Path, assignments: tuple[str, ...]) -> None:
     """Make the observed sample, dataset_atnf.csv and its maps, from the pulsar catalogue."""
-    from mlpop.commands.observe import observe_catalogue
     from mlpop.config.files.observe import ObserveConfig
 
-    observe_catalogue(ObserveConfig.parse(_values(configuration, assignments), str(configuration)))
+    config = ObserveConfig.parse(_values(configuration, assignments), str(configuration))
+    from mlpop.commands.observe import observe_catalogue
+
+    observe_catalogue(config)
 
 
 @cli.command()
 @click.argument("run_id", required=False)
-def status(run_id: str | None) -> None:
+@click.option("--all", "every", is_flag=True, help="Show every run at the top, not the newest 50.")
+def status(run_id: str | None, every: bool) -> None:
     """Show the run tree: ages, and what is alive, dead or complete."""
     from mlpop.commands.status import status_table
 
-    click.echo(status_table(run_id))
+    click.echo(status_table(run_id, every=every))
 
 
 @cli.command()
@@ -280,11 +305,23 @@ def schema(kind: str | None) -> None:
     click.echo(json.dumps(schemas(kind), indent=2))
 
 
-def _fail(message: str) -> NoReturn:
-    click.echo(f"Error: {message}", err=True)
-    from mlpop.tracking import tell_given_run
+LONGEST_LINE = 2000
+"""Longest line of a message [characters]."""
 
-    tell_given_run(message)
+
+def _fail(message: str) -> NoReturn:
+    lines = (
+        line
+        if len(line) <= LONGEST_LINE
+        else f"{line[:LONGEST_LINE]} ... ({len(line)} characters)"
+        for line in message.splitlines()
+    )
+    message = "\n".join(lines)
+    click.echo(f"Error: {message}", err=True)
+    if os.environ.get("MLFLOW_RUN_ID"):
+        from mlpop.tracking import tell_given_run
+
+        tell_given_run(message)
     sys.exit(2)
 
 
@@ -304,7 +341,12 @@ def main() -> None:
     except OSError as error:
         # a full disk, a folder that was taken away: the message names file and reason
         _fail(str(error))
-    except (KeyboardInterrupt, click.Abort):
+    except MemoryError as error:
+        _fail(f"out of memory: {error or 'there is none left'}; take less, or a larger machine")
+    except (KeyboardInterrupt, click.Abort) as error:
+        if isinstance(error.__cause__, EOFError):
+            # click takes the end of any file for Ctrl-C
+            _fail(f"something ended unexpectedly: {error.__cause__ or 'EOFError'!s}")
         click.echo("Interrupted.", err=True)
         sys.exit(130)
 

@@ -23,6 +23,7 @@ class Values(click.ParamType):
     """Several values, `9,10,11` or `9 10 11`: whole numbers, or names where they are allowed."""
 
     name = "values"
+    is_list = True
 
     def __init__(self, count: int | None = None, *, names: bool = False) -> None:
         self.count, self.names = count, names
@@ -72,6 +73,7 @@ class AsSet(click.ParamType):
 
     def __init__(self, hint: str = "", read: Callable[[str], str] = str) -> None:
         self.hint, self.read = hint, read
+        self.is_list = read is _json_list
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Return what would follow the `=` of `--set`."""
@@ -107,15 +109,18 @@ def _both(*names: str, loaders: Sequence[str] = (TRAIN, VALID)) -> tuple[str, ..
     return tuple(f"{loader}.args.{name}" for name in names for loader in loaders)
 
 
+def _training(name: str, type_: Any, *cleared: str) -> Flag:
+    """Return a flag of the training data; what the test data say of the same goes with it."""
+    return Flag((f"{TRAIN}.{name}",), type_, cleared=(f"{TEST}.{name}", *cleared))
+
+
 # Of a given training set, for sbi and infer alike. The maps of the observed sample are then those
 # of the training set, wherever they are in the file.
 _GIVEN_SET: Mapping[str, Flag] = {
     "dataset_training": Flag((f"{TRAIN}.dataset_path_round_0",), PATH),
-    "dataset_statistics": Flag((f"{TRAIN}.statistic_path",), PATH),
-    "filter_inputs": Flag(
-        (f"{TRAIN}.filter_inputs",), LIST, cleared=("observed_sample.filter_inputs",)
-    ),
-    "filter_labels": Flag((f"{TRAIN}.filter_labels",), LIST),
+    "dataset_statistics": _training("statistic_path", PATH),
+    "filter_inputs": _training("filter_inputs", LIST, "observed_sample.filter_inputs"),
+    "filter_labels": _training("filter_labels", LIST),
 }
 
 SBI: Mapping[str, Flag] = {
@@ -124,8 +129,8 @@ SBI: Mapping[str, Flag] = {
     "input_shape": Flag(("arch.args.input_shape",), LIST),
     "len_output_layer": Flag(("arch.args.len_output_layer",), VALUE),
     "save_dir": Flag(("trainer.save_dir",), PATH),
-    "normalize": Flag((f"{TRAIN}.normalize",), BOOLEAN),
-    "standardize": Flag((f"{TRAIN}.standardize",), BOOLEAN),
+    "normalize": _training("normalize", BOOLEAN),
+    "standardize": _training("standardize", BOOLEAN),
     "lr": Flag(("trainer.lr",), VALUE),
     "plot_proposal": Flag(("trainer.plot_proposal",), BOOLEAN),
 }
@@ -177,7 +182,7 @@ class SpacedLists(click.Command):
         lists = {
             name
             for parameter in self.params
-            if isinstance(parameter.type, Values)
+            if getattr(parameter.type, "is_list", False)
             for name in parameter.opts
         }
         joined: list[str] = []
@@ -215,10 +220,26 @@ def gpus_here(configuration: Path) -> list[str]:
     return [] if torch.cuda.is_available() else ["n_gpu=0"]
 
 
+def _allow(_context: click.Context, _option: click.Parameter, names: Sequence[str]) -> None:
+    if names:
+        from mlpop.config.allowed_modules import allow_modules
+
+        allow_modules(names)
+
+
 def configured(default: str | None) -> Callable[[Command], Command]:
     """Add the two options that every experiment command takes."""
 
     def decorate(command: Command) -> Command:
+        command = click.option(
+            "--allow-module",
+            multiple=True,
+            metavar="MODULE",
+            expose_value=False,
+            is_eager=True,
+            callback=_allow,
+            help="Let the configuration name classes of this installed module; may be repeated.",
+        )(command)
         command = click.option(
             "--set",
             "assignments",

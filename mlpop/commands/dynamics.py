@@ -15,7 +15,7 @@ from mlpop.experiment.simulations.stellar_database import (
 )
 from mlpop.population.stars.database import StellarDatabase
 from mlpop.population.stars.folder import HEADER
-from mlpop.tracking import flatten, graceful_signals, open_run, select, where_to_look
+from mlpop.tracking import flatten, graceful_signals, open_run, parameters, where_to_look
 
 logger = logging.getLogger(__name__)
 
@@ -49,8 +49,7 @@ def build_database(
                 stars = stellar_database(DynamicalDataConfig(dataset_path=import_csv))
             assert stars.folder is not None
             header = stars.header
-            chosen = ("galactic_model", "kick_model", "sample_edm", "t_age_max", "seed", "h_c")
-            run.log_params({"n_stars": len(stars)} | select(header.get("config", {}), chosen))
+            run.log_params({"n_stars": len(stars)} | parameters(header.get("config", {})))
             run.log_metrics(
                 {
                     f"orbits/{name}": value

@@ -14,6 +14,7 @@ from mlpop.config.files.sbi import SbiConfig
 from mlpop.experiment.infer.rounds import infer_rounds
 from mlpop.experiment.infer.setup import prepare
 from mlpop.experiment.output_tree import CONFIG_FILE
+from mlpop.experiment.parameters import experiment_parameters
 from mlpop.experiment.report.summary import describe, print_result
 from mlpop.experiment.resume.attempts import recorded_seed
 from mlpop.experiment.rounds.result import RoundResult
@@ -65,13 +66,7 @@ def infer(config: SbiConfig) -> InferResult:
         save_dir=job.save_dir,
         models=False,
         root_seed=root_seed,
-        params={
-            "trainer.type": config.trainer.type,
-            "trainer.num_rounds": config.trainer.num_rounds,
-            "infer.load_dir": job.trained.source,
-            "infer.compute_coverage": config.infer.compute_coverage,
-            "infer.sim_dataset": config.infer.sim_dataset,
-        },
+        params=experiment_parameters(config) | {"infer.load_dir": job.trained.source},
         tags={"mlpop.trained_run": None if origin is None else origin.run_id},
         store=store,
     ) as launch:

@@ -32,7 +32,7 @@ from mlpop.regression.prediction import (
     summary,
     write_results,
 )
-from mlpop.tracking import round_note
+from mlpop.tracking import parameters, round_note
 from mlpop.training.device import training_device
 
 logger = logging.getLogger(__name__)
@@ -92,14 +92,16 @@ def infer_nn(
     rows = selected_rows(samples, len(data), data.source)
     device = training_device(config.n_gpu)
     data.to(device)
+    resolved = config.resolved()
     with session(
         KIND,
         config.name,
-        config.resolved(),
+        resolved,
         config_file=CONFIG,
         save_dir=config.infer.save_dir or config.trainer.save_dir,
         models=False,
-        params={"trained_model": str(trained_model), "num_samples": len(rows)},
+        params=parameters(resolved)
+        | {"trained_model": str(trained_model), "num_samples": len(rows)},
         tags={"mlpop.trained_model_sha256": sha256_of(trained_model)},
     ) as launch:
         run, tree = launch.run, launch.tree

@@ -4,10 +4,14 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
+from mlpop.config.blocks.generator import GeneratorConfig
 from mlpop.config.files.observe import ObserveConfig
 from mlpop.datasets.layout import DETAILS, GENERATOR_JSON
 from mlpop.datasets.observed import write_observed
 from mlpop.io.files import write_csv
+from mlpop.population.catalogue.doubts import named
 from mlpop.population.catalogue.selection import (
     CutRow,
     Selection,
@@ -15,7 +19,7 @@ from mlpop.population.catalogue.selection import (
     observed_selection,
     survey_catalogues,
 )
-from mlpop.tracking import graceful_signals, open_run, where_to_look
+from mlpop.tracking import graceful_signals, open_run, parameters, where_to_look
 
 logger = logging.getLogger(__name__)
 
@@ -37,8 +41,15 @@ def observe_catalogue(config: ObserveConfig) -> Path:
         logger.info("%s", line)
     for note in selection.notes:
         logger.info("note: %s", note)
+    told = [*selection.doubts, *outside_the_maps(selection, config.generator)]
+    for doubt in told:
+        logger.warning("%s", doubt)
     with graceful_signals():
-        params = {"source": config.source, "fluxes": config.fluxes}
+        params = parameters(config.model_dump(mode="json")) | {
+            "catalogue.version": selection.version,
+            "catalogue.sha256": selection.sha256,
+            "catalogue.pulsars": selection.rows[0].pulsars,
+        }
         with open_run("observe", EXPERIMENT, params=params) as run:
             csv = write_observed(
                 config.save_dir,
@@ -49,7 +60,7 @@ def observe_catalogue(config: ObserveConfig) -> Path:
             cuts = config.save_dir / CUTS_CSV
             write_csv(cuts, CutRow._fields, [list(row) for row in selection.rows])
             run.log_metrics(_final_counts(selection))
-            run.set_note("\n".join(f"- {note}" for note in selection.notes))
+            run.set_note("\n".join(f"- {note}" for note in [*told, *selection.notes]))
             folder = csv.parent
             run.commit(
                 {csv.name: csv, CUTS_CSV: cuts, GENERATOR_JSON: folder / GENERATOR_JSON}
@@ -68,6 +79,23 @@ def cut_table(rows: Sequence[CutRow]) -> list[str]:
     return [head] + [
         f"{row.step:<{width}}  {row.survey:<8}{row.pulsars:>8}{row.with_p1:>9}" for row in rows
     ]
+
+
+def outside_the_maps(selection: Selection, generator: GeneratorConfig) -> list[str]:
+    """Return a sentence for every survey with pulsars whose spin lies outside of its maps."""
+    found = []
+    for survey in generator.surveys:
+        table = selection.maps[survey]
+        inside = np.ones(len(table), dtype=bool)
+        for name, limits in (("P0", generator.p_limits), ("P1", generator.pdot_limits)):
+            inside &= table[name].between(*limits).to_numpy()
+        if not inside.all():
+            found.append(
+                f"{int((~inside).sum())} of {len(table)} pulsars of {survey} lie outside of the "
+                "P-Pdot maps (generator.p_limits, generator.pdot_limits) and are left out there: "
+                f"{named(table['PSRJ'][~inside].tolist())}."
+            )
+    return found
 
 
 def _final_counts(selection: Selection) -> dict[str, float]:

@@ -1,5 +1,6 @@
 """The main job: rounds of simulation-based inference, tracked from first draw to verdict."""
 
+import logging
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -7,10 +8,11 @@ from dataclasses import dataclass
 from mlpop.compute import draw_root_seed
 from mlpop.config.files.checks import ExperimentFacts
 from mlpop.config.files.sbi import SbiConfig
-from mlpop.config.methods import NETWORKS
-from mlpop.experiment.inputs.checks import check_inputs
+from mlpop.experiment.inputs.checks import check_classes, check_inputs
+from mlpop.experiment.models.known_posterior import KnownPosterior
 from mlpop.experiment.models.posterior_model import log_posterior_model
 from mlpop.experiment.output_tree import CONFIG_FILE
+from mlpop.experiment.parameters import experiment_parameters
 from mlpop.experiment.profile import Profiler
 from mlpop.experiment.report.html import in_a_sentence, write_report
 from mlpop.experiment.report.summary import describe, print_result
@@ -29,24 +31,10 @@ from mlpop.experiment.rounds.run import run_round
 from mlpop.experiment.rounds.run_page import send_summary
 from mlpop.experiment.session import Session, session
 from mlpop.experiment.simulations.simulator import experiment_plan
-from mlpop.tracking import Store, TrackedRun, connect, graceful_signals, select
+from mlpop.io.records import BrokenRecord
+from mlpop.tracking import Store, TrackedRun, connect, graceful_signals
 
-COMPARED = (
-    "trainer.type",
-    "trainer.num_rounds",
-    "trainer.batch_size",
-    "trainer.lr",
-    "density_estimator.type",
-    "density_estimator.classifier_nre",
-    "density_estimator.args.hidden_features",
-    "density_estimator.args.num_components",
-    "density_estimator.args.num_transforms",
-    "arch.type",
-    "arch.args.len_output_layer",
-    "training_data_loader.num_sim",
-    "simulator.type",
-)
-"""Fields by which experiments are compared in MLflow's table; the rest is in config_sbi.json."""
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -60,6 +48,12 @@ class ExperimentResult:
 
     run_id: str
     rounds: tuple[RoundResult, ...]
+
+    @property
+    def posterior(self) -> KnownPosterior:
+        """The posterior of the last round, which knows its x_o."""
+        last = self.rounds[-1]
+        return KnownPosterior(last.posterior, last.observed.x, last.observed.truth)
 
 
 def run_experiment(config: SbiConfig) -> ExperimentResult:
@@ -103,6 +97,7 @@ def resume_experiment(which: str, config: SbiConfig | None = None) -> Experiment
 def _continue(find: Callable[[Store], Beginning]) -> ExperimentResult:
     with graceful_signals():
         beginning = find(connect())
+        check_classes(beginning.config)
         if beginning.lineage.round(0) is None:
             check_inputs(beginning.config)
         return _launch(beginning)
@@ -110,15 +105,14 @@ def _continue(find: Callable[[Store], Beginning]) -> ExperimentResult:
 
 def _launch(beginning: Beginning) -> ExperimentResult:
     config, root_seed = beginning.config, beginning.root_seed
-    resolved = config.resolved()
     with session(
         KIND,
         config.name,
-        resolved,
+        config.resolved(),
         config_file=CONFIG_FILE,
         save_dir=config.trainer.save_dir,
         root_seed=root_seed,
-        params=select(resolved, compared(config)) | {"members": config.trainer.members},
+        params=experiment_parameters(config),
         tags=beginning.tags,
         store=beginning.lineage.store,
         resumed=beginning.run,
@@ -133,16 +127,12 @@ def _launch(beginning: Beginning) -> ExperimentResult:
         last = rounds[-1]
         log_posterior_model(run, config.name, last)
         print_result(last)
-        launch.compared.extend(last.member_runs.values())
+        launch.compared["experiments"] = []
+        launch.compared["rounds"] = [result.run_id for result in rounds]
+        launch.compared["members"] = [
+            member for result in rounds for member in result.member_runs.values()
+        ]
         return ExperimentResult(run.run_id, tuple(rounds))
-
-
-def compared(config: SbiConfig) -> list[str]:
-    """Return the fields by which this experiment is compared, without those it ignores."""
-    ignored = {f"density_estimator.args.{name}" for name in config.density_estimator.unused}
-    used = config.trainer.method.network
-    ignored |= {f"density_estimator.{field}" for field in NETWORKS if field != used}
-    return [path for path in COMPARED if path not in ignored]
 
 
 def _run_rounds(beginning: Beginning, launch: Session, profiler: Profiler) -> list[RoundResult]:
@@ -175,7 +165,12 @@ def _run_rounds(beginning: Beginning, launch: Session, profiler: Profiler) -> li
             earlier = lineage.round(round_)
             if earlier is not None and round_ < complete:
                 previous = rounds[-1] if rounds else None
-                result = restore_round(shared, earlier, previous, with_sets=more)
+                try:
+                    result = restore_round(shared, earlier, previous, with_sets=more)
+                except BrokenRecord as error:
+                    logger.warning("%s is done again: %s", earlier.name, error)
+                    lineage.distrusted.add(earlier.run_id)
+                    break
                 # an earlier launch may have ended before it said so; what is there is not repeated
                 run.curves.extend(result.headline, step=round_)
                 if round_ == number - 1:
@@ -186,7 +181,9 @@ def _run_rounds(beginning: Beginning, launch: Session, profiler: Profiler) -> li
             run.log_metrics(result.headline, step=round_)
             rounds.append(result)
             _tell(config, run, rounds)
-        return rounds
+        else:
+            return rounds
+    return _run_rounds(beginning, launch, profiler)
 
 
 def _tell(config: SbiConfig, run: TrackedRun, rounds: list[RoundResult]) -> None:

@@ -6,21 +6,30 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from mlpop.compute import Purpose, draw_root_seed, make_backend, seed_sequence
+from mlpop.compute import Progress, Purpose, draw_root_seed, make_backend, seed_sequence
+from mlpop.config.blocks.compute import ComputeConfig
+from mlpop.config.blocks.generator import GeneratorConfig
 from mlpop.config.files.simulate import SimulateConfig
-from mlpop.datasets.layout import MANIFEST_CSV, PARAMETER_SETS_CSV
+from mlpop.datasets.detections import detected
+from mlpop.datasets.index import DatasetIndex
+from mlpop.datasets.layout import FULL_CSV, FULL_STATISTICS, MANIFEST_CSV, PARAMETER_SETS_CSV
 from mlpop.datasets.parameter_sets import ParameterSets, sample_parameters, write_parameter_sets
+from mlpop.datasets.scaling import label_statistics
 from mlpop.datasets.splits import split_dataset, split_rows
-from mlpop.errors import DataError
+from mlpop.errors import ConfigError, DataError
 from mlpop.experiment.output_tree import check_writable
+from mlpop.experiment.simulations.catalogue_csv import write_catalogue_csv
+from mlpop.experiment.simulations.pace import Pace
 from mlpop.experiment.simulations.simulated_set import SuppliedSet, simulate_set
 from mlpop.experiment.simulations.simulator import check_plan, full_plan
-from mlpop.io.files import read_csv
-from mlpop.tracking import graceful_signals, open_run, where_to_look
+from mlpop.io.files import read_csv, write_json
+from mlpop.tracking import graceful_signals, open_run, parameters, where_to_look
 
 logger = logging.getLogger(__name__)
 
 TRAINING_SET, SPLIT = 0, 1
+
+SIMULATIONS, CATALOGUE_CSV = "simulations", "catalogue.csv"
 
 
 def simulate_sets(config: SimulateConfig) -> SuppliedSet:
@@ -50,19 +59,19 @@ def simulate_sets(config: SimulateConfig) -> SuppliedSet:
     if config.split is not None:
         split_rows(len(sets), test=config.split.test, valid=config.split.valid, rng=split_rng)
     _require_same_sweep(table, sets, seed)
-    params = {
-        "sampling_type": config.sampling_type,
-        "num_sim": len(sets),
-        "parameters": " ".join(sets.labels),
-        "seed": seed,
-        "simulator": config.simulator.type,
-    }
+    params = parameters(config.model_dump(mode="json")) | {"num_sim": len(sets), "seed": seed}
     with graceful_signals():
         with open_run("simulate", config.name, params=params) as run:
             plan, _ = full_plan(
                 config.simulator, sets.labels, config.generator, config.dyn_data_loader
             )
             _write_sets(table, sets, seed)
+
+            def tell(progress: Progress, pace: Pace) -> None:
+                if progress.shard is not None:
+                    points = {"sim/done": float(progress.done), "sim/rate": pace.rate}
+                    run.curves.extend(points, step=round(pace.seconds))
+
             with make_backend(
                 n_processes=config.compute.n_processes,
                 enable_dask=config.compute.enable_dask,
@@ -78,10 +87,13 @@ def simulate_sets(config: SimulateConfig) -> SuppliedSet:
                     root_seed=seed,
                     purpose=Purpose.SIMULATION_TRAINING,
                     round_=0,
-                    compute=config.compute,
+                    compute=_compute(config),
                     min_success_fraction=config.min_success_fraction,
                     title="simulations",
+                    on_progress=tell,
                 )
+            if config.catalogues:
+                _write_catalogues(folder, plan.generator)
             if config.split is not None:
                 split_dataset(
                     folder,
@@ -98,6 +110,46 @@ def simulate_sets(config: SimulateConfig) -> SuppliedSet:
         logger.info("wrote %s", made.csv)
         logger.info("%s", where_to_look(run.store, run.experiment_id, run.run_id))
     return made
+
+
+def split_existing(folder: Path, config: SimulateConfig) -> None:
+    """Split a dataset that exists, whoever made it, and compute its statistics.
+
+    Writes `dataset_train.csv` and the others of `config.split`, `statistics_train.json` over the
+    training rows, and `statistics_full.json` over all; the draw comes from `config.seed`.
+
+    Raises:
+        ConfigError: there is no `split`, or no seed.
+        DataError: the dataset is missing or broken, or a subset would be empty.
+    """
+    if config.split is None:
+        raise ConfigError("split: must give a fraction for test, for valid, or for both")
+    if config.seed is None:
+        raise ConfigError("seed: must be given to split a dataset that exists, found null")
+    index = DatasetIndex.read(folder / FULL_CSV)
+    theta = index.label_values(index.labels)
+    split_dataset(
+        folder,
+        test=config.split.test,
+        valid=config.split.valid,
+        rng=np.random.default_rng(seed_sequence(config.seed, Purpose.SWEEP, SPLIT)),
+    )
+    write_json(folder / FULL_STATISTICS, label_statistics(theta, index.labels))
+    logger.info("split %s: %s", folder, ", ".join(sorted(p.name for p in folder.glob("*_*.csv"))))
+
+
+def _compute(config: SimulateConfig) -> ComputeConfig:
+    """Keep the pulsars that catalogues are written of, however large the set is."""
+    if not config.catalogues:
+        return config.compute
+    return config.compute.model_copy(update={"keep_detections": True})
+
+
+def _write_catalogues(folder: Path, maps: GeneratorConfig | None) -> None:
+    assert maps is not None
+    for one in detected(folder):
+        path = folder / SIMULATIONS / f"{one.row.index:06d}" / CATALOGUE_CSV
+        write_catalogue_csv(path, one.catalogues, maps)
 
 
 def _write_sets(table: Path, sets: ParameterSets, seed: int) -> None:

@@ -3,31 +3,44 @@
 from mlpop.datasets.shards import SHARDS_FOLDER
 from mlpop.errors import TrackingError
 from mlpop.experiment.output_tree import CONFIG_FILE
-from mlpop.experiment.resume.attempts import recorded_json
+from mlpop.experiment.resume.attempts import recorded_configuration, recorded_json
 from mlpop.experiment.resume.start import lineage_of
 from mlpop.tracking import Node, Store, connect, root_of, status, tree
 from mlpop.tracking.artifacts import listed
 from mlpop.tracking.description import clock
+from mlpop.tracking.owner import owner_of
 
-RESUMED_BY = {"experiment": "mlpop sbi", "train_nn": "mlpop train-nn", "study": "mlpop study"}
-"""Kind of a run at the top -> the command that takes `--resume`."""
+RESUMED_BY = {
+    "experiment": ("mlpop sbi", CONFIG_FILE),
+    "train_nn": ("mlpop train-nn", "config.json"),
+    "study": ("mlpop study", "study.json"),
+}
+"""Kind of a run at the top -> the command that takes `--resume`, and what that needs."""
+
+SHOWN = 50  # runs at the top
 
 
-def status_table(run_id: str | None = None) -> str:
+def status_table(run_id: str | None = None, *, every: bool = False) -> str:
     """Return one line a run: name, state, what lives, age, id; of one tree, also its outlook.
 
     Args:
-        run_id: any run of a tree; by default all trees of the store.
+        run_id: any run of a tree; by default the newest runs at the top of all trees.
+        every: whether all runs at the top are shown, however many there are.
 
     Raises:
         TrackingError: there is no such run, or the store cannot be read.
     """
     store = connect()
-    rows = status(run_id, store=store)
+    limit = None if every or run_id is not None else SHOWN + 1
+    rows = status(run_id, store=store, limit=limit)
+    more = limit is not None and len(rows) == limit
     if not rows:
         return "no runs"
     lines = [f"{'run':<34} {'state':<12} {'status':<10} {'life':<6} {'age':>9} {'took':>9}  id"]
-    lines += [_line(row.depth, row.node, row.age, row.duration) for row in rows]
+    shown = rows[:SHOWN] if more else rows
+    lines += [_line(row.depth, row.node, row.age, row.duration) for row in shown]
+    if more:
+        lines.append(f"the newest {SHOWN}; `mlpop status --all` shows every run")
     if run_id is not None:
         lines += ["", *outlook(store, tree(store, root_of(store, run_id)))]
     return "\n".join(lines)
@@ -38,15 +51,18 @@ def outlook(store: Store, root: Node) -> list[str]:
 
     Artifacts are not read: a resume compares their digests, and does again what is damaged.
     """
-    command = RESUMED_BY.get(root.kind)
-    if command is None:
+    if root.kind not in RESUMED_BY:
         return []
+    command, config_file = RESUMED_BY[root.kind]
     if root.life == "alive":
-        owner = f"process {root.tags.get('mlpop.pid', '?')} on {root.tags.get('mlpop.host', '?')}"
-        return [f"{owner} works on it: nothing to resume"]
+        return [f"{owner_of(root.tags)} works on it: nothing to resume"]
     if root.status == "FINISHED":
         more = "; a larger trainer.num_rounds adds rounds" if root.kind == "experiment" else ""
         return [f"complete: nothing to resume{more}"]
+    try:
+        recorded_configuration(store, root.run_id, config_file)
+    except TrackingError as error:
+        return [f"nothing to resume: {error}"]
     lines = [f"{command} --resume {root.run_id}"]
     if root.kind != "experiment":
         return lines
@@ -67,7 +83,7 @@ def outlook(store: Store, root: Node) -> list[str]:
         if lineage.seems_complete(member):
             lines.append(f"    keeps {member.name}")
         else:
-            epochs = lineage.steps(member, "val/loss")
+            epochs = lineage.last_step(member, "val/loss")
             lines.append(f"    trains {member.name} on, of which {epochs} epochs are recorded")
     return lines
 

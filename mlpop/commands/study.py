@@ -29,6 +29,8 @@ from mlpop.experiment.resume.attempts import (
 )
 from mlpop.experiment.session import session
 from mlpop.io.files import write_atomically
+from mlpop.io.records import tag_number
+from mlpop.networks.registry import find as find_network
 from mlpop.study.data import given_files, on_files, study_data, without_test_set
 from mlpop.study.driver import Driver
 from mlpop.study.report import BEST_CONFIG, study_note, write_findings
@@ -146,6 +148,9 @@ def _study(
     files = given_files(config.dataset, store)
     trained = without_test_set(on_files(base, files))
     check_inputs(trained)
+    for network in getattr(space.get("arch.type"), "choices", ()):
+        if ":" in str(network):
+            find_network(str(network))
     seeds = config.seed, base.root_seed
     root_seed = next((seed for seed in seeds if seed is not None), None)
     if root is not None:
@@ -160,12 +165,6 @@ def _study(
         config_file=CONFIG,
         save_dir=base.trainer.save_dir,
         root_seed=root_seed,
-        params={
-            "sampler": config.sampler.type,
-            "pruner": config.pruning.type,
-            "n_trials": config.n_trials,
-            "second_objective": config.second_objective or "none",
-        },
         store=store,
         resumed=root,
     ) as launch:
@@ -221,7 +220,7 @@ def _study(
         run.log_metrics({"study/wall_seconds": time.monotonic() - started})
         if config.storage is None:
             run.send(journal, JOURNAL)
-        launch.compared.extend(runs.run_ids[record.slot] for record in trials)
+        launch.compared["trials"] = [runs.run_ids[record.slot] for record in trials]
     logger.info("next    mlpop sbi --configuration runs:/%s/%s", result.run_id, BEST_CONFIG)
     return result
 
@@ -260,7 +259,8 @@ def _bring_back(store: Store, root: Node, journal: Path) -> None:
 
 def _earlier(root: Node | None) -> dict[int, Node]:
     children = root.children if root is not None else ()
-    return {int(child.tags[TRIAL_TAG]): child for child in children if TRIAL_TAG in child.tags}
+    slots = {tag_number(child.tags, TRIAL_TAG): child for child in children}
+    return {slot: child for slot, child in slots.items() if slot is not None}
 
 
 def _after_trial(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mlpop.compute import draw_root_seed
 from mlpop.config.files.regression import RegressionConfig
-from mlpop.datasets.statistics import label_statistics
+from mlpop.datasets.scaling import label_statistics
 from mlpop.errors import ConfigError, TrainingError
 from mlpop.experiment.logs import show_on_terminal
 from mlpop.experiment.models.point_model import log_point_model
@@ -29,7 +29,7 @@ from mlpop.io.files import write_atomically
 from mlpop.regression.checkpoint import load_model
 from mlpop.regression.data import PointSet
 from mlpop.regression.prediction import predict, summary
-from mlpop.tracking import Node, Store, TrackedRun, connect, round_note, select
+from mlpop.tracking import Node, Store, TrackedRun, connect, parameters, round_note
 from mlpop.tracking import tree as run_tree
 
 logger = logging.getLogger(__name__)
@@ -39,19 +39,6 @@ CONFIG = "config.json"
 TRIALS = "trials.json"
 BEST = "best_model.pth"
 SUFFIX = "_threshold"
-
-COMPARED = (
-    "arch.type",
-    "training_data_loader.args.batch_size",
-    "optimizer.type",
-    "optimizer.args.lr",
-    "loss.type",
-    "metric.type",
-    "trainer.epochs",
-    "trainer.early_stop",
-    "trials",
-)
-"""Fields by which trainings are compared in MLflow's table; the rest is in config.json."""
 
 FREE = (
     "dataset_path",
@@ -220,7 +207,7 @@ def _launch(
         config_file=CONFIG,
         save_dir=config.trainer.save_dir,
         root_seed=problem.root_seed,
-        params=select(resolved, COMPARED)
+        params=parameters(resolved)
         | {"labels": " ".join(problem.labels), "num_train": len(problem.train)},
         tags={f"{DATA_TAG}{name}": digest for name, digest in _digests(problem).items()},
         store=store,

@@ -1,6 +1,8 @@
 """What all configuration files share: strictness, reading, overriding, clear errors."""
 
 import json
+import logging
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -8,8 +10,12 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from mlpop.config.messages import Problem, Refused, describe
+from mlpop.config.messages import Problem, Refused, describe, show
+from mlpop.config.reading import LARGEST, NotJson, Unreadable, parse_json, read_text
+from mlpop.config.reference import Translation
 from mlpop.errors import ConfigError
+
+logger = logging.getLogger(__name__)
 
 
 class StrictModel(BaseModel):
@@ -36,7 +42,7 @@ class StrictModel(BaseModel):
 
     @classmethod
     def parse(cls, values: Mapping[str, Any], source: str = "configuration") -> Self:
-        """Validate `values`.
+        """Validate `values`; fields of the reference that change nothing are left out.
 
         Args:
             values: the raw JSON object.
@@ -45,11 +51,35 @@ class StrictModel(BaseModel):
         Raises:
             ConfigError: one line a wrong field: its path, the value found, what is allowed.
         """
+        taken = Translation(values)
+        cls._translate(taken)
+        problems = taken.problems
         try:
-            return cls.model_validate_json(json.dumps(values))
+            parsed = cls.model_validate_json(json.dumps(taken.values, default=as_json))
         except ValidationError as error:
-            problems = describe(error, cls, values)
-            raise ConfigError("\n".join(f"{source}: {p}: {m}" for p, m in problems)) from None
+            problems += describe(error, cls, taken.values)
+        if problems:
+            raise ConfigError("\n".join(f"{source}: {p}: {m}" for p, m in problems))
+        if taken.notes:
+            logger.warning(
+                "%s: fields of the reference that change nothing here: %s",
+                source,
+                "; ".join(taken.notes),
+            )
+        return parsed
+
+    @classmethod
+    def _translate(cls, translation: Translation) -> None:
+        """Take out of the raw values what other programs' files have more than this block."""
+
+
+def as_json(value: Any) -> Any:
+    """Return what Python callers write into a configuration, and JSON does not know."""
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    raise TypeError(f"{value!r} is no JSON value")
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -60,15 +90,13 @@ def read_json(path: Path) -> dict[str, Any]:
             twice.
     """
     try:
-        values = json.loads(
-            path.read_text(encoding="utf-8"), object_pairs_hook=partial(_unique, path)
-        )
+        values = parse_json(read_text(path, limit=LARGEST), partial(_unique, path))
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except NotJson as error:
+        raise ConfigError(f"{path}:{error.line}: not valid JSON: {error}") from None
+    except (OSError, Unreadable) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from None
-    except json.JSONDecodeError as error:
-        raise ConfigError(f"{path}:{error.lineno}: not valid JSON: {error.msg}") from None
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: expected a JSON object, found {type(values).__name__}")
     return values
@@ -87,17 +115,19 @@ def apply_overrides(values: Mapping[str, Any], assignments: Sequence[str]) -> di
     for assignment in assignments:
         path, separator, text = assignment.partition("=")
         if not separator or not path:
-            raise ConfigError(f"--set {assignment}: expected key.path=value")
+            raise ConfigError(f"--set {show(assignment)}: expected key.path=value")
         try:
-            value = json.loads(text)
-        except json.JSONDecodeError:
+            value = parse_json(text)
+        except NotJson:
             value = text
+        except Unreadable as error:
+            raise ConfigError(f"--set {path}: its value {error}") from None
         *parents, last = path.split(".")
         block = result
         for name in parents:
             block = block.setdefault(name, {})
             if not isinstance(block, dict):
-                raise ConfigError(f"--set {assignment}: '{name}' is not an object")
+                raise ConfigError(f"--set {show(assignment)}: '{name}' is not an object")
         block[last] = value
     return result
 

@@ -10,7 +10,9 @@ from pydantic_core import CoreSchema, core_schema
 
 from mlpop.config.messages import Refused, show
 
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, le=10**9)]
+Few = Annotated[int, Field(ge=1, le=10**4)]
+"""Of what takes a process, a network or a layer for each."""
 Natural = Annotated[int, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
@@ -89,6 +91,23 @@ class OneOf:
         return core_schema.literal_schema(self.names)
 
 
+def _expanded(path: Path) -> Path:
+    if "\0" in str(path):
+        raise Refused(("", "must not hold a NUL character"))
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        raise Refused(
+            ("", f"has a home folder that is not known, found {show(str(path))}")
+        ) from None
+
+
+def _local(value: Any) -> Any:
+    if isinstance(value, str) and _URI.match(value):
+        raise Refused(("", f"must be a path on this machine, found {show(value)}"))
+    return value
+
+
 def _given(value: Any) -> Any:
     if value == "":
         raise Refused(("", "must be a path, found ''"))
@@ -133,12 +152,12 @@ def _one_kind(columns: tuple[int | str, ...]) -> tuple[int | str, ...]:
 
 # A validator before the type hands pydantic Python objects, of which strict mode takes no string
 # for a path; lax mode takes a string, and still no number.
-LaxPath = Annotated[Path, Field(strict=False)]
+LaxPath = Annotated[Path, Field(strict=False), AfterValidator(_expanded)]
 
-Folder = Annotated[LaxPath, BeforeValidator(_given)]
+Folder = Annotated[LaxPath, BeforeValidator(_given), BeforeValidator(_local)]
 """A path that must be given."""
 
-OptionalPath = Annotated[LaxPath | None, BeforeValidator(_blank_is_null)]
+OptionalPath = Annotated[LaxPath | None, BeforeValidator(_blank_is_null), BeforeValidator(_local)]
 """A path, or null; the documented files write "" for null."""
 
 Location = Annotated[Path | S3Uri, _LocationField(), BeforeValidator(_given)]

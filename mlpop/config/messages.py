@@ -39,10 +39,10 @@ EXPECTED = {
 """pydantic's error type -> what the field must be; several of one field are joined by "or"."""
 
 BOUNDS = {
-    "greater_than": "greater than {gt:g}",
-    "greater_than_equal": "at least {ge:g}",
-    "less_than": "less than {lt:g}",
-    "less_than_equal": "at most {le:g}",
+    "greater_than": "greater than {gt:.12g}",
+    "greater_than_equal": "at least {ge:.12g}",
+    "less_than": "less than {lt:.12g}",
+    "less_than_equal": "at most {le:.12g}",
     "multiple_of": "a multiple of {multiple_of}",
     "finite_number": "a finite number",
 }

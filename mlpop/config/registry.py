@@ -10,6 +10,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar
 
+from mlpop.config.allowed_modules import require_allowed
 from mlpop.config.messages import nearest
 from mlpop.errors import ConfigError
 
@@ -67,7 +68,8 @@ class Registry(Generic[Base]):
         """Return the class called `name`.
 
         Raises:
-            ConfigError: no such name, module or class, or the class does not derive from the base.
+            ConfigError: no such name, module or class, a module that the user has not allowed,
+                or the class does not derive from the base.
         """
         if name in self._classes:
             return self._classes[name]
@@ -84,6 +86,8 @@ class Registry(Generic[Base]):
                 "or your own class as 'package.module:Class'"
                 + (f"; did you mean '{near}'?" if near else "")
             )
+        if path == name and path not in self._entry_points().values():
+            require_allowed(self.field, name)
         try:
             found = getattr(importlib.import_module(module_name), class_name)
         except (ImportError, AttributeError) as error:

@@ -16,6 +16,7 @@ from mlpop.datasets.image import write_image
 from mlpop.datasets.index import DatasetIndex
 from mlpop.datasets.layout import FULL_CSV, FULL_STATISTICS, GENERATOR_JSON, MANIFEST_CSV
 from mlpop.datasets.loading import stored_maps
+from mlpop.datasets.scaling import label_statistics
 from mlpop.datasets.shards import (
     SHARDS_FOLDER,
     STATUSES,
@@ -23,7 +24,6 @@ from mlpop.datasets.shards import (
     ShardRecord,
     SimulationRow,
 )
-from mlpop.datasets.statistics import label_statistics
 from mlpop.errors import DataError
 from mlpop.io.files import read_csv, read_json_object, write_csv, write_json
 

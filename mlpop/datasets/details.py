@@ -7,8 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlpop.datasets.layout import DETAILS
-from mlpop.datasets.shards import SHARDS_FOLDER, finished_shards
+from mlpop.datasets.shards import RAGGED, SHARDS_FOLDER, finished_shards
 from mlpop.errors import DataError
+from mlpop.io.arrays import read_npy
 from mlpop.io.files import write_array
 
 Details = dict[str, NDArray[np.float32]]
@@ -24,7 +25,8 @@ def load_details(csv: Path, channels: tuple[str, ...]) -> Details:
     folder = csv.parent
     found: dict[str, dict[int, NDArray]] = {}
     for record in finished_shards(folder).values():
-        for name in set(record.channels).difference(channels):
+        further = set(record.channels).difference(channels)
+        for name in (name for name in further if not name.startswith(RAGGED)):
             packed = np.load(folder / SHARDS_FOLDER / record.name / f"{name}.npy")
             rows = {index: packed[row] for index, row in record.position.items()}
             found.setdefault(name, {}).update(rows)
@@ -59,7 +61,7 @@ def read_array(path: Path) -> NDArray[np.float32]:
         DataError: it is missing, broken, or has values that are not finite.
     """
     try:
-        values = np.load(path, allow_pickle=False).astype(np.float32)
+        values = read_npy(path).astype(np.float32)
     except (OSError, ValueError, EOFError) as error:
         raise DataError(f"{path}: cannot be read: {error}") from None
     if not np.isfinite(values).all():

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from mlpop.errors import DataError
 from mlpop.io.files import write_atomically
@@ -41,6 +41,10 @@ def write_image(path: Path, values: NDArray) -> None:
     write_atomically(path, buffer.getvalue())
 
 
+MOST_PIXELS = 1 << 24
+"""Of the largest picture that is read: 4096 x 4096."""
+
+
 def read_pixels(path: Path, mode: str) -> NDArray[np.uint8]:
     """Pixels of a picture as it lies in the file, (height, width, colours), `RGB` or `RGBA`.
 
@@ -48,9 +52,15 @@ def read_pixels(path: Path, mode: str) -> NDArray[np.uint8]:
         DataError: the file is missing or no picture.
     """
     try:
+        if not path.is_file() and path.exists():
+            raise OSError("is no regular file")
         with Image.open(path) as image:
+            if image.width * image.height > MOST_PIXELS:
+                raise OSError(
+                    f"it has {image.width} x {image.height} pixels; at most {MOST_PIXELS} are read"
+                )
             return np.asarray(image.convert(mode))
-    except (OSError, UnidentifiedImageError, SyntaxError) as error:
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise DataError(f"{path}: cannot be read as a picture: {error}") from None
 
 

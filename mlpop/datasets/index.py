@@ -4,14 +4,14 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isfinite
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mlpop.config.fields import INPUT_PREFIX
 from mlpop.errors import DataError
-from mlpop.io.files import read_csv
+from mlpop.io.files import read_csv, sha256_of
 
 _PACKED = re.compile(r"(?P<path>.+\.npy)#(?P<row>\d+)")
 
@@ -121,11 +121,12 @@ class DatasetIndex:
     def cells(self, channel: str) -> list[Cell]:
         """Where the maps of a channel lie, one a row.
 
-        A path that is not packed is tried as written, then from the CSV's folder, then by its
-        last part in the CSV's folder. A packed one belongs to the dataset: the CSV's folder only.
+        A path that is not packed is sought from the CSV's folder, then by its last part in that
+        folder, then as written. A packed one belongs to the dataset: the CSV's folder only.
 
         Raises:
-            DataError: a cell is empty, its file is missing, or two different files fit it.
+            DataError: a cell is empty, its file is missing, or the path as written is another file
+                than that beside the CSV.
         """
         column = self.header.index(INPUT_PREFIX + channel)
         known: dict[str, Path] = {}
@@ -150,23 +151,28 @@ class DatasetIndex:
         place = self.place(number, channel)
         if not name:
             raise DataError(f"{place}: no map is given")
-        written, folder = Path(name), self.path.parent
+        written, folder = Path(name).expanduser(), self.path.parent
         if packed:
-            candidates = [folder / written]
+            beside, elsewhere = [folder / written], []
         else:
-            candidates = [written, folder / written, folder / written.name]
-        fitting = [path for path in candidates[:2] if path.is_file()] or [
-            path for path in candidates[2:] if path.is_file()
-        ]
-        if not fitting:
-            tried = ", ".join(dict.fromkeys(map(str, candidates)))
+            # a path of another system has its name in it all the same
+            last = PureWindowsPath(name).name if "\\" in name else written.name
+            beside = [] if written.is_absolute() else [folder / written]
+            beside, elsewhere = [*beside, folder / last], [written]
+        here = next((path for path in beside if path.is_file()), None)
+        there = next((path for path in elsewhere if path.is_file()), None)
+        if here is None and there is None:
+            tried = ", ".join(dict.fromkeys(map(str, (*elsewhere, *beside))))
             raise DataError(f"{place}: no such map file '{name}'; tried {tried}")
-        if len(fitting) == 2 and not fitting[0].samefile(fitting[1]):
+        if here is None or there is None or here.samefile(there):
+            return here or there or written
+        if here.stat().st_size != there.stat().st_size or sha256_of(here) != sha256_of(there):
             raise DataError(
-                f"{place}: '{name}' fits two files, {fitting[0].resolve()} and "
-                f"{fitting[1].resolve()}; run from another folder or write absolute paths"
+                f"{place}: '{name}' fits two files that differ, {here.resolve()} beside the index "
+                f"file and {there.resolve()}: if this dataset is a copy, write paths relative to "
+                "its index file"
             )
-        return fitting[0]
+        return here
 
     def _select(
         self, chosen: Filter | None, available: tuple[str, ...], field: str, *, inputs: bool

@@ -12,5 +12,6 @@ TRAIN_STATISTICS = "statistics_train.json"
 GENERATOR_JSON = "generator.json"
 TRUTH_JSON = "truth.json"
 DETAILS = "details"
+SET_KEY = "set_key.txt"
 
 GENERATED = "generated_dataset"

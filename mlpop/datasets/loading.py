@@ -11,9 +11,14 @@ from numpy.typing import NDArray
 from mlpop.config.fields import INPUT_PREFIX
 from mlpop.datasets.image import read_red
 from mlpop.datasets.index import Cell, DatasetIndex, Filter
+from mlpop.datasets.precision import BEYOND, Observations, float32_holds, is_beyond, narrowed
 from mlpop.datasets.shards import RECORD_FILE, check_array
 from mlpop.errors import DataError
+from mlpop.io.arrays import read_npy
 from mlpop.io.files import read_json_object
+
+MOST_OPEN = 64
+"""Packed files at a time; a process may usually open 1024."""
 
 Resize = Literal["none", "pad"]
 
@@ -24,7 +29,8 @@ class Dataset:
 
     Attributes:
         theta: (N, D) labels in physical units.
-        x: (N, C, H, W) float32 maps as stored, or (N, C) where a channel is one number. H runs
+        x: (N, C, H, W) maps as stored, or (N, C) where a channel is one number; float32, or
+            float64 where that would lose what varies (`datasets.precision`). H runs
             over the period (or right ascension) and W over its derivative (or declination); for
             pictures H runs down the picture and W to its right.
         labels: D names.
@@ -33,7 +39,7 @@ class Dataset:
     """
 
     theta: NDArray[np.float64]
-    x: NDArray[np.float32] = field(repr=False)
+    x: Observations = field(repr=False)
     labels: tuple[str, ...]
     channels: tuple[str, ...]
     source: Path
@@ -75,7 +81,7 @@ def load_dataset(
 def load_observed(
     path: Path, *, filter_inputs: Filter | None = None, resize: Resize = "none"
 ) -> Dataset:
-    """Load an observed sample: one row, its labels unknown, `theta` (1, 0).
+    """Load an observed sample: one row, its labels unknown, `theta` (1, 0); x is float64.
 
     Args:
         path: its index file, `dataset_atnf.csv`.
@@ -92,7 +98,8 @@ def load_observed(
         empty = index.empty_columns
         filter_inputs = [c for c in index.channels if INPUT_PREFIX + c not in empty]
     channels = index.select_channels(filter_inputs)
-    return Dataset(np.empty((1, 0)), _load_maps(index, channels, resize), (), channels, path)
+    x = _load_maps(index, channels, resize, whole=True)
+    return Dataset(np.empty((1, 0)), x, (), channels, path)
 
 
 def x_shape(index: DatasetIndex, channels: tuple[str, ...]) -> tuple[int, ...]:
@@ -107,54 +114,63 @@ def x_shape(index: DatasetIndex, channels: tuple[str, ...]) -> tuple[int, ...]:
 
 def stored_maps(index: DatasetIndex, channel: str) -> Iterator[NDArray]:
     """Maps of a channel one by one, in the number type of the file."""
-    files: dict[Path, NDArray] = {}
+    files = PackedFiles()
     for number, cell in enumerate(index.cells(channel)):
         place = index.place(number, channel)
         if cell.row is None:
-            yield _read_single(cell.path, place)
+            yield read_single(cell.path, place)
         else:
-            if cell.path not in files:
-                files[cell.path] = _open_packed(cell.path, place)
+            files.add(cell.path, place)
             packed = files[cell.path]
             yield packed[_packed_row(packed, cell, index, number, channel)]
 
 
 def _load_maps(
-    index: DatasetIndex, channels: tuple[str, ...], resize: Resize
-) -> NDArray[np.float32]:
+    index: DatasetIndex, channels: tuple[str, ...], resize: Resize, *, whole: bool = False
+) -> Observations:
+    """Stack the maps; `whole` leaves them float64 in any case."""
     if not channels:
         raise DataError(f"{index.path}: no map is chosen")
     cells = {channel: index.cells(channel) for channel in channels}
     records: dict[Path, dict[str, Any]] = {}
-    files: dict[Path, NDArray] = {}
+    files = PackedFiles()
     shapes = []
     for channel in channels:
         for number, cell in enumerate(cells[channel]):
             if cell.row is not None and cell.path not in files:
                 place = index.place(number, channel)
                 _check_packed(cell.path, records, place)
-                files[cell.path] = _open_packed(cell.path, place)
+                files.add(cell.path, place)
         first = cells[channel][0]
         shapes.append(
-            _read_single(first.path, index.place(0, channel)).shape
+            read_single(first.path, index.place(0, channel)).shape
             if first.row is None
             else files[first.path].shape[1:]
         )
     target = _common_shape(index, channels, shapes, resize)
-    x = np.empty((len(index), len(channels), *target), dtype=np.float32)
-    for c, (channel, shape) in enumerate(zip(channels, shapes, strict=True)):
-        _fill(x[:, c], index, channel, cells[channel], files, shape)
-    return x
+    # a column of numbers must be seen whole to tell; maps, which fill the memory, each by itself
+    for kind in (np.float32, np.float64) if target and not whole else (np.float64,):
+        x = np.empty((len(index), len(channels), *target), dtype=kind)
+        if all(
+            [
+                _fill(x[:, c], index, channel, cells[channel], files, shape)
+                for c, (channel, shape) in enumerate(zip(channels, shapes, strict=True))
+            ]
+        ):
+            break
+    return x if target or whole else narrowed(x)
 
 
 def _fill(
-    out: NDArray[np.float32],
+    out: NDArray,
     index: DatasetIndex,
     channel: str,
     cells: list[Cell],
-    files: dict[Path, NDArray],
+    files: "PackedFiles",
     shape: tuple[int, ...],
-) -> None:
+) -> bool:
+    """Fill a channel; return whether the numbers of `out` hold what varies in its maps."""
+    held = True
     groups: dict[Path, list[int]] = {}
     for number, cell in enumerate(cells):
         groups.setdefault(cell.path, []).append(number)
@@ -164,7 +180,7 @@ def _fill(
             packed = files[path]
             block = packed[[_packed_row(packed, cells[n], index, n, channel) for n in numbers]]
         else:
-            block = _read_single(path, place)[None]
+            block = read_single(path, place)[None]
         if block.shape[1:] != shape:
             raise DataError(
                 f"{place}: the map has shape {block.shape[1:]}, the map of row 0 has {shape}"
@@ -173,7 +189,14 @@ def _fill(
         if not finite.all():
             bad = index.place(numbers[int(np.argmin(finite))], channel)
             raise DataError(f"{bad}: the map has values that are not finite")
-        out[numbers] = _pad(block.astype(np.float32), out.shape[1:])
+        if is_beyond(block):
+            first = next(n for n, one in zip(numbers, block, strict=True) if is_beyond(one))
+            bad = index.place(first, channel)
+            raise DataError(f"{bad}: the map has {BEYOND}")
+        if out.dtype == np.float32 and block.ndim > 1:
+            held &= float32_holds(block, tuple(range(1, block.ndim)))
+        out[numbers] = _pad(block.astype(out.dtype), out.shape[1:])
+    return held
 
 
 def _packed_row(
@@ -214,23 +237,28 @@ def _common_shape(
     return tuple(max(sizes) for sizes in zip(*shapes, strict=True))
 
 
-def _pad(block: NDArray[np.float32], shape: tuple[int, ...]) -> NDArray[np.float32]:
+def _pad(block: NDArray, shape: tuple[int, ...]) -> NDArray:
     if block.shape[1:] == shape:
         return block
     lowest = block.reshape(len(block), -1).min(axis=1)
-    padded = np.empty((len(block), *shape), dtype=np.float32)
+    padded = np.empty((len(block), *shape), dtype=block.dtype)
     padded[...] = lowest.reshape(-1, *(1 for _ in shape))
     padded[(slice(None), *(slice(0, size) for size in block.shape[1:]))] = block
     return padded
 
 
-def _read_single(path: Path, place: str) -> NDArray:
+def read_single(path: Path, place: str) -> NDArray:
+    """Read a file of one map, which messages call `place`; its numbers as they are stored.
+
+    Raises:
+        DataError: it is missing or broken, or no map.
+    """
     if path.suffix == ".png":
         return read_red(path)
     if path.suffix != ".npy":
         raise DataError(f"{place}: {path}: expected a .npy or a .png file")
     try:
-        values = np.load(path, allow_pickle=False)
+        values = read_npy(path)
     except (OSError, ValueError, EOFError) as error:
         raise DataError(f"{place}: {path}: cannot be read: {error}") from None
     if values.ndim > 2 or values.dtype.kind not in "fiub":
@@ -241,9 +269,38 @@ def _read_single(path: Path, place: str) -> NDArray:
     return values
 
 
+class PackedFiles:
+    """Files of packed maps, mapped into memory; few are open at a time, however many there are."""
+
+    def __init__(self) -> None:
+        self._places: dict[Path, str] = {}
+        self._open: dict[Path, NDArray] = {}
+
+    def add(self, path: Path, place: str) -> None:
+        """Take in a file, which messages call `place`."""
+        self._places.setdefault(path, place)
+
+    def __contains__(self, path: Path) -> bool:
+        return path in self._places
+
+    def __getitem__(self, path: Path) -> NDArray:
+        packed = self._open.pop(path, None)
+        if packed is None:
+            packed = _open_packed(path, self._places[path])
+            while len(self._open) >= MOST_OPEN:
+                # a mapped file is closed when nothing refers to it
+                del self._open[next(iter(self._open))]
+        self._open[path] = packed
+        return packed
+
+    def __getstate__(self) -> dict[str, Any]:
+        # a memory map would be sent as its content
+        return self.__dict__ | {"_open": {}}
+
+
 def _open_packed(path: Path, place: str) -> NDArray:
     try:
-        values = np.load(path, mmap_mode="r", allow_pickle=False)
+        values = read_npy(path, mapped=True)
     except (OSError, ValueError, EOFError) as error:
         raise DataError(f"{place}: {path}: cannot be read: {error}") from None
     if values.ndim not in (1, 3):

@@ -36,10 +36,12 @@ def sample_parameters(
 
     Args:
         sampling_type: `grid` (Cartesian product, the last parameter runs fastest), `random`
-            (independent uniform draws), `lhs` (Latin hypercube) or `sobol` (scrambled Sobol).
-        parameters: `[low, high, steps]` by label for a grid, `[low, high]` for the others.
-        rng: source of the draws; a grid does not use it.
-        sampling_size: number of sets; not for a grid.
+            (independent uniform draws), `lhs` (Latin hypercube), `sobol` (scrambled Sobol), or
+            `list` (the values themselves, set by set).
+        parameters: `[low, high, steps]` by label for a grid, the values for a list, `[low, high]`
+            for the others.
+        rng: source of the draws; a grid and a list do not use it.
+        sampling_size: number of sets; not for a grid or a list.
 
     Raises:
         ConfigError: wrong number of values, `low >= high`, or `sampling_size` missing or given
@@ -55,6 +57,8 @@ def sample_parameters(
     if sampling_type == "grid":
         axes = [np.linspace(low, high, int(steps)) for low, high, steps in parameters.values()]
         return ParameterSets(labels, np.array(list(product(*axes)), dtype=np.float64))
+    if sampling_type == "list":
+        return ParameterSets(labels, np.array(list(parameters.values()), dtype=np.float64).T)
     low = np.array([values[0] for values in parameters.values()], dtype=np.float64)
     high = np.array([values[1] for values in parameters.values()], dtype=np.float64)
     size = sampling_size or 0

@@ -1,19 +1,67 @@
-"""Scaling of labels by the statistics of the training set, and of every map by its own pixels."""
+"""Statistics of labels, their scaling by them, and that of every map by its own pixels."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import isfinite
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mlpop.datasets.statistics import KEYS
+from mlpop.datasets.precision import Observations
 from mlpop.errors import ConfigError, DataError
+from mlpop.io.files import read_json_object
 
 Mode = Literal["standardize", "normalize", "none"]
 MODES: tuple[Mode, ...] = ("standardize", "normalize", "none")
 
 _CHUNK = 256
+
+Statistics = dict[str, dict[str, float]]
+"""`{label: {"mean", "std", "max", "min"}}`, the standard deviation with ddof 0."""
+
+KEYS = ("mean", "std", "max", "min")
+
+
+def label_statistics(theta: NDArray[np.float64], labels: Sequence[str]) -> Statistics:
+    """Statistics of each label over all rows.
+
+    Args:
+        theta: (N, D) labels.
+        labels: D names.
+
+    Raises:
+        DataError: there is no row, or the number of names is not D.
+    """
+    if theta.ndim != 2 or theta.shape[1] != len(labels) or len(theta) == 0:
+        raise DataError(
+            f"statistics need at least one row of {len(labels)} labels, found shape {theta.shape}"
+        )
+    return {
+        label: {key: float(getattr(values, key)()) for key in KEYS}
+        for label, values in zip(labels, theta.T.copy(), strict=True)
+    }
+
+
+def read_statistics(path: Path) -> Statistics:
+    """Read a statistics file.
+
+    Raises:
+        DataError: it is missing or broken, or a value is missing or no finite number.
+    """
+    statistics: Statistics = {}
+    for label, values in read_json_object(path).items():
+        if not isinstance(values, dict) or any(
+            not isinstance(values.get(key), (int, float)) or not isfinite(values[key])
+            for key in KEYS
+        ):
+            raise DataError(
+                f"{path}: label '{label}': expected finite numbers for {', '.join(KEYS)}, "
+                f"found {values}"
+            )
+        statistics[label] = {key: float(values[key]) for key in KEYS}
+    return statistics
 
 
 @dataclass(frozen=True)
@@ -25,7 +73,7 @@ class LabelScaling:
 
     Attributes:
         mode: which of the three.
-        statistics: of the training set, see `datasets.statistics`; labels that are not scaled may
+        statistics: of the training set, see `label_statistics`; labels that are not scaled may
             be in it. Not needed with `none`.
         labels: D names, in the order of the columns of theta.
 
@@ -117,7 +165,7 @@ class LabelScaling:
         return array
 
 
-def scale_inputs(x: NDArray[np.float32], mode: Mode) -> NDArray[np.float32]:
+def scale_inputs(x: Observations, mode: Mode) -> NDArray[np.float32]:
     """Scale every map by its own pixels; how many stars it holds is removed thereby.
 
     Args:

@@ -19,12 +19,17 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from mlpop.datasets.precision import BEYOND, is_beyond
 from mlpop.errors import DataError
 from mlpop.io.files import json_digest, read_json_object, sha256_of, sync_folder
 
 SCHEMA = 1
 SHARDS_FOLDER = "shards"
 RECORD_FILE = "shard.json"
+
+RAGGED, ROWS_SUFFIX = "detected_", "_rows"
+"""Arrays of which simulations have different numbers of rows: packed one after the other, with
+the number of rows of each in `<name>_rows.npy`. They may hold values that are not finite."""
 
 Status = Literal["ok", "limit", "failed", "timeout", "invalid"]
 STATUSES: tuple[Status, ...] = ("ok", "limit", "failed", "timeout", "invalid")
@@ -101,8 +106,8 @@ def shard_name(number: int) -> str:
 def write_shard(folder: Path, shard_index: int, rows: Sequence[SimulationRow]) -> ShardRecord:
     """Write the shard number `shard_index` of the dataset in `folder`.
 
-    A usable row with a value that is not finite becomes `invalid`. Writing the same content
-    again changes nothing; a damaged shard of that number is replaced.
+    A usable row with a value that is not finite, or beyond float32, becomes `invalid`. Writing
+    the same content again changes nothing; a damaged shard of that number is replaced.
 
     Raises:
         DataError: rows repeat an index, usable rows differ in channels or shapes, the shard is
@@ -224,10 +229,14 @@ def _judge(row: SimulationRow) -> SimulationRow:
         )
     if row.status not in USABLE:
         return replace(row, maps={})
-    bad = [channel for channel, values in row.maps.items() if not np.isfinite(values).all()]
-    if not bad and row.maps:
+    maps = {name: values for name, values in row.maps.items() if not name.startswith(RAGGED)}
+    bad = [channel for channel, values in maps.items() if not np.isfinite(values).all()]
+    large = [channel for channel, values in maps.items() if is_beyond(values)]
+    if row.maps and not bad and not large:
         return row
     reason = f"values that are not finite in {', '.join(bad)}" if bad else "no maps"
+    if large and not bad:
+        reason = f"{', '.join(large)}: {BEYOND}"
     return replace(row, status="invalid", message=reason, maps={})
 
 
@@ -247,6 +256,11 @@ def _pack(rows: Sequence[SimulationRow], name: str) -> dict[str, NDArray]:
             )
     packed = {}
     for channel in channels:
+        if channel.startswith(RAGGED):
+            parts = [row.maps[channel] for row in usable]
+            packed[channel] = np.concatenate(parts)
+            packed[channel + ROWS_SUFFIX] = np.array([len(part) for part in parts])
+            continue
         shapes = {row.index: row.maps[channel].shape for row in usable}
         if len(set(shapes.values())) != 1:
             raise DataError(f"{name}: {channel} differs in shape between simulations: {shapes}")

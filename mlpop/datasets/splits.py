@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from mlpop.datasets.index import DatasetIndex
 from mlpop.datasets.layout import FULL_CSV, TEST_CSV, TRAIN_CSV, TRAIN_STATISTICS, VALID_CSV
-from mlpop.datasets.statistics import label_statistics
+from mlpop.datasets.scaling import label_statistics
 from mlpop.errors import ConfigError, DataError
 from mlpop.io.files import write_csv, write_json
 

@@ -4,7 +4,6 @@ import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
 from mlpop.errors import DataError
@@ -39,6 +38,9 @@ def log_to(path: Path) -> Iterator[None]:
     Raises:
         DataError: the file cannot be written.
     """
+    # not at the top: it loads sockets and more, and every command loads this module
+    from logging.handlers import RotatingFileHandler
+
     try:
         handler = RotatingFileHandler(
             path, maxBytes=MAX_BYTES, backupCount=BACKUPS, encoding="utf-8"

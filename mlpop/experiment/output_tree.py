@@ -21,6 +21,7 @@ from mlpop.errors import ConfigError, DataError
 STAMP_FORMAT = "%Y%m%d_%H%M%S"
 CONFIG_FILE = "config_sbi.json"
 PROPOSAL_JSON = "proposal.json"
+RUN_MARK = ".mlpop-run"
 LOG_DIR, SAVE_DIR = "mlpop.log_dir", "mlpop.save_dir"
 
 
@@ -109,6 +110,7 @@ def output_tree(
     name: str,
     tags: Mapping[str, str] | None = None,
     *,
+    run_id: str = "",
     models: bool = True,
     now: datetime | None = None,
 ) -> OutputTree:
@@ -117,7 +119,9 @@ def output_tree(
     Args:
         save_dir: `trainer.save_dir`, or `infer.save_dir` of an inference.
         name: name of the experiment.
-        tags: of the run that goes on; its folders are taken if they are on this machine.
+        tags: of the run that goes on; its folders are taken if they are on this machine and say
+            themselves that they are of this run: tags can be changed by whoever has the store.
+        run_id: the run, written into new folders.
         models: whether there is a models folder, with the same stamp; inference has none.
         now: launch time in local time, by default the clock.
 
@@ -129,23 +133,31 @@ def output_tree(
         ConfigError: `name` cannot be the name of a folder.
         DataError: the folders cannot be made.
     """
-    earlier = [Path((tags or {}).get(tag, "")) for tag in (LOG_DIR, SAVE_DIR)]
-    if models and all(folder.is_absolute() and folder.is_dir() for folder in earlier):
-        return OutputTree(*earlier)
+    if models and tags and run_id:
+        recorded = [Path(tags.get(tag, "")) for tag in (LOG_DIR, SAVE_DIR)]
+        kinds = ("logs", "models")
+        # a project that was moved has them in its new place
+        here = [
+            save_dir.absolute() / k / name / p.name for k, p in zip(kinds, recorded, strict=True)
+        ]
+        for folders in (recorded, here):
+            if all(_is_of(folder, run_id) for folder in folders):
+                return OutputTree(*folders)
     if not name or name != Path(name).name or name in (".", ".."):
         raise ConfigError(f"name: '{name}' cannot be the name of a folder; leave out '/' and '..'")
     stamp = (now or datetime.now()).strftime(STAMP_FORMAT)
     for count in itertools.count():
         folder_name = stamp if count == 0 else f"{stamp}_{count}"
         logs = save_dir.absolute() / "logs" / name / folder_name
-        if not _claim(logs):
+        if not _claim(logs, run_id):
             continue
         if not models:
             return OutputTree(logs, logs)
         beside = save_dir.absolute() / "models" / name / folder_name
-        if _claim(beside):
+        if _claim(beside, run_id):
             return OutputTree(logs, beside)
         # the models of a launch whose logs were deleted
+        (logs / RUN_MARK).unlink(missing_ok=True)
         logs.rmdir()
     raise AssertionError("unreachable")
 
@@ -229,11 +241,21 @@ def make_folder(folder: Path) -> None:
         raise DataError(f"{folder}: cannot be made: {error}") from error
 
 
-def _claim(folder: Path) -> bool:
-    """Make a folder that nobody else has; False if it exists."""
+def _is_of(folder: Path, run_id: str) -> bool:
+    """Whether a folder was made for this run."""
+    try:
+        return folder.is_absolute() and (folder / RUN_MARK).read_text(encoding="utf-8") == run_id
+    except (OSError, ValueError):
+        return False
+
+
+def _claim(folder: Path, run_id: str) -> bool:
+    """Make a folder that nobody else has, and write into it whose it is; False if it exists."""
     make_folder(folder.parent)
     try:
         folder.mkdir()
+        if run_id:
+            (folder / RUN_MARK).write_text(run_id, encoding="utf-8")
     except FileExistsError:
         return False
     except OSError as error:

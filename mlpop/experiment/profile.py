@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from mlpop.errors import DataError
+from mlpop.errors import ConfigError, DataError
 from mlpop.io.files import write_atomically
 
 logger = logging.getLogger(__name__)
@@ -28,6 +28,9 @@ class Profiler:
         log_name: name of the text file, `profile_log` of the configuration.
         show: whether every line is shown on the terminal too, `show_profiling`.
         clock: monotonic time [s].
+
+    Raises:
+        ConfigError: a file of this name is there that holds something else.
     """
 
     def __init__(
@@ -41,6 +44,8 @@ class Profiler:
     ) -> None:
         self._json = folder / json_name
         self._log = folder / log_name
+        _refuse_other_file(self._log, "profile_log", "<prof>")
+        _refuse_other_file(self._json, "profile_json", "{")
         self._show = show
         self._clock = clock
         self._lock = threading.Lock()
@@ -126,6 +131,24 @@ def _add(entry: Entry, key: str, amount: float) -> None:
     entry[key] = value + amount
 
 
+def _refuse_other_file(path: Path, field: str, first: str) -> None:
+    """Refuse a name that is taken: it would be appended to, or written over."""
+    if not path.exists() and not path.is_symlink():
+        return
+    if path.is_file() and not path.is_symlink():
+        try:
+            with path.open(encoding="utf-8") as file:
+                if file.read(len(first)) in (first, ""):
+                    return
+        except (OSError, ValueError):
+            pass
+    raise ConfigError(_taken(field, path))
+
+
+def _taken(field: str, path: Path) -> str:
+    return f"{field}: '{path.name}' is the name of another file in {path.parent}"
+
+
 def _read(path: Path) -> dict[str, Entry]:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
@@ -134,4 +157,6 @@ def _read(path: Path) -> dict[str, Entry]:
     except (OSError, ValueError) as error:
         logger.warning("%s: cannot be read, times start from zero: %s", path, error)
         return {}
-    return dict(values)
+    if not isinstance(values, dict) or not all(key.startswith("[") for key in values):
+        raise ConfigError(_taken("profile_json", path))
+    return values

@@ -24,6 +24,8 @@ from mlpop.tracking import (
     graceful_signals,
     note_attempt,
     open_run,
+    parameters,
+    prepare_pages,
     record_provenance,
     replay,
     where_to_look,
@@ -42,14 +44,14 @@ class Session:
         tree: its folders.
         code: version and commit of mlpop, see `record_provenance`.
         files: name among the artifacts -> file: what completes the run; commands add theirs.
-        compared: runs that the last message offers to compare with this one.
+        compared: kind in the plural, as in `views.VIEWS` -> runs of this launch to compare.
     """
 
     run: TrackedRun
     tree: OutputTree
     code: Mapping[str, str | None]
     files: dict[str, Path] = field(default_factory=dict)
-    compared: list[str] = field(default_factory=list)
+    compared: dict[str, list[str]] = field(default_factory=dict)
 
     def profiler(self, config: SbiConfig) -> Profiler:
         """Return a profiler, whose two files become artifacts of the run."""
@@ -61,7 +63,7 @@ class Session:
 
     @contextmanager
     def backend(
-        self, n_processes: int, enable_dask: bool, workers_dask: int, compute: ComputeConfig
+        self, n_processes: int, enable_dask: bool, workers_dask: int | None, compute: ComputeConfig
     ) -> Iterator[Backend]:
         """Start the workers for the length of a block; the run's tags say which. Arguments are
         those of `make_backend`.
@@ -111,7 +113,7 @@ def session(
         save_dir: root of the output tree.
         models: whether the launch has a folder of models beside that of its logs.
         root_seed: every random bit comes from it; None where there are no random bits.
-        params: parameters of the run, beside the root seed.
+        params: parameters of the run, beside the root seed; by default every field of `resolved`.
         tags: further tags of the run.
         store: the tracking store, by default `connect()`.
         resumed: the run to go on with, and with its folders if they are here.
@@ -136,15 +138,16 @@ def session(
                     "mlpop.config_digest": json_digest(dict(resolved)),
                     "mlpop.state": "starting",
                 },
-                params={**(params or {}), **seed},
+                params={**(parameters(resolved) if params is None else params), **seed},
                 store=store,
                 run_id=None if resumed is None else resumed.run_id,
             ) as run,
             resumable(),
         ):
             check_artifacts(store, run.experiment_id)
+            prepare_pages(store, run.experiment_id)
             earlier = {} if resumed is None else resumed.tags
-            tree = output_tree(save_dir, name, earlier, models=models)
+            tree = output_tree(save_dir, name, earlier, run_id=run.run_id, models=models)
             with log_to(tree.log_file), _log_kept(run, tree):
                 if root_seed is not None:
                     logger.info("root seed %d", root_seed)

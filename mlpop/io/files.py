@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mlpop.config.reading import Unreadable, parse_json, read_text
 from mlpop.errors import DataError
 
 
@@ -56,7 +57,7 @@ def read_json_object(path: Path) -> dict[str, Any]:
         DataError: the file is missing, not JSON, or holds something else.
     """
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = parse_json(read_text(path))
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
     except (OSError, ValueError) as error:
@@ -88,11 +89,10 @@ def read_csv(path: Path) -> tuple[list[str], list[list[str]]]:
             has another number of fields.
     """
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            table = [row for row in csv.reader(file) if row]
+        table = [row for row in csv.reader(io.StringIO(read_text(path), newline="")) if row]
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except (OSError, Unreadable, csv.Error) as error:
         raise DataError(f"{path}: cannot be read as CSV: {error}") from None
     if not table:
         raise DataError(f"{path}: the file is empty; expected a header row")

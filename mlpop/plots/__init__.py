@@ -1,6 +1,6 @@
 """Figures drawn without pyplot: functions from arrays to a matplotlib Figure, and their style."""
 
-from mlpop.plots.corner import corner, decimals, intervals
+from mlpop.plots.corner import corner, intervals, plain_texts
 from mlpop.plots.coverage import coverage, ranks, ranks_cumulative, verdict_statistics
 from mlpop.plots.curves import training_curves
 from mlpop.plots.population import population
@@ -10,8 +10,8 @@ from mlpop.plots.pulsars import predictive_pulsars
 __all__ = [
     "corner",
     "coverage",
-    "decimals",
     "intervals",
+    "plain_texts",
     "population",
     "predictive",
     "predictive_pulsars",

@@ -1,5 +1,6 @@
 """How every figure looks: colours, type, names of axes, panels, files."""
 
+import io
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,6 +9,8 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+
+from mlpop.io.files import write_atomically
 
 SAMPLES = "#30638e"
 MEDIAN = "#c1292e"
@@ -87,13 +90,21 @@ def write(figure: Figure, path: Path) -> tuple[Path, Path]:
     Returns:
         The paths of the PDF and of the PNG.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     stem = path.with_suffix("") if path.suffix in (".pdf", ".png") else path
     pdf, png = (stem.with_name(stem.name + suffix) for suffix in (".pdf", ".png"))
     with styled():
-        figure.savefig(pdf, metadata={"CreationDate": None})
-        figure.savefig(png, dpi=150, metadata={"Software": "mlpop"})
+        write_atomically(pdf, rendered(figure, format="pdf", metadata={"CreationDate": None}))
+        write_atomically(
+            png, rendered(figure, format="png", dpi=150, metadata={"Software": "mlpop"})
+        )
     return pdf, png
+
+
+def rendered(figure: Figure, **options: Any) -> bytes:
+    """Return the file of a figure, made in memory: a full disk is then an error of the disk."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, **options)
+    return buffer.getvalue()
 
 
 def panels(

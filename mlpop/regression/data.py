@@ -23,6 +23,7 @@ from mlpop.datasets.index import Filter
 from mlpop.datasets.loading import load_dataset
 from mlpop.datasets.scaling import LabelScaling, Mode, scale_inputs
 from mlpop.errors import MlpopError
+from mlpop.io.locks import make_room_for_sockets
 from mlpop.regression.maps import Kind, MapReader, Resize, read_index
 
 EVALUATION_CHUNK = 64
@@ -153,6 +154,8 @@ class StreamedSet(PointSet):
         super().__init__(theta, scaling, reader.channels, reader.shape, reader.source)
         self._reader = reader
         self._device = torch.device("cpu")
+        if num_workers > 0:
+            make_room_for_sockets()
         # the batches that the DataLoader serves next
         self._pieces: list[list[int]] = []
         self._loader: DataLoader[Any] = DataLoader(

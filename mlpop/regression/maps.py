@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from mlpop.config.fields import INPUT_PREFIX
 from mlpop.datasets.image import read_pixels, read_red
 from mlpop.datasets.index import Cell, DatasetIndex
+from mlpop.datasets.loading import PackedFiles, read_single
+from mlpop.datasets.precision import BEYOND, Observations, float32_holds, is_beyond
 from mlpop.datasets.scaling import Mode, scale_inputs
 from mlpop.errors import DataError
 from mlpop.io.files import read_csv
@@ -66,7 +68,7 @@ class MapReader:
         self.kind = kind
         self.scaling = scaling
         self._cells: list[list[Cell]] = [index.cells(channel) for channel in channels]
-        self._packed: dict[Path, NDArray] = {}
+        self._packed = PackedFiles()
         for channel, cells in zip(channels, self._cells, strict=True):
             for row, cell in enumerate(cells):
                 if cell.path.suffix != SUFFIX[kind]:
@@ -92,12 +94,10 @@ class MapReader:
         """
         return scale_inputs(np.stack([self.stored(row) for row in rows]), self.scaling)
 
-    def __getstate__(self) -> dict:
-        # a memory map would be sent as its content
-        return self.__dict__ | {"_packed": {}}
-
-    def stored(self, row: int) -> NDArray[np.float32]:
+    def stored(self, row: int) -> Observations:
         """Return the maps (C, H, W) of a row as they are in the files.
+
+        They are float64 where float32 would lose what varies in a map.
 
         Raises:
             DataError: as `read`.
@@ -110,33 +110,31 @@ class MapReader:
         ]
         return np.stack(maps)
 
-    def _raw(self, row: int, channel: int) -> NDArray[np.float32]:
+    def _raw(self, row: int, channel: int) -> Observations:
         cell = self._cells[channel][row]
         if self.kind == "rgb":
             return read_rgb(cell.path)
         if self.kind == "image":
             return read_red(cell.path)
         where = self._place(row, self.channels[channel])
-        try:
-            if cell.row is None:
-                values = np.load(cell.path, allow_pickle=False)
-            else:
-                if cell.path not in self._packed:
-                    packed = np.load(cell.path, mmap_mode="r", allow_pickle=False)
-                    self._packed[cell.path] = packed
-                values = self._packed[cell.path][cell.row]
-        except (OSError, ValueError, EOFError, IndexError) as error:
-            raise DataError(f"{where}: {cell.path}: cannot be read: {error}") from None
+        if cell.row is None:
+            values = read_single(cell.path, where)
+        else:
+            self._packed.add(cell.path, where)
+            packed = self._packed[cell.path]
+            if cell.row >= len(packed):
+                raise DataError(f"{where}: row {cell.row} of {cell.path}: it has {len(packed)}")
+            values = packed[cell.row]
         if values.ndim != 2 or values.dtype.kind not in "fiub":
             raise DataError(
                 f"{where}: {cell.path}: expected a map of numbers with 2 axes, found shape "
                 f"{values.shape} of type {values.dtype}"
             )
-        return values.astype(np.float32)
+        return values.astype(np.float32 if float32_holds(values, (0, 1)) else np.float64)
 
     def _checked(
-        self, row: int, channel: int, values: NDArray[np.float32], shape: tuple[int, ...]
-    ) -> NDArray[np.float32]:
+        self, row: int, channel: int, values: Observations, shape: tuple[int, ...]
+    ) -> Observations:
         where = self._place(row, self.channels[channel])
         if values.shape != shape:
             raise DataError(
@@ -144,6 +142,8 @@ class MapReader:
             )
         if not np.isfinite(values).all():
             raise DataError(f"{where}: the map has values that are not finite")
+        if is_beyond(values):
+            raise DataError(f"{where}: the map has {BEYOND}")
         return values
 
     def _stacked_shape(self, resize: Resize) -> tuple[int, ...]:
@@ -175,9 +175,9 @@ def read_rgb(path: Path) -> NDArray[np.float32]:
     return np.moveaxis(read_pixels(path, "RGB"), -1, 0).astype(np.float32) / np.float32(255)
 
 
-def _padded(values: NDArray[np.float32], shape: tuple[int, ...]) -> NDArray[np.float32]:
+def _padded(values: Observations, shape: tuple[int, ...]) -> Observations:
     if values.shape == shape:
         return values
-    padded = np.full(shape, values.min(), dtype=np.float32)
+    padded = np.full(shape, values.min(), dtype=values.dtype)
     padded[tuple(slice(0, size) for size in values.shape)] = values
     return padded

@@ -18,6 +18,9 @@ from mlpop.regression.losses import Task
 
 SMALLEST_TARGET = 1e-12
 
+TOLERANCE = 0.1
+"""Of `MetricAccuracy` unless told [standard deviations of the training labels]."""
+
 
 class Metric(ABC):
     """A number from predictions and targets of a whole set.
@@ -129,7 +132,7 @@ class MetricAccuracy(Metric):
 
     Args:
         tolerance: largest |o - t| of a correct number in physical units, of each label or one for
-            all; required for a regression.
+            all; by default a tenth of the standard deviation of the training labels.
 
     Raises:
         ConfigError: a tolerance that is not positive.
@@ -142,16 +145,14 @@ class MetricAccuracy(Metric):
         self._values: list[float] = _per_label("tolerance", tolerance, None)
 
     def configure(self, task: Task, label_std: Sequence[float]) -> None:
-        """Require a tolerance for a regression."""
+        """Take the tolerance of a regression from the labels unless it is given."""
         super().configure(task, label_std)
         if task == "class":
             return
-        if self._tolerance is None:
-            raise ConfigError(
-                "metric.args.tolerance is required by MetricAccuracy for labels that are numbers: "
-                "the largest error of a correct label, in its physical units"
-            )
-        self._values = _per_label("tolerance", self._tolerance, len(label_std))
+        tolerance = self._tolerance
+        if tolerance is None:
+            tolerance = [TOLERANCE * std for std in label_std]
+        self._values = _per_label("tolerance", tolerance, len(label_std))
 
     def __call__(self, predictions: Tensor, targets: Tensor, unit: Tensor) -> Tensor:
         if self.task == "class":

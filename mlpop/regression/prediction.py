@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from mlpop.datasets.precision import as_numbers, float32_holds
 from mlpop.datasets.scaling import LabelScaling, scale_inputs
 from mlpop.errors import DataError
 from mlpop.io.files import write_csv
@@ -55,12 +56,15 @@ class PointEstimator:
         Raises:
             DataError: the maps have another shape than those of the training.
         """
-        values = np.asarray(maps, dtype=np.float32)
+        values = as_numbers(maps)
         if values.ndim != 4 or values.shape[1:] != self.model.shape:
             raise DataError(
                 f"expected maps of shape (n, {', '.join(map(str, self.model.shape))}) with the "
                 f"channels {', '.join(self.model.channels)}, found {values.shape}"
             )
+        if float32_holds(values, (2, 3)):
+            # as the training has seen them
+            values = values.astype(np.float32)
         x = torch.from_numpy(scale_inputs(values, self.model.input_scaling))
         with torch.no_grad():
             outputs = torch.cat([self._network(piece) for piece in x.split(EVALUATION_CHUNK)])

@@ -1,13 +1,15 @@
 """What a simulator is, and how one is found by the name that a configuration gives."""
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, get_type_hints, runtime_checkable
 
 import numpy as np
 from numpy.random import SeedSequence
 from numpy.typing import ArrayLike, NDArray
 
+from mlpop.config.names import fault_of_name
 from mlpop.config.registry import Registry
 from mlpop.errors import ConfigError, SimulationFailed
 
@@ -28,8 +30,8 @@ class Simulation:
             where shapes differ.
         info: what else is worth recording, as JSON values; `status` is `limit` where the
             simulation is whole but stopped early.
-        details: further arrays by name, of the same shape in every simulation, that no network
-            sees; only `in_detail` gives them.
+        details: further arrays by name that no network sees, of the same shape in every
+            simulation, but for those named `detected_...`, whose numbers of rows may differ.
     """
 
     x: NDArray[Any] | Mapping[str, NDArray[Any]]
@@ -43,7 +45,9 @@ class Simulator(Protocol):
 
     A simulator must give the same bits for the same theta and seed, must pickle to a worker
     process, and raises `SimulationFailed` where theta has no observation. It may have a method
-    `in_detail` with the arguments of a call, which gives the same bits and `details` beside them.
+    `in_detail` with the arguments of a call, which gives the same bits and `details` beside them,
+    and a `version`, a number that is raised when equal theta and seed give other bits than before:
+    simulations that were kept by another version are not taken for its own.
 
     Attributes:
         labels: names of theta's components.
@@ -86,6 +90,11 @@ def load(type: str, args: Mapping[str, Any] | None = None) -> Simulator:
             or what it builds is no simulator.
     """
     builder = SIMULATORS.find(type)
+    if not _makes_simulators(builder):
+        raise ConfigError(
+            f"simulator.type: '{type}' is no simulator: what it makes cannot be called with "
+            "(theta, seed); its labels must be a tuple of names, and so must its channels"
+        )
     try:
         simulator = builder(**(args or {}))
     except TypeError as error:
@@ -112,13 +121,33 @@ def theta_by_label(theta: ArrayLike, labels: Sequence[str]) -> dict[str, float]:
     return by_label
 
 
+def _makes_simulators(builder: Any) -> bool:
+    """Whether instances of a class can be called with theta and a seed; nothing is called.
+
+    Or those of the class that a function says it returns.
+    """
+    if inspect.isfunction(builder):
+        builder = get_type_hints(builder).get("return")
+    if not inspect.isclass(builder):
+        return False
+    # a class itself can be called, by its metaclass: that is not meant
+    call = next((vars(c)["__call__"] for c in builder.__mro__ if "__call__" in vars(c)), None)
+    try:
+        return call is not None and bool(inspect.signature(call).bind(None, None, None))
+    except (TypeError, ValueError):
+        return False
+
+
 def _require_simulator(simulator: Any, type: str) -> None:
-    for name in ("labels", "channels"):
-        value = getattr(simulator, name, None)
+    for kind in ("labels", "channels"):
+        value = getattr(simulator, kind, None)
         if not isinstance(value, tuple) or not value or not all(isinstance(v, str) for v in value):
             raise ConfigError(
-                f"simulator.type: '{type}': {name} must be a tuple of at least one name, "
+                f"simulator.type: '{type}': {kind} must be a tuple of at least one name, "
                 f"found {value!r}"
             )
+        for name in value:
+            if fault := fault_of_name(name):
+                raise ConfigError(f"simulator.type: '{type}': {kind}: a name {fault}")
     if not callable(simulator):
         raise ConfigError(f"simulator.type: '{type}' cannot be called with (theta, seed)")

@@ -6,18 +6,24 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.random import SeedSequence
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from mlpop.config.blocks.dynamics import DYNAMICS_LABELS, DynamicsConfig
 from mlpop.config.blocks.flux_subsample import with_census
 from mlpop.config.blocks.generator import FLUX_KIND, POPULATION_CHANNELS, GeneratorConfig
 from mlpop.config.blocks.population import PopulationConfig
 from mlpop.errors import ConfigError, DataError, SimulationFailed
-from mlpop.maps.density import dropped_stars, final_population_maps, population_maps
+from mlpop.maps.density import Catalogue, dropped_stars, final_population_maps, population_maps
+from mlpop.maps.detected import detected_arrays
 from mlpop.maps.pulsars import pulsar_tables
 from mlpop.population.stars.build import Progress
 from mlpop.population.stars.database import StellarDatabase, find_or_build
-from mlpop.population.synthesis.detected_population import require_stars, star_limit, synthesize
+from mlpop.population.synthesis.detected_population import (
+    Population,
+    require_stars,
+    star_limit,
+    synthesize,
+)
 from mlpop.population.synthesis.stages import Stage, generator, stage_seed
 from mlpop.population.synthesis.stream import survey_keys
 from mlpop.population.synthesis.whole_population import synthesize_all
@@ -40,15 +46,19 @@ class PulsarSimulator:
         generator: how maps are made.
         run_mode: `magrot_det` creates stars until the surveys' counts are reached and makes the
             15 maps of the surveys; `full` makes the maps of all stars of the database.
+        keep_detections: give the detected pulsars in `details`, of which maps can be made again.
 
     Attributes:
         labels: as given.
         channels: names of the maps.
+        version: raised when equal theta and seed give other bits, see `simulators.base`.
 
     Raises:
         ConfigError: a label cannot be swept with the chosen models, a map needs a catalogue that
             is not made, or the database is too small for the highest birth rate.
     """
+
+    version = 2
 
     def __init__(
         self,
@@ -58,12 +68,14 @@ class PulsarSimulator:
         dynamics: DynamicsConfig | Mapping[str, Any] | None = None,
         generator: GeneratorConfig | Mapping[str, Any] | None = None,
         run_mode: RunMode = "magrot_det",
+        keep_detections: bool = False,
     ) -> None:
         self.population = _block(PopulationConfig, population, "population")
         self.generator = _block(GeneratorConfig, generator, "generator")
         self.dynamics = None if dynamics is None else _block(DynamicsConfig, dynamics, "dynamics")
         self.database = None if database is None else Path(database)
         self.run_mode = run_mode
+        self.keep_detections = keep_detections
         self.labels = tuple(labels)
         self._stars: StellarDatabase | None = None
         self._moving = self._check_labels()
@@ -95,14 +107,36 @@ class PulsarSimulator:
     def _simulation(self, theta: ArrayLike, seed: SeedSequence, *, detailed: bool) -> Simulation:
         values = theta_by_label(theta, self.labels)
         try:
-            stars = self._stars_of(values, seed)
-            still = {k: v for k, v in values.items() if k not in self._moving}
-            config = self.population.with_theta(still)
+            config, stars = self._conditions(values, seed)
             if self.run_mode == "full":
                 return self._whole(config, stars, seed)
             return self._detected(config, stars, seed, detailed)
         except ConfigError as error:
             raise SimulationFailed(str(error)) from None
+
+    def synthesize(self, theta: ArrayLike, seed: SeedSequence) -> Population:
+        """Return the population behind the maps of a call: every column of every catalogue.
+
+        Raises:
+            SimulationFailed: theta is not finite or out of the models' range.
+        """
+        try:
+            return synthesize(*self._conditions(theta_by_label(theta, self.labels), seed), seed)
+        except ConfigError as error:
+            raise SimulationFailed(str(error)) from None
+
+    def maps_of(
+        self, catalogues: Mapping[str, Catalogue], seed: SeedSequence
+    ) -> dict[str, NDArray[Any]]:
+        """Return map by channel of the catalogues of `synthesize` with the same seed."""
+        return population_maps(catalogues, self.generator, generator(seed, Stage.TPA))
+
+    def _conditions(
+        self, values: Mapping[str, float], seed: SeedSequence
+    ) -> tuple[PopulationConfig, StellarDatabase]:
+        stars = self._stars_of(values, seed)
+        still = {k: v for k, v in values.items() if k not in self._moving}
+        return self.population.with_theta(still), stars
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_stars": None}
@@ -146,7 +180,7 @@ class PulsarSimulator:
                 f"the {len(stars)} stars of the database were used up at a birth rate of "
                 f"{population.birth_rate:.3g} per century, before a target or birth_rate_max"
             )
-        maps = population_maps(population.catalogues, self.generator, generator(seed, Stage.TPA))
+        maps = self.maps_of(population.catalogues, seed)
         info = {
             "status": population.status,
             "n_created": population.n_created,
@@ -158,10 +192,12 @@ class PulsarSimulator:
             "birth_rate_at_match": dict(population.birth_rate_at_match),
             "dropped": dropped_stars(population.catalogues, self.generator),
         }
-        details = {}
+        details: dict[str, NDArray[Any]] = {}
         if detailed:
             rng = generator(seed, Stage.DETAILS)
-            details = pulsar_tables(population.catalogues, self.generator, rng)
+            details |= pulsar_tables(population.catalogues, self.generator, rng)
+        if self.keep_detections:
+            details |= detected_arrays(population.catalogues, self.generator)
         return Simulation(maps, info, details)
 
     def _whole(

@@ -17,6 +17,7 @@ from mlpop.compute import Backend, Purpose, seed_sequence, torch_seed
 from mlpop.config.files.sbi import SbiConfig
 from mlpop.config.files.study import StudyConfig
 from mlpop.errors import ConfigError
+from mlpop.experiment.parameters import member_parameters
 from mlpop.experiment.rounds.ensemble import estimator_spec
 from mlpop.networks.rng import generator_from_seed
 from mlpop.study.data import StudyData
@@ -137,14 +138,16 @@ class Driver:
         folder = self.folder / trial_name(slot)
         running = self._running[index] = _Running(slot, trial, folder)
         values = applied(self._values, point)
-        trial.set_user_attr("run_id", self.runs.start(slot, trial.number, point, values))
+        trial.set_user_attr("run_id", self.runs.start(slot, trial.number, values))
         _stop_file(folder).unlink(missing_ok=True)
         try:
-            task = self._task(slot, SbiConfig.parse(values, trial_name(slot)), folder)
+            config = SbiConfig.parse(values, trial_name(slot))
+            task = self._task(slot, config, folder)
         except ConfigError as error:
             self._fail(running, str(error))
             return TrialTask(None)
         assert task.member is not None
+        self.runs.describe(slot, member_parameters(config, task.member))
         running.last_epoch = task.member.options.max_num_epochs
         return task
 

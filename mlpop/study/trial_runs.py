@@ -33,15 +33,12 @@ class TrialRuns:
     def __post_init__(self) -> None:
         self.run_ids |= {slot: node.run_id for slot, node in self.earlier.items()}
 
-    def start(
-        self, slot: int, number: int, point: Mapping[str, Any], experiment: Mapping[str, Any]
-    ) -> str:
+    def start(self, slot: int, number: int, experiment: Mapping[str, Any]) -> str:
         """Open the run of a trial, or open it again, and return its id.
 
         Args:
             slot: place of the trial.
             number: of Optuna.
-            point: field -> value.
             experiment: the whole experiment that the trial is, stored as `config_sbi.json`.
         """
         training = open_training(
@@ -50,7 +47,6 @@ class TrialRuns:
             self.study,
             loss_curves,
             tags={TRIAL_TAG: slot, "mlpop.study": self.study.run_id, "optuna.trial": number},
-            params=short(point),
             earlier=self.earlier.get(slot),
         )
         run = training.run
@@ -59,6 +55,10 @@ class TrialRuns:
         if experiment:
             run.send_json("config_sbi.json", experiment)
         return run.run_id
+
+    def describe(self, slot: int, params: Mapping[str, Any]) -> None:
+        """Tell the run of a trial what is trained."""
+        self._open[slot].run.log_params(params)
 
     def hear(self, slot: int, event: TrainingEvent) -> list[EpochRecord]:
         """Tell the run of a trial what its training says; return the epochs that are new."""
@@ -79,6 +79,8 @@ class TrialRuns:
                 raise TrainingError(record.reason)
             return
         with training:
+            if record.state == "complete":
+                training.run.log_params({"parameters": record.result["parameters"]})
             about = f"Trial {record.slot}: {record.state} after {record.epochs} epochs."
             training.complete(about, numbers, tags=state, noted=short(record.point))
             if record.state == "pruned":
@@ -88,7 +90,7 @@ class TrialRuns:
         """Close the run of a trial that ended in Optuna just before the driver died."""
         earlier = self.earlier.get(record.slot)
         if earlier is None or earlier.status not in ("FINISHED", "FAILED"):
-            self.start(record.slot, record.number, record.point, {})
+            self.start(record.slot, record.number, {})
             self.end(record)
 
 

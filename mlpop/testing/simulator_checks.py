@@ -2,7 +2,6 @@
 
 import json
 import random
-import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,13 +10,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mlpop.compute.backends.base import describe
+from mlpop.config.messages import show
+from mlpop.config.names import fault_of_name
 from mlpop.errors import SimulationFailed
 from mlpop.simulators.base import Simulator
 from mlpop.testing.conformance import ConformanceError, require
 from mlpop.testing.simulator_case import SimulatorCase, same_bits
-
-_NAME = re.compile(r"[^/\\\x00-\x1f]+")
-"""Channels become names of files, labels names of columns."""
 
 _RESEEDS = (11, 11, 4242)
 """Twice the same: an x that differs even then does not come from a global generator."""
@@ -36,11 +34,8 @@ def check_names(case: SimulatorCase) -> None:
         twice = sorted({name for name in names if names.count(name) > 1})
         require(not twice, f"{kind} must be different names, found '{''.join(twice[:1])}' twice")
         for name in names:
-            require(
-                _NAME.fullmatch(name) and not name.startswith((".", "input:")),
-                f"{kind} become names of files and columns; '{name}' cannot be one: no slash, no "
-                "control character, no leading dot and no 'input:'",
-            )
+            fault = fault_of_name(name)
+            require(not fault, f"{kind}: {show(name)} cannot be one: a name {fault}")
     require(
         len(subject.labels) == len(case.low),
         f"{len(subject.labels)} labels ({', '.join(subject.labels)}) but {len(case.low)} edges of "

@@ -5,7 +5,6 @@ Importing this package does not import MLflow; connecting does.
 
 from mlpop.tracking.artifacts import commit, save_figure, verify
 from mlpop.tracking.curves import CurveBuffer, replay
-from mlpop.tracking.datasets import recorded_datasets
 from mlpop.tracking.description import (
     Estimate,
     RoundLine,
@@ -13,14 +12,15 @@ from mlpop.tracking.description import (
     member_note,
     round_note,
 )
-from mlpop.tracking.lineage import Node, StatusRow, find, root_of, status, tree
+from mlpop.tracking.lineage import Node, StatusRow, find, recorded_datasets, root_of, status, tree
 from mlpop.tracking.links import compare_link, run_link, ui_command, where_to_look
-from mlpop.tracking.params import flatten, select
+from mlpop.tracking.params import flatten, parameters
 from mlpop.tracking.provenance import record_provenance
 from mlpop.tracking.run import TrackedRun
 from mlpop.tracking.runs import note_attempt, open_run, tell_given_run
 from mlpop.tracking.signals import graceful_signals
 from mlpop.tracking.store import Store, check_artifacts, connect, project_root
+from mlpop.tracking.views import prepare_pages
 
 __all__ = [
     "CurveBuffer",
@@ -41,6 +41,8 @@ __all__ = [
     "member_note",
     "note_attempt",
     "open_run",
+    "parameters",
+    "prepare_pages",
     "project_root",
     "record_provenance",
     "recorded_datasets",
@@ -49,7 +51,6 @@ __all__ = [
     "round_note",
     "run_link",
     "save_figure",
-    "select",
     "status",
     "tell_given_run",
     "tree",

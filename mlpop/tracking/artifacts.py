@@ -5,6 +5,7 @@ with the SHA-256 of each goes last of all: a run without a manifest that verifie
 """
 
 import hashlib
+import io
 import json
 import shutil
 import tempfile
@@ -14,8 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
 from mlpop.errors import TrackingError
-from mlpop.io.files import sha256_of
+from mlpop.io.files import sha256_of, write_atomically
+from mlpop.io.records import BrokenRecord, read_record
 from mlpop.tracking.outages import patiently
 from mlpop.tracking.store import translated
 
@@ -28,7 +32,7 @@ MANIFEST_SCHEMA = 1
 FIGURE_DPI = 120
 
 
-class BrokenManifest(TrackingError):
+class BrokenManifest(BrokenRecord):
     """The manifest of a run is there but says nothing that can be trusted."""
 
 
@@ -38,6 +42,22 @@ class Record:
 
     sha256: str
     bytes: int
+
+
+class _Entry(BaseModel):
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    bytes: int = Field(ge=0)
+
+
+class _Manifest(BaseModel):
+    model_config = ConfigDict(extra="allow", strict=True)
+
+    version: int = Field(alias="schema")
+    digest: str
+    artifacts: dict[str, _Entry]
+
+
+_MANIFEST = TypeAdapter(_Manifest)
 
 
 def file_record(path: Path) -> Record:
@@ -133,19 +153,20 @@ def read_manifest(client: "MlflowClient", run_id: str) -> dict[str, Any] | None:
     """
     if MANIFEST not in listed(client, run_id):
         return None
+    what = f"{MANIFEST} of run {run_id}"
     with fetched(client, run_id, MANIFEST) as path:
         try:
-            manifest = json.loads(path.read_text(encoding="utf-8"))
-            schema, records = manifest["schema"], manifest_records(manifest)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise BrokenManifest(f"{MANIFEST} of run {run_id}: cannot be read: {error}") from None
+            checked = read_record(path, f"{what}: cannot be read", _MANIFEST)
+            manifest = checked.model_dump(by_alias=True)
+            records = manifest_records(manifest)
+        except BrokenRecord as error:
+            raise BrokenManifest(str(error)) from None
+    schema = manifest["schema"]
     if schema != MANIFEST_SCHEMA:
-        raise BrokenManifest(
-            f"{MANIFEST} of run {run_id}: schema {schema}, this mlpop reads {MANIFEST_SCHEMA}"
-        )
-    if manifest.get("digest") != _content_digest(records):
-        raise BrokenManifest(f"{MANIFEST} of run {run_id}: its digest does not fit its list")
-    return dict(manifest)
+        raise BrokenManifest(f"{what}: schema {schema}, this mlpop reads {MANIFEST_SCHEMA}")
+    if manifest["digest"] != _content_digest(records):
+        raise BrokenManifest(f"{what}: its digest does not fit its list")
+    return manifest
 
 
 def manifest_records(manifest: Mapping[str, Any]) -> dict[str, Record]:
@@ -304,8 +325,15 @@ def save_figure(figure: "Figure", pdf: Path) -> tuple[Path, Path]:
         The PDF and the PNG file.
     """
     png = pdf.with_suffix(".png")
-    figure.savefig(pdf, metadata={"CreationDate": None}, bbox_inches="tight")
-    figure.savefig(png, dpi=FIGURE_DPI, bbox_inches="tight")
+    options: dict[str, dict[str, Any]] = {
+        "pdf": {"metadata": {"CreationDate": None}},
+        "png": {"dpi": FIGURE_DPI},
+    }
+    for path in (pdf, png):
+        kind = path.suffix.removeprefix(".")
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format=kind, bbox_inches="tight", **options[kind])
+        write_atomically(path, buffer.getvalue())
     return pdf, png
 
 

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from mlpop.io.digits import interval_texts, needed_digits
 from mlpop.tracking.links import run_path
 
 Number = float | int | str | None
@@ -37,6 +38,18 @@ class Estimate:
     low: float
     high: float
     truth: float | None = None
+
+    @property
+    def texts(self) -> tuple[str, str, str]:
+        """Low, median and high with the digits that they need."""
+        return interval_texts(self.low, self.median, self.high)
+
+    @property
+    def truth_text(self) -> str | None:
+        """The truth with the digits of the interval."""
+        if self.truth is None:
+            return None
+        return f"{self.truth:.{needed_digits(self.low, self.median, self.high)}g}"
 
 
 def experiment_note(
@@ -117,8 +130,10 @@ def estimates_table(estimates: Sequence[Estimate], columns: Columns) -> str:
     with_truth = any(estimate.truth is not None for estimate in estimates)
     rows: list[list[Number]] = []
     for estimate in estimates:
-        row: list[Number] = [f"`{estimate.label}`", estimate.median, estimate.low, estimate.high]
-        row += [estimate.truth] if with_truth else []
+        low, median, high = estimate.texts
+        row: list[Number] = [f"`{estimate.label}`", median, low, high]
+        if with_truth:
+            row.append(estimate.truth_text)
         rows.append([*row, *(texts.get(estimate.label) for texts in columns.values())])
     head = ["parameter", "median", "2.5 %", "97.5 %", *(["truth"] if with_truth else [])]
     return _table([*head, *columns], rows)

@@ -4,19 +4,24 @@ Every run carries `mlpop.root`, the id of the run at the top of its tree, so tha
 a whole tree: MLflow itself records only the parent of a run.
 """
 
+import itertools
+import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from mlpop.io.records import tag_number
 from mlpop.tracking.owner import heartbeat_age, is_alive
 from mlpop.tracking.run import ENDED_TAG, PARENT_TAG
 from mlpop.tracking.store import Store, connect, translated
 
 if TYPE_CHECKING:
+    from mlflow import MlflowClient
     from mlflow.entities import Run
 
 PAGE = 1000
+FIRST_PAGE = 50
 Life = Literal["alive", "dead", "ended"]
 
 
@@ -95,30 +100,67 @@ def find(
     Raises:
         TrackingError: the store cannot be read.
     """
+    return list(
+        search(
+            store,
+            tags,
+            experiment_ids=experiment_ids,
+            status=None if status is None else f"= '{status}'",
+        )
+    )
+
+
+def search(
+    store: Store,
+    tags: Mapping[str, str],
+    *,
+    experiment_ids: Sequence[str] | None = None,
+    status: str | None = None,
+    top: bool = False,
+    page: int = FIRST_PAGE,
+) -> "Iterator[Run]":
+    """Yield the runs that have all of these tags, newest first, as they are asked for.
+
+    The store filters, and gives one page after another: a store may hold many thousand runs of
+    which the first few are wanted.
+
+    Args:
+        store: the tracking store.
+        tags: tag -> value.
+        experiment_ids: the MLflow experiments to look in, by default all.
+        status: a condition on the status of MLflow, such as `!= 'FINISHED'`.
+        top: only runs that are nested in no other.
+        page: runs of the first page; later ones grow.
+
+    Raises:
+        TrackingError: the store cannot be read.
+    """
     # MLflow's filters cannot express a value that holds both kinds of quotes
     asked = {key: value for key, value in tags.items() if "'" not in value}
     parts = [f"tags.`{key}` = '{value}'" for key, value in asked.items()]
     if status is not None:
-        parts.append(f"attributes.status = '{status}'")
-    found: list[Run] = []
-    with translated(f"runs in {store.safe_uri}"):
+        parts.append(f"attributes.status {status}")
+    if top:
+        parts.append(f"tags.`{PARENT_TAG}` IS NULL")
+    what = f"runs in {store.safe_uri}"
+    with translated(what):
         places = list(experiment_ids) if experiment_ids is not None else _experiments(store)
-        token = None
-        while places:
-            page = store.client.search_runs(
+    token = None
+    while places:
+        with translated(what):
+            found = store.client.search_runs(
                 places,
                 " and ".join(parts),
-                max_results=PAGE,
+                max_results=page,
                 order_by=["attributes.start_time DESC"],
                 page_token=token,
             )
-            found += page
-            token = page.token
-            if not token:
-                break
-    return [
-        run for run in found if all(run.data.tags.get(key) == value for key, value in tags.items())
-    ]
+        for run in found:
+            if all(run.data.tags.get(key) == value for key, value in tags.items()):
+                yield run
+        token, page = found.token, min(4 * page, PAGE)
+        if not token:
+            return
 
 
 def root_of(store: Store, run_id: str) -> str:
@@ -154,14 +196,19 @@ def tree(store: Store, root_id: str, now: float | None = None) -> Node:
 
 
 def status(
-    run_id: str | None = None, *, store: Store | None = None, now: float | None = None
+    run_id: str | None = None,
+    *,
+    store: Store | None = None,
+    now: float | None = None,
+    limit: int | None = None,
 ) -> list[StatusRow]:
     """Return the rows of a status table.
 
     Args:
-        run_id: any run of the tree to show; without it, all runs at the top, newest first.
+        run_id: any run of the tree to show; without it, the runs at the top, newest first.
         store: the tracking store, by default `connect()`.
         now: the present [s since 1970], by default the clock.
+        limit: so many runs at the top at most.
 
     Raises:
         TrackingError: there is no such run, or the store cannot be read.
@@ -171,11 +218,8 @@ def status(
     if run_id is not None:
         nodes = list(tree(store, root_of(store, run_id), now).walk())
     else:
-        tops = [
-            run
-            for run in find(store, {"mlpop.schema": "1"})
-            if run.data.tags.get("mlpop.root") == run.info.run_id
-        ]
+        page = PAGE if limit is None else limit
+        tops = itertools.islice(search(store, {"mlpop.schema": "1"}, top=True, page=page), limit)
         nodes = [(0, _node(run, {}, now)) for run in tops]
     return [
         StatusRow(depth, node, now - node.started, (node.ended or now) - node.started)
@@ -193,8 +237,8 @@ def _node(run: "Run", below: "Mapping[str, list[Run]]", now: float) -> Node:
         status=info.status if life != "ended" else tags.get(ENDED_TAG) or info.status,
         life=life,
         state=tags.get("mlpop.state", ""),
-        round=_number(tags.get("mlpop.round")),
-        member=_number(tags.get("mlpop.member")),
+        round=tag_number(tags, "mlpop.round"),
+        member=tag_number(tags, "mlpop.member"),
         error=tags.get("mlpop.error", ""),
         started=info.start_time / 1000,
         ended=info.end_time / 1000 if info.end_time and info.status != "RUNNING" else None,
@@ -210,10 +254,6 @@ def _life(status: str, tags: Mapping[str, str], now: float) -> Life:
     return "alive" if is_alive(tags, now) else "dead"
 
 
-def _number(text: str | None) -> int | None:
-    return int(text) if text is not None and text.isdecimal() else None
-
-
 def _experiments(store: Store) -> list[str]:
     ids: list[str] = []
     token = None
@@ -223,3 +263,27 @@ def _experiments(store: Store) -> list[str]:
         token = page.token
         if not token:
             return ids
+
+
+@dataclass(frozen=True)
+class RecordedDataset:
+    """A dataset that is an input of a run: path or URI of its index file, and its digest."""
+
+    uri: str
+    digest: str
+
+
+def recorded_datasets(client: "MlflowClient", run_id: str, name: str) -> list[RecordedDataset]:
+    """Return the inputs of a run that `TrackedRun.log_dataset` recorded under a name.
+
+    Raises:
+        TrackingError: the store cannot be read.
+    """
+    with translated(f"inputs of run {run_id}"):
+        inputs = client.get_run(run_id).inputs
+        sources = [
+            json.loads(item.dataset.source)
+            for item in (inputs.dataset_inputs if inputs else ())
+            if item.dataset.name == name
+        ]
+        return [RecordedDataset(source["uri"], source["digest"]) for source in sources]

@@ -6,13 +6,17 @@ comparison of runs.
 
 import json
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
 from mlpop.tracking.store import Store
 
 LOCAL_SERVER = "http://127.0.0.1:5000"
+TRAINING_MODE = "workflowType=machine_learning"
+"""MLflow 3.17 opens its pages for language models unless the link says otherwise."""
+MOST_COMPARED = 30
+"""More runs make a link that terminals break and a page that nobody reads."""
 
 
 def base_url(store: Store) -> str:
@@ -24,12 +28,17 @@ def base_url(store: Store) -> str:
 
 def runs_link(store: Store, experiment_id: str) -> str:
     """Return the link to the table of runs."""
-    return f"{base_url(store)}/#/experiments/{experiment_id}/runs"
+    return f"{base_url(store)}/#/experiments/{experiment_id}/runs?{TRAINING_MODE}"
+
+
+def view_link(store: Store, experiment_id: str, view: str) -> str:
+    """Return the link to a table of `views.VIEWS`."""
+    return f"{runs_link(store, experiment_id)}&viewStateShareKey={view}"
 
 
 def charts_link(store: Store, experiment_id: str) -> str:
     """Return the link to the charts of all runs."""
-    return f"{runs_link(store, experiment_id)}?compareRunsMode=CHART"
+    return f"{runs_link(store, experiment_id)}&compareRunsMode=CHART"
 
 
 def run_link(store: Store, experiment_id: str, run_id: str) -> str:
@@ -39,14 +48,14 @@ def run_link(store: Store, experiment_id: str, run_id: str) -> str:
 
 def run_path(experiment_id: str, run_id: str) -> str:
     """Return the link to one run within MLflow's pages, for use in descriptions."""
-    return f"/#/experiments/{experiment_id}/runs/{run_id}"
+    return f"/#/experiments/{experiment_id}/runs/{run_id}?{TRAINING_MODE}"
 
 
 def compare_link(store: Store, experiment_id: str, run_ids: Sequence[str]) -> str:
     """Return the link to the page that compares runs."""
     runs = quote(json.dumps(list(run_ids), separators=(",", ":")))
     places = quote(json.dumps([experiment_id], separators=(",", ":")))
-    return f"{base_url(store)}/#/compare-runs?runs={runs}&experiments={places}"
+    return f"{base_url(store)}/#/compare-runs?runs={runs}&experiments={places}&{TRAINING_MODE}"
 
 
 def ui_command(store: Store, folder: Path | None = None) -> str | None:
@@ -69,7 +78,10 @@ def ui_command(store: Store, folder: Path | None = None) -> str | None:
 
 
 def where_to_look(
-    store: Store, experiment_id: str, run_id: str, others: Sequence[str] = ()
+    store: Store,
+    experiment_id: str,
+    run_id: str,
+    others: Mapping[str, Sequence[str]] | None = None,
 ) -> str:
     """Return the lines that a command prints at its start and end.
 
@@ -77,17 +89,19 @@ def where_to_look(
         store: the tracking store.
         experiment_id: the MLflow experiment.
         run_id: the run at the top.
-        others: runs to compare it with, for instance its rounds.
+        others: name of a view, such as `rounds` -> runs of this launch that it shows.
     """
     command = ui_command(store)
     lines = [f"Run     {run_id}"]
     if command:
         lines.append(f"Look    {command}")
     lines += [
-        f"  run      {run_link(store, experiment_id, run_id)}",
-        f"  table    {runs_link(store, experiment_id)}",
-        f"  charts   {charts_link(store, experiment_id)}",
+        f"  run         {run_link(store, experiment_id, run_id)}",
+        f"  table       {runs_link(store, experiment_id)}",
+        f"  charts      {charts_link(store, experiment_id)}",
     ]
-    if others:
-        lines.append(f"  compare  {compare_link(store, experiment_id, others)}")
+    for name, runs in (others or {}).items():
+        lines.append(f"  {name:11} {view_link(store, experiment_id, name)}")
+        if 1 < len(runs) <= MOST_COMPARED:
+            lines.append(f"    compare   {compare_link(store, experiment_id, runs)}")
     return "\n".join(lines)

@@ -3,6 +3,7 @@
 import functools
 import json
 import logging
+import math
 import os
 import platform
 import threading
@@ -14,8 +15,9 @@ from typing import Self
 
 logger = logging.getLogger(__name__)
 
-OWNER_TAG = "mlpop.owner"
-HEARTBEAT_TAG = "mlpop.heartbeat"
+# MLflow's pages do not show tags that begin so
+OWNER_TAG = "mlflow.mlpop.owner"
+HEARTBEAT_TAG = "mlflow.mlpop.heartbeat"
 HEARTBEAT_SECONDS = 30.0
 BEATS_MISSED = 3  # after so many a process on another machine counts as dead
 SAME_START = 5.0  # [s] start times move with the clock when it is set; pids return far later
@@ -59,11 +61,11 @@ class Owner:
                 int(values["pid"]),
                 float(values["created"]),
             )
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
             return None
 
     def to_tag(self) -> str:
-        """Return the text of the tag `mlpop.owner`."""
+        """Return the text of the tag `OWNER_TAG`."""
         return json.dumps(asdict(self))
 
     def lives_here(self) -> bool | None:
@@ -82,6 +84,12 @@ class Owner:
             return False
         except psutil.AccessDenied:
             return None
+
+
+def owner_of(tags: Mapping[str, str]) -> str:
+    """Name the process that works, or worked, on a run, for messages."""
+    owner = Owner.from_tag(tags.get(OWNER_TAG))
+    return "process ? on ?" if owner is None else f"process {owner.pid} on {owner.host}"
 
 
 def is_alive(tags: Mapping[str, str], now: float | None = None) -> bool:
@@ -107,6 +115,8 @@ def heartbeat_age(tags: Mapping[str, str], now: float | None = None) -> float | 
     try:
         last = float(tags[HEARTBEAT_TAG])
     except (KeyError, ValueError):
+        return None
+    if not math.isfinite(last):
         return None
     return (time.time() if now is None else now) - last
 

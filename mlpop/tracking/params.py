@@ -1,12 +1,18 @@
-"""Configuration as MLflow parameters: a few plain values that runs can be compared by."""
+"""Configuration as MLflow parameters: runs differ there exactly where their settings differ."""
 
+import hashlib
 import json
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Mapping
 from typing import Any
 
-from mlpop.errors import TrackingError
-
-MOST_PARAMS = 15  # of a run at the top; more columns than that nobody compares
+PREFIX = "cfg."
+LONGEST_KEY = 250
+"""Of MLflow 3.17, prefix included [characters]."""
+LONGEST_VALUE = 500
+"""Longest text of a value [characters]: nobody reads on, and older servers keep no more."""
+_DIGEST = 16
+_PLAIN = re.compile(r"[\w\- ]+", re.ASCII)
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -21,38 +27,36 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def select(values: Mapping[str, Any], paths: Iterable[str]) -> dict[str, Any]:
-    """Pick fields out of a nested configuration.
+def parameters(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Flatten a configuration to the parameters of a run, path -> value, nothing left out.
 
-    Args:
-        values: the configuration as nested mappings.
-        paths: dotted paths of fields or of whole blocks.
-
-    Returns:
-        path -> value in the order of `paths`; what the configuration does not have, or has as
-        None, is left out.
-
-    Raises:
-        TrackingError: more than 15 fields are picked.
+    A block stays one value where MLflow could not keep its keys: with signs that it refuses, or
+    too long. Keys that differ in case alone are told apart, since a server on MySQL does not:
+    `A1` beside `a1` becomes `A1.capital`.
     """
-    flat = flatten(values)
-    picked: dict[str, Any] = {}
-    for path in paths:
-        picked |= {
-            key: value
-            for key, value in flat.items()
-            if (key == path or key.startswith(f"{path}.")) and value is not None
-        }
-    if len(picked) > MOST_PARAMS:
-        raise TrackingError(
-            f"{len(picked)} parameters are picked for a run, at most {MOST_PARAMS} are meant to "
-            f"be: {', '.join(picked)}"
-        )
-    return picked
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        small = key.lower()
+        path = f"{prefix}{key}" + (".capital" if key != small and small in values else "")
+        inner: dict[str, Any] = {}
+        if isinstance(value, Mapping) and all(_PLAIN.fullmatch(str(name)) for name in value):
+            inner = parameters(value, f"{path}.")
+        if inner and max(map(len, inner)) <= LONGEST_KEY - len(PREFIX):
+            flat |= inner
+        else:
+            flat[path] = value
+    return flat
 
 
 def logged_value(value: Any) -> str:
-    """Return the text of a parameter: numbers plain, so that MLflow compares them as numbers."""
-    if isinstance(value, str):
-        return value
-    return json.dumps(value, separators=(",", ":"), default=str)
+    """Return the text of a parameter: numbers plain, so that MLflow compares them as numbers.
+
+    A long text is cut and ends with its SHA-256, so that two that differ still do.
+    """
+    text = value
+    if not isinstance(value, str):
+        text = json.dumps(value, separators=(",", ":"), default=str)
+    if len(text) <= LONGEST_VALUE:
+        return text
+    ending = f"... sha256 {hashlib.sha256(text.encode()).hexdigest()[:_DIGEST]}"
+    return text[: LONGEST_VALUE - len(ending)] + ending

@@ -9,14 +9,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mlpop.config.names import key_of
 from mlpop.errors import TrackingError
+from mlpop.io.digits import rounded
 from mlpop.io.errors import StoreAway
 from mlpop.tracking import artifacts
 from mlpop.tracking.artifacts import Record
 from mlpop.tracking.curves import CurveBuffer
 from mlpop.tracking.outages import answers, patiently
-from mlpop.tracking.owner import OWNER_TAG, Owner
-from mlpop.tracking.params import logged_value
+from mlpop.tracking.owner import OWNER_TAG, Owner, owner_of
+from mlpop.tracking.params import PREFIX, logged_value
 from mlpop.tracking.store import Store, few_retries, translated
 
 logger = logging.getLogger(__name__)
@@ -24,6 +26,7 @@ logger = logging.getLogger(__name__)
 NOTE_TAG = "mlflow.note.content"
 PARENT_TAG = "mlflow.parentRunId"
 ENDED_TAG = "mlpop.ended"
+NOW_TAG = "mlpop.now"
 PARAMS_PER_CALL = 100
 LONGEST_TAG = 5000
 DIGEST_LENGTH = 36  # most characters that MLflow takes for the digest of a dataset
@@ -105,7 +108,7 @@ class TrackedRun:
         from mlflow.entities import Param
 
         client = self.store.client
-        values = {f"cfg.{key}": logged_value(value) for key, value in params.items()}
+        values = {key_of(f"{PREFIX}{key}"): logged_value(value) for key, value in params.items()}
 
         def attempt() -> dict[str, str]:
             logged: dict[str, str] = client.get_run(self.run_id).data.params
@@ -116,7 +119,7 @@ class TrackedRun:
 
         logged = patiently(attempt, f"parameters of run {self.run_id}")
         changed = {
-            key.replace("cfg.", "mlpop.now.", 1): value
+            f"{NOW_TAG}.{key.removeprefix(PREFIX)}": value
             for key, value in values.items()
             if logged.get(key, value) != value
         }
@@ -124,7 +127,9 @@ class TrackedRun:
             self.set_tags(changed)
 
     def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
-        """Log final numbers, rounded to 6 digits, at once; curves go through `curves`.
+        """Log final numbers, `rounded`, at once; curves go through `curves`.
+
+        Names become keys by `key_of`.
 
         A number that a resumed run has at this step already is not logged again.
 
@@ -133,15 +138,14 @@ class TrackedRun:
         """
         from mlflow.entities import Metric
 
+        values = rounded({key_of(name): value for name, value in metrics.items()})
         # an attempt whose answer is lost is repeated with the same time, and so counts once
         now = time.time_ns() // 1_000_000
 
         def attempt() -> None:
-            logged = self._logged(metrics, step) if self.curves.continued else set()
+            logged = self._logged(values, step) if self.curves.continued else set()
             items = [
-                Metric(key, six_digits(value), now, step)
-                for key, value in metrics.items()
-                if key not in logged
+                Metric(key, value, now, step) for key, value in values.items() if key not in logged
             ]
             self.store.client.log_batch(self.run_id, metrics=items)
 
@@ -167,6 +171,10 @@ class TrackedRun:
         """Whether the servers that keep the run can be reached now: asked within seconds."""
         return answers(self.store.uri, self.artifact_uri)
 
+    def store_answers(self) -> bool:
+        """Whether the tracking store can be reached now, wherever the artifacts are."""
+        return answers(self.store.uri, "")
+
     def _send_curves(self) -> None:
         """Send the curves; wait for a store that is away. One that refuses them is a warning.
 
@@ -176,7 +184,7 @@ class TrackedRun:
         what = f"curves of run {self.run_id}"
 
         def attempt() -> None:
-            if not self.curves.flush() and not self.answers():
+            if not self.curves.flush() and not self.store_answers():
                 raise StoreAway(f"{what}: {self.store.safe_uri} does not answer")
 
         patiently(attempt, what)
@@ -193,8 +201,8 @@ class TrackedRun:
         tags = run.data.tags
         if Owner.from_tag(tags.get(OWNER_TAG)) not in (None, Owner.current()):
             raise TakenOver(
-                f"run {self.run_id} was taken over by process {tags.get('mlpop.pid', '?')} on "
-                f"{tags.get('mlpop.host', '?')}, which could not see that this one lives"
+                f"run {self.run_id} was taken over by {owner_of(tags)}, "
+                "which could not see that this one lives"
             )
 
     def spare(self, path: Path, name: str) -> bool:

@@ -7,25 +7,23 @@ ensemble can be open at the same time and threads cannot write into each other's
 import logging
 import os
 import re
-import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock
-
 from mlpop.errors import MlpopError, TrackingError
+from mlpop.io.locks import NotLocked, locked, private_folder
+from mlpop.io.records import tag_number
 from mlpop.tracking.curves import CLOSE_SECONDS, CurveBuffer
 from mlpop.tracking.lineage import Node
 from mlpop.tracking.outages import patiently
-from mlpop.tracking.owner import HEARTBEAT_TAG, OWNER_TAG, Heartbeat, Owner, is_alive
+from mlpop.tracking.owner import HEARTBEAT_TAG, OWNER_TAG, Heartbeat, Owner, is_alive, owner_of
 from mlpop.tracking.run import ENDED_TAG, LONGEST_TAG, PARENT_TAG, TakenOver, TrackedRun
-from mlpop.tracking.signals import EXIT_SIGINT, EXIT_SIGTERM, shielded, stopping
-from mlpop.tracking.store import Store, connect, few_retries, translated
+from mlpop.tracking.signals import EXIT_SIGINT, STOPPED_BY, shielded, stopping
+from mlpop.tracking.store import Store, connect, few_retries, store_lock, translated
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -93,10 +91,11 @@ def open_run(
 
 def note_attempt(store: Store, root: Node) -> None:
     """Hang the run that `mlflow run` made for this launch under the run that is resumed."""
-    run_id = os.environ.pop("MLFLOW_RUN_ID", None)
-    if run_id is None or run_id == root.run_id:
+    run_id = _given_run(store)
+    if run_id is None:
         return
-    number = int(root.tags.get("mlpop.attempt", "1")) + 1
+    os.environ.pop("MLFLOW_RUN_ID", None)
+    number = _next_attempt(root.tags)
     tags = {
         "mlflow.parentRunId": root.run_id,
         "mlpop.kind": "attempt",
@@ -115,16 +114,17 @@ def tell_given_run(message: str) -> None:
     A run that `open_run` took over says itself how it ended. A store that is away is no error:
     the message is on the terminal too.
     """
-    run_id = os.environ.get("MLFLOW_RUN_ID")
-    if not run_id:
+    given = os.environ.get("MLFLOW_RUN_ID")
+    if not given:
         return
     try:
-        client = connect().client
+        store = connect()
         with few_retries():
-            client.set_tag(run_id, "mlpop.error", message[:LONGEST_TAG])
-            client.set_tag(run_id, "mlpop.state", "stopped")
+            if _given_run(store) is not None:
+                store.client.set_tag(given, "mlpop.error", message[:LONGEST_TAG])
+                store.client.set_tag(given, "mlpop.state", "stopped")
     except Exception as error:
-        logger.debug("run %s does not know why it failed: %s", run_id, error)
+        logger.debug("run %s does not know why it failed: %s", given, error)
 
 
 def status_of(error: BaseException | None) -> str:
@@ -136,7 +136,7 @@ def status_of(error: BaseException | None) -> str:
     if isinstance(error, SystemExit):
         if error.code in (None, 0):
             return "FINISHED"
-        return "KILLED" if error.code in (EXIT_SIGINT, EXIT_SIGTERM) else "FAILED"
+        return "KILLED" if error.code in (EXIT_SIGINT, *STOPPED_BY) else "FAILED"
     return "FAILED"
 
 
@@ -152,7 +152,7 @@ def _start(
     client = store.client
     given_run_id = None
     if parent_run_id is None and run_id is None:
-        given_run_id = os.environ.get("MLFLOW_RUN_ID")
+        given_run_id = _given_run(store)
     own = {"mlpop.kind": kind, "mlpop.name": name, "mlpop.schema": LINEAGE_SCHEMA}
     own |= {key if "." in key else f"mlpop.{key}": v for key, v in tags.items() if v is not None}
     own |= _owner_tags()
@@ -160,7 +160,7 @@ def _start(
         if run_id is not None:
             run = _reopen(store, run_id)
             own |= {ENDED_TAG: "", "mlpop.error": ""}
-            own["mlpop.attempt"] = str(int(run.data.tags.get("mlpop.attempt", "1")) + 1)
+            own["mlpop.attempt"] = str(_next_attempt(run.data.tags))
         elif given_run_id is not None:
             run = _adopt(store, given_run_id, name)
         elif parent_run_id is not None:
@@ -205,8 +205,18 @@ def _start(
     return tracked
 
 
-def _adopt(store: Store, run_id: str, name: str) -> "Run":
-    """Take over the run that `mlflow run` made, and hide it from processes started from here."""
+def _given_run(store: Store) -> str | None:
+    """Return the run that `mlflow run` has made for this launch, None if there is none.
+
+    `MLFLOW_RUN_ID` may also be left over in a shell or in a job system, or name the run of another
+    program: nothing is written into a run that has a state already, and the variable is forgotten.
+
+    Raises:
+        TrackingError: the run is not in this store.
+    """
+    run_id = os.environ.get("MLFLOW_RUN_ID")
+    if not run_id:
+        return None
     try:
         run = store.client.get_run(run_id)
     except Exception as error:
@@ -214,6 +224,33 @@ def _adopt(store: Store, run_id: str, name: str) -> "Run":
             f"run {run_id}, given by MLFLOW_RUN_ID, is not in {store.safe_uri}; with `mlflow run` "
             "of a project in another folder, MLFLOW_TRACKING_URI must be absolute"
         ) from error
+    info, tags = run.info, run.data.tags
+    if run_id in _open_runs or any(key.startswith("mlpop.") for key in tags):
+        why = f"mlpop has written into it already ({tags.get('mlpop.name', info.run_name)})"
+    elif info.lifecycle_stage != "active":
+        why = "it is deleted"
+    elif info.status not in ("RUNNING", "SCHEDULED"):
+        why = f"it has ended ({info.status})"
+    elif run.data.metrics:
+        why = "it has metrics of another program"
+    else:
+        return run_id
+    os.environ.pop("MLFLOW_RUN_ID", None)
+    logger.warning(
+        "MLFLOW_RUN_ID names run %s, which is left as it is: %s; this launch has a run of its own",
+        run_id,
+        why,
+    )
+    return None
+
+
+def _next_attempt(tags: Mapping[str, str]) -> int:
+    return (tag_number(tags, "mlpop.attempt") or 1) + 1
+
+
+def _adopt(store: Store, run_id: str, name: str) -> "Run":
+    """Take over the run that `mlflow run` made, and hide it from processes started from here."""
+    run = store.client.get_run(run_id)
     os.environ.pop("MLFLOW_RUN_ID", None)
     # `mlflow run --run-name` is the user's choice, a random name is nobody's
     if _MLFLOW_GIVEN_NAME.fullmatch(run.info.run_name or ""):
@@ -227,7 +264,7 @@ def _reopen(store: Store, run_id: str) -> "Run":
     Processes of one machine take turns at a lock. MLflow has nothing of the kind for several
     machines: each writes itself down as the owner, waits, and only goes on if it still is.
     """
-    with FileLock(Path(tempfile.gettempdir(), f"mlpop-{run_id}.lock"), timeout=CLAIM_TIMEOUT):
+    with _claim(store, run_id):
         run = store.client.get_run(run_id)
         mine = Owner.from_tag(run.data.tags.get(OWNER_TAG)) == Owner.current()
         if run.info.status == "RUNNING" and not mine and is_alive(run.data.tags):
@@ -243,11 +280,23 @@ def _reopen(store: Store, run_id: str) -> "Run":
     return run
 
 
+@contextmanager
+def _claim(store: Store, run_id: str) -> Iterator[None]:
+    """Take turns with other processes of this machine: all users of a database, else one user."""
+    if store.database is not None:
+        with store_lock(store.database):
+            yield
+        return
+    try:
+        with locked(private_folder() / f"{run_id}.lock", timeout=CLAIM_TIMEOUT):
+            yield
+    except NotLocked as error:
+        raise TrackingError(str(error)) from error
+
+
 def _owned(run: "Run") -> TrackingError:
-    tags = run.data.tags
     return TrackingError(
-        f"run {run.info.run_id} is being worked on by process {tags.get('mlpop.pid', '?')} on "
-        f"{tags.get('mlpop.host', '?')}; end it first"
+        f"run {run.info.run_id} is being worked on by {owner_of(run.data.tags)}; end it first"
     )
 
 
@@ -255,8 +304,6 @@ def _owner_tags() -> dict[str, str]:
     owner = Owner.current()
     return {
         OWNER_TAG: owner.to_tag(),
-        "mlpop.host": owner.host,
-        "mlpop.pid": str(owner.pid),
         HEARTBEAT_TAG: f"{time.time():.0f}",
     }
 
@@ -292,14 +339,17 @@ def _close(run: TrackedRun, beat: Heartbeat | None, error: BaseException | None)
             patiently(lambda: _end(run, status), f"status of run {run.run_id}")
             return
         try:
-            if not run.answers():
+            if not run.store_answers():
                 raise TrackingError(f"{run.store.safe_uri} does not answer")
             with few_retries():
                 if status != "FINISHED":
-                    _record(run, error)
+                    run.try_tags({"mlpop.error": _message(error), "mlpop.state": "stopped"})
                 _end(run, status)
         except TrackingError as failure:
             logger.error("run %s ended %s, which is not recorded: %s", run.run_id, status, failure)
+            return
+        if status != "FINISHED" and not hasty:
+            _keep_traceback(run, error)
 
 
 def _end(run: TrackedRun, status: str) -> None:
@@ -309,20 +359,19 @@ def _end(run: TrackedRun, status: str) -> None:
         run.store.client.set_terminated(run.run_id, status)
 
 
-def _record(run: TrackedRun, error: BaseException) -> None:
-    run.try_tags({"mlpop.error": _message(error), "mlpop.state": "stopped"})
-    if isinstance(error, Exception) and not isinstance(error, MlpopError):
-        lines: Sequence[str] = traceback.format_exception(error)
-        with translated(f"artifact traceback.txt of run {run.run_id}"):
-            run.store.client.log_text(run.run_id, "".join(lines), "traceback.txt")
+def _keep_traceback(run: TrackedRun, error: BaseException) -> None:
+    """Store where an error came from that nobody foresaw, if the artifacts can be reached."""
+    if not isinstance(error, Exception) or isinstance(error, MlpopError) or not run.answers():
+        return
+    run.spare_text("".join(traceback.format_exception(error)), "traceback.txt")
 
 
 def _message(error: BaseException) -> str:
     if isinstance(error, KeyboardInterrupt):
         return "stopped by SIGINT"
     if isinstance(error, SystemExit):
-        if error.code == EXIT_SIGTERM:
-            return "stopped by SIGTERM"
+        if error.code in STOPPED_BY:
+            return f"stopped by {STOPPED_BY[int(error.code)]}"
         return f"ended with exit code {error.code}"
     text = str(error)
     if isinstance(error, MlpopError):

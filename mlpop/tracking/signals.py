@@ -1,17 +1,21 @@
-"""Ending on SIGTERM and Ctrl-C: runs are closed first, and the exit code says what happened.
+"""Ending on SIGTERM, SIGHUP and Ctrl-C: runs are closed first, the exit code says what happened.
 
 Under `mlflow run` two things differ. Ctrl-C in a terminal reaches this process twice, as SIGINT
 from the terminal and as SIGTERM from `mlflow run`. And when `mlflow run` itself is ended by
 SIGTERM it dies at once and leaves this process behind as an orphan that nobody waits for.
 """
 
+import errno
 import logging
 import os
 import signal
+import stat
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -22,6 +26,9 @@ logger = logging.getLogger(__name__)
 
 EXIT_SIGINT = 128 + signal.SIGINT
 EXIT_SIGTERM = 128 + signal.SIGTERM
+SIGHUP = getattr(signal, "SIGHUP", None)  # a terminal was closed; Windows has none
+EXIT_SIGHUP = 128 + (SIGHUP or 1)
+STOPPED_BY = {EXIT_SIGTERM: "SIGTERM", EXIT_SIGHUP: "SIGHUP"}
 SAME_STOP_SECONDS = 5.0  # another kind of signal within this time belongs to the same stop
 ORPHAN_POLL_SECONDS = 1.0
 SHELLS = frozenset({"bash", "sh", "dash", "zsh", "ksh", "fish"})
@@ -43,6 +50,8 @@ class _Stop:
                 os._exit(128 + number)
             return
         self.first, self.first_time = number, now
+        if number == SIGHUP:
+            _leave_closed_terminal()
         if self.shields:
             self.waiting = True
         else:
@@ -52,7 +61,7 @@ class _Stop:
         self.waiting = False
         if self.first == signal.SIGINT:
             raise KeyboardInterrupt
-        raise SystemExit(EXIT_SIGTERM)
+        raise SystemExit(128 + (self.first or signal.SIGTERM))
 
 
 _stop: _Stop | None = None
@@ -62,8 +71,9 @@ _stop: _Stop | None = None
 def graceful_signals() -> Iterator[None]:
     """End the block, and then the process, in good order when it is asked to stop.
 
-    SIGTERM raises `SystemExit(143)` in the main thread, SIGINT raises `KeyboardInterrupt`, for
-    which the command line exits with 130. A second signal of the same kind, or any later than
+    SIGTERM raises `SystemExit(143)` in the main thread, and so does SIGHUP with 129, unless it is
+    ignored, as under `nohup`; SIGINT raises `KeyboardInterrupt`, for which the command line exits
+    with 130. A second signal of the same kind, or any later than
     five seconds, ends the process at once. Under `mlflow run` the block also ends, as by
     SIGTERM, when `mlflow run` dies. Outside the main thread nothing is changed.
     """
@@ -72,7 +82,10 @@ def graceful_signals() -> Iterator[None]:
         yield
         return
     stop = _stop = _Stop()
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    numbers = [signal.SIGTERM, signal.SIGINT]
+    if SIGHUP is not None and signal.getsignal(SIGHUP) is not signal.SIG_IGN:
+        numbers.append(SIGHUP)
+    before = {number: signal.getsignal(number) for number in numbers}
     for number in before:
         signal.signal(number, stop.handle)
     starter = _mlflow_run() if os.environ.get("MLFLOW_RUN_ID") else None
@@ -109,6 +122,23 @@ def shielded() -> Iterator[None]:
 def stopping() -> bool:
     """Whether a signal has asked this process to stop."""
     return _stop is not None and _stop.first is not None
+
+
+def _leave_closed_terminal() -> None:
+    """Write to nowhere from now on if the terminal is gone: each line would be an error."""
+    import termios
+
+    for stream in (sys.__stdout__, sys.__stderr__):
+        try:
+            number = stream.fileno() if stream is not None else -1
+            if number >= 0 and stat.S_ISCHR(os.fstat(number).st_mode):
+                termios.tcgetattr(number)
+        except termios.error as error:
+            if error.args[0] == errno.EIO:
+                with Path(os.devnull).open("wb") as nowhere:
+                    os.dup2(nowhere.fileno(), number)
+        except (OSError, ValueError):
+            continue
 
 
 class _OrphanWatch:

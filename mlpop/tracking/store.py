@@ -4,21 +4,23 @@
 embedded in the project: the file that a bare `mlflow ui` typed in the project root opens too.
 """
 
+import hashlib
 import logging
 import os
 import tempfile
 import threading
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import quote, unquote, urlsplit, urlunsplit
-
-from filelock import FileLock, Timeout
+from urllib.parse import urlsplit, urlunsplit
 
 from mlpop.errors import TrackingError
+from mlpop.io.locks import NotLocked, locked
+from mlpop.io.moved_store import artifacts_beside, bring_along, refuse_stale
+from mlpop.tracking.owner import is_alive
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 PROJECT_FILE = "MLproject"
+UNREADABLE = set("%?#")
+"""What one of those who read the URI of a database takes for something else."""
 SQLITE_MAGIC = b"SQLite format 3\x00"
 CREATION_TIMEOUT = 180.0  # [s] the slowest creation seen on a busy machine took 10 s
 PREFLIGHT_TRIES = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "AWS_MAX_ATTEMPTS": "2"}
@@ -98,7 +102,7 @@ class Store:
                     if found is None:
                         raise
             else:
-                with _creation_lock(database):
+                with store_lock(database):
                     found = self.client.get_experiment_by_name(name)
                     if found is None:
                         return str(_open_sqlite(database).create_experiment(name))
@@ -138,7 +142,13 @@ def sqlite_file(uri: str) -> Path | None:
     """Return the absolute path of the database that a `sqlite:` URI names, else None."""
     if not uri.startswith("sqlite:///"):
         return None
-    return Path(unquote(urlsplit(uri).path.removeprefix("/"))).absolute()
+    from sqlalchemy.engine import make_url
+
+    # as the library reads it that opens the file: some of its versions take quotes away
+    database = Path(make_url(uri).database or "").absolute()
+    if database.parent.is_symlink() and database.parent.parent == _links():
+        return database.parent.readlink() / database.name
+    return database
 
 
 def without_credentials(uri: str) -> str:
@@ -196,6 +206,7 @@ def check_artifacts(store: Store, experiment_id: str) -> None:
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
     location = str(store.client.get_experiment(experiment_id).artifact_location)
+    refuse_stale(location, store.database)
     name = f"preflight-{uuid.uuid4().hex}"
     token = uuid.uuid4().hex
     with (
@@ -277,7 +288,7 @@ def _create(database: Path) -> None:
             "until they are moved away",
             database.parent / "mlruns",
         )
-    with _creation_lock(database), translated(f"tracking store {database}"):
+    with store_lock(database), translated(f"tracking store {database}"):
         try:
             _open_sqlite(database)
         except Exception as error:
@@ -287,20 +298,49 @@ def _create(database: Path) -> None:
                 "was interrupted and it holds no runs yet, delete it; if it comes from an older "
                 f"MLflow, run `mlflow db upgrade {_sqlite_uri(database)}`"
             ) from error
+        bring_along(database, is_alive)
 
 
 def _open_sqlite(database: Path) -> "SqlAlchemyStore":
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
     # MLflow would put artifacts beside the working directory of the moment
-    beside = database.parent
-    artifacts = beside if beside.name == "mlruns" else beside / "mlruns"
+    artifacts = artifacts_beside(database)
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    return SqlAlchemyStore(_sqlite_uri(database), str(artifacts))
+    # MLflow takes quotes out of a path, too
+    root = artifacts.as_uri() if "%" in str(artifacts) else str(artifacts)
+    return SqlAlchemyStore(_sqlite_uri(database), root)
 
 
 def _sqlite_uri(database: Path) -> str:
-    return f"sqlite:///{quote(str(database))}"
+    """Return the URI of a database that all who read it understand alike.
+
+    Quotes (`%20`) are taken away by SQLAlchemy 2.1, but not by 2.0, nor by MLflow where it makes
+    the folder; so nothing is quoted. A folder whose name would be read as a quote or a query is
+    named by a symbolic link in mlpop's cache.
+    """
+    if not set(str(database)) & UNREADABLE:
+        return f"sqlite:///{database}"
+    link = _links() / hashlib.sha256(os.fsencode(database.parent)).hexdigest()[:16]
+    if set(f"{link}{database.name}") & UNREADABLE:
+        raise TrackingError(
+            f"{database}: MLflow cannot open a database whose path holds %, ? or #; set "
+            "MLPOP_CACHE_DIR to a folder without them, or MLFLOW_TRACKING_URI to another database"
+        )
+    try:
+        link.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(FileExistsError):
+            link.symlink_to(database.parent, target_is_directory=True)
+    except OSError as error:
+        raise TrackingError(f"{link}: cannot be made: {error.strerror or error}") from error
+    return f"sqlite:///{link / database.name}"
+
+
+def _links() -> Path:
+    # numba, which comes with it, takes its time to import
+    from mlpop.io.cache import cache_folder
+
+    return cache_folder().absolute() / "projects"
 
 
 def _head(database: Path) -> bytes:
@@ -311,13 +351,12 @@ def _head(database: Path) -> bytes:
 
 
 @contextmanager
-def _creation_lock(database: Path) -> Iterator[None]:
-    lock = FileLock(f"{database.resolve()}.lock", timeout=CREATION_TIMEOUT)
+def store_lock(database: Path) -> Iterator[None]:
+    """Keep other processes from creating, or taking over, something in an embedded store."""
     try:
-        lock.acquire()
-    except (Timeout, OSError) as error:
-        raise TrackingError(f"{lock.lock_file}: cannot be locked: {error}") from error
-    try:
-        yield
-    finally:
-        lock.release()
+        with locked(Path(f"{database.resolve()}.lock"), timeout=CREATION_TIMEOUT):
+            yield
+    except NotLocked as error:
+        raise TrackingError(
+            f"{error}; MLFLOW_TRACKING_URI=sqlite:////<folder>/mlflow.db is a database elsewhere"
+        ) from error

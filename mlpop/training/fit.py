@@ -16,7 +16,7 @@ from torch import Generator, Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from mlpop.config.blocks.training import TrainingOptions
+from mlpop.config.blocks.training import TrainingOptions, validation_count
 from mlpop.errors import DataError, TrainingError
 from mlpop.inference.estimators.estimator import EmbedOnce, Estimator
 from mlpop.inference.estimators.ratio import RatioClassifier
@@ -61,7 +61,7 @@ def validation_split(num_simulations: int, fraction: float, generator: Generator
         raise DataError(f"validation_fraction must be between 0 and 1, but got {fraction}")
     if num_simulations < 2:
         raise DataError(f"training needs at least 2 simulations, but got {num_simulations}")
-    count = min(max(1, round(fraction * num_simulations)), num_simulations - 1)
+    count = validation_count(num_simulations, fraction)
     return torch.randperm(num_simulations, generator=generator)[:count].sort().values
 
 

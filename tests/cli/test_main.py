@@ -184,6 +184,47 @@ def test_documented_flags_replace_their_fields_A8(parsed: Callable[..., SbiConfi
     assert config.trainer.plot_proposal is False
 
 
+def test_lists_may_be_set_apart_by_spaces_A8(parsed: Callable[..., SbiConfig]) -> None:
+    config = parsed(
+        *("--filter_inputs", "9", "10", "11", "--lr", "0.01"),
+        *("--input_shape", "3", "32", "32", "--standardize", "1"),
+    )
+    assert config.training_data_loader.filter_inputs == (9, 10, 11)
+    assert config.arch is not None
+    assert config.arch.args.input_shape == (3, 32, 32)
+    assert config.trainer.lr == 0.01
+
+
+def test_flags_of_the_training_data_hold_for_what_a_file_says_of_the_test_data(
+    parsed: Callable[..., SbiConfig], tmp_path: Path
+) -> None:
+    values = {
+        "arch": {"args": {"input_shape": [1, 8, 8]}},
+        "prior_ranges": {"labels": list(LABELS), "low": [0, 0], "high": [1, 1]},
+        "training_data_loader": {
+            "dataset_path_round_0": "given",
+            "statistic_path": "given.json",
+            "filter_inputs": [4],
+            "standardize": True,
+        },
+        "test_data_loader": {
+            "statistic_path": "given.json",
+            "filter_inputs": [4],
+            "normalize": False,
+            "standardize": True,
+        },
+        "observed_sample": {"dataset_path": "observed"},
+    }
+    config = parsed(
+        *("--filter_inputs", "5", "--dataset_statistics", "s.json"),
+        *("--standardize", "false", "--normalize", "true"),
+        configuration=write(tmp_path / "given.json", values),
+    )
+    loader = config.training_data_loader
+    assert (loader.filter_inputs, loader.statistic_path) == ((5,), Path("s.json"))
+    assert (loader.normalize, loader.standardize) == (True, False)
+
+
 def test_documented_flags_of_given_data_A8(
     parsed: Callable[..., SbiConfig], tmp_path: Path
 ) -> None:
@@ -246,8 +287,8 @@ def test_infer_refuses_what_was_not_trained(
         (["--lr", "fast"], "trainer.lr: must be a number, found 'fast'"),
         (["--batch_size", "1.5"], "trainer.batch_size: must be an integer, found 1.5"),
         (["--normalize", "yes"], "normalize: must be true or false, found 'yes'"),
-        (["--set", "trainer.lr"], "--set trainer.lr: expected key.path=value"),
-        (["--set", "name.first=x"], "--set name.first=x: 'name' is not an object"),
+        (["--set", "trainer.lr"], "--set 'trainer.lr': expected key.path=value"),
+        (["--set", "name.first=x"], "--set 'name.first=x': 'name' is not an object"),
         (["--set", "trainer.ensembel=true"], "trainer.ensembel: "),
     ],
 )
@@ -504,7 +545,7 @@ def test_status(
     for part in ("root seed 7", "theta_1", "[TotalTraining] finished", "mlflow ui"):
         assert part in done.err
     assert not (tmp_path / "output" / "data").exists()
-    assert len(list(tmp_path.glob("data_root/generated_dataset/round_0_*/dataset_full.csv"))) == 1
+    assert len(list(tmp_path.glob("data_root/generated_dataset/round_0/dataset_full.csv"))) == 1
     table = mlpop("status").out.splitlines()
     assert len(table) == 2
     assert table[1].split()[:4] == ["vectors", "complete", "FINISHED", "ended"]

@@ -55,7 +55,7 @@ def trained(run: Callable, vectors: Callable[..., Values], tmp_path_factory) -> 
     )
     done = run(values)
     root = done.save_dir / "data/test_dataset/generated_dataset"
-    csvs = [next(root.glob(f"round_{i}_*/dataset_full.csv")) for i in (0, 1)]
+    csvs = [root / f"round_{i}" / "dataset_full.csv" for i in (0, 1)]
     return Training(values, done.models, done.result.run_id, tuple(csvs))
 
 
@@ -241,7 +241,7 @@ def test_of_several_sets_that_of_the_training_is_taken(
         folder = start().folder
         np.testing.assert_array_equal(truths_of(folder, 1), truths_of(trained.models, 1))
         with pytest.raises(
-            ConfigError, match=r"holds \d test sets of round 1; give the right one"
+            ConfigError, match=r"holds \d test sets of round 1, none of which is known"
         ):
             start(name="untracked", infer__load_dir=str(_copy(trained, other.parent / "copy")))
     finally:

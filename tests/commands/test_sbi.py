@@ -15,8 +15,10 @@ from mlpop.config.files.sbi import SbiConfig
 from mlpop.datasets.dataset import dataset_digest
 from mlpop.datasets.scaling import LabelScaling
 from mlpop.errors import DataError
+from mlpop.experiment.parameters import experiment_parameters, round_parameters
 from mlpop.simulators.gaussian_linear import GaussianLinear
 from mlpop.tracking import connect, find, verify
+from mlpop.tracking.params import logged_value
 
 Values = dict[str, Any]
 LOGS = {"log.txt", "profile.json", "profile.log"}
@@ -42,7 +44,7 @@ def test_documented_files_of_an_ensemble_S27_S28(pulsars) -> None:
         "training_stats_0.pdf",
         "training_stats_1.pdf",
     }
-    assert names(pulsars.models) == {"config_sbi.json", "report.html", "round_0"}
+    assert names(pulsars.models) == {".mlpop-run", "config_sbi.json", "report.html", "round_0"}
     of_round = names(pulsars.models / "round_0")
     assert of_round >= POSTERIOR | TESTING
     assert {name for name in of_round if name.endswith(".pickle")} == {
@@ -164,12 +166,61 @@ def test_curves_have_one_point_an_epoch(pulsars) -> None:
         assert best == pytest.approx(min(written), rel=1e-5)
 
 
+def as_logged(params: dict[str, Any]) -> dict[str, str]:
+    return {f"cfg.{key}": logged_value(value) for key, value in params.items()}
+
+
+def test_round_and_members_have_the_settings_that_act_in_them(pulsars) -> None:
+    client = pulsars.store.client
+    (first,) = pulsars.tree.children
+    params = client.get_run(first.run_id).data.params
+    assert params.items() >= as_logged(round_parameters(pulsars.config, 0, 42)).items()
+    assert (params["cfg.proposal"], params["cfg.simulations"]) == ("prior", "8")
+    assert params["cfg.trained_on"] == "8"
+    members = [client.get_run(node.run_id).data.params for node in first.children]
+    for node, found in zip(first.children, members, strict=True):
+        assert found["cfg.trainer.lr"] == logged_value(pulsars.config.trainer.lr)
+        assert found["cfg.arch.args.len_output_layer"] == "8"
+        with (pulsars.models / "round_0" / f"trained_model_ensemble_{node.member}.pickle").open(
+            "rb"
+        ) as file:
+            network = pickle.load(file)
+        assert int(found["cfg.parameters"]) == sum(p.numel() for p in network.parameters())
+    different = {key for key in members[0] if members[0][key] != members[1][key]}
+    assert different == {"cfg.init_seed", "cfg.training_seed"}
+
+
+def test_round_shows_mean_and_spread_of_its_networks(pulsars) -> None:
+    client = pulsars.store.client
+    (first,) = pulsars.tree.children
+
+    def curve(run_id: str, key: str) -> dict[int, float]:
+        return {point.step: point.value for point in client.get_metric_history(run_id, key)}
+
+    for part in ("train", "val"):
+        members = [curve(node.run_id, f"{part}/loss") for node in first.children]
+        losses = {epoch: [member[epoch] for member in members] for epoch in (1, 2, 3)}
+        assert curve(first.run_id, f"{part}/loss_mean") == pytest.approx(
+            {epoch: np.mean(both) for epoch, both in losses.items()}
+        )
+        assert curve(first.run_id, f"{part}/loss_spread") == pytest.approx(
+            {epoch: np.std(both, ddof=1) for epoch, both in losses.items()}
+        )
+
+
+def test_round_shows_how_fast_its_simulations_came(pulsars) -> None:
+    client = pulsars.store.client
+    (first,) = pulsars.tree.children
+    for use in ("training", "test"):
+        done = client.get_metric_history(first.run_id, f"sim/{use}_done")
+        rate = client.get_metric_history(first.run_id, f"sim/{use}_rate")
+        assert len(done) == len(rate) > 0
+        assert all(point.value > 0 for point in rate)
+
+
 def test_root_run_can_be_compared(pulsars) -> None:
     run = pulsars.store.client.get_run(pulsars.result.run_id)
-    assert len(run.data.params) <= 15
-    assert run.data.params["cfg.trainer.type"] == "snpe"
-    assert run.data.params["cfg.members"] == "2"
-    assert run.data.params["cfg.root_seed"] == "42"
+    assert run.data.params == as_logged(experiment_parameters(pulsars.config) | {"root_seed": 42})
     metrics = run.data.metrics
     assert len(metrics) <= 15
     assert metrics["sim/failed_fraction"] == 0

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from mlpop.commands.status import outlook, status_table
+from mlpop.commands.status import RESUMED_BY, outlook, status_table
 from mlpop.tracking import Store, TrackedRun, connect, open_run, tree
-from mlpop.tracking.owner import OWNER_TAG, Owner
+from mlpop.tracking.artifacts import local_path
+from mlpop.tracking.owner import HEARTBEAT_TAG, OWNER_TAG, Owner
 
 DEAD = Owner("elsewhere", "boot", "namespace", 7, 0.0).to_tag()
 
@@ -70,7 +71,7 @@ class Experiment:
         for _, node in tree(self._store, self.run.run_id).walk():
             if node.status == "RUNNING":
                 self._store.client.set_tag(node.run_id, OWNER_TAG, DEAD)
-                self._store.client.set_tag(node.run_id, "mlpop.heartbeat", "0")
+                self._store.client.set_tag(node.run_id, HEARTBEAT_TAG, "0")
 
 
 @pytest.fixture
@@ -190,7 +191,58 @@ def test_other_kinds(store: Store, kind: str, expected: list[str]) -> None:
         pass
     store.client.set_tag(run.run_id, "mlpop.ended", "KILLED")
     found = outlook(store, tree(store, run.run_id))
+    assert len(found) == len(expected)
+    assert all(line.startswith("nothing to resume: ") for line in found)
+    for name in {file for _, file in RESUMED_BY.values()}:
+        store.client.log_text(run.run_id, "{}", name)
+    found = outlook(store, tree(store, run.run_id))
     assert found == [line.format(run.run_id) for line in expected]
+
+
+@pytest.mark.parametrize("text", [None, "", "[1]", '{"trainer": {"num_'])
+def test_what_cannot_be_resumed_is_not_recommended(
+    begin: Callable[..., Experiment], store: Store, text: str | None
+) -> None:
+    """It was killed before its configuration was stored, or that is torn."""
+    sky = begin()
+    if text is None:
+        (local_path(store.client, sky.run.run_id, "config_sbi.json") or Path()).unlink()
+    else:
+        store.client.log_text(sky.run.run_id, text, "config_sbi.json")
+    sky.dies()
+    (line,) = sky.outlook()
+    assert line.startswith("nothing to resume: artifact config_sbi.json of run ")
+    assert line.endswith("cannot be resumed; start it again")
+
+
+def test_commands_know_their_configuration() -> None:
+    from mlpop.commands import study, train_nn
+    from mlpop.experiment.output_tree import CONFIG_FILE
+
+    names = {kind: file for kind, (_, file) in RESUMED_BY.items()}
+    assert names == {
+        "experiment": CONFIG_FILE,
+        train_nn.KIND: train_nn.CONFIG,
+        study.KIND: study.CONFIG,
+    }
+
+
+def test_table_shows_the_newest_and_says_that_there_are_more(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mlpop.commands.status.SHOWN", 2)
+    for number in range(4):
+        with (
+            open_run("simulate", f"table_{number}", store=store) as run,
+            open_run("round", "in", run.run_id),
+        ):
+            pass
+    shown = status_table().splitlines()
+    assert [line.split()[0] for line in shown[1:3]] == ["table_3", "table_2"]
+    assert shown[3:] == ["the newest 2; `mlpop status --all` shows every run"]
+    every = status_table(every=True).splitlines()
+    assert len(every) > 4
+    assert not any(line.split()[0] == "in" for line in every)
 
 
 def test_table_shows_the_tree_from_any_of_its_runs(

@@ -37,6 +37,19 @@ def trained(configuration):
     return config, train_nn(config)
 
 
+def test_a_file_shaped_like_the_references_trains(configuration):
+    """With its block that resumes nothing, and a metric without arguments."""
+    config = configuration(
+        resume_training={"resume": False},
+        metric={"type": "MetricAccuracy", "args": {}},
+        trials=1,
+        trainer__epochs=2,
+    )
+    records = read(train_nn(config).logs / "valid_results.json")
+    assert all(0 <= record["MetricAccuracy"] <= 100 for record in records.values())
+    assert set(records) == {"00001", "00002"}
+
+
 def test_outputs_and_tracking_N01_N14_N16_B15(trained):
     config, result = trained
     root = config.trainer.save_dir
@@ -50,6 +63,7 @@ def test_outputs_and_tracking_N01_N14_N16_B15(trained):
     assert expected <= found
     assert sum("tfevents" in name for name in found) == 2
     assert files(result.models) == {
+        ".mlpop-run",
         "config.json",
         "trials.json",
         "best_model.pth",
@@ -88,7 +102,7 @@ def _check_runs(result):
     assert [p.value for p in store.client.get_metric_history(child.run_id, "lr")] == [1e-3] * 4
     run = store.client.get_run(result.run_id)
     assert run.data.metrics["best/trial"] == result.chosen.trial
-    assert len(run.data.params) <= 15
+    assert run.data.params["cfg.trials"] == "2"
     assert len(run.data.metrics) <= 15
     assert {d.dataset.name for d in run.inputs.dataset_inputs} == {"training", "validation"}
     plots = {item.path for item in store.client.list_artifacts(result.run_id, "plots")}

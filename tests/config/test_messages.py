@@ -129,8 +129,8 @@ RANGES = [
     ({"n_gpu": -1}, "n_gpu", ["must be at least 0, found -1"]),
     ({"n_processes": 0}, "n_processes", ["must be at least 1"]),
     ({"n_workers": 0}, "n_workers", ["must be at least 1"]),
-    ({"mcmc_sampler.thin": 11}, "mcmc_sampler.thin", ["from 1 to 10", "found 11"]),
-    ({"mcmc_sampler.thin": 0}, "mcmc_sampler.thin", ["from 1 to 10", "found 0"]),
+    ({"mcmc_sampler.thin": -2}, "mcmc_sampler.thin", ["at least 1", "found -2"]),
+    ({"mcmc_sampler.thin": 0}, "mcmc_sampler.thin", ["at least 1", "found 0"]),
     ({"arch.args.input_shape": [3, 0, 32]}, "arch.args.input_shape[1]", ["at least 1, found 0"]),
     (
         {"arch.type": "ModelConvSBIdeep", "arch.args.input_shape": [3, 15, 32]},

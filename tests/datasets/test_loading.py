@@ -1,5 +1,7 @@
 """Reading datasets: filters, cells of every kind, errors that name file, row and column."""
 
+import resource
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +11,7 @@ from PIL import Image
 
 from mlpop.config.fields import dataset_root
 from mlpop.datasets.index import DatasetIndex
-from mlpop.datasets.loading import load_dataset, load_observed
+from mlpop.datasets.loading import load_dataset, load_observed, stored_maps
 from mlpop.errors import DataError
 
 Make = Callable[..., Path]
@@ -125,7 +127,35 @@ def test_unreadable_map_is_named_with_row_and_column_N07(
         load_dataset(path, filter_inputs=[0, 1])
 
 
-def test_paths_are_tried_as_written_then_beside_the_file_A6(
+@pytest.mark.parametrize("absolute", [False, True])
+def test_a_map_beside_the_index_file_wins_and_a_conflict_is_refused(
+    folder: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+    absolute: bool,
+) -> None:
+    """A copied dataset whose cells still name the folder that it was copied from."""
+    work = tmp_path_factory.mktemp("work")
+    monkeypatch.chdir(work)
+    before = load_dataset(folder / "dataset_full.csv", filter_inputs=[0]).x
+    (work / "gen").mkdir()
+    cell = f"{work}/gen/p_1.npy" if absolute else "gen/p_1.npy"
+    path = edit(folder, "p_1.npy", cell)
+    shutil.copy(folder / "p_1.npy", work / "gen" / "p_1.npy")
+    np.testing.assert_array_equal(load_dataset(path, filter_inputs=[0]).x, before)
+    np.save(work / "gen" / "p_1.npy", np.full((4, 3), 8.0))
+    with pytest.raises(DataError, match=r"row 1, .*'.*gen/p_1.npy' fits two files that differ"):
+        load_dataset(path, filter_inputs=[0])
+
+
+@pytest.mark.parametrize("cell", ["C:\\data\\gen\\p_1.npy", "..\\gen\\p_1.npy"])
+def test_a_path_of_windows_is_found_by_its_last_part(folder: Path, cell: str) -> None:
+    expected = load_dataset(folder / "dataset_full.csv", filter_inputs=[0]).x
+    path = edit(folder, "p_1.npy", cell)
+    np.testing.assert_array_equal(load_dataset(path, filter_inputs=[0]).x, expected)
+
+
+def test_paths_are_sought_beside_the_file_then_as_written_A6(
     folder: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     work = tmp_path_factory.mktemp("work")
@@ -134,8 +164,8 @@ def test_paths_are_tried_as_written_then_beside_the_file_A6(
     path = edit(folder, "p_1.npy", "output/gen/p_1.npy")
     np.testing.assert_array_equal(load_dataset(path, filter_inputs=[0]).x, expected)
     (work / "output" / "gen").mkdir(parents=True)
-    np.save(work / "output" / "gen" / "p_1.npy", np.full((4, 3), 8.0))
-    assert load_dataset(path, filter_inputs=[0]).x[1].mean() == 8
+    (folder / "p_1.npy").rename(work / "output" / "gen" / "p_1.npy")
+    np.testing.assert_array_equal(load_dataset(path, filter_inputs=[0]).x, expected)
     np.save(work / "p_2.npy", np.zeros((4, 3)))
     with pytest.raises(DataError, match="row 2, .*'p_2.npy' fits two files"):
         load_dataset(path, filter_inputs=[0])
@@ -257,3 +287,31 @@ def test_roots_of_rounds_D7() -> None:
 def test_index_keeps_inputs_and_labels_apart(folder: Path) -> None:
     index = DatasetIndex.read(folder / "dataset_full.csv")
     assert (index.channels, index.labels, len(index)) == (("p", "q", "s"), ("B", "P"), 3)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_many_packed_files_are_read_with_few_open(tmp_path: Path, channels: int) -> None:
+    """A process may usually open 1024 files; a set may have many more."""
+    count = 150
+    names = [f"c{k}" for k in range(channels)]
+    rows = []
+    for number in range(count):
+        cells = []
+        for k, name in enumerate(names):
+            path = tmp_path / f"{number}-{name}.npy"
+            np.save(path, np.full((1, 2, 2), number + 1000.0 * k))
+            cells.append(f"{path.name}#0")
+        rows.append(",".join([*cells, str(number)]))
+    header = ",".join([*(f"input:{name}" for name in names), "B"])
+    csv = tmp_path / "dataset_full.csv"
+    csv.write_text("\n".join([header, *rows]) + "\n")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    used = len(list(Path("/proc/self/fd").iterdir()))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (used + 90, hard))
+    try:
+        data = load_dataset(csv)
+        maps = [float(values[0, 0]) for values in stored_maps(DatasetIndex.read(csv), "c0")]
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    np.testing.assert_array_equal(data.x[:, -1, 0, 0], np.arange(count) + 1000.0 * (channels - 1))
+    assert maps == list(range(count))

@@ -133,7 +133,7 @@ def test_synthetic_sample_hides_its_truth(tmp_path: Path, make_catalogue: Make) 
     assert rows[0][15:] == ["", ""]
     assert json.loads((tmp_path / "truth.json").read_text()) == truth
     seen = load_observed(path, filter_inputs=[9, 12])
-    np.testing.assert_array_equal(seen.x[0, 0], maps["survey_PMPS_ppdot_map"].astype(np.float32))
+    np.testing.assert_array_equal(seen.x[0, 0], maps["survey_PMPS_ppdot_map"])
     maps["survey_PMPS_ppdot_map"][0, 0] = np.nan
     with pytest.raises(DataError, match="map survey_PMPS_ppdot_map has values that are not"):
         write_synthetic_observed(tmp_path, maps, truth, generator, labels=[*truth])

@@ -86,3 +86,19 @@ def test_parameter_sets_are_written_with_their_seeds(tmp_path: Path) -> None:
     assert [float(value) for value in values] == sets.theta[1].tolist()
     with pytest.raises(ConfigError, match="2 seeds for 3 parameter sets"):
         write_parameter_sets(tmp_path / "p.csv", sets, [1, 2])
+
+
+def test_a_list_is_taken_as_it_is() -> None:
+    rng = np.random.default_rng(0)
+    values = {"h_c": [0.3, 0.1, 0.2], "sigma_k": [5.0, 6.0, 5.0]}
+    sets = sample_parameters("list", values, rng)
+    np.testing.assert_array_equal(sets.theta, [[0.3, 5.0], [0.1, 6.0], [0.2, 5.0]])
+    assert len(sample_parameters("list", {"h_c": [0.3]}, rng)) == 1
+    for wrong, size, message in (
+        ({"h_c": [0.3], "sigma_k": [1.0, 2.0]}, None, r"parameters\.sigma_k: .* 1 here"),
+        ({"h_c": []}, None, r"parameters\.h_c: .* 1 here"),
+        ({"h_c": [float("inf")]}, None, "finite"),
+        (values, 3, "sampling_size: must be null for a list"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            sample_parameters("list", wrong, rng, sampling_size=size)

@@ -5,8 +5,14 @@ import json
 import numpy as np
 import pytest
 
-from mlpop.datasets.scaling import MODES, LabelScaling, Mode, scale_inputs
-from mlpop.datasets.statistics import Statistics, label_statistics
+from mlpop.datasets.scaling import (
+    MODES,
+    LabelScaling,
+    Mode,
+    Statistics,
+    label_statistics,
+    scale_inputs,
+)
 from mlpop.errors import ConfigError, DataError
 
 LABELS = ("B_initial_log10_mean", "P_initial_log10_mean")

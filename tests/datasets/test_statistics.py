@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mlpop.datasets.statistics import label_statistics, read_statistics
+from mlpop.datasets.scaling import label_statistics, read_statistics
 from mlpop.errors import DataError
 from mlpop.io.files import write_json
 

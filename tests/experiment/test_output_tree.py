@@ -1,3 +1,4 @@
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
@@ -6,6 +7,7 @@ import pytest
 
 from mlpop.errors import ConfigError, DataError
 from mlpop.experiment.output_tree import (
+    RUN_MARK,
     dataset_root,
     dataset_round,
     init_folders,
@@ -79,17 +81,49 @@ def test_resume_goes_on_in_the_folders_of_the_run_if_they_are_here(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    tree = output_tree(Path("output"), "SBI", now=NOW)
+    tree = output_tree(Path("output"), "SBI", run_id="7f", now=NOW)
     assert tree.models == tmp_path / "output/models/SBI/20261122_090807"
     tags = {tag: str(folder) for tag, folder in tree.folders.items()}
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir("elsewhere")
-    assert output_tree(Path("output"), "SBI", tags) == tree
-    tree.models.rmdir()
-    moved = output_tree(Path("output"), "SBI", tags, now=NOW)
+    assert output_tree(Path("output"), "SBI", tags, run_id="7f") == tree
+    shutil.rmtree(tree.models)
+    moved = output_tree(Path("output"), "SBI", tags, run_id="7f", now=NOW)
     assert moved.models == tmp_path / "elsewhere/output/models/SBI/20261122_090807"
     assert moved.models.is_dir()
     assert moved.logs.is_dir()
+
+
+def test_resume_in_a_moved_project_goes_on_in_its_folders(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "before").mkdir()
+    monkeypatch.chdir(tmp_path / "before")
+    tree = output_tree(Path("output"), "SBI", run_id="7f", now=NOW)
+    tags = {tag: str(folder) for tag, folder in tree.folders.items()}
+    (tmp_path / "before").rename(tmp_path / "after")
+    monkeypatch.chdir(tmp_path / "after")
+    found = output_tree(Path("output"), "SBI", tags, run_id="7f")
+    assert found.models == tmp_path / "after/output/models/SBI/20261122_090807"
+    assert not (tmp_path / "before").exists()
+
+
+@pytest.mark.parametrize("mark", [None, "", "another run", b"\xff\xfe"])
+def test_tags_do_not_decide_into_which_folder_is_written(
+    tmp_path: Path, mark: str | bytes | None
+) -> None:
+    """Whoever has the store can change them: a folder must say itself that it is of the run."""
+    chosen = [tmp_path / "home" / "logs", tmp_path / "home" / ".ssh"]
+    for folder in chosen:
+        folder.mkdir(parents=True)
+        if mark is not None:
+            content = mark if isinstance(mark, bytes) else mark.encode()
+            (folder / RUN_MARK).write_bytes(content)
+    before = sorted(tmp_path.rglob("*"))
+    tags = {"mlpop.log_dir": str(chosen[0]), "mlpop.save_dir": str(chosen[1])}
+    tree = output_tree(tmp_path / "output", "SBI", tags, run_id="7f", now=NOW)
+    assert tree.logs == tmp_path / "output/logs/SBI/20261122_090807"
+    assert sorted(path for path in tmp_path.rglob("*") if "output" not in path.parts) == before
 
 
 @pytest.mark.parametrize("given", ["data/train", "data/train/generated_dataset"])

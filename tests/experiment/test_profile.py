@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from mlpop.errors import ConfigError
 from mlpop.experiment.profile import Profiler
 
 
@@ -101,3 +102,21 @@ def test_broken_or_unwritable_files_do_not_end_a_training(
     with Profiler(tmp_path / "profile.json" / "below a file").section("A"):
         pass
     assert "cannot be written" in caplog.text
+
+
+@pytest.mark.parametrize("field", ["log_name", "json_name"])
+@pytest.mark.parametrize("content", ["ssh-ed25519 AAAA", '{"schema": 1}', "[1]", "\x00\x01"])
+def test_other_files_are_neither_appended_to_nor_written_over(
+    tmp_path: Path, field: str, content: str
+) -> None:
+    (tmp_path / "taken").write_text(content)
+    with pytest.raises(ConfigError, match=r"profile_(log|json): 'taken' is the name of another"):
+        Profiler(tmp_path, **{field: "taken"})
+    assert (tmp_path / "taken").read_text() == content
+
+
+@pytest.mark.parametrize("field", ["log_name", "json_name"])
+def test_links_are_not_followed(tmp_path: Path, field: str) -> None:
+    (tmp_path / "taken").symlink_to(tmp_path / "authorized_keys")
+    with pytest.raises(ConfigError, match="'taken' is the name of another file"):
+        Profiler(tmp_path, **{field: "taken"})

@@ -17,7 +17,11 @@ BACKENDS: Mapping[str, Mapping[str, Any]] = {
     "processes": {"n_processes": 2},
     "dask": {"enable_dask": True, "workers_dask": 2},
 }
-SIGNALS = {"SIGINT": (signal.SIGINT, 130), "SIGTERM": (signal.SIGTERM, 143)}
+SIGNALS = {
+    "SIGINT": (signal.SIGINT, 130),
+    "SIGTERM": (signal.SIGTERM, 143),
+    "SIGHUP": (signal.SIGHUP, 129),
+}
 FAST = ("processes", "SIGINT", "simulating")
 CASES = [
     pytest.param(*case, marks=() if case == FAST else pytest.mark.slow, id="-".join(case))

@@ -60,7 +60,7 @@ def test_experiment_with_everything_in_an_object_store(
     # the same simulations on a machine that has nothing
     assert run(tmp_path / "second") == first
     assert len(made) == count
-    (folder,) = (tmp_path / "second").glob("data/training_dataset/generated_dataset/round_0_*")
+    (folder,) = (tmp_path / "second").glob("data/training_dataset/generated_dataset/round_0*")
     uri = place / "train" / "generated_dataset" / folder.name
     assert RemoteDataset(uri).shard_numbers() == finished_shards(folder).keys()
 

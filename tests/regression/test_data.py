@@ -7,10 +7,10 @@ import torch
 from PIL import Image
 from point_data import CHANNELS, LABELS, blob_maps, draw_theta, write_dataset
 
+from mlpop.datasets import loading
 from mlpop.datasets.dataset import assemble
-from mlpop.datasets.scaling import LabelScaling, scale_inputs
+from mlpop.datasets.scaling import LabelScaling, label_statistics, scale_inputs
 from mlpop.datasets.shards import SimulationRow, finished_shards, write_shard
-from mlpop.datasets.statistics import label_statistics
 from mlpop.errors import DataError
 from mlpop.io.files import write_csv
 from mlpop.regression.data import MemorySet, Selection, StreamedSet, load_set
@@ -163,6 +163,12 @@ def test_streamed_batches_are_those_of_memory(arrays, workers):
     )
 
 
+def test_a_long_tmpdir_is_no_obstacle(arrays, long_tmpdir):
+    csv, theta = arrays
+    streamed = load_set(csv, ARRAYS, standardized(theta), cache_mb=0, num_workers=1)
+    assert sum(len(x) for x in streamed.evaluation()) == len(theta)
+
+
 @pytest.mark.parametrize("workers", [0, 1])
 def test_broken_map_is_one_clear_line_whoever_reads_it(arrays, workers):
     csv, theta = arrays
@@ -188,6 +194,46 @@ def test_channels_of_unequal_shape_N20_C25(tmp_path):
         padded = Selection("array", [0, 1, 2], [3, 4], "standardize", "pad")
         data = load_set(csv, padded, standardized(theta), cache_mb=cache)
         assert data.shape == (3, 12, 12)
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e7, -3e9, 1e11])
+@pytest.mark.parametrize("scale", [1.0, 1e-12, 1e20])
+def test_maps_that_float32_loses_are_scaled_alike_in_memory_and_streamed(tmp_path, offset, scale):
+    theta = draw_theta(5, 2)
+    maps = blob_maps(theta)
+    csv = write_dataset(tmp_path, "set", theta)
+    for i, c in np.ndindex(*maps.shape[:2]):
+        np.save(tmp_path / f"set_{CHANNELS[c]}_{i}.npy", (offset + maps[i, c]) * scale)
+    memory = load_set(csv, ARRAYS, standardized(theta))
+    streamed = load_set(csv, ARRAYS, standardized(theta), cache_mb=0)
+    plain = scale_inputs(maps, "standardize")
+    np.testing.assert_allclose(all_x(streamed).numpy(), plain, atol=2e-3)
+    np.testing.assert_allclose(all_x(streamed).numpy(), all_x(memory).numpy(), atol=2e-3)
+
+
+@pytest.mark.parametrize("cache_mb", [0, 2048])
+@pytest.mark.parametrize("value", [3.5e38, -1e300])
+def test_a_number_beyond_float32_is_refused(arrays, cache_mb, value):
+    csv, theta = arrays
+    broken = csv.parent / f"set_{CHANNELS[1]}_5.npy"
+    np.save(broken, np.load(broken).astype(np.float64) + value)
+    with pytest.raises(DataError, match=r"row 5.*values beyond 3.4e\+38"):
+        all_x(load_set(csv, ARRAYS, standardized(theta), cache_mb=cache_mb))
+
+
+def test_few_packed_files_are_open_at_a_time(tmp_path, monkeypatch):
+    theta = draw_theta(9, 2)
+    maps = blob_maps(theta)
+    for i in range(9):
+        row = SimulationRow(i, f"0:{i}", maps=dict(zip(CHANNELS, maps[i], strict=True)))
+        write_shard(tmp_path, i, [row])
+    made = assemble(tmp_path, LABELS, theta, CHANNELS, finished_shards(tmp_path).values())
+    monkeypatch.setattr(loading, "MOST_OPEN", 4)
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    streamed = load_set(made.csv, ARRAYS, standardized(theta), cache_mb=0)
+    read = all_x(streamed)
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before + 4
+    assert torch.equal(read, all_x(load_set(made.csv, ARRAYS, standardized(theta))))
 
 
 def test_missing_file_and_nan_label_N07(arrays):

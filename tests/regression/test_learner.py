@@ -9,8 +9,7 @@ from point_data import LABELS, blob_maps, draw_theta
 from torch import nn
 
 from mlpop.config.files.regression import PointTrainerConfig
-from mlpop.datasets.scaling import LabelScaling
-from mlpop.datasets.statistics import label_statistics
+from mlpop.datasets.scaling import LabelScaling, label_statistics
 from mlpop.networks.linear import ModelLinear
 from mlpop.regression.data import MemorySet
 from mlpop.regression.evaluation import Judge

@@ -80,10 +80,19 @@ def test_accuracy_is_a_percentage_A5():
     assert metric.distance(90) < metric.distance(80)
 
 
+def test_accuracy_without_arguments_takes_a_tenth_of_the_labels_spread_A5():
+    metric = build_metric("MetricAccuracy", {}, "regression", (1.0, 20.0))
+    truth = torch.zeros(4, 2, dtype=torch.float64)
+    found = torch.tensor([[0.09, 1.9], [0.11, 2.1], [-0.09, 0.0], [0.0, -2.1]]).double()
+    unit = torch.ones(2, dtype=torch.float64)
+    assert float(metric(found, truth, unit)) == pytest.approx(100 * 5 / 8)
+    scaled = torch.tensor([0.5, 4.0], dtype=torch.float64)
+    assert float(metric(found / scaled, truth, scaled)) == pytest.approx(100 * 5 / 8)
+
+
 @pytest.mark.parametrize(
     ("name", "args", "task", "message"),
     [
-        ("MetricAccuracy", {}, "regression", "tolerance is required"),
         ("MetricAccuracy", {"tolerance": [0.1]}, "regression", "one number a label"),
         ("MetricAccuracy", {"tolerance": -1}, "regression", "must be positive"),
         ("MetricAccuracyMSE", {}, "class", "cannot measure .*allowed: MetricAccuracy$"),

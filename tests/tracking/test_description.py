@@ -1,6 +1,7 @@
 import math
 
 from mlpop.tracking import Estimate, RoundLine, experiment_note, member_note, round_note
+from mlpop.tracking.links import run_path
 
 
 def test_experiment_shows_its_result_and_links_to_its_rounds() -> None:
@@ -25,8 +26,8 @@ def test_experiment_shows_its_result_and_links_to_its_rounds() -> None:
         "\n"
         "| round | state | simulations | acceptance |\n"
         "| --- | --- | --- | --- |\n"
-        "| [round 0](/#/experiments/7/runs/aaa) | complete | 1000 | 1 |\n"
-        "| [round 1](/#/experiments/7/runs/bbb) | training | 500 | – |\n"
+        f"| [round 0]({run_path('7', 'aaa')}) | complete | 1000 | 1 |\n"
+        f"| [round 1]({run_path('7', 'bbb')}) | training | 500 | – |\n"
     )
 
 
@@ -34,7 +35,7 @@ def test_round_and_member_show_their_main_numbers() -> None:
     note = round_note("7", "Round 0.", {"ece": 0.0123456, "loss": math.nan}, members={"m0": "ccc"})
     assert "| ece | 0.01235 |" in note
     assert "| loss | nan |" in note
-    assert "Members: [m0](/#/experiments/7/runs/ccc)" in note
+    assert "Members: [m0](/#/experiments/7/runs/ccc?workflowType=machine_learning)" in note
     assert member_note("One network.", {"epochs": 12}).endswith("| epochs | 12 |\n")
 
 

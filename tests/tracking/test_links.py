@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from mlpop.tracking import Store, compare_link, run_link, ui_command, where_to_look
-from mlpop.tracking.links import charts_link, runs_link
+from mlpop.tracking.links import charts_link, runs_link, view_link
 
 
 @pytest.fixture
@@ -16,11 +16,15 @@ def embedded(tmp_path: Path) -> Store:
 
 def test_links_go_past_the_overview_page(embedded: Store) -> None:
     base = "http://127.0.0.1:5000/#"
-    assert runs_link(embedded, "1") == f"{base}/experiments/1/runs"
-    assert charts_link(embedded, "1") == f"{base}/experiments/1/runs?compareRunsMode=CHART"
-    assert run_link(embedded, "1", "abc") == f"{base}/experiments/1/runs/abc"
+    mode = "workflowType=machine_learning"
+    assert runs_link(embedded, "1") == f"{base}/experiments/1/runs?{mode}"
+    assert charts_link(embedded, "1") == f"{base}/experiments/1/runs?{mode}&compareRunsMode=CHART"
+    assert run_link(embedded, "1", "abc") == f"{base}/experiments/1/runs/abc?{mode}"
+    assert view_link(embedded, "1", "rounds") == (
+        f"{base}/experiments/1/runs?{mode}&viewStateShareKey=rounds"
+    )
     assert compare_link(embedded, "1", ["a", "b"]) == (
-        f"{base}/compare-runs?runs=%5B%22a%22%2C%22b%22%5D&experiments=%5B%221%22%5D"
+        f"{base}/compare-runs?runs=%5B%22a%22%2C%22b%22%5D&experiments=%5B%221%22%5D&{mode}"
     )
 
 
@@ -36,9 +40,25 @@ def test_command_opens_the_store_that_was_used(embedded: Store, tmp_path: Path) 
 def test_server_shows_its_own_pages_without_the_password(embedded: Store) -> None:
     server = replace(embedded, uri="https://me:secret@host:8443/mlflow/")
     assert ui_command(server) is None
-    assert run_link(server, "1", "a") == "https://host:8443/mlflow/#/experiments/1/runs/a"
-    text = where_to_look(server, "1", "a", ["b", "c"])
+    assert (
+        run_link(server, "1", "a")
+        == "https://host:8443/mlflow/#/experiments/1/runs/a?workflowType=machine_learning"
+    )
+    others = {"experiments": [], "rounds": ["b", "c"], "members": ["d"], "trials": ["e"] * 31}
+    text = where_to_look(server, "1", "a", others)
     assert "secret" not in text
     assert "mlflow ui" not in text
-    assert text.splitlines()[0] == "Run     a"
-    assert len(text.splitlines()) == 5
+    lines = text.splitlines()
+    assert lines[0] == "Run     a"
+    # one run, or very many, are not compared
+    assert [line.split()[0] for line in lines[1:]] == [
+        "run",
+        "table",
+        "charts",
+        "experiments",
+        "rounds",
+        "compare",
+        "members",
+        "trials",
+    ]
+    assert lines[6].endswith(compare_link(server, "1", ["b", "c"]))

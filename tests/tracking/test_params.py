@@ -1,7 +1,6 @@
 import pytest
 
-from mlpop.errors import TrackingError
-from mlpop.tracking import flatten, select
+from mlpop.tracking import flatten, parameters
 from mlpop.tracking.params import logged_value
 
 CONFIG = {
@@ -25,22 +24,45 @@ def test_flatten_keeps_lists_and_empty_blocks_as_values() -> None:
     }
 
 
-def test_select_takes_fields_and_blocks_and_leaves_out_what_is_not_set() -> None:
-    assert select(CONFIG, ["trainer.lr", "prior_ranges", "trainer.max_num_epochs", "gone"]) == {
-        "trainer.lr": 5e-4,
-        "prior_ranges.labels": ["B", "P"],
-        "prior_ranges.low": [12, -1.5],
+def test_parameters_leave_nothing_out() -> None:
+    assert parameters(CONFIG) == flatten(CONFIG)
+
+
+def test_block_whose_keys_mlflow_refuses_stays_one_value() -> None:
+    jobs = {"args": {"queue": "normal"}, "lines": {"+MaxRuntime": 1}, "dots": {"a.b": 1, "a": {}}}
+    assert parameters({"jobs": jobs}) == {
+        "jobs.args.queue": "normal",
+        "jobs.lines": {"+MaxRuntime": 1},
+        "jobs.dots": {"a.b": 1, "a": {}},
     }
+    long = "x" * 200
+    assert parameters({long: {long: 1}}) == {long: {long: 1}}
+    assert parameters({"a": {long: 1}}) == {f"a.{long}": 1}
 
 
-def test_select_refuses_more_than_anybody_compares() -> None:
-    with pytest.raises(TrackingError, match="16 parameters .* at most 15"):
-        select({"a": {f"k{i}": i for i in range(16)}}, ["a"])
+def test_keys_that_differ_in_case_alone_are_told_apart() -> None:
+    found = parameters({"cooling": {"a1": 1, "A1": 2, "B": 3}})
+    assert found == {"cooling.a1": 1, "cooling.A1.capital": 2, "cooling.B": 3}
+
+
+def test_long_values_are_cut_and_still_differ() -> None:
+    one, other = ([*range(1000), last] for last in (1, 2))
+    texts = {logged_value(values) for values in (one, other)}
+    assert len(texts) == 2
+    assert all(len(text) == 500 and text.startswith("[0,1,2,") for text in texts)
+    assert logged_value("x" * 500) == "x" * 500
 
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(1, "1"), (5e-4, "0.0005"), (True, "true"), ("two words", "two words"), ([1, 2], "[1,2]")],
+    [
+        (1, "1"),
+        (5e-4, "0.0005"),
+        (None, "null"),
+        (True, "true"),
+        ("two words", "two words"),
+        ([1, 2], "[1,2]"),
+    ],
 )
 def test_numbers_are_plain(value: object, text: str) -> None:
     assert logged_value(value) == text

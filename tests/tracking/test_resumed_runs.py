@@ -65,7 +65,7 @@ def away(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
         return False if met and met.pop(0) else flush(buffer)
 
     monkeypatch.setattr(CurveBuffer, "flush", sent)
-    monkeypatch.setattr(TrackedRun, "answers", lambda _: False)
+    monkeypatch.setattr(TrackedRun, "store_answers", lambda _: False)
     return met
 
 
@@ -100,7 +100,7 @@ def test_run_whose_curves_cannot_be_stored_is_not_complete(
 def test_curve_that_the_store_refuses_does_not_end_the_run(
     store: Store, away: list[bool], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(TrackedRun, "answers", lambda _: True)
+    monkeypatch.setattr(TrackedRun, "store_answers", lambda _: True)
     with open_run("member", "member_00", store=store, experiment="resumed") as run:
         run.curves.append("val/loss", 1.0, 1)
         away += [True]
@@ -117,8 +117,6 @@ def test_run_that_another_machine_took_over_is_not_completed_here(store: Store) 
         with open_run("member", "member_00", store=store, experiment="resumed") as run:
             run_ids.append(run.run_id)
             store.client.set_tag(run.run_id, OWNER_TAG, other.to_tag())
-            store.client.set_tag(run.run_id, "mlpop.pid", "7")
-            store.client.set_tag(run.run_id, "mlpop.host", "elsewhere")
             run.commit()
 
     with pytest.raises(TrackingError, match="was taken over by process 7 on elsewhere"):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mlpop.errors import DataError, TrackingError
-from mlpop.tracking import Store, open_run
+from mlpop.tracking import Store, note_attempt, open_run, tell_given_run, tree
 from mlpop.tracking.owner import HEARTBEAT_TAG, OWNER_TAG, Owner
 from mlpop.tracking.runs import status_of
 
@@ -47,6 +47,7 @@ def test_success_ends_finished_with_its_place_in_the_tree(store: Store) -> None:
         (DataError("a.csv: row 3: NaN"), "FAILED", "a.csv: row 3: NaN"),
         (KeyboardInterrupt(), "KILLED", "stopped by SIGINT"),
         (SystemExit(143), "KILLED", "stopped by SIGTERM"),
+        (SystemExit(129), "KILLED", "stopped by SIGHUP"),
         (SystemExit(130), "KILLED", "ended with exit code 130"),
         (SystemExit(3), "FAILED", "ended with exit code 3"),
         (SystemExit(0), "FINISHED", None),
@@ -177,6 +178,80 @@ def test_given_run_of_another_store_is_explained(
         pass
 
 
+def given_run(store: Store, state: str) -> str:
+    """Make a run that is not one that `mlflow run` has just made."""
+    client = store.client
+    if state.startswith("mlpop"):
+        with open_run("experiment", "first", store=store) as first:
+            first.log_params({"lr": 0.005})
+        run_id = first.run_id
+        if state == "mlpop, running":
+            client.update_run(run_id, status="RUNNING")
+        return run_id
+    run_id = str(client.create_run(store.experiment_id("others")).info.run_id)
+    if state == "metrics":
+        client.log_metric(run_id, "loss", 1.0)
+    elif state == "deleted":
+        client.delete_run(run_id)
+    else:
+        client.set_terminated(run_id, state)
+    return run_id
+
+
+STALE = ("mlpop", "mlpop, running", "FINISHED", "FAILED", "KILLED", "metrics", "deleted")
+
+
+@pytest.mark.parametrize("state", STALE)
+def test_run_that_has_a_state_is_never_written_into(
+    store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, state: str
+) -> None:
+    given = given_run(store, state)
+    before = store.client.get_run(given).to_dictionary()
+    monkeypatch.setenv("MLFLOW_RUN_ID", given)
+    tell_given_run("a typing error")
+    assert store.client.get_run(given).to_dictionary() == before
+    monkeypatch.setenv("MLFLOW_RUN_ID", given)
+    with open_run("experiment", "second", params={"lr": 0.01}, store=store) as run:
+        assert run.run_id != given
+        assert "MLFLOW_RUN_ID" not in os.environ
+    assert store.client.get_run(given).to_dictionary() == before
+    assert f"names run {given}, which is left as it is" in caplog.text
+    place = store.client.get_run(run.run_id).info.experiment_id
+    assert store.client.get_experiment(place).name == "second"
+    monkeypatch.setenv("MLFLOW_RUN_ID", given)
+    note_attempt(store, tree(store, run.run_id))
+    assert store.client.get_run(given).to_dictionary() == before
+    assert "MLFLOW_RUN_ID" not in os.environ
+
+
+@pytest.mark.parametrize("error", [ValueError("too hot"), DataError("row 3"), SystemExit(129)])
+def test_a_run_ends_truly_while_its_artifacts_are_away(
+    store: Store, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    """How it ended is for the tracking store alone: S3 may be away while that is there."""
+    monkeypatch.setattr("mlpop.tracking.run.answers", lambda _uri, artifacts: not artifacts)
+
+    def away(*_: object, **__: object) -> None:
+        raise AssertionError("the object store was asked")
+
+    monkeypatch.setattr("mlpop.tracking.artifacts.send", away)
+    with pytest.raises(type(error)), open_run("experiment", "away", store=store) as run:
+        raise error
+    found = store.client.get_run(run.run_id)
+    assert found.info.status == status_of(error) != "RUNNING"
+    assert found.data.tags["mlpop.error"]
+
+
+@pytest.mark.parametrize("attempt", ["", "two", "-1", "9" * 5000])
+def test_number_of_attempts_that_is_none(store: Store, attempt: str) -> None:
+    with open_run("experiment", "attempts", store=store) as run:
+        pass
+    store.client.set_tag(run.run_id, "mlpop.attempt", attempt[:4000])
+    with open_run("experiment", "attempts", run_id=run.run_id, store=store):
+        pass
+    assert store.client.get_run(run.run_id).data.tags["mlpop.attempt"] == "2"
+
+
 def test_run_of_a_living_process_is_not_taken_over(store: Store) -> None:
     code = (
         "import sys, time; from mlpop.tracking import open_run\n"
@@ -245,10 +320,11 @@ def test_signal_ends_runs_killed_within_seconds(
 
 
 def test_metrics_are_rounded_to_six_digits(store: Store) -> None:
+    """But for those in units of a label, which are rounded to their interval by who makes them."""
     with open_run("experiment", "numbers", store=store) as run:
-        run.log_metrics({"coverage/ece": 0.6399999999999999, "posterior/B/median": 13.0001234567})
+        run.log_metrics({"coverage/ece": 0.6399999999999999, "posterior/t/median": 60000.00723})
     metrics = store.client.get_run(run.run_id).data.metrics
-    assert metrics == {"coverage/ece": 0.64, "posterior/B/median": 13.0001}
+    assert metrics == {"coverage/ece": 0.64, "posterior/t/median": 60000.00723}
 
 
 def test_commit_marks_complete_and_lists_what_was_sent(store: Store, tmp_path: Path) -> None:

@@ -1,9 +1,12 @@
+import fcntl
 import os
 import signal
 import subprocess
 import sys
+import termios
 import threading
 import time
+from collections.abc import Iterator
 
 import psutil
 import pytest
@@ -24,6 +27,58 @@ def test_sigterm_becomes_an_exit_and_handlers_are_restored() -> None:
     assert caught.value.code == 143
     assert not stopping()
     assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
+
+
+@pytest.fixture
+def hangups() -> Iterator[None]:
+    """Tests that were started by `nohup` ignore closed terminals, and so would their children."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="Windows has no terminals to close")
+def test_closed_terminal_is_an_exit_unless_it_is_ignored(hangups: None) -> None:
+    before = signal.getsignal(signal.SIGHUP)
+    with pytest.raises(SystemExit) as caught, graceful_signals():
+        send(signal.SIGHUP)
+    assert caught.value.code == 129
+    assert signal.getsignal(signal.SIGHUP) == before
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with graceful_signals():
+            send(signal.SIGHUP)  # nohup
+            assert not stopping()
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_terminal_that_is_gone_is_not_written_to(hangups: None) -> None:
+    """What is written to it would be an error, and hide why the process ends."""
+    program = (
+        "import os, signal, sys, time\n"
+        "from mlpop.tracking.signals import graceful_signals\n"
+        "with graceful_signals():\n"
+        "    print('ready', flush=True)\n"
+        "    try:\n"
+        "        time.sleep(60)\n"
+        "    finally:\n"
+        "        print('closing', flush=True)\n"
+        "        print('closing', file=sys.stderr, flush=True)\n"
+    )
+    above, below = os.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-c", program],
+        stdin=below,
+        stdout=below,
+        stderr=below,
+        start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+    )
+    os.close(below)
+    assert b"ready" in os.read(above, 100)
+    os.close(above)
+    assert process.wait(timeout=60) == 129
 
 
 def test_shielded_block_is_finished_first() -> None:

@@ -49,7 +49,7 @@ def test_uri_comes_from_the_environment_first(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://server:5000")
     assert resolve_uri(project) == "http://server:5000"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///sub/my runs.db")
-    assert resolve_uri(project) == f"sqlite:///{project}/deep/inside/sub/my%20runs.db"
+    assert resolve_uri(project) == f"sqlite:///{project}/deep/inside/sub/my runs.db"
     assert sqlite_file(resolve_uri(project)) == project / "deep/inside/sub/my runs.db"
 
 

@@ -61,8 +61,12 @@ class DaskBackend:
             raise ComputeError(
                 f"dask backend: no connection to {self._cluster.name}: {describe(error)}"
             ) from error
-        if link := self.dashboard_link:
-            logger.info("Dask dashboard: %s", link)
+        logger.info(
+            "Dask: %d workers of %s%s",
+            self._joined(),
+            self._cluster.name,
+            f", dashboard {link}" if (link := self.dashboard_link) else "",
+        )
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -99,6 +103,11 @@ class DaskBackend:
             return max_in_flight or 2 * self._cluster.capacity(client)
 
         return run.outcomes(in_flight, time_limit, max_attempts)
+
+    def _joined(self) -> int:
+        """Return the number of tasks that the workers which came so far run at a time."""
+        workers = self._connected().scheduler_info(n_workers=-1)["workers"].values()
+        return sum(worker["nthreads"] for worker in workers)
 
     def _connected(self) -> Client:
         if self._client is None:

@@ -1,5 +1,6 @@
 """Which backend an experiment file asks for."""
 
+import logging
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -7,18 +8,24 @@ from typing import TYPE_CHECKING, Any
 from mlpop.compute.backends.base import Backend
 from mlpop.compute.backends.processes import ProcessesBackend
 from mlpop.compute.backends.serial import SerialBackend
+from mlpop.compute.backends.workers import available_cores
 from mlpop.config.blocks.compute import ComputeConfig
 
 if TYPE_CHECKING:
     from mlpop.compute.backends.clusters import Cluster
     from mlpop.compute.backends.job_queue import JobQueueWorkers
 
+logger = logging.getLogger(__name__)
+
+QUEUE_WORKERS = 4
+"""Of a job queue where nobody says how many."""
+
 
 def make_backend(
     *,
     n_processes: int = 1,
     enable_dask: bool = False,
-    workers_dask: int = 1,
+    workers_dask: int | None = None,
     compute: ComputeConfig | None = None,
     logs: Path | None = None,
 ) -> Backend:
@@ -27,7 +34,8 @@ def make_backend(
     Args:
         n_processes: worker processes; 1 runs everything in the driver.
         enable_dask: use Dask instead.
-        workers_dask: workers of an own Dask cluster, if no scheduler address is given.
+        workers_dask: workers of an own Dask cluster, if no scheduler address is given; None: as
+            many as this machine has cores, or `QUEUE_WORKERS` of a job queue.
         compute: the `compute` block.
         logs: folder of the run's logs, for what batch jobs say.
 
@@ -45,18 +53,18 @@ def make_backend(
     return ProcessesBackend(n_processes)
 
 
-def job_script(compute: ComputeConfig, workers_dask: int, logs: Path | None = None) -> str:
+def job_script(compute: ComputeConfig, workers_dask: int | None, logs: Path | None = None) -> str:
     """Return the script of one job; needs neither the queue's commands nor a scheduler.
 
     Args:
         compute: the `compute` block; for the cluster `local` HTCondor's script is shown.
-        workers_dask: number of Dask workers.
+        workers_dask: number of Dask workers; None: `QUEUE_WORKERS`.
         logs: folder of the run's logs; by default the current folder.
 
     Raises:
         ComputeError: dask-jobqueue is not installed, or refuses the options.
     """
-    return _jobs(compute, workers_dask, logs).job_script()
+    return _jobs(compute, workers_dask or QUEUE_WORKERS, logs).job_script()
 
 
 def _jobs(block: ComputeConfig, workers: int, logs: Path | None) -> "JobQueueWorkers":
@@ -76,9 +84,9 @@ def _jobs(block: ComputeConfig, workers: int, logs: Path | None) -> "JobQueueWor
     return JobQueueWorkers(workers, block.jobs, block.cluster, **more)
 
 
-def _cluster(block: ComputeConfig, workers: int, logs: Path | None) -> "Cluster":
+def _cluster(block: ComputeConfig, workers: int | None, logs: Path | None) -> "Cluster":
     if block.cluster != "local":
-        return _jobs(block, workers, logs)
+        return _jobs(block, QUEUE_WORKERS if workers is None else workers, logs)
     from mlpop.compute.backends.clusters import LocalWorkers, RunningScheduler
 
     address = block.scheduler_address
@@ -92,8 +100,17 @@ def _cluster(block: ComputeConfig, workers: int, logs: Path | None) -> "Cluster"
             insecure=block.insecure_scheduler,
             timeout=block.connect_timeout,
         )
+    cores = available_cores()
+    if workers is not None and workers > cores:
+        logger.warning(
+            "workers_dask: %d workers on %d cores of this machine gain nothing, and take the "
+            "memory of %d",
+            workers,
+            cores,
+            workers,
+        )
     return LocalWorkers(
-        workers,
+        cores if workers is None else workers,
         memory=block.worker_memory,
         lifetime=block.worker_lifetime,
         lifetime_stagger=block.worker_lifetime_stagger,

@@ -7,6 +7,7 @@ process that has imported, before any thread exists, what the driver has importe
 fresh worker takes milliseconds, and a fork never copies a lock that another thread holds.
 """
 
+import logging
 import multiprocessing
 import os
 import pickle
@@ -16,7 +17,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from multiprocessing.connection import wait
+from multiprocessing.connection import Connection, wait
 from typing import Any, Self
 
 from mlpop.compute.backends.base import (
@@ -34,8 +35,13 @@ from mlpop.compute.backends.workers import (
     sigint_blocked,
 )
 from mlpop.errors import ComputeError
+from mlpop.io.locks import make_room_for_sockets
+
+logger = logging.getLogger(__name__)
 
 GRACE_SECONDS = 2.0
+START_ATTEMPTS = 3
+START_PAUSE = 0.5  # [s]
 
 _PRELOADED = (
     "population",
@@ -46,6 +52,7 @@ _PRELOADED = (
     "regression",
     "training",
 )
+_PRELOADED_OF_OTHERS = ("torch", "numba", "sbi.inference")
 
 
 class ProcessesBackend:
@@ -211,11 +218,7 @@ class _Worker:
         context = _context()
         with sigint_blocked(), environment_of_workers(), main_module_hidden():
             self.connection, far_end = context.Pipe()
-            # the fork server has the environment of the time when it was started
-            self._process = context.Process(
-                target=serve, args=(far_end, dict(os.environ)), daemon=True
-            )
-            self._process.start()
+            self._process = _started(context, far_end)
         far_end.close()
 
     def give(self, index: int, program: bytes, payload: bytes) -> None:
@@ -271,14 +274,40 @@ class _Worker:
             return
 
 
+def _started(context: Any, far_end: Connection) -> Any:
+    """Start a worker process, with a new fork server where the one that there was has died.
+
+    Raises:
+        ComputeError: the fork server dies again and again, or no process can be started.
+    """
+    for attempt in range(START_ATTEMPTS):
+        # the fork server has the environment of the time when it was started
+        process = context.Process(target=serve, args=(far_end, dict(os.environ)), daemon=True)
+        try:
+            process.start()
+            return process
+        except (EOFError, ConnectionError) as error:
+            logger.warning("the fork server of the workers has died; starting another: %r", error)
+            time.sleep(START_PAUSE * attempt)
+        except OSError as error:
+            raise ComputeError(
+                f"processes backend: no worker process can be started: {error.strerror or error}"
+            ) from error
+    raise ComputeError(
+        f"processes backend: the fork server of the workers died {START_ATTEMPTS} times while a "
+        "worker was started; is something killing it, for instance for want of memory?"
+    )
+
+
 def _context() -> Any:
     """Start method of the workers: forkserver where there is one."""
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
+    make_room_for_sockets()
     prefixes = tuple(f"mlpop.{name}." for name in _PRELOADED)
     loaded = [name for name in sys.modules if name.startswith(prefixes)]
-    loaded += [name for name in ("torch", "numba", "sbi.inference") if name in sys.modules]
+    loaded += [name for name in _PRELOADED_OF_OTHERS if name in sys.modules]
     context.set_forkserver_preload(["mlpop.compute.backends.worker_loop", *sorted(loaded)])
     return context
 

@@ -13,6 +13,8 @@ from typing import Any
 
 from threadpoolctl import ThreadpoolController
 
+from mlpop.config.allowed_modules import trust_the_driver
+
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
@@ -34,6 +36,7 @@ def prepare_worker() -> None:
     if os.getpid() in _prepared:
         return
     _prepared.add(os.getpid())
+    trust_the_driver()
     for name in THREAD_VARIABLES:
         if name != "NUMBA_NUM_THREADS" or "numba" not in sys.modules:
             os.environ[name] = "1"

@@ -98,6 +98,9 @@ class ComputeConfig(StrictModel):
 
     simulations_per_task: Count = 16
     """Simulations in one task, which writes one shard; 0.5-5 s of work."""
+    keep_detections: bool | None = None
+    """Keep the detected pulsars of every simulation beside its maps, 40 bytes each, so that maps
+    can be made again (`mlpop simulate --remap`); null: of sets of up to 100 000 simulations."""
     time_limit: Positive | None = 600.0
     """Seconds one simulation may run before it is recorded as `timeout` [s]; null: no limit."""
     max_attempts: Count = 3

@@ -47,7 +47,7 @@ class DynamicsConfig(StrictModel):
 
     seed: Annotated[int, Field(ge=0)] = 0
     """Of all births and kicks."""
-    NS_number: Annotated[int, Field(ge=1)] = 300_000
+    NS_number: Annotated[int, Field(ge=1, le=10**9)] = 300_000
     """Stars."""
     t_age_min: Annotated[float, Field(ge=1.0)] = 1.0
     """Youngest age [yr]."""
@@ -67,7 +67,7 @@ class DynamicsConfig(StrictModel):
     """Shape of the arms: Yao et al. 2017, or Faucher-Giguere & Kaspi 2006."""
     arm_number: Literal[4, 5] = 5
     """5 includes the Local arm."""
-    resolution: Annotated[int, Field(ge=100)] = 10_000
+    resolution: Annotated[int, Field(ge=100, le=10**6)] = 10_000
     """Grid points of the radial cumulative distribution."""
     r_extent: Positive = 20.0
     """Largest radius at birth [kpc]."""

@@ -49,9 +49,9 @@ class GeneratorConfig(StrictModel):
 
     data_type: Literal["array", "image"] = "array"
     """`array` (.npy, absolute values) or `image` (.png, colours scaled map by map)."""
-    resolution_dyn: int = Field(default=32, ge=2, multiple_of=2)
+    resolution_dyn: int = Field(default=32, ge=2, le=4096, multiple_of=2)
     """Bins of right ascension, and of each Galactic axis; declination has half of it."""
-    resolution_ppdot: int = Field(default=32, ge=2)
+    resolution_ppdot: int = Field(default=32, ge=2, le=4096)
     """Bins of the period and of the period derivative."""
     p_limits: PositiveLimits = (1e-3, 1e2)
     """Lowest and highest period of the maps [s]."""

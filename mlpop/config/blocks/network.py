@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, ConfigDict, Field
 
 from mlpop.config.base import StrictModel
-from mlpop.config.fields import Count, OneOf, OptionalPath
+from mlpop.config.fields import Count, Few, OneOf, OptionalPath
 from mlpop.config.messages import Problem, Refused, one_of, show, unknown
 from mlpop.config.methods import CLASSIFIERS, DENSITIES
 
@@ -38,11 +38,11 @@ class ArchArgs(StrictModel):
 
     input_shape: tuple[Count, Count, Count] = (3, 32, 32)
     """Channels, height, width: one channel an entry of `training_data_loader.filter_inputs`."""
-    len_output_layer: Count = 32
+    len_output_layer: Few = 32
     """Length of the vector that the density estimator sees."""
     layout: Literal["documented", "reference"] = "documented"
     """Number of blocks: as the user documents say, or as the reference code has it."""
-    filters: Annotated[tuple[Count, ...], Field(min_length=1)] | None = None
+    filters: Annotated[tuple[Few, ...], Field(min_length=1)] | None = None
     """Output channels of each block, in place of those that `type` and `layout` say."""
     final_activation: Literal["relu", "none"] = "relu"
     """`relu` may leave dead features; `none` does not."""
@@ -106,11 +106,11 @@ class InitializerConfig(StrictModel):
 class DensityArgs(StrictModel):
     """Arguments of the density estimator; those of another type are ignored."""
 
-    hidden_features: Count = 32
+    hidden_features: Few = 32
     """Units of a hidden layer."""
-    num_components: Count = 10
+    num_components: Few = 10
     """Gaussians of the mixture (mdn)."""
-    num_transforms: Count = 5
+    num_transforms: Few = 5
     """Transforms of a flow."""
     num_bins: Annotated[int, Field(ge=2)] = 10
     """Bins of a spline (nsf, zuko_nsf)."""
@@ -138,8 +138,8 @@ class DensityConfig(StrictModel):
 
 
 def _thinning(value: int) -> int:
-    if value != -1 and not 1 <= value <= 10:
-        raise Refused(("", f"must be from 1 to 10, or -1 for none, found {value}"))
+    if value != -1 and value < 1:
+        raise Refused(("", f"must be at least 1, or -1 for none, found {value}"))
     return value
 
 
@@ -149,11 +149,11 @@ class McmcConfig(StrictModel):
     type: Literal["nuts", "slice", "hmc", "slice_np", "slice_np_vectorized"] = (
         "slice_np_vectorized"
     )
-    """The Markov chain."""
-    num_chains: Count = 20
+    """The Markov chain; `nuts` is read where `snpe` ignores it, and refused where chains run."""
+    num_chains: Few = 20
     """For every test observation; at x_o at least 400, which cost little more."""
     thin: Annotated[int, AfterValidator(_thinning)] = 5
-    """Keep every n-th draw, 1 to 10; -1 keeps all."""
+    """Keep every n-th draw; -1 keeps all."""
 
 
 def _components(value: int | float) -> int | float:

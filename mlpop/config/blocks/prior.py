@@ -11,6 +11,7 @@ from mlpop.config.base import StrictModel
 from mlpop.config.blocks.network import IMPORTABLE
 from mlpop.config.fields import Name
 from mlpop.config.messages import Problem, Refused, one_of, show, unknown
+from mlpop.config.names import faults_of_names
 
 Names = Annotated[tuple[Name, ...], Field(min_length=1)]
 Edges = Annotated[tuple[float | None, ...], Field(min_length=1)]
@@ -115,6 +116,7 @@ class PriorConfig(StrictModel):
         for name, values in (("low", self.low), ("high", self.high)):
             if len(values) != count:
                 yield name, f"must have one entry a label ({count}), found {len(values)}"
+        yield from faults_of_names(self.labels, "labels")
         for i, label in enumerate(self.labels):
             if label in self.labels[:i]:
                 yield f"labels[{i}]", f"must be unique, found {show(label)} again"

@@ -12,6 +12,7 @@ from mlpop.config.blocks.network import IMPORTABLE
 from mlpop.config.blocks.population import PopulationConfig
 from mlpop.config.fields import (
     Count,
+    Few,
     Folder,
     Fraction,
     Name,
@@ -24,6 +25,11 @@ from mlpop.config.messages import Problem, Refused, describe
 from mlpop.config.methods import METHODS, Method
 
 Sampler = Literal["auto", "sir", "rejection", "box"]
+
+
+def validation_count(num_simulations: int, fraction: float) -> int:
+    """Return how many of at least 2 simulations are kept for validation; one stays to train."""
+    return min(max(1, round(fraction * num_simulations)), num_simulations - 1)
 
 
 class TrainingOptions(StrictModel):
@@ -63,7 +69,7 @@ class TrainerConfig(TrainingOptions):
 
     type: Annotated[str, OneOf(METHODS)] = "snpe"
     """Neural posterior, likelihood or ratio estimation."""
-    num_rounds: Count = 1
+    num_rounds: Few = 1
     """Rounds in all, round 0 included."""
     save_dir: Folder = Path("output")
     """Root of the documented output tree."""
@@ -71,7 +77,7 @@ class TrainerConfig(TrainingOptions):
     """Part of the training set that early stopping watches."""
     ensemble: bool = False
     """Train `size_ensemble` networks and mix their posteriors."""
-    size_ensemble: Count = 5
+    size_ensemble: Few = 5
     """Networks of the ensemble; one network is trained when `ensemble` is false."""
     truncated_prior: bool = False
     """Propose from the prior truncated to the posterior's support, not from the posterior."""
@@ -89,7 +95,7 @@ class TrainerConfig(TrainingOptions):
     """Train and test on the rounds so far (true) or on the current round alone."""
     plot_proposal: bool = False
     """Plot the proposal of the next round."""
-    num_posterior_samples: Count = 50_000
+    num_posterior_samples: Annotated[int, Field(ge=1, le=10**7)] = 50_000
     """Draws from the posterior at the observed sample."""
     min_success_fraction: Annotated[float, Field(gt=0, le=1)] = 0.9
     """Smallest fraction of usable simulations with which a round goes on."""
@@ -113,6 +119,20 @@ class TrainerConfig(TrainingOptions):
         """Return what the networks of a round minimise; ratios compare theta in any case."""
         proposed = round_ > 0 and not self.truncated_prior
         return "atomic" if self.method.corrected and proposed else "maximum_likelihood"
+
+    def too_few_to_compare(self, num_simulations: int) -> str | None:
+        """Say why a loss that compares simulations cannot be trained on so many; None if it can.
+
+        It needs two rows on either side, to train on and to validate with.
+        """
+        held_out = validation_count(num_simulations, self.validation_fraction)
+        if min(held_out, num_simulations - held_out) >= 2:
+            return None
+        return (
+            f"{self.validation_fraction:g} keeps {held_out} of {num_simulations} simulations for "
+            f"validation and {num_simulations - held_out} to train on; this loss compares "
+            "simulations and needs at least 2 of both: take more simulations, or another fraction"
+        )
 
     def learns_inside(self, round_: int) -> bool:
         """Tell whether the networks of a round learn in the support of a truncated prior alone."""
@@ -157,7 +177,7 @@ class InferConfig(StrictModel):
     load_dir: OptionalPath = None
     """A launch's folder below `models/`, `models/<name>` for its newest launch, or
     `runs:/<run id>`; null: `<trainer.save_dir>/models/<name>`."""
-    num_posterior_samples: Count = 5000
+    num_posterior_samples: Annotated[int, Field(ge=1, le=10**7)] = 5000
     """Draws from the posterior of every round at the observed sample."""
     num_predictive: Natural = 0
     """Simulations at draws of the last round's posterior, which x_o is compared with."""

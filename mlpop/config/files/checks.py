@@ -244,7 +244,7 @@ def _swept(config: SbiConfig) -> Iterator[Contradiction]:
                 else:
                     yield (
                         f"prior_ranges.distributions.{label}",
-                        f"reaches {edge:g}, but {label} {reason}; 'truncated_normal' has edges",
+                        f"reaches {edge:.12g}, but {label} {reason}; 'truncated_normal' has edges",
                     )
 
 
@@ -345,6 +345,13 @@ def _census(config: SbiConfig) -> Iterator[Contradiction]:
 def _methods(config: SbiConfig) -> Iterator[Contradiction]:
     trainer, method = config.trainer, config.trainer.method
     compression = config.compression_input
+    if method.estimator != "posterior" and config.mcmc_sampler.type == "nuts":
+        yield (
+            "mcmc_sampler.type",
+            "'nuts' is not there: mlpop moves the chains of all observations together, and the "
+            "trajectories of NUTS all end at another length; take 'hmc', which follows the same "
+            "gradients, or 'slice_np_vectorized'",
+        )
     if method.needs_vectors and config.arch is not None and not compression.use_compression:
         yield (
             "compression_input.use_compression",
@@ -356,7 +363,22 @@ def _methods(config: SbiConfig) -> Iterator[Contradiction]:
             "compression_input.compression_type",
             "must be 'pca' with fit when arch is null: there is no network to train as compressor",
         )
+    embeds = config.arch is not None and not (
+        compression.use_compression and (not compression.fit or not fits_cnn)
+    )
+    if trainer.embedding_weight_decay and not embeds:
+        yield (
+            "trainer.embedding_weight_decay",
+            "has no effect without an embedding network that is trained: arch is null, or x is "
+            "compressed by a PCA or by a given network",
+        )
     corrects = trainer.loss(trainer.num_rounds - 1) == "atomic"
+    data = config.training_data_loader
+    simulated = data.simulate or (trainer.num_rounds > 1 and not trainer.append_simulations)
+    if (method.compares and simulated) or corrects:
+        reason = trainer.too_few_to_compare(max(2, data.num_sim))
+        if reason is not None:
+            yield "trainer.validation_fraction", reason
     if (method.compares or corrects) and trainer.batch_size < 2:
         why = "the posterior proposes theta" if corrects else f"trainer.type is '{trainer.type}'"
         yield (

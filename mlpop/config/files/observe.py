@@ -64,4 +64,4 @@ class ObserveConfig(StrictModel):
     @property
     def catalogue_path(self) -> Path | None:
         """Path of the catalogue file; None where it is downloaded."""
-        return None if self.source == ONLINE else Path(self.source)
+        return None if self.source == ONLINE else Path(self.source).expanduser()

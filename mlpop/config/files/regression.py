@@ -12,6 +12,7 @@ from mlpop.config.blocks.data import InputColumns
 from mlpop.config.fields import (
     Columns,
     Count,
+    Few,
     Folder,
     Location,
     Name,
@@ -21,6 +22,7 @@ from mlpop.config.fields import (
 )
 from mlpop.config.files.sbi import FileName
 from mlpop.config.messages import Problem, show, unknown
+from mlpop.config.reference import Translation, point_fields
 
 LoaderType = Literal["LoaderMultichannelArray", "LoaderMultichannelImage", "LoaderRGBImage"]
 
@@ -209,8 +211,8 @@ class RegressionConfig(StrictModel):
     name: FileName = "Convolution"
     """Names the experiment and its folders."""
     n_gpu: Natural = 0
-    """GPUs to use; more than there are is a warning, 0 is the CPU."""
-    trials: Count = 8
+    """0 trains on the CPU, 1 or more on the first GPU; more than there are is a warning."""
+    trials: Few = 8
     """Trainings from new first weights, until one converges."""
     convergence: dict[Name, float] = Field(default_factory=dict)
     """`<label>_threshold`: the loss below which a label has converged, physical units."""
@@ -244,6 +246,10 @@ class RegressionConfig(StrictModel):
     def resolved(self) -> dict[str, Any]:
         """Return every field as JSON values, defaults written out; parses to the same launch."""
         return self.model_dump(mode="json")
+
+    @classmethod
+    def _translate(cls, translation: Translation) -> None:
+        point_fields(translation)
 
     def _contradictions(self) -> Iterator[Problem]:
         training, validation = self.training_data_loader, self.validation_data_loader

@@ -1,8 +1,8 @@
 """The configuration file of the main job: simulation-based inference in rounds."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import PurePath
-from typing import Annotated, Any, Self
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, AliasChoices, Field
 
@@ -26,15 +26,18 @@ from mlpop.config.blocks.network import (
 )
 from mlpop.config.blocks.prior import PriorConfig
 from mlpop.config.blocks.training import InferConfig, ResumeConfig, SimulatorConfig, TrainerConfig
-from mlpop.config.fields import Count, Natural
+from mlpop.config.fields import Count, Few, Natural
 from mlpop.config.files.checks import contradictions, ppdot_resolution
-from mlpop.config.messages import Problem, Refused
-from mlpop.errors import ConfigError
+from mlpop.config.messages import Problem, Refused, show
+from mlpop.config.reference import Translation, sbi_fields
 
 
 def _path_component(value: str) -> str:
-    if value in ("", ".", "..") or PurePath(value).name != value or "\0" in value:
-        raise Refused(("", f"must be a single file or folder name, found {value!r}"))
+    control = any(ord(character) < 32 or 127 <= ord(character) < 160 for character in value)
+    if value in ("", ".", "..") or PurePath(value).name != value or control:
+        raise Refused(("", f"must be a single file or folder name, found {show(value)}"))
+    if len(value.encode()) > 200:
+        raise Refused(("", f"must have at most 200 bytes, found {len(value.encode())}"))
     return value
 
 
@@ -47,15 +50,16 @@ class SbiConfig(StrictModel):
     name: FileName = "SBI_ConvolutionMDN"
     """Names the experiment and its folders."""
     n_gpu: Natural = 1
-    """GPUs to train on; more than there are is a warning, 0 is the CPU."""
+    """0 trains on the CPU, 1 or more on the first GPU; more than there are is a warning."""
     enable_dask: bool = False
     """Run on Dask (`workers_dask`) instead of processes of this machine (`n_processes`)."""
-    n_processes: Count = 4
+    n_processes: Few = 4
     """Worker processes without Dask; 1 runs everything in the main process."""
-    workers_dask: Count = Field(
-        default=4, validation_alias=AliasChoices("workers_dask", "n_workers")
+    workers_dask: Count | None = Field(
+        default=None, validation_alias=AliasChoices("workers_dask", "n_workers")
     )
-    """Dask workers; `n_workers` is accepted too."""
+    """Dask workers; null: as many as this machine has cores, 4 of a job queue. `n_workers` is
+    accepted too."""
     set_manual_seed: bool = False
     """Take `manual_seed` as root seed; otherwise one is drawn, and logged."""
     manual_seed: Natural = 42
@@ -92,17 +96,13 @@ class SbiConfig(StrictModel):
         return contradictions(self)
 
     @classmethod
-    def parse(cls, values: Mapping[str, Any], source: str = "configuration") -> Self:
-        """Validate `values`, as every block does; see `StrictModel.parse`.
-
-        Raises:
-            ConfigError: one line a wrong field; also where both names of one field are given.
-        """
-        if {"workers_dask", "n_workers"} <= values.keys():
-            raise ConfigError(
-                f"{source}: n_workers: is another name of workers_dask, give only one of them"
+    def _translate(cls, translation: Translation) -> None:
+        if {"workers_dask", "n_workers"} <= translation.values.keys():
+            del translation.values["n_workers"]
+            translation.problems.append(
+                ("n_workers", "is another name of workers_dask, give only one of them")
             )
-        return super().parse(values, source)
+        sbi_fields(translation)
 
     @property
     def root_seed(self) -> int | None:

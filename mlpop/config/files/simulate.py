@@ -11,10 +11,10 @@ from mlpop.config.blocks.compute import ComputeConfig
 from mlpop.config.blocks.data import DynamicalDataConfig
 from mlpop.config.blocks.generator import GeneratorConfig
 from mlpop.config.blocks.training import SimulatorConfig
-from mlpop.config.fields import Count, Folder, Fraction, Name, Natural
+from mlpop.config.fields import Count, Few, Folder, Fraction, Name, Natural
 from mlpop.config.messages import Problem, show
 
-SamplingType = Literal["grid", "random", "lhs", "sobol"]
+SamplingType = Literal["grid", "random", "lhs", "sobol", "list"]
 
 
 class SplitConfig(StrictModel):
@@ -29,12 +29,12 @@ class SplitConfig(StrictModel):
 class SweepComputeConfig(ComputeConfig):
     """Where simulations run, and how they are cut into tasks."""
 
-    n_processes: Count = 4
+    n_processes: Few = 4
     """Worker processes on this machine."""
     enable_dask: bool = False
     """Run on Dask (`workers_dask`) instead of processes of this machine (`n_processes`)."""
-    workers_dask: Count = 4
-    """Dask workers."""
+    workers_dask: Count | None = None
+    """Dask workers; null: as many as this machine has cores, 4 of a job queue."""
 
 
 class SimulateConfig(StrictModel):
@@ -46,11 +46,12 @@ class SimulateConfig(StrictModel):
     dyn_data_loader: DynamicalDataConfig = Field(default_factory=DynamicalDataConfig)
     """The stellar database of the pulsar simulator."""
     sampling_type: SamplingType = "random"
-    """`grid`, `random`, `lhs` (Latin hypercube) or `sobol`."""
+    """`grid`, `random`, `lhs` (Latin hypercube), `sobol`, or `list`: the values that are given."""
     sampling_size: Count | None = None
-    """Number of simulations; not for a grid."""
+    """Number of simulations; not for a grid or a list."""
     parameters: dict[Name, tuple[float, ...]] = Field(min_length=1)
-    """`[low, high]` of each parameter to vary; `[low, high, steps]` for a grid."""
+    """`[low, high]` of each parameter to vary; `[low, high, steps]` for a grid; for a list the
+    value of every simulation, as many of each parameter."""
     seed: Natural | None = None
     """Root seed; null: one is drawn, and logged."""
     save_dir: Folder
@@ -59,11 +60,20 @@ class SimulateConfig(StrictModel):
     """Smallest fraction of usable simulations with which a dataset is made."""
     split: SplitConfig | None = None
     """null: no split."""
+    catalogues: bool = False
+    """Also write the detected pulsars of every simulation, `simulations/<number>/catalogue.csv`,
+    with the column names of psrcat; needs `compute.keep_detections`, whatever its default."""
     compute: SweepComputeConfig = Field(default_factory=SweepComputeConfig)
     generator: GeneratorConfig = Field(default_factory=GeneratorConfig)
 
     def _contradictions(self) -> Iterator[Problem]:
         yield from sampling_problems(self.sampling_type, self.parameters, self.sampling_size)
+        if self.catalogues and self.compute.keep_detections is False:
+            yield "catalogues", "must be false when compute.keep_detections is false"
+        if self.catalogues and not (
+            self.simulator.draws_stars and self.simulator.pulsar.run_mode == "magrot_det"
+        ):
+            yield "catalogues", "must be false: this simulator detects no pulsars one by one"
         if self.split is not None and self.split.test is None and self.split.valid is None:
             yield "split", "must give a fraction for test, for valid, or for both"
 
@@ -76,6 +86,9 @@ def sampling_problems(
     """Yield what is wrong with the ranges and the size of a set of parameters."""
     if not parameters:
         yield "parameters", "must name at least one parameter to vary"
+        return
+    if sampling_type == "list":
+        yield from _list_problems(parameters, sampling_size)
         return
     grid = sampling_type == "grid"
     entries = "[low, high, steps]" if grid else "[low, high]"
@@ -92,3 +105,17 @@ def sampling_problems(
     if not grid and (sampling_size is None or sampling_size < 1):
         size = f"at least 1 for sampling_type '{sampling_type}', found {show(sampling_size)}"
         yield "sampling_size", f"must be {size}"
+
+
+def _list_problems(
+    parameters: Mapping[str, Sequence[float]], sampling_size: int | None
+) -> Iterator[Problem]:
+    number = len(next(iter(parameters.values())))
+    for label, values in parameters.items():
+        path, found = f"parameters.{label}", f"found {show(list(values))}"
+        if not values or len(values) != number:
+            yield path, f"must have the value of every simulation, {max(number, 1)} here, {found}"
+        elif not all(isfinite(value) for value in values):
+            yield path, f"must have finite values, {found}"
+    if sampling_size is not None:
+        yield "sampling_size", "must be null for a list: its size is the number of values"

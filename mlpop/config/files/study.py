@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from mlpop.config.base import StrictModel
-from mlpop.config.fields import Count, Name, Natural, OptionalPath, Positive
+from mlpop.config.fields import Count, Few, Name, Natural, OptionalPath, Positive
 from mlpop.config.files.sbi import FileName
 from mlpop.config.messages import Problem, show
 
@@ -68,9 +68,9 @@ class IntRange(_Dimension):
 def _range_problems(field: FloatRange | IntRange) -> Iterator[Problem]:
     low, high = field.low, field.high
     if low >= high:
-        yield "low", f"the range is empty: must be less than high = {high:g}, found {low:g}"
+        yield "low", f"the range is empty: must be less than high = {high:.12g}, found {low:.12g}"
     if field.log and low <= 0:
-        yield "low", f"must be greater than 0 when log is true, found {low:g}"
+        yield "low", f"must be greater than 0 when log is true, found {low:.12g}"
     if field.log and field.step is not None:
         yield "step", "must be null when log is true"
 
@@ -149,9 +149,9 @@ class StudyConfig(StrictModel):
     """null: `median`, or `none` with a second objective."""
     second_objective: Literal["seconds", "parameters"] | None = None
     """Minimise the time of training or the number of weights too; gives a Pareto front."""
-    n_trials: Count = 20
+    n_trials: Few = 20
     """Trials in all, the base experiment included."""
-    n_workers: Count = 1
+    n_workers: Few = 1
     """Trials that run at a time."""
     enable_dask: bool = False
     """Run the trials on Dask instead of processes of this machine."""

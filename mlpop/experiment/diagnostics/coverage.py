@@ -34,8 +34,9 @@ from mlpop.inference.diagnostics.calibration import write_coverage
 from mlpop.inference.diagnostics.coverage import LEVELS, CoverageResult, coverage_curve
 from mlpop.inference.diagnostics.verdict import VerdictName
 from mlpop.inference.prior import Prior
+from mlpop.io.digits import POSTERIOR, rounded_interval
 from mlpop.io.files import read_json_object
-from mlpop.plots import coverage, decimals, ranks, ranks_cumulative, verdict_statistics
+from mlpop.plots import coverage, plain_texts, ranks, ranks_cumulative, verdict_statistics
 from mlpop.tracking import save_figure
 
 CALIBRATION = "calibration.json"
@@ -174,14 +175,16 @@ def _numbers(values: Mapping[str, Any]) -> dict[str, float]:
         "coverage/p_value": values.get("p_value"),
     }
     for label, check in values.get("intervals", {}).items():
-        low, high = check["conformal"] or (None, None)
         numbers |= {
             f"coverage/{label}/bias": check["bias"],
             f"coverage/{label}/width": check["width"],
             f"coverage/{label}/held_near": check["held_near"],
-            f"posterior/{label}/conformal_low": low,
-            f"posterior/{label}/conformal_high": high,
         }
+        if check["conformal"]:
+            low, high = check["conformal"]
+            low, _, high = rounded_interval(low, (low + high) / 2, high)
+            numbers[f"{POSTERIOR}{label}/conformal_low"] = low
+            numbers[f"{POSTERIOR}{label}/conformal_high"] = high
     return {name: float(value) for name, value in numbers.items() if value is not None}
 
 
@@ -292,9 +295,9 @@ def _columns(values: Mapping[str, Any]) -> dict[str, dict[str, str]]:
     columns: dict[str, dict[str, str]] = {held: {}, conformal: {}}
     for label, check in checks.items():
         low, high = check["conformal"]
-        digits = decimals(low, (low + high) / 2, high)
+        low_text, _, high_text = plain_texts(low, (low + high) / 2, high)
         columns[held][label] = _held(check["held_near"], check["held_near_band"])
-        columns[conformal][label] = f"[{low:.{digits}f}, {high:.{digits}f}]"
+        columns[conformal][label] = f"[{low_text}, {high_text}]"
     return columns
 
 

@@ -7,6 +7,7 @@ from mlpop.compute import make_backend
 from mlpop.experiment.infer.setup import InferJob
 from mlpop.experiment.inputs.observed import ObservedSample, observed_sample
 from mlpop.experiment.output_tree import OutputTree
+from mlpop.experiment.parameters import round_parameters
 from mlpop.experiment.profile import Profiler
 from mlpop.experiment.resume.lineage import Lineage
 from mlpop.experiment.rounds.context import Launch, OpenRound
@@ -70,7 +71,14 @@ def _infer_round(
     name = f"round_{number:02d}"
     with (
         launch.profiler.section(f"TotalRound{number}"),
-        open_run("round", name, launch.run.run_id, tags=tags, store=launch.run.store) as run,
+        open_run(
+            "round",
+            name,
+            launch.run.run_id,
+            tags=tags,
+            params=round_parameters(config, number, launch.root_seed),
+            store=launch.run.store,
+        ) as run,
     ):
         current = OpenRound(launch, number, run, past)
         elsewhere = _elsewhere(job, observed, number)

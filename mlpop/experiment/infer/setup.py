@@ -9,7 +9,7 @@ from typing import Any
 from mlpop.config.files.sbi import SbiConfig
 from mlpop.datasets.dataset import dataset_digest
 from mlpop.datasets.index import DatasetIndex
-from mlpop.datasets.layout import FULL_CSV
+from mlpop.datasets.layout import FULL_CSV, SET_KEY
 from mlpop.datasets.mirror import localized
 from mlpop.errors import ConfigError, DataError, MlpopError
 from mlpop.experiment.inputs.checks import check_set, simulated_index
@@ -170,10 +170,12 @@ def _test_csv(config: SbiConfig, trained: TrainedRounds, round_: int) -> Path | 
     if loader.dataset_path is not None:
         root = localized(loader.dataset_path)
     folder = dataset_round(root, round_)
-    if (folder / FULL_CSV).is_file():
-        return folder / FULL_CSV
-    # the training gives every set that it simulates a folder of its own
-    candidates = sorted(folder.parent.glob(f"{folder.name}_*/{FULL_CSV}"))
+    candidates = [csv for csv in (folder / FULL_CSV,) if csv.is_file()]
+    if candidates and not (folder / SET_KEY).is_file():
+        # brought along, under the documented name
+        return candidates[0]
+    # trainings that simulated other sets here have a folder of their own
+    candidates += sorted(folder.parent.glob(f"{folder.name}_*/{FULL_CSV}"))
     if len(candidates) > 1:
         used = _recorded_test_set(trained, round_)
         matches = [csv for csv in candidates if used is not None and csv.samefile(used)]
@@ -184,7 +186,8 @@ def _test_csv(config: SbiConfig, trained: TrainedRounds, round_: int) -> Path | 
     if candidates:
         raise ConfigError(
             f"test_data_loader.dataset_path: '{folder.parent}' holds {len(candidates)} test sets "
-            f"of round {round_}; give the right one the name {folder.name}, or {simulate}"
+            f"of round {round_}, none of which is known to be this training's; leave the right "
+            f"one alone there, or {simulate}"
         )
     raise ConfigError(
         f"test_data_loader.dataset_path: '{folder}' holds no {FULL_CSV}, the test set of round "

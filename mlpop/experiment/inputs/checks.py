@@ -11,9 +11,10 @@ from mlpop.datasets.layout import OBSERVED_CSV
 from mlpop.datasets.loading import x_shape
 from mlpop.datasets.mirror import localized
 from mlpop.datasets.observed import check_made_alike
-from mlpop.datasets.statistics import read_statistics
+from mlpop.datasets.scaling import read_statistics
 from mlpop.errors import ConfigError, DataError
 from mlpop.experiment.inputs.given_compressor import check_compressor
+from mlpop.experiment.inputs.memory import check_memory
 from mlpop.experiment.inputs.observed import check_observed
 from mlpop.experiment.inputs.problem import check_shape, configured_prior
 from mlpop.experiment.output_tree import check_writable, dataset_csv
@@ -21,6 +22,8 @@ from mlpop.experiment.simulations.simulated_set import SimulatorPlan
 from mlpop.experiment.simulations.simulator import check_plan
 from mlpop.inference.prior import Prior
 from mlpop.io.s3 import check_remote
+from mlpop.networks.registry import find as find_network
+from mlpop.simulators.base import SIMULATORS
 
 
 def check_inputs(config: SbiConfig) -> None:
@@ -33,6 +36,7 @@ def check_inputs(config: SbiConfig) -> None:
         ConfigError: a folder, simulator, compressor or shape contradicts the data.
         DataError: a file is missing or broken.
     """
+    check_classes(config)
     check_writable(config.trainer.save_dir, "trainer.save_dir")
     _check_prior(config)
     training, test = config.training_data_loader, config.test_data_loader
@@ -63,10 +67,15 @@ def check_inputs(config: SbiConfig) -> None:
             raise DataError(
                 f"{index.path}: training needs at least 2 simulations, found {len(index)}"
             )
+        if config.trainer.method.compares and (
+            reason := config.trainer.too_few_to_compare(len(index))
+        ):
+            raise ConfigError(f"trainer.validation_fraction: {reason} ({index.path})")
         _check_labels(config, index)
         kind = _kind_of_maps(index, channels)
         if plan is not None:
             _check_simulated_alike(config, plan, training_csv, channels, shape, kind)
+    check_memory(config, shape)
     check_compressor(
         config, channels, shape, training.num_sim if training_csv is None else len(index)
     )
@@ -86,6 +95,19 @@ def check_inputs(config: SbiConfig) -> None:
         _require_kind(DatasetIndex.read(folder / OBSERVED_CSV), channels, kind)
 
 
+def check_classes(config: SbiConfig) -> None:
+    """Refuse classes that are no network or no simulator, or of modules that are not allowed.
+
+    Workers build what they are given: it is checked here, where the user can allow it.
+
+    Raises:
+        ConfigError: naming the field.
+    """
+    if config.arch is not None and config.arch.is_custom:
+        find_network(config.arch.type)
+    SIMULATORS.find(config.simulator.type)
+
+
 def _check_prior(config: SbiConfig) -> None:
     """Refuse the user's distributions that are none, reach too far, or not as far as the truth."""
     ranges, synthetic = config.prior_ranges, config.observed_sample.synthetic
@@ -96,7 +118,7 @@ def _check_prior(config: SbiConfig) -> None:
         if synthetic is not None and not low <= synthetic.theta[label] <= high:
             raise ConfigError(
                 f"observed_sample.synthetic.theta.{label}: must lie in the prior range "
-                f"[{low:g}, {high:g}], found {synthetic.theta[label]}"
+                f"[{low:.12g}, {high:.12g}], found {synthetic.theta[label]}"
             )
         if label in DYNAMICS_LABELS or not ExperimentFacts(config).makes_maps:
             continue
@@ -106,7 +128,7 @@ def _check_prior(config: SbiConfig) -> None:
                 config.simulator.pulsar.population.with_override({label: edge})
             except ConfigError as error:
                 raise ConfigError(
-                    f"prior_ranges.distributions.{label}: reaches {edge:g}: {error}"
+                    f"prior_ranges.distributions.{label}: reaches {edge:.12g}: {error}"
                 ) from None
 
 

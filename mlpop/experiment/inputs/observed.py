@@ -22,10 +22,12 @@ from mlpop.datasets.observed import (
     check_same_maps,
     write_synthetic_observed,
 )
+from mlpop.datasets.precision import BEYOND, Observations, as_numbers, is_beyond
 from mlpop.datasets.shards import by_channel
 from mlpop.errors import DataError
 from mlpop.experiment.inputs.problem import LearningProblem, check_shape
 from mlpop.experiment.simulations.simulated_set import SimulatorPlan
+from mlpop.io.arrays import read_npy
 from mlpop.io.files import read_json_object, write_array, write_json
 from mlpop.simulators import in_detail, load
 
@@ -48,7 +50,7 @@ class ObservedSample:
         details: arrays by name that no network sees, where they were observed too.
     """
 
-    x: NDArray[np.float32]
+    x: Observations
     channels: tuple[str, ...]
     truth: Mapping[str, float] | None
     source: Path
@@ -57,7 +59,8 @@ class ObservedSample:
     @property
     def digest(self) -> str:
         """SHA-256 of x."""
-        return hashlib.sha256(np.ascontiguousarray(self.x, "<f4").tobytes()).hexdigest()
+        kind = self.x.dtype.newbyteorder("<")
+        return hashlib.sha256(np.ascontiguousarray(self.x, kind).tobytes()).hexdigest()
 
 
 def observed_sample(
@@ -86,7 +89,7 @@ def observed_sample(
     if observed.path is not None:
         path = localized(observed.path)
         x = _read_array(config, path, x_shape)
-        return ObservedSample(x, problem.channels, None, path)
+        return ObservedSample(_kept(x, problem), problem.channels, None, path)
     if observed.synthetic is not None:
         assert plan is not None
         truth = {label: observed.synthetic.theta[label] for label in problem.prior.labels}
@@ -98,7 +101,8 @@ def observed_sample(
     if training_csv is not None:
         check_same_maps(csv, training_csv)
     known = _truth(csv.parent, problem.prior.labels)
-    return ObservedSample(x, problem.channels, known, csv, load_observed_details(csv.parent))
+    details = load_observed_details(csv.parent)
+    return ObservedSample(_kept(x, problem), problem.channels, known, csv, details)
 
 
 def copy_observed(observed: ObservedSample, folder: Path) -> list[Path]:
@@ -130,13 +134,26 @@ def load_observed_copy(folder: Path) -> ObservedSample:
         DataError: a file is missing or broken.
     """
     try:
-        x = np.load(folder / X_O, allow_pickle=False)
+        x = read_npy(folder / X_O)
         about = read_json_object(folder / X_O_JSON)
         names = about.get("details", [])
         details = {name: read_array(folder / f"{X_O_DETAIL}{name}.npy") for name in names}
         source = Path(str(about["source"]))
         return ObservedSample(x, tuple(about["channels"]), about["truth"], source, details)
     except (OSError, ValueError, EOFError, KeyError, TypeError) as error:
+        raise DataError(f"{folder}: the observed sample cannot be read: {error!r}") from None
+
+
+def load_x_o(folder: Path) -> tuple[NDArray[np.float32], Mapping[str, float] | None]:
+    """Read x_o alone, and its truth, of what `copy_observed` wrote.
+
+    Raises:
+        DataError: a file is missing or broken.
+    """
+    try:
+        truth = read_json_object(folder / X_O_JSON).get("truth")
+        return np.load(folder / X_O, allow_pickle=False), truth
+    except (OSError, ValueError, EOFError) as error:
         raise DataError(f"{folder}: the observed sample cannot be read: {error!r}") from None
 
 
@@ -184,7 +201,7 @@ def _simulate(
 
 def _read_index(
     config: SbiConfig, csv: Path, channels: tuple[str, ...], x_shape: tuple[int, ...] | None
-) -> NDArray[np.float32]:
+) -> Observations:
     filters = config.observed_sample.filter_inputs or channels
     sample = load_observed(csv, filter_inputs=filters)
     if sample.channels != channels:
@@ -195,12 +212,10 @@ def _read_index(
     return _checked(config, sample.x[0], x_shape, str(csv))
 
 
-def _read_array(
-    config: SbiConfig, path: Path, x_shape: tuple[int, ...] | None
-) -> NDArray[np.float32]:
+def _read_array(config: SbiConfig, path: Path, x_shape: tuple[int, ...] | None) -> Observations:
     place = f"observed_sample.path: {path}"
     try:
-        x = np.load(path, allow_pickle=False)
+        x = read_npy(path)
     except FileNotFoundError:
         raise DataError(f"{place}: no such file") from None
     except (OSError, ValueError, EOFError) as error:
@@ -208,18 +223,25 @@ def _read_array(
     if x.dtype.kind not in "fiub" or not np.isfinite(x).all():
         fault = "NaN or infinity" if x.dtype.kind == "f" else f"type {x.dtype}"
         raise DataError(f"{place}: must hold finite numbers, found {fault}")
-    return _checked(config, x.astype(np.float32), x_shape, place)
+    if is_beyond(x):
+        raise DataError(f"{place}: has {BEYOND}")
+    return _checked(config, as_numbers(x), x_shape, place)
 
 
 def _checked(
-    config: SbiConfig, x: NDArray[np.float32], x_shape: tuple[int, ...] | None, source: str
-) -> NDArray[np.float32]:
+    config: SbiConfig, x: Observations, x_shape: tuple[int, ...] | None, source: str
+) -> Observations:
     check_shape(config, x.shape, source)
     if x_shape is not None and x.shape != x_shape:
         raise DataError(
             f"{source}: has shape {list(x.shape)}, one x of the training set has {list(x_shape)}"
         )
     return x
+
+
+def _kept(x: Observations, problem: LearningProblem) -> Observations:
+    """Return x as float32, unless that loses what varies in the simulations."""
+    return x if problem.preprocessing.units is not None else x.astype(np.float32)
 
 
 def _truth(folder: Path, labels: tuple[str, ...]) -> dict[str, float] | None:

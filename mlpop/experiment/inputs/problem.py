@@ -4,6 +4,7 @@ import hashlib
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from logging import getLogger
 from pathlib import Path
 
 import numpy as np
@@ -11,14 +12,16 @@ import numpy as np
 from mlpop.config.files.sbi import SbiConfig
 from mlpop.datasets.loading import Dataset, load_dataset
 from mlpop.datasets.mirror import localized
-from mlpop.datasets.scaling import LabelScaling, Mode
-from mlpop.datasets.statistics import read_statistics
+from mlpop.datasets.precision import InputUnits, poor_channels
+from mlpop.datasets.scaling import LabelScaling, Mode, read_statistics
 from mlpop.errors import ConfigError, DataError
 from mlpop.inference.posteriors.preprocessing import Preprocessing
 from mlpop.inference.prior import Prior
 from mlpop.io.files import read_json_object, write_json
 
 PROBLEM = "problem.json"
+
+logger = getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,11 @@ def learning_problem(config: SbiConfig, data: Dataset, statistics: Path) -> Lear
         source = loader.statistic_path
         values = read_statistics(statistics if source is None else localized(source))
     prior = configured_prior(config, values, data.labels)
-    return LearningProblem(prior, data.channels, Preprocessing(mode))
+    poor = poor_channels(data.x, data.channels)
+    for name, text in poor.items():
+        logger.warning("%s: channel %s %s", data.source, name, text)
+    units = InputUnits.fit(data.x) if data.x.dtype == np.float64 else None
+    return LearningProblem(prior, data.channels, Preprocessing(mode, units=units))
 
 
 def save_problem(path: Path, problem: LearningProblem) -> None:
@@ -160,10 +167,19 @@ def write_training_arrays(folder: Path, problem: LearningProblem, data: Dataset)
     """Write the training set as networks see it where workers can map it.
 
     Raises:
-        DataError: the files cannot be written.
+        DataError: x tell nothing about theta because all are the same, or the files cannot be
+            written.
     """
     theta = problem.prior.to_unit(data.theta).numpy()
-    x = problem.preprocessing(data.x).numpy()
+    try:
+        x = problem.preprocessing(data.x).numpy()
+    except DataError as error:
+        raise DataError(f"{data.source}: {error}") from None
+    if len(x) > 1 and (x == x[:1]).all():
+        raise DataError(
+            f"{data.source}: all {len(x)} x are the same as the networks see them (channels "
+            f"{', '.join(data.channels)}): there is nothing to learn from"
+        )
     paths = folder / "theta.npy", folder / "x.npy"
     digest = hashlib.sha256()
     try:

@@ -6,9 +6,12 @@ import re
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from mlpop.errors import DataError, TrackingError
+from mlpop.errors import DataError, MlpopError, TrackingError
+from mlpop.experiment.inputs.observed import X_O, X_O_JSON, load_x_o
+from mlpop.experiment.models.known_posterior import KnownPosterior
 from mlpop.experiment.models.posterior_model import MODEL_NAME
 from mlpop.experiment.models.trained_rounds import RUN_URI, fetch_round, launch_folder, load_round
+from mlpop.experiment.resume.lineage import Lineage
 from mlpop.experiment.resume.start import lineage_of
 from mlpop.inference.posteriors.model_files import DIGESTS, load_packed, read_digests
 from mlpop.inference.posteriors.posterior import Posterior
@@ -23,11 +26,12 @@ RUN_ID = re.compile(r"[0-9a-f]{32}")
 ROUND = re.compile(r"round_(\d+)")
 
 
-def load_posterior(uri: str | os.PathLike[str]) -> Posterior:
+def load_posterior(uri: str | os.PathLike[str]) -> KnownPosterior:
     """Load the posterior of an experiment: that of its last complete round.
 
-    It has `sample`, `log_prob` and `map`, in physical units, with the names `labels` and the
-    `prior`. Every file is compared with the digest that was recorded when it was written.
+    It has `sample`, `log_prob`, `map` and `pairplot`, in physical units, with the names `labels`
+    and the `prior`, and knows its x_o. Every file is compared with the digest that was recorded
+    when it was written.
 
     Args:
         uri: one of
@@ -35,6 +39,14 @@ def load_posterior(uri: str | os.PathLike[str]) -> Posterior:
             `models:/<name>@champion`, `models:/<name>/<version>` or `models:/<model id>`;
             a folder: `models/<name>/<stamp>/round_<r>`, `models/<name>/<stamp>`, or
             `models/<name>` for its newest launch.
+
+    Example:
+        >>> import mlpop
+        >>> result = mlpop.run_experiment("experiments/gaussian_linear.json", mlpop.QUICK)
+        >>> posterior = mlpop.load_posterior(f"runs:/{result.run_id}")
+        >>> draws = posterior.sample(100, seed=1)
+        >>> draws.shape, posterior.log_prob(draws).shape
+        ((100, 10), (100,))
 
     Raises:
         ConfigError: there is no such folder, or it holds no rounds.
@@ -55,7 +67,7 @@ def load_posterior(uri: str | os.PathLike[str]) -> Posterior:
     return _of_folder(Path(text))
 
 
-def _of_folder(folder: Path) -> Posterior:
+def _of_folder(folder: Path) -> KnownPosterior:
     if not _is_round(folder):
         folder = launch_folder(folder, field="mlpop.load_posterior")
         numbers = [int(m[1]) for p in folder.iterdir() if (m := ROUND.fullmatch(p.name))]
@@ -66,7 +78,8 @@ def _of_folder(folder: Path) -> Posterior:
             _warn_unfinished(str(folder), max(finished))
         folder = folder / f"round_{max(finished)}"
     match = ROUND.fullmatch(folder.resolve().name)
-    return load_round(folder, int(match[1]) if match else 0)
+    posterior = load_round(folder, int(match[1]) if match else 0)
+    return _known(posterior, folder, folder.resolve().parent / "round_0")
 
 
 def _is_round(folder: Path) -> bool:
@@ -77,7 +90,7 @@ def _is_round(folder: Path) -> bool:
     return named and not any(folder.glob("**/round_0"))
 
 
-def _of_run(store: Store, run_id: str) -> Posterior:
+def _of_run(store: Store, run_id: str) -> KnownPosterior:
     node = _node(store, run_id)
     if node.kind not in ("experiment", "round"):
         raise TrackingError(
@@ -97,10 +110,30 @@ def _of_run(store: Store, run_id: str) -> Posterior:
     with TemporaryDirectory(prefix="mlpop-posterior-") as scratch:
         folder = Path(scratch, f"round_{number}")
         fetch_round(lineage, node, folder)
-        return load_round(folder, number)
+        posterior = load_round(folder, number)
+        if number:
+            _fetch_x_o(lineage, folder.with_name("round_0"))
+        return _known(posterior, folder, folder.with_name("round_0"))
 
 
-def _of_model(store: Store, uri: str) -> Posterior:
+def _fetch_x_o(lineage: Lineage, folder: Path) -> None:
+    """Copy the x_o of an experiment from its first round."""
+    first = lineage.round(0)
+    if first is not None:
+        for name in {X_O, X_O_JSON}.intersection(lineage.names(first)):
+            lineage.fetch(first, name, folder / name)
+
+
+def _known(posterior: Posterior, *folders: Path) -> KnownPosterior:
+    """Join a posterior with the x_o that its round, or else round 0, was given."""
+    for folder in folders:
+        if (folder / X_O).is_file() and (folder / X_O_JSON).is_file():
+            x, truth = load_x_o(folder)
+            return KnownPosterior(posterior, x, truth)
+    return KnownPosterior(posterior)
+
+
+def _of_model(store: Store, uri: str) -> KnownPosterior:
     model = find_model(store, uri)
     digest = require_tag(model, DIGEST_TAG, uri)
     with TemporaryDirectory(prefix="mlpop-posterior-") as scratch:
@@ -113,9 +146,16 @@ def _of_model(store: Store, uri: str) -> Posterior:
         for name in read_digests((folder / DIGESTS).read_bytes(), digest, uri):
             fetch(name)
         try:
-            return load_packed(folder, digest)
+            posterior = load_packed(folder, digest)
         except DataError as error:
             raise DataError(f"{uri}: {error}") from None
+    with TemporaryDirectory(prefix="mlpop-posterior-") as scratch:
+        try:
+            _fetch_x_o(lineage_of(store, _node(store, str(model.source_run_id))), Path(scratch))
+        except (MlpopError, OSError):
+            # a model may outlive its run
+            return KnownPosterior(posterior)
+        return _known(posterior, Path(scratch))
 
 
 def _node(store: Store, run_id: str) -> Node:

@@ -99,7 +99,7 @@ def log_posterior_model(run: TrackedRun, name: str, result: RoundResult) -> str 
 
 
 def _served(packed: Path, digest: str, result: RoundResult) -> ServedModel:
-    x = np.asarray(result.observed.x, dtype=np.float32)[None]
+    x = np.asarray(result.observed.x, dtype=_kind(result))[None]
     return ServedModel(
         code=Path(__file__).with_name("served_posterior.py"),
         files={MODEL_NAME: packed},
@@ -111,6 +111,11 @@ def _served(packed: Path, digest: str, result: RoundResult) -> ServedModel:
     )
 
 
+def _kind(result: RoundResult) -> np.dtype:
+    """Return float32, or float64 where that loses what varies in x."""
+    return np.dtype(np.float32 if result.problem.preprocessing.units is None else np.float64)
+
+
 def _signature(result: RoundResult) -> "ModelSignature":
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema, TensorSpec
@@ -120,7 +125,7 @@ def _signature(result: RoundResult) -> "ModelSignature":
         raise DataError(f"a label '{OBSERVATION}' is the column that tells observations apart")
     labels = [ColSpec(DataType.double, label) for label in names]
     return ModelSignature(
-        inputs=Schema([TensorSpec(np.dtype(np.float32), (-1, *result.posterior.x_shape))]),
+        inputs=Schema([TensorSpec(_kind(result), (-1, *result.posterior.x_shape))]),
         outputs=Schema([ColSpec(DataType.long, OBSERVATION), *labels]),
         params=ParamSchema(
             [ParamSpec(name, DataType.long, value) for name, value in PARAMS.items()]

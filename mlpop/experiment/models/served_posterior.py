@@ -46,7 +46,7 @@ class ServedPosterior(PythonModel):
                 "num_samples must be 1 or more and seed 0 or more, but got "
                 f"num_samples {number}, seed {seed}"
             )
-        x = np.asarray(model_input, dtype=np.float32)
+        x = np.asarray(model_input)
         labels, generator = self.posterior.labels, generator_from_seed(seed)
         # one by one: then the draws for the first x are those that it has alone
         draws = [self.posterior.sample(number, one, generator) for one in x]

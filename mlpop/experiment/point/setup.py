@@ -12,8 +12,7 @@ from torch import nn
 from mlpop.compute import Purpose, seed_sequence, torch_seed
 from mlpop.config.files.regression import LoaderConfig, RegressionConfig
 from mlpop.datasets.mirror import localized
-from mlpop.datasets.scaling import LabelScaling, Mode
-from mlpop.datasets.statistics import read_statistics
+from mlpop.datasets.scaling import LabelScaling, Mode, read_statistics
 from mlpop.errors import ConfigError, DataError
 from mlpop.networks.initializers import check_initializer, initialize
 from mlpop.networks.registry import build, find, output_width

@@ -9,6 +9,7 @@ from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from pydantic import TypeAdapter
 from tqdm import tqdm
 
 from mlpop.errors import DataError, TrackingError
@@ -18,6 +19,7 @@ from mlpop.experiment.point.tensorboard import Board
 from mlpop.experiment.resume.lineage import Lineage
 from mlpop.experiment.tracked_training import TrackedTraining, open_training
 from mlpop.io.files import write_atomically
+from mlpop.io.records import BrokenRecord, malformed
 from mlpop.regression.checkpoint import load_model, load_weights, save_model
 from mlpop.regression.learner import Epoch
 from mlpop.regression.records import Records
@@ -104,7 +106,10 @@ def run_trial(
     """
     lineage = Lineage(parent.store)
     if earlier is not None and lineage.is_complete(earlier):
-        return _complete(trial, lineage, earlier, tree)
+        try:
+            return _complete(trial, lineage, earlier, tree)
+        except BrokenRecord as error:
+            logger.warning("trial %d is done again: %s", trial, error)
     training = problem.training(trial)
     with ExitStack() as stack:
         tracked = stack.enter_context(
@@ -303,7 +308,8 @@ def _finish(
 
 def _complete(trial: int, lineage: Lineage, node: Node, tree: OutputTree) -> TrialResult:
     """Take a complete trial over; its files are brought to this machine if they are not here."""
-    result = TrialResult(**lineage.json(node, RESULT))
+    with malformed(f"artifact {RESULT} of run {node.run_id}"):
+        result = TypeAdapter(TrialResult).validate_python(lineage.json(node, RESULT))
     documents = [name for name in lineage.names(node) if name.endswith(".json")]
     folder = tree.logs / f"trial_{trial}"
     make_folder(folder)

@@ -21,8 +21,9 @@ from mlpop.experiment.report.warnings import experiment_warnings
 from mlpop.experiment.rounds.result import RoundResult
 from mlpop.experiment.rounds.run_page import GIVEN, SOURCES
 from mlpop.inference.prior import Prior
+from mlpop.io.digits import interval_texts, rounded_interval
 from mlpop.io.files import write_atomically
-from mlpop.plots import decimals
+from mlpop.plots import plain_texts
 from mlpop.plots.style import LABELS
 from mlpop.tracking import Estimate, TrackedRun, run_link, where_to_look
 from mlpop.tracking.description import Number, clock, shown
@@ -112,7 +113,7 @@ def _page(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"shown": _shown, "clock": clock, "six": _six}
+    environment.filters |= {"shown": _shown, "clock": clock}
     last = rounds[-1].result
     known = [(e, e.truth) for e in last.estimates if e.truth is not None]
     return environment.get_template(TEMPLATE).render(
@@ -131,6 +132,7 @@ def _page(
         sources=SOURCES | {GIVEN: "given"},
         tone=_tone,
         texts=_texts,
+        logged=_logged,
         symbol=_symbol,
         bar=partial(_bar, last.problem.prior),
         link=partial(run_link, run.store, run.experiment_id),
@@ -203,9 +205,13 @@ def _tone(verdict: Verdict) -> str:
 
 def _texts(estimate: Estimate) -> tuple[str, str, str]:
     """Return median and ends of the interval with the decimals of the corner plot."""
-    low, median, high = estimate.low, estimate.median, estimate.high
-    digits = decimals(low, median, high)
-    return f"{median:.{digits}f}", f"{low:.{digits}f}", f"{high:.{digits}f}"
+    low, median, high = plain_texts(estimate.low, estimate.median, estimate.high)
+    return median, low, high
+
+
+def _logged(estimate: Estimate) -> tuple[float, float, float]:
+    """Return the numbers as MLflow has them."""
+    return rounded_interval(estimate.low, estimate.median, estimate.high)
 
 
 def _symbol(label: str) -> str:
@@ -217,17 +223,18 @@ def _symbol(label: str) -> str:
     return re.sub(r"_\{([^}]*)\}", r"<sub>\1</sub>", text)
 
 
-def _bar(prior: Prior, estimate: Estimate) -> dict[str, float | None]:
+def _bar(prior: Prior, estimate: Estimate) -> dict[str, str | float | None]:
     """Return where median, interval and truth are drawn on an axis from 5 to 105, the prior."""
     k = prior.labels.index(estimate.label)
     low, high = prior.ranges[k]
+    low_text, _, high_text = interval_texts(low, (low + high) / 2, high)
 
     def place(value: float | None) -> float | None:
         return None if value is None else round(5 + 100 * (value - low) / (high - low), 2)
 
     return {
-        "prior_low": low,
-        "prior_high": high,
+        "prior_low": low_text,
+        "prior_high": high_text,
         "low": place(estimate.low),
         "median": place(estimate.median),
         "high": place(estimate.high),
@@ -238,7 +245,3 @@ def _bar(prior: Prior, estimate: Estimate) -> dict[str, float | None]:
 def _shown(value: Number) -> str:
     """Return a number as descriptions show it, rounded first as MLflow has it."""
     return shown(six_digits(value) if isinstance(value, float) else value)
-
-
-def _six(value: float) -> str:
-    return f"{value:.6g}"

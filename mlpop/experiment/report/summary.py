@@ -47,15 +47,9 @@ def describe(
 def print_result(last: RoundResult) -> None:
     """Show median and interval of every parameter, and the verdict."""
     for estimate in last.estimates:
-        truth = "" if estimate.truth is None else f"   truth {estimate.truth:g}"
-        logger.info(
-            "%-28s %9.4f  95 %% [%.4f, %.4f]%s",
-            estimate.label,
-            estimate.median,
-            estimate.low,
-            estimate.high,
-            truth,
-        )
+        low, median, high = estimate.texts
+        truth = "" if estimate.truth is None else f"   truth {estimate.truth_text}"
+        logger.info("%-28s %9s  95 %% [%s, %s]%s", estimate.label, median, low, high, truth)
     if last.verdict.name:
         logger.info("calibration: %s (%d tests)", last.verdict.name, last.num_tests)
         logger.info("%s", last.verdict.sentence)

@@ -1,18 +1,28 @@
 """Resuming: which run goes on, and whether it may."""
 
+import itertools
 import json
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
+from mlpop.config.allowed_modules import refuse_pickles
 from mlpop.config.files.regression import RegressionConfig
 from mlpop.config.files.sbi import SbiConfig
 from mlpop.config.files.study import StudyConfig
 from mlpop.errors import ConfigError, DataError, TrackingError
-from mlpop.tracking import Node, Store, find, flatten, root_of, tree
+from mlpop.io.records import OBJECT, read_record
+from mlpop.tracking import Node, Store, flatten, root_of, tree
 from mlpop.tracking.artifacts import fetched
-from mlpop.tracking.owner import is_alive
+from mlpop.tracking.lineage import search
+from mlpop.tracking.outages import passes
+from mlpop.tracking.owner import is_alive, owner_of
+
+logger = logging.getLogger(__name__)
 
 LAST = "last"
+LONGEST_SEED = 40  # digits; a drawn one has 128 bits
+NAMED = 5  # runs that a message names
 DATA_TAG = "mlpop.data_"
 """With the name of a set: the digest of its content."""
 
@@ -26,19 +36,22 @@ def unfinished_run(
     name: str | None = None,
     *,
     complete_too: bool = False,
+    refusal: Callable[[str], str] = lambda run_id: "",
 ) -> Node:
     """Return the tree of the run to resume, whose top is of this kind.
 
     Args:
-        which: a run id, or `last` for the newest that is neither complete nor alive.
+        which: a run id, or `last` for the newest that is neither complete nor alive, and of
+            which `refusal` says nothing.
         name: only runs of this name, for `last`.
+        refusal: why a run cannot be resumed, by its id; empty if it can.
         complete_too: whether a complete run will do, because it may be extended.
 
     Raises:
         TrackingError: there is none, it is complete, it is of another kind, or a living process
             works on it.
     """
-    run_id = _last(store, kind, name) if which == LAST else root_of(store, which)
+    run_id = _last(store, kind, name, refusal) if which == LAST else root_of(store, which)
     node = tree(store, run_id)
     if node.kind != kind:
         raise TrackingError(
@@ -48,8 +61,7 @@ def unfinished_run(
         raise TrackingError(f"--resume {which}: run '{node.name}' is complete")
     if node.life == "alive":
         raise TrackingError(
-            f"--resume {which}: process {node.tags.get('mlpop.pid', '?')} on "
-            f"{node.tags.get('mlpop.host', '?')} works on run '{node.name}'; end it first"
+            f"--resume {which}: {owner_of(node.tags)} works on run '{node.name}'; end it first"
         )
     return node
 
@@ -76,9 +88,23 @@ def resumed_run(
         TrackingError: see `unfinished_run` and `recorded_json`.
     """
     name = None if config is None else config.name
-    root = unfinished_run(store, kind, which, name, complete_too=complete_too)
-    recorded = recorded_json(store, root.run_id, config_file)
+
+    def refusal(run_id: str) -> str:
+        """Why a run cannot be resumed: it ended before its configuration was stored, say."""
+        try:
+            values = recorded_configuration(store, run_id, config_file)
+            if config is None:
+                parse(values, f"{config_file} of run {run_id}")
+        except (ConfigError, TrackingError) as error:
+            if passes(error):
+                raise
+            return str(error)
+        return ""
+
+    root = unfinished_run(store, kind, which, name, complete_too=complete_too, refusal=refusal)
+    recorded = recorded_configuration(store, root.run_id, config_file)
     if config is None:
+        refuse_pickles(recorded, f"{config_file} of run {root.run_id}")
         config = parse(recorded, f"{config_file} of run {root.run_id}")
     return root, config, recorded
 
@@ -89,10 +115,10 @@ def recorded_seed(root: Node) -> int:
     Raises:
         TrackingError: it has none.
     """
-    try:
-        return int(root.tags["mlpop.root_seed"])
-    except (KeyError, ValueError):
-        raise TrackingError(f"run {root.run_id}: has no root seed recorded") from None
+    seed = root.tags.get("mlpop.root_seed", "")
+    if not (seed.isascii() and seed.isdecimal()) or len(seed) > LONGEST_SEED:
+        raise TrackingError(f"run {root.run_id}: has no root seed recorded")
+    return int(seed)
 
 
 def refuse_other_data(root: Node, digests: Mapping[str, str]) -> None:
@@ -115,16 +141,28 @@ def recorded_json(store: Store, run_id: str, name: str) -> dict[str, Any]:
     """Return a JSON artifact of a run.
 
     Raises:
-        TrackingError: it is missing or broken.
+        BrokenRecord: it is no JSON object.
+        TrackingError: it is missing, or the store cannot be read.
     """
     with fetched(store.client, run_id, name) as path:
-        try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise TrackingError(f"artifact {name} of run {run_id}: {error}") from None
-    if not isinstance(values, dict):
-        raise TrackingError(f"artifact {name} of run {run_id}: is no JSON object")
-    return values
+        return read_record(path, f"artifact {name} of run {run_id}", OBJECT)
+
+
+def recorded_configuration(store: Store, run_id: str, name: str) -> dict[str, Any]:
+    """Return the configuration that a run has stored, without which it cannot be resumed.
+
+    Raises:
+        TrackingError: it has stored none, or it cannot be read; the message says what to do.
+    """
+    try:
+        return recorded_json(store, run_id, name)
+    except TrackingError as error:
+        if passes(error):
+            raise
+        raise TrackingError(
+            f"{error}: the run ended before its configuration was stored, or lost it, and cannot "
+            "be resumed; start it again"
+        ) from error
 
 
 def refuse_changes(
@@ -163,17 +201,19 @@ def refuse_changes(
         raise ConfigError("--resume: the configuration has changed: " + "; ".join(lines))
 
 
-def _last(store: Store, kind: str, name: str | None) -> str:
-    runs = find(store, {"mlpop.kind": kind} | ({"mlpop.name": name} if name is not None else {}))
-    for run in runs:
-        alive = run.info.status in ("RUNNING", "SCHEDULED") and is_alive(run.data.tags)
-        if run.info.status != "FINISHED" and not alive:
-            return str(run.info.run_id)
-    candidates = (
-        ", ".join(f"{run.info.run_id[:8]} {run.info.status}" for run in runs[:5]) or "none"
-    )
+def _last(store: Store, kind: str, name: str | None, refusal: Callable[[str], str]) -> str:
+    tags = {"mlpop.kind": kind} | ({"mlpop.name": name} if name is not None else {})
+    for run in search(store, tags, status="!= 'FINISHED'"):
+        if run.info.status in ("RUNNING", "SCHEDULED") and is_alive(run.data.tags):
+            continue
+        run_id = str(run.info.run_id)
+        if not (reason := refusal(run_id)):
+            return run_id
+        logger.warning("--resume last: run %s is passed over: %s", run_id, reason)
+    newest = itertools.islice(search(store, tags, page=NAMED), NAMED)
+    candidates = ", ".join(f"{run.info.run_id[:8]} {run.info.status}" for run in newest)
     title = f" named '{name}'" if name is not None else ""
     raise TrackingError(
-        f"--resume last: no unfinished {kind} run{title} in {store.safe_uri}; there are: "
-        f"{candidates}"
+        f"--resume last: no unfinished {kind} run{title} in {store.safe_uri} that can be resumed; "
+        f"there are: {candidates or 'none'}"
     )

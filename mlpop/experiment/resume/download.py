@@ -16,6 +16,7 @@ from mlpop.errors import DataError, TrackingError
 from mlpop.experiment.output_tree import existing_parent
 from mlpop.io.locks import alone_in
 from mlpop.tracking.artifacts import (
+    BrokenManifest,
     Record,
     download,
     fetched,
@@ -207,8 +208,12 @@ def restore_paths(
 
 
 def expected_records(store: Store, run_id: str) -> dict[str, Record]:
-    """Return name -> record of what a run's manifest lists, empty without a manifest."""
-    manifest = read_manifest(store.client, run_id)
+    """Return name -> record of what a run's manifest lists, empty without one that can be used."""
+    try:
+        manifest = read_manifest(store.client, run_id)
+    except BrokenManifest as error:
+        logger.warning("%s; it counts as missing", error)
+        return {}
     return {} if manifest is None else manifest_records(manifest)
 
 

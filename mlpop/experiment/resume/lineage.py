@@ -27,6 +27,7 @@ class Lineage:
         origin: what this experiment is a branch of, if it is one.
         last_round: the last round that is taken from there.
         downloads: artifacts that were fetched to be verified.
+        distrusted: runs whose files have the digests of their manifest and yet cannot be used.
     """
 
     store: Store
@@ -34,6 +35,7 @@ class Lineage:
     origin: "Lineage | None" = None
     last_round: int = -1
     downloads: Downloads = field(default_factory=Downloads, compare=False)
+    distrusted: set[str] = field(default_factory=set, compare=False)
 
     def tag(self, key: str) -> str | None:
         """Return a tag of the experiment's run, or of what it is a branch of."""
@@ -49,7 +51,7 @@ class Lineage:
 
     def is_complete(self, node: Node) -> bool:
         """Whether a run ended well and every artifact is as its manifest says."""
-        if node.status != "FINISHED":
+        if node.status != "FINISHED" or node.run_id in self.distrusted:
             return False
         read_back = partial(self.downloads.read_back, self.store, node.run_id)
         faults = verify(self.store.client, node.run_id, read_back)
@@ -103,7 +105,7 @@ class Lineage:
         with translated(f"metrics of run {node.run_id}"):
             return dict(self.store.client.get_run(node.run_id).data.metrics)
 
-    def steps(self, node: Node, curve: str) -> int:
+    def last_step(self, node: Node, curve: str) -> int:
         """Return the last step of a curve of a run, 0 if it has none."""
         with translated(f"metrics of run {node.run_id}"):
             history = self.store.client.get_metric_history(node.run_id, curve)

@@ -10,7 +10,7 @@ from mlpop.errors import ConfigError, TrackingError
 from mlpop.experiment.output_tree import CONFIG_FILE, LOG_DIR, SAVE_DIR
 from mlpop.experiment.resume.attempts import (
     LAST,
-    recorded_json,
+    recorded_configuration,
     recorded_seed,
     refuse_changes,
     resumed_run,
@@ -18,7 +18,9 @@ from mlpop.experiment.resume.attempts import (
 )
 from mlpop.experiment.resume.download import Downloads
 from mlpop.experiment.resume.lineage import Lineage
-from mlpop.tracking import Node, Store, find, tree
+from mlpop.io.records import tag_number
+from mlpop.tracking import Node, Store, tree
+from mlpop.tracking.lineage import search
 
 logger = logging.getLogger(__name__)
 
@@ -168,7 +170,7 @@ def recorded_launch(store: Store, config: SbiConfig) -> Beginning:
             f"resume_training.last_round: is {block.last_round}, but {rounds} complete in run "
             f"{root.run_id}; give the last complete round, or `mlpop sbi --resume {root.run_id}`"
         )
-    recorded = recorded_json(store, root.run_id, CONFIG_FILE)
+    recorded = recorded_configuration(store, root.run_id, CONFIG_FILE)
     if block.last_round == complete - 1:
         if root.status == "RUNNING" and root.life == "alive":
             unfinished_run(store, KIND, root.run_id)
@@ -189,12 +191,28 @@ def recorded_launch(store: Store, config: SbiConfig) -> Beginning:
     return Beginning(config, seed, branch, None, tags)
 
 
-def lineage_of(store: Store, root: Node) -> Lineage:
-    """Return what has been done for a run, in its own tree and in those it is a branch of."""
+def lineage_of(store: Store, root: Node, below: frozenset[str] = frozenset()) -> Lineage:
+    """Return what has been done for a run, in its own tree and in those it is a branch of.
+
+    Args:
+        store: where it is kept.
+        root: the run.
+        below: branches that lead here; none of them can be what this one is a branch of.
+    """
     if BRANCH_OF not in root.tags:
         return Lineage(store, root)
-    origin = lineage_of(store, tree(store, root.tags[BRANCH_OF]))
-    return Lineage(store, root, origin, int(root.tags[BRANCH_ROUND]))
+    origin, last = root.tags[BRANCH_OF], tag_number(root.tags, BRANCH_ROUND)
+    below |= {root.run_id}
+    if origin in below or last is None:
+        logger.warning(
+            "run %s: says that it is a branch of run %s after round %s, which cannot be: its "
+            "first rounds are done again",
+            root.run_id,
+            origin,
+            root.tags.get(BRANCH_ROUND, "?"),
+        )
+        return Lineage(store, root)
+    return Lineage(store, root, lineage_of(store, tree(store, origin), below), last)
 
 
 def _lineage(store: Store, root: Node, config: SbiConfig) -> Lineage:
@@ -239,7 +257,7 @@ def _recorded_seed(root: Node, config: SbiConfig) -> int:
 def _with_folders(store: Store, save_dir: Path, log_dir: Path) -> Node:
     """Return the newest experiment run that recorded these folders."""
     folders = [save_dir.resolve(), log_dir.resolve()]
-    for run in find(store, {"mlpop.kind": KIND}):
+    for run in search(store, {"mlpop.kind": KIND}):
         recorded = [run.data.tags.get(tag, "") for tag in (SAVE_DIR, LOG_DIR)]
         if [Path(text).resolve() for text in recorded] == folders:
             return tree(store, run.info.run_id)

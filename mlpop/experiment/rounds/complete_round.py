@@ -2,8 +2,6 @@
 
 import logging
 
-import numpy as np
-
 from mlpop.datasets.layout import FULL_CSV
 from mlpop.datasets.mirror import localized
 from mlpop.datasets.shards import SHARDS_FOLDER
@@ -29,6 +27,7 @@ from mlpop.experiment.rounds.proposals import round_support
 from mlpop.experiment.rounds.result import RoundResult
 from mlpop.experiment.simulations.simulated_set import SuppliedSet, given_set
 from mlpop.io.files import read_json_object
+from mlpop.io.records import malformed, read_numbers
 from mlpop.tracking import Estimate, Node, recorded_datasets
 from mlpop.tracking.artifacts import MANIFEST
 
@@ -49,6 +48,7 @@ def restore_round(
             from them.
 
     Raises:
+        BrokenRecord: a file is whole and yet not what it should be: the round is to be done again.
         TrackingError, DataError: a file is missing or damaged.
     """
     lineage, config = launch.lineage, launch.config
@@ -61,44 +61,47 @@ def restore_round(
     restore_files(
         lineage.store, node.run_id, [*names, MANIFEST], folders.models, lineage.downloads
     )
-    if previous is None:
-        problem = load_problem(folders.models / PROBLEM)
-        observed = load_observed_copy(folders.models)
-    else:
-        problem, observed = previous.problem, previous.observed
+    what = f"{node.name} (run {node.run_id})"
+    with malformed(what):
+        if previous is None:
+            problem = load_problem(folders.models / PROBLEM)
+            observed = load_observed_copy(folders.models)
+        else:
+            problem, observed = previous.problem, previous.observed
     members, member_runs = [], {}
     for j in range(config.trainer.members):
         run = member_of(node, j)
         if run is None:
             raise DataError(f"round {round_} is complete, but its member {j} is not")
-        restore_member(lineage, run, folders, j, config.trainer.ensemble)
+        with malformed(f"{run.name} (run {run.run_id})"):
+            restore_member(lineage, run, folders, j, config.trainer.ensemble)
         members.append(folders.member(j))
         member_runs[run.name] = run.run_id
     sets: dict[str, SuppliedSet] = {}
     if with_sets and config.trainer.append_simulations:
         sets = {kind.use: _set(launch, node, kind, round_) for kind in set_kinds(config)}
-    summary = read_json_object(folders.models / "summary.json")
-    record = folders.models / PROPOSAL_JSON
     logger.info("round %d is complete already (run %s)", round_, node.run_id)
-    result = RoundResult(
-        number=round_,
-        run_id=node.run_id,
-        problem=problem,
-        observed=observed,
-        posterior=make_posterior(config, members, problem),
-        members=tuple(members),
-        sets=sets,
-        estimates=[
-            Estimate(label, e["median"], e["low_95"], e["high_95"], e["truth"])
-            for label, e in summary["posterior"].items()
-        ],
-        findings=read_findings(folders.models),
-        numbers=lineage.metrics(node),
-        support=round_support(
-            launch, previous, read_json_object(record) if record.is_file() else {}, observed
-        ),
-        member_runs=member_runs,
-    )
+    record = folders.models / PROPOSAL_JSON
+    with malformed(what):
+        proposal = read_json_object(record) if record.is_file() else {}
+        summary = read_json_object(folders.models / "summary.json")
+        result = RoundResult(
+            number=round_,
+            run_id=node.run_id,
+            problem=problem,
+            observed=observed,
+            posterior=make_posterior(config, members, problem),
+            members=tuple(members),
+            sets=sets,
+            estimates=[
+                Estimate(label, e["median"], e["low_95"], e["high_95"], e["truth"])
+                for label, e in summary["posterior"].items()
+            ],
+            findings=read_findings(folders.models),
+            numbers=lineage.metrics(node),
+            support=round_support(launch, previous, proposal, observed),
+            member_runs=member_runs,
+        )
     lineage.downloads.forget(node.run_id)
     return result
 
@@ -127,8 +130,9 @@ def _set(launch: Launch, node: Node, kind: SetKind, round_: int) -> SuppliedSet:
 def _restored_set(launch: Launch, node: Node, kind: SetKind, round_: int) -> SuppliedSet:
     """Return a simulated set, put back where this launch expects it."""
     lineage = launch.lineage
-    with lineage.downloads.opened(lineage.store, node.run_id, f"{kind.use}/{THETA}") as path:
-        theta = np.load(path, allow_pickle=False)
+    name = f"{kind.use}/{THETA}"
+    with lineage.downloads.opened(lineage.store, node.run_id, name) as path:
+        theta = read_numbers(path, f"artifact {name} of run {node.run_id}")
     folder = place(launch, kind, round_, theta)[0]
     prefix = f"{kind.use}/"
     names = {

@@ -19,8 +19,7 @@ from mlpop.config.blocks.network import CompressionConfig
 from mlpop.config.files.sbi import SbiConfig
 from mlpop.config.methods import COMPRESSOR_METHOD, Method
 from mlpop.datasets.loading import Dataset
-from mlpop.datasets.scaling import scale_inputs
-from mlpop.errors import DataError, MlpopError, TrainingError
+from mlpop.errors import ConfigError, DataError, MlpopError, TrainingError
 from mlpop.experiment.inputs.given_compressor import BLOCK, about, configured_compressor
 from mlpop.experiment.inputs.problem import LearningProblem, write_training_arrays
 from mlpop.experiment.output_tree import RoundFolders
@@ -38,7 +37,7 @@ from mlpop.inference.compression.compressor import (
 )
 from mlpop.inference.compression.pca import fit_pca
 from mlpop.inference.compression.sources import read_compressor
-from mlpop.inference.posteriors.preprocessing import COMPRESSOR_FOLDER, Preprocessing
+from mlpop.inference.posteriors.preprocessing import COMPRESSOR_FOLDER
 from mlpop.io.files import read_json_object, write_json
 from mlpop.tracking import Node
 from mlpop.training.device import training_device
@@ -79,8 +78,7 @@ def compressor_for(current: OpenRound, problem: LearningProblem, data: Dataset) 
         run.send(path, name)
     run.log_metrics(numbers)
     run.set_tags({"mlpop.compressor": compressor.digest})
-    scaling = problem.preprocessing.input_scaling
-    return replace(problem, preprocessing=Preprocessing(scaling, compressor))
+    return replace(problem, preprocessing=replace(problem.preprocessing, compressor=compressor))
 
 
 def _curves(record: EpochRecord) -> dict[str, float]:
@@ -138,6 +136,12 @@ def make_compressor(
     config, block = launch.config, launch.config.compression_input
     shape = data.x.shape[1:]
     configured = None if block.fit else configured_compressor(config, problem.channels, shape)
+    if configured is not None and problem.preprocessing.units is not None:
+        raise ConfigError(
+            f"{BLOCK}.{block.compression_type}_model_path: a given compressor takes x as float32, "
+            f"which cannot hold those of {data.source}: what varies in them is lost; give other "
+            "units, or let this experiment fit the compressor"
+        )
     fingerprint = _fingerprint(launch, problem, data, configured)
     if (finished := _finished(folder, fingerprint)) is not None:
         logger.info("compressor: the one in %s is of the same data and settings", folder)
@@ -146,7 +150,7 @@ def make_compressor(
     held_out = validation_rows(config, {0: np.ones(len(data), bool)}, launch.root_seed)
     used = torch.ones(len(data), dtype=torch.bool)
     used[held_out] = False
-    maps = torch.from_numpy(scale_inputs(data.x, scaling))
+    maps = torch.from_numpy(problem.preprocessing.scaled(data.x))
     numbers: dict[str, float] = {}
     if configured is not None:
         compressor = configured

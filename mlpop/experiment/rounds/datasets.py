@@ -1,6 +1,7 @@
 """The datasets of a round: given by the user, or simulated from the prior or the proposal."""
 
 import hashlib
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from mlpop.experiment.resume.download import restore_shards
 from mlpop.experiment.rounds.context import Launch, OpenRound
 from mlpop.experiment.rounds.learned_region import in_prior
 from mlpop.experiment.rounds.proposals import prior_theta, proposed
+from mlpop.experiment.simulations.pace import Pace
 from mlpop.experiment.simulations.simulated_set import (
     SuppliedSet,
     given_set,
@@ -29,11 +31,15 @@ from mlpop.experiment.simulations.simulated_set import (
     set_key,
     simulate_set,
 )
-from mlpop.io.files import write_array
+from mlpop.io.files import json_digest, write_array
+from mlpop.io.records import BrokenRecord, read_numbers
 from mlpop.tracking.artifacts import fetched
 from mlpop.tracking.uploads import Uploader
 
+logger = logging.getLogger(__name__)
+
 THETA = "theta.npy"
+PROPOSAL_TAG = "mlpop.proposal_digest"
 
 Proposed = dict[str, float | str | int | None]
 
@@ -189,12 +195,17 @@ class _Source:
             store = launch.lineage.store
             run.records.update(restore_shards(store, earlier.run_id, kind.use, folder))
 
-        curve = f"sim/{kind.use}_done"
-        first_step = 0 if earlier is None else launch.lineage.steps(earlier, curve)
+        curve, rate = f"sim/{kind.use}_done", f"sim/{kind.use}_rate"
 
-        def tell(progress: Progress, seconds: float) -> None:
-            if progress.shard is not None:
-                run.curves.append(curve, progress.done, step=first_step + round(seconds))
+        last = 0 if earlier is None else launch.lineage.last_step(earlier, curve)
+
+        def tell(progress: Progress, pace: Pace) -> None:
+            # the step is what is done: the last point is that of all, after resumes too
+            nonlocal last
+            if progress.shard is not None and progress.done > last:
+                last = progress.done
+                points = {curve: float(progress.done), rate: pace.rate}
+                run.curves.extend(points, step=progress.done)
 
         with (
             launch.profiler.section(f"SimulatingRound{round_}{kind.use.capitalize()}"),
@@ -230,11 +241,13 @@ class _Source:
     def _store(self, kind: SetKind, path: Path, theta: NDArray[np.float64]) -> None:
         """Store theta in the run before anything is simulated."""
         run = self.round.run
+        whole = {_tag(kind): _digest(theta)}
         if self.proposal and kind is TRAINING:
             run.send_json(PROPOSAL_JSON, self.proposal)
+            whole[PROPOSAL_TAG] = json_digest(self.proposal)
         run.send(path, f"{kind.use}/{THETA}")
-        # says that the file arrived whole: there is no manifest yet
-        run.set_tags({_tag(kind): _digest(theta)})
+        # says that the files arrived whole: there is no manifest yet
+        run.set_tags(whole)
 
     def _stored(self, kind: SetKind) -> NDArray[np.float64] | None:
         """Return theta that an earlier launch stored, if they are whole."""
@@ -242,16 +255,20 @@ class _Source:
         name = f"{kind.use}/{THETA}"
         if earlier is None or _tag(kind) not in earlier.tags or not lineage.has(earlier, name):
             return None
-        with fetched(lineage.store.client, earlier.run_id, name) as path:
-            try:
-                theta: NDArray[np.float64] = np.load(path, allow_pickle=False)
-            except (ValueError, EOFError):
-                return None
-        if _digest(theta) != earlier.tags[_tag(kind)]:
+        try:
+            with fetched(lineage.store.client, earlier.run_id, name) as path:
+                theta = read_numbers(path, f"artifact {name} of run {earlier.run_id}")
+            if _digest(theta) != earlier.tags[_tag(kind)]:
+                raise BrokenRecord(f"artifact {name} of run {earlier.run_id}: was changed")
+            if self.round.past and kind is TRAINING:
+                self.proposal = lineage.json(earlier, PROPOSAL_JSON)
+                if json_digest(self.proposal) != earlier.tags.get(PROPOSAL_TAG):
+                    raise BrokenRecord(f"{PROPOSAL_JSON} of run {earlier.run_id}: was changed")
+                run.keep(PROPOSAL_JSON)
+        except BrokenRecord as error:
+            self.proposal = {}
+            logger.warning("%s: theta are drawn again", error)
             return None
-        if self.round.past and kind is TRAINING:
-            self.proposal = lineage.json(earlier, PROPOSAL_JSON)
-            run.keep(PROPOSAL_JSON)
         run.keep(name)
         return theta
 

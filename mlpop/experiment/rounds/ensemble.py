@@ -15,8 +15,10 @@ from mlpop.compute import Purpose, seed_sequence, torch_seed
 from mlpop.config.files.sbi import SbiConfig
 from mlpop.errors import TrainingError
 from mlpop.experiment.inputs.problem import LearningProblem, TrainingArrays
+from mlpop.experiment.parameters import member_parameters
 from mlpop.experiment.resume.lineage import Lineage, member_of
 from mlpop.experiment.rounds.context import OpenRound
+from mlpop.experiment.rounds.ensemble_curves import EnsembleCurves
 from mlpop.experiment.rounds.member_files import (
     STATISTICS,
     CheckpointSender,
@@ -29,7 +31,6 @@ from mlpop.experiment.rounds.training_statistics import write_training_statistic
 from mlpop.experiment.tracked_training import TrackedTraining, loss_curves, open_training
 from mlpop.inference.estimators.spec import EmbeddingSpec, EstimatorSpec
 from mlpop.inference.estimators.store import load_ensemble
-from mlpop.inference.estimators.user_pickles import write_user_pickles
 from mlpop.inference.mcmc.chains import McmcOptions
 from mlpop.inference.posteriors.ensemble_posterior import EnsemblePosterior
 from mlpop.inference.posteriors.mcmc_posterior import McmcPosterior
@@ -42,6 +43,7 @@ from mlpop.training.device import training_device
 from mlpop.training.events import EpochRecord
 from mlpop.training.fit import validation_split
 from mlpop.training.member_task import MemberResult, MemberTask, train_member
+from mlpop.training.user_pickles import TrainedInference, write_user_pickles
 
 logger = logging.getLogger(__name__)
 
@@ -149,12 +151,14 @@ def train_ensemble(
     lineage = Lineage(current.run.store)
     results: dict[int, MemberResult] = {}
     run_ids: dict[int, str] = {}
+    curves = EnsembleCurves(current.run, number)
     waiting = []
     for j in range(number):
         node = member_of(current.earlier, j)
         if node is not None and lineage.is_complete(node) and has_learned(lineage, node, tasks[j]):
             results[j] = restore_member(lineage, node, folders, j, config.trainer.ensemble)
             run_ids[j] = node.run_id
+            curves.end(j, results[j].history)
             logger.info("%s of round %d is complete already", node.name, round_)
         else:
             if node is not None:
@@ -169,7 +173,9 @@ def train_ensemble(
         outcomes = current.launch.backend.run(
             train_member,
             [tasks[j] for j, _ in waiting],
-            on_event=lambda index, event: trainings[index].hear(event),
+            on_event=lambda index, event: curves.add(
+                waiting[index][0], trainings[index].hear(event)
+            ),
         )
         for outcome in outcomes:
             j, _ = waiting[outcome.index]
@@ -177,6 +183,7 @@ def train_ensemble(
             if outcome.status != "ok":
                 raise TrainingError(f"{training.run.name} of round {round_}: {outcome.error}")
             results[j] = outcome.value
+            curves.end(j, results[j].history)
             run_ids[j] = training.run.run_id
             _finish(current, j, results[j], training, problem)
             training.close()
@@ -197,11 +204,7 @@ def _open_member(
         current.run,
         loss_curves,
         tags={"mlpop.round": current.number, "mlpop.member": member},
-        params={
-            "init_seed": task.init_seed,
-            "training_seed": task.training_seed,
-            "loss": task.loss,
-        },
+        params=member_parameters(current.launch.config, task),
         earlier=node,
     )
     training.send_checkpoint = CheckpointSender(training.run, Path(task.folder))
@@ -249,7 +252,17 @@ def _finish(
     save_figure(training_curves(records), paths["training_stats.pdf"])
     (estimator,) = load_ensemble([Path(result.folder)])
     suffix = f"_ensemble_{number}" if config.trainer.ensemble else ""
-    write_user_pickles(folders.models, estimator, problem.prior, records, suffix=suffix)
+    inference = TrainedInference(
+        estimator,
+        problem.prior,
+        dict(records),
+        problem.preprocessing,
+        config.trainer,
+        config.trainer.num_atoms,
+    )
+    write_user_pickles(folders.models, inference, suffix=suffix)
+    weights = sum(p.numel() for p in estimator.parameters() if p.requires_grad)
+    training.run.log_params({"parameters": weights})
     numbers = {
         "best_val_loss": result.best_loss,
         "best_epoch": result.best_epoch,

@@ -1,8 +1,10 @@
 """The testing stage of a round: the posterior at x_o, and what all diagnostics say of it."""
 
+import io
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,7 +30,8 @@ from mlpop.inference.posteriors.mcmc_posterior import McmcPosterior
 from mlpop.inference.posteriors.posterior import Posterior
 from mlpop.inference.prior import Prior
 from mlpop.inference.proposals.proposal_draw import ProposalDraw
-from mlpop.io.files import write_json
+from mlpop.io.digits import POSTERIOR, rounded_interval
+from mlpop.io.files import write_atomically, write_json
 from mlpop.plots import corner, intervals
 from mlpop.tracking import Estimate, save_figure
 
@@ -114,8 +117,9 @@ def evaluate(
             logger.info("round %d: %s", number, sentence)
     numbers = table.numbers(findings)
     for e in estimates:
-        of_label = {"median": e.median, "low_95": e.low, "high_95": e.high}
-        numbers |= {f"posterior/{e.label}/{name}": value for name, value in of_label.items()}
+        of_label = rounded_interval(e.low, e.median, e.high)
+        for end, value in zip(("low_95", "median", "high_95"), of_label, strict=True):
+            numbers[f"{POSTERIOR}{e.label}/{end}"] = value
     return Evaluation(estimates, findings, numbers | chains, drawn_files | files)
 
 
@@ -149,7 +153,7 @@ def _sample_observed(
             logger.warning("posterior at the observed sample: %s", problem)
     else:
         samples = posterior.sample(num_samples, x, generator)
-    torch.save(_as_in_files(prior, samples), folders.samples_posterior)
+    _write_draws(folders.samples_posterior, prior, samples)
     estimates = [
         Estimate(label, median, low, high, None if truth is None else truth.get(label))
         for label, (low, median, high) in zip(
@@ -180,6 +184,12 @@ def _sample_observed(
     return samples, estimates, files, chains
 
 
+def _write_draws(path: Path, prior: Prior, theta: NDArray[np.float64]) -> None:
+    buffer = io.BytesIO()
+    torch.save(_as_in_files(prior, theta), buffer)
+    write_atomically(path, buffer.getvalue())
+
+
 def _as_in_files(prior: Prior, theta: NDArray[np.float64]) -> Tensor:
     """Return physical theta (n, d) as the documented files hold them: float32, scaled."""
     return torch.from_numpy(prior.to_files(theta).astype(np.float32))
@@ -204,7 +214,7 @@ def plot_next_proposal(
     """
     path = folders.samples_prior(next_round)
     theta = prior.to_physical(draw.theta)
-    torch.save(_as_in_files(prior, theta), path)
+    _write_draws(path, prior, theta)
     figure = corner(
         theta, prior.labels, bounds=prior.ranges, prior=[m.cdf for m in prior.marginals]
     )

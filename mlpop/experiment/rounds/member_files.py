@@ -12,6 +12,7 @@ from mlpop.experiment.resume.lineage import Lineage
 from mlpop.experiment.rounds.training_statistics import epochs_of
 from mlpop.inference.estimators.store import DESCRIPTION, WEIGHTS, read_record
 from mlpop.io.files import read_json_object, write_json
+from mlpop.io.records import BrokenRecord
 from mlpop.tracking import Node, TrackedRun
 from mlpop.tracking.artifacts import fetched, file_record, listed
 from mlpop.training.checkpoint import INDEX
@@ -69,14 +70,18 @@ def has_learned(lineage: Lineage, node: Node, task: MemberTask) -> bool:
     """Whether a complete member has learned what `task` is about; if not, the log says so.
 
     Raises:
-        TrackingError: its description cannot be read.
+        TrackingError: the store cannot be read.
         DataError: the estimator that the task starts from cannot be read.
     """
-    record = lineage.json(node, DESCRIPTION).get("record", {})
-    same: bool = record.get("fingerprint") == task.fingerprint
-    if not same:
-        logger.warning("%s has learned from other data or settings: it is trained anew", node.name)
-    return same
+    try:
+        record = lineage.json(node, DESCRIPTION).get("record")
+    except BrokenRecord as error:
+        logger.warning("%s is trained anew: %s", node.name, error)
+        return False
+    if isinstance(record, dict) and record.get("fingerprint") == task.fingerprint:
+        return True
+    logger.warning("%s has learned from other data or settings: it is trained anew", node.name)
+    return False
 
 
 class CheckpointSender:
@@ -136,7 +141,7 @@ def restore_checkpoint(lineage: Lineage, node: Node, folder: Path) -> None:
             tensors.unlink()
             raise TrackingError(f"the SHA-256 of {slot} is not that of its index")
         write_json(index, {key: value for key, value in values.items() if key != "slot"})
-    except (MlpopError, KeyError, TypeError) as error:
+    except (MlpopError, KeyError, TypeError, ValueError) as error:
         logger.warning("%s: its checkpoint cannot be used: %s", node.name, error)
 
 
@@ -148,7 +153,7 @@ def _is_whole(folder: Path) -> bool:
     try:
         values = read_json_object(index)
         intact = file_record(folder / str(values["file"])).sha256 == values["sha256"]
-    except (DataError, OSError, KeyError):
+    except (DataError, OSError, KeyError, ValueError):
         intact = False
     if not intact:
         logger.warning("%s: the checkpoint is damaged and is not used", index)

@@ -16,6 +16,7 @@ from mlpop.experiment.inputs.problem import (
     write_training_arrays,
 )
 from mlpop.experiment.output_tree import PROPOSAL_JSON
+from mlpop.experiment.parameters import round_parameters, supply_parameters
 from mlpop.experiment.rounds.compressor import compressor_files, compressor_for
 from mlpop.experiment.rounds.context import Launch, OpenRound
 from mlpop.experiment.rounds.datasets import (
@@ -44,6 +45,7 @@ from mlpop.experiment.rounds.run_page import (
     observed_figure,
     round_numbers,
     send_summary,
+    source_of,
 )
 from mlpop.experiment.simulations.simulated_set import SuppliedSet
 from mlpop.inference.posteriors.store import POSTERIOR_FILE, save_posterior
@@ -77,6 +79,7 @@ def run_round(
             f"round_{round_:02d}",
             launch.run.run_id,
             tags=tags,
+            params=round_parameters(config, round_, launch.root_seed),
             store=launch.run.store,
             run_id=None if earlier is None else earlier.run_id,
         ) as run,
@@ -97,6 +100,16 @@ def run_round(
         support = round_support(launch, previous, proposal, observed)
         within = support if config.trainer.learns_inside(round_) else None
         learned_from = inside(within, problem.prior, data)
+        run.log_params(
+            supply_parameters(
+                proposal,
+                source_of(training, proposal),
+                support,
+                problem.prior,
+                training.num_simulations,
+                learned_from.count,
+            )
+        )
         for logged in (launch.run, run):
             log_inputs(logged, sets, observed, launch.stars, len(data[round_]))
 

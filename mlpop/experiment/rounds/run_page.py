@@ -91,6 +91,13 @@ def send_summary(run: TrackedRun, estimates: Sequence[Estimate]) -> None:
     )
 
 
+def source_of(training: SuppliedSet, proposal: Proposed) -> str:
+    """Return where the simulations of a round come from: `GIVEN`, or a key of `SOURCES`."""
+    if proposal:
+        return str(proposal["kind"])
+    return "prior" if training.simulated else GIVEN
+
+
 def describe_round(run: TrackedRun, result: RoundResult, proposal: Proposed) -> None:
     """Write the description of a round and the tags by which rounds are told apart."""
     training, count = result.sets["training"], int(result.numbers["sim/trained_on"])
@@ -100,9 +107,8 @@ def describe_round(run: TrackedRun, result: RoundResult, proposal: Proposed) -> 
         "failed": training.failed_fraction,
         "best validation loss": result.numbers["val/best_loss"],
     }
-    kind = "prior" if training.simulated and not proposal else GIVEN
+    kind = source_of(training, proposal)
     if proposal:
-        kind = str(proposal["kind"])
         shown["proposal"] = f"{kind}, {proposal['method']}"
         shown["acceptance"] = proposal["acceptance"]
         shown["fraction of the prior's volume"] = proposal.get("volume_fraction")

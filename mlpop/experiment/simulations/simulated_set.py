@@ -13,20 +13,29 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from mlpop.compute import Backend, Progress, Purpose, run_campaign
+from mlpop.compute.campaign.shard_task import CAMPAIGN_FILE
 from mlpop.config.blocks.compute import ComputeConfig
 from mlpop.config.blocks.generator import GeneratorConfig
 from mlpop.config.fields import Location, S3Uri
 from mlpop.datasets.dataset import assemble, dataset_digest
 from mlpop.datasets.index import DatasetIndex
-from mlpop.datasets.layout import FULL_STATISTICS, GENERATED
+from mlpop.datasets.layout import FULL_CSV, FULL_STATISTICS, GENERATED, SET_KEY
 from mlpop.datasets.remote_dataset import RemoteDataset
-from mlpop.datasets.shards import USABLE, ShardRecord
+from mlpop.datasets.shards import SHARDS_FOLDER, USABLE, ShardRecord
 from mlpop.errors import DataError
 from mlpop.experiment.output_tree import dataset_round
-from mlpop.io.files import json_digest
+from mlpop.experiment.simulations.pace import Pace
+from mlpop.io.files import json_digest, write_atomically
 from mlpop.io.locks import alone_in
+from mlpop.maps.detected import BYTES
 
 logger = logging.getLogger(__name__)
+
+KEPT_SIMULATIONS = 100_000
+"""Of larger sets detected pulsars are kept only where that is asked for."""
+
+TYPICAL_DETECTIONS = 2400
+"""Pulsars that the surveys of the maps find together; PMPS, SMPS and HTRU found 2358."""
 
 
 @dataclass(frozen=True)
@@ -83,18 +92,37 @@ class SuppliedSet:
 def place_of_set(
     root: Location | None, fallback: Path, round_: int, key: str
 ) -> tuple[Path, S3Uri | None]:
-    """Return `<root>/generated_dataset/round_<r>_<key>`: the folder, and where it is kept too.
+    """Return `<root>/generated_dataset/round_<r>`: the folder, and where it is kept too.
 
-    `root` is the `dataset_path` of the loader; where it is in an object store, which gives a set
-    a second place, or None, the folder lies below `fallback`. Launches that want other
-    simulations, of another `key`, get a folder of their own.
+    The folder is this set's from then on: it says `key`. Where `round_<r>` holds other
+    simulations, or data that somebody put there, the set gets `round_<r>_<key>`. `root` is the
+    `dataset_path` of the loader; where it is in an object store, which gives a set a second
+    place, or None, the folder lies below `fallback`. In a store the place always has the key:
+    nothing there can be locked.
+
+    Raises:
+        DataError: the folder cannot be made or written.
     """
-    local = dataset_round(root if isinstance(root, Path) else fallback, round_)
-    folder = local.with_name(f"{local.name}_{key[:12]}")
-    if not isinstance(root, S3Uri):
-        return folder, None
-    above = root if root.name == GENERATED else root / GENERATED
-    return folder, above / folder.name
+    plain = dataset_round(root if isinstance(root, Path) else fallback, round_)
+    keyed = plain.with_name(f"{plain.name}_{key[:12]}")
+    if isinstance(root, S3Uri):
+        above = root if root.name == GENERATED else root / GENERATED
+        return keyed, above / keyed.name
+    if keyed.is_dir() or not _claimed(plain, key):
+        return keyed, None
+    return plain, None
+
+
+def _claimed(folder: Path, key: str) -> bool:
+    """Write `key` into a folder that holds no data yet; tell whether it is the one there."""
+    with alone_in(folder):
+        path = folder / SET_KEY
+        if path.is_file():
+            return path.read_text(encoding="utf-8").strip() == key
+        if any((folder / name).exists() for name in (FULL_CSV, SHARDS_FOLDER, CAMPAIGN_FILE)):
+            return False
+        write_atomically(path, f"{key}\n")
+        return True
 
 
 def set_key(
@@ -124,7 +152,7 @@ def simulate_set(
     compute: ComputeConfig,
     min_success_fraction: float,
     title: str,
-    on_progress: Callable[[Progress, float], None] | None = None,
+    on_progress: Callable[[Progress, Pace], None] | None = None,
     on_shard: Callable[[ShardRecord], None] | None = None,
     remote: S3Uri | None = None,
 ) -> SuppliedSet:
@@ -135,7 +163,7 @@ def simulate_set(
     Args:
         theta: (N, D) parameters, physical units.
         min_success_fraction: smallest accepted fraction of usable simulations.
-        on_progress: told what was done and in how many seconds.
+        on_progress: told what was done, and how fast.
         on_shard: told once of every finished shard, those of earlier launches too, when it is in
             the folder.
         remote: where the dataset is kept in an object store too: finished shards are taken from
@@ -153,17 +181,19 @@ def simulate_set(
         alone_in(folder),
         tqdm(total=len(theta), desc=title, unit="sim", disable=None) as bar,
     ):
+        pace = Pace(title, lines=bool(bar.disable))
 
         def tell(progress: Progress) -> None:
+            pace.hear(progress)
             bar.update(progress.done - bar.n)
             if on_shard is not None and progress.shard is not None:
                 on_shard(progress.shard)
             _give_up_early(progress, min_success_fraction, folder)
             if on_progress is not None:
-                on_progress(progress, time.monotonic() - started)
+                on_progress(progress, pace)
 
         shards = run_campaign(
-            plan.block,
+            _with_detections(plan, len(theta), compute, folder),
             theta,
             plan.labels,
             root_seed,
@@ -196,6 +226,27 @@ def simulate_set(
     return SuppliedSet(
         dataset.csv, dataset_digest(folder), len(theta), counts, seconds, simulated=True
     )
+
+
+def _with_detections(
+    plan: SimulatorPlan, number: int, compute: ComputeConfig, folder: Path
+) -> Mapping[str, Any]:
+    """Return the simulator's block, which is told to keep what it detects where that is wanted.
+
+    It is no part of what is simulated: shards with and without are of the same set.
+    """
+    keep = compute.keep_detections
+    if keep is None:
+        keep = number <= KEPT_SIMULATIONS
+    if not keep or plan.generator is None or plan.channels != plan.generator.survey_channels:
+        return plan.block
+    size = number * TYPICAL_DETECTIONS * BYTES
+    logger.info(
+        "%s: detected pulsars are kept, about %s (compute.keep_detections)",
+        folder,
+        f"{size / 1e9:.1f} GB" if size > 1e9 else f"{size / 1e6:.0f} MB",
+    )
+    return {**plan.block, "args": {**plan.block["args"], "keep_detections": True}}
 
 
 def _give_up_early(progress: Progress, min_success_fraction: float, folder: Path) -> None:

@@ -11,7 +11,7 @@ from mlpop.config.files.sbi import SbiConfig
 from mlpop.datasets.mirror import localized
 from mlpop.errors import ConfigError
 from mlpop.experiment.simulations.simulated_set import SimulatorPlan
-from mlpop.experiment.simulations.stellar_database import opened, stellar_database
+from mlpop.experiment.simulations.stellar_database import csv_settings, opened, stellar_database
 from mlpop.io.files import json_digest
 from mlpop.population.stars.database import StellarDatabase
 from mlpop.simulators import load
@@ -53,6 +53,8 @@ def simulator_plan(
             f"prior_ranges.labels: {list(labels)} must be the labels of the simulator "
             f"'{simulator.type}' in their order, {list(built.labels)}"
         )
+    if (version := getattr(built, "version", None)) is not None:
+        content["version"] = version
     return SimulatorPlan(
         block=block,
         labels=tuple(labels),
@@ -110,8 +112,6 @@ def check_plan(
     if simulator.draws_stars:
         stars = source.stars
         if source.dataset_path is not None:
-            stars = opened(localized(source.dataset_path))
-        if stars is None:
-            # how many stars a CSV holds is known only when it has been imported
-            stars = source.stars.model_copy(update={"NS_number": 2**62})
+            folder = localized(source.dataset_path)
+            stars = opened(folder) or csv_settings(folder, simulator.pulsar.population)
     return simulator_plan(simulator, labels, generator, stars)

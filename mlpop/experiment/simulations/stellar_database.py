@@ -5,17 +5,19 @@ import logging
 import time
 from pathlib import Path
 
-from filelock import FileLock
 from tqdm import tqdm
 
 from mlpop.config.blocks.data import DynamicalDataConfig
 from mlpop.config.blocks.dynamics import SCHEMA_VERSION, DynamicsConfig
+from mlpop.config.blocks.population import PopulationConfig
 from mlpop.datasets.mirror import localized
-from mlpop.errors import DataError
+from mlpop.errors import ConfigError, DataError
 from mlpop.io.cache import cache_folder
 from mlpop.io.files import sha256_of
+from mlpop.io.locks import locked
 from mlpop.population.stars.database import StellarDatabase, find_or_build
 from mlpop.population.stars.folder import HEADER
+from mlpop.population.synthesis.detected_population import star_limit
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +43,7 @@ def stellar_database(config: DynamicalDataConfig) -> StellarDatabase:
     csv = source / CSV_NAME
     folder = cache_folder() / "stars" / f"imported-{_import_key(csv)}"
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{folder}.lock"):
+    with locked(folder.with_name(f"{folder.name}.lock")):
         if not folder.exists():
             return StellarDatabase.import_csv(csv, None, folder)
     return StellarDatabase.open(folder)
@@ -77,6 +79,29 @@ def opened(folder: Path) -> StellarDatabase | None:
             f"{folder}: holds neither {CSV_NAME} nor a stellar database of `mlpop dynamics`"
         )
     return None
+
+
+def csv_settings(folder: Path, population: PopulationConfig) -> DynamicsConfig:
+    """Return the settings of a CSV that is not imported yet; refuse one with too few stars.
+
+    Raises:
+        ConfigError: it has fewer stars than are born at the highest birth rate.
+        DataError: its `configuration.json` is missing or broken.
+    """
+    # here, because pandas doubles the start of a process
+    from mlpop.population.stars.csv_file import read_configuration
+
+    settings = read_configuration(folder / "configuration.json")
+    needed = star_limit(population, settings.t_age_max)
+    if population.batch_rule == "exact" and settings.NS_number < needed:
+        largest = 100.0 * settings.NS_number / settings.t_age_max
+        raise ConfigError(
+            f"dyn_data_loader.dataset_path: {folder / CSV_NAME} has {settings.NS_number} stars, "
+            f"birth_rate_max = {population.birth_rate_max:g} per century over "
+            f"{settings.t_age_max:g} yr needs {needed}: give a larger database, or set "
+            f"simulator.args.population.birth_rate_max to {largest:.4g} at most"
+        )
+    return settings
 
 
 def _import_key(csv: Path) -> str:

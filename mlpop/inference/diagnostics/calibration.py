@@ -1,5 +1,6 @@
 """A verdict on a posterior's calibration, and the coverage files."""
 
+import io
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -30,7 +31,7 @@ from mlpop.inference.diagnostics.verdict import (
     verdict_name,
 )
 from mlpop.inference.prior import Prior
-from mlpop.io.files import write_json
+from mlpop.io.files import write_array, write_atomically, write_json
 
 REPORTED_LEVELS = (0.5, 0.68, 0.9, 0.95)
 
@@ -271,8 +272,9 @@ def write_coverage(
     scaling = None if prior.scaling is None else prior.scaling.to_dict()
     samples = _as_in_files(prior, result.samples)
     samples[~result.success] = 0.0
+    buffer = io.BytesIO()
     np.savez(
-        paths[0],
+        buffer,
         true_values=_as_in_files(prior, result.truth),
         posterior_samples=samples,
         success=result.success,
@@ -281,12 +283,13 @@ def write_coverage(
         scaling=np.array(json.dumps(scaling)),
         thinning=np.array(result.thinning),
     )
-    np.save(paths[1], result.marginal_ranks)
+    write_atomically(paths[0], buffer.getvalue())
+    write_array(paths[1], result.marginal_ranks)
     write_json(paths[2], coverage_summary(result))
     write_json(paths[3], asdict(_in_physical_units(calibrate(result, rng, observed), prior)))
     if result.num_ok:
         paths.insert(0, folder / "coverage_probability.npy")
-        np.save(paths[0], coverage_curve(result.rank))
+        write_array(paths[0], coverage_curve(result.rank))
     return paths
 
 

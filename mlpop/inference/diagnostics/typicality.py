@@ -22,6 +22,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from mlpop.datasets.precision import Observations, as_numbers
 from mlpop.errors import DataError
 from mlpop.inference.compression.pca import ARRAYS, PCA, fit_pca
 from mlpop.inference.estimators.store import save_tensors
@@ -47,7 +48,7 @@ class View:
 
     Args:
         centre: (f,) mean of the features.
-        scale: (f,) their standard deviation; 1 where they do not vary.
+        scale: (f,) their standard deviation; where they do not vary, the largest of all.
         references: (n, f) standardized features that distances are measured to.
         held_out: (m,) distances of simulations that were not trained on.
     """
@@ -61,7 +62,9 @@ class View:
     def fit(cls, references: Tensor, held_out: Tensor) -> Self:
         """Make a view of features (n, f) of training simulations and (m, f) of others."""
         centre, scale = references.mean(0), references.std(0, correction=0)
-        scale = torch.where(scale > 1e-7 * (1 + centre.abs()), scale, torch.ones_like(scale))
+        # next to the largest spread: what is left over may be rounding errors alone
+        varies = (scale > 1e-7 * centre.abs()) & (scale > 1e-7 * scale.max())
+        scale = torch.where(varies, scale, scale.max().clamp_min(1e-300))
         view = cls(centre, scale, (references - centre) / scale, held_out[:0, 0])
         return replace(view, held_out=view.distance(held_out))
 
@@ -96,9 +99,7 @@ class Typicality:
     views: Mapping[str, View]
 
     @classmethod
-    def fit(
-        cls, posterior: Posterior, training: NDArray[np.float32], held_out: NDArray[np.float32]
-    ) -> Self:
+    def fit(cls, posterior: Posterior, training: Observations, held_out: Observations) -> Self:
         """Learn from simulations.
 
         Args:
@@ -120,7 +121,7 @@ class Typicality:
 
     def p_values(self, posterior: Posterior, x: ArrayLike) -> dict[str, float]:
         """Return how likely simulations are as far from the others as `x` (*x_shape), by view."""
-        values = np.asarray(x, dtype=np.float32)[None]
+        values = as_numbers(x)[None]
         features = _features(posterior, self.components)
         with one_thread():
             return {
@@ -166,10 +167,10 @@ def needed_held_out(views: int) -> int:
 
 def _features(
     posterior: Posterior, components: PCA
-) -> dict[str, Callable[[NDArray[np.float32]], Tensor]]:
+) -> dict[str, Callable[[Observations], Tensor]]:
     """Return view -> function from x (b, *x_shape) to features (b, f)."""
 
-    def stored(x: NDArray[np.float32]) -> Tensor:
+    def stored(x: Observations) -> Tensor:
         flat = _flat(x).astype(np.float64)
         scores = components.transform(flat)
         rest = flat - components.inverse_transform(scores)
@@ -177,11 +178,11 @@ def _features(
         return torch.from_numpy(np.hstack([scores, norm]))
 
     @torch.no_grad()
-    def embedded(x: NDArray[np.float32]) -> Tensor:
+    def embedded(x: Observations) -> Tensor:
         seen = posterior.preprocessing(x)
         return torch.cat([member.embed(seen) for member in posterior.members], 1).double()
 
-    views: dict[str, Callable[[NDArray[np.float32]], Tensor]] = {"x": stored}
+    views: dict[str, Callable[[Observations], Tensor]] = {"x": stored}
     if _embeds(posterior):
         views["embedding"] = embedded
     return views
@@ -209,9 +210,9 @@ def few_rows(rows: NDArray[np.int64], most: int) -> NDArray[np.int64]:
     return rows[np.linspace(0, len(rows) - 1, min(len(rows), most)).round().astype(np.int64)]
 
 
-def _few(x: NDArray[np.float32], most: int) -> NDArray[np.float32]:
-    return np.asarray(x[few_rows(np.arange(len(x)), most)], dtype=np.float32)
+def _few(x: Observations, most: int) -> Observations:
+    return as_numbers(x[few_rows(np.arange(len(x)), most)])
 
 
-def _flat(x: NDArray[np.float32]) -> NDArray[np.float32]:
+def _flat(x: Observations) -> Observations:
     return x.reshape(len(x), -1)

@@ -29,8 +29,8 @@ class Standardize(nn.Module):
 def standardize(x: Tensor, mode: ZScore) -> Standardize:
     """Return what standardizes data like `x` (n, components or channels, ...).
 
-    What never varies in `x` is shifted but not scaled: it carries nothing, and dividing by a
-    tiny number would make it explode. `none` leaves x as it is.
+    What never varies in `x`, next to its own size, is shifted but not scaled: it carries nothing,
+    and dividing by rounding errors would make it explode. `none` leaves x as it is.
     """
     if mode == "none":
         return Standardize(torch.zeros_like(x[0]), torch.ones_like(x[0]))
@@ -39,5 +39,5 @@ def standardize(x: Tensor, mode: ZScore) -> Standardize:
     values = x.double()
     shift = values.mean(dim=over, keepdim=True)[0]
     scale = values.std(dim=over, keepdim=True, correction=0)[0]
-    scale = torch.where(scale > 1e-7 * (1 + shift.abs()), scale, torch.ones_like(scale))
+    scale = torch.where(scale > 1e-7 * shift.abs(), scale, torch.ones_like(scale))
     return Standardize(shift.float(), scale.float())

@@ -17,7 +17,7 @@ from mlpop.networks.rng import one_thread
 
 log = logging.getLogger(__name__)
 
-SamplerType = Literal["slice_np_vectorized", "slice_np", "slice", "hmc", "nuts"]
+SamplerType = Literal["slice_np_vectorized", "slice_np", "slice", "hmc"]
 
 WARMUP = 40
 """Steps that tune the chains; they start from draws of the posterior, so that few are enough."""
@@ -38,10 +38,9 @@ class McmcOptions:
 
     Args:
         type: the documented names. `slice_np_vectorized`, `slice_np` and `slice` are slice
-            sampling; `hmc` and `nuts` are Hamiltonian Monte Carlo with trajectories of random
-            length.
+            sampling, `hmc` is Hamiltonian Monte Carlo with trajectories of random length.
         num_chains: for every observation and member.
-        thin: every `thin`-th step is kept, 1 to 10; -1 keeps all.
+        thin: every `thin`-th step is kept; -1 keeps all.
         warmup: steps before the first.
         num_candidates: draws of the prior that the chains' starts are resampled from.
 
@@ -61,9 +60,9 @@ class McmcOptions:
                 f"mcmc_sampler.type must be one of {', '.join(get_args(SamplerType))}, but got "
                 f"'{self.type}'"
             )
-        if self.thin != -1 and not 1 <= self.thin <= 10:
+        if self.thin != -1 and self.thin < 1:
             raise ConfigError(
-                f"mcmc_sampler.thin must be from 1 to 10, or -1 for none, but got {self.thin}"
+                f"mcmc_sampler.thin must be at least 1, or -1 for none, but got {self.thin}"
             )
         for name, least in (("num_chains", 1), ("warmup", 0), ("num_candidates", 100)):
             if getattr(self, name) < least:
@@ -74,7 +73,7 @@ class McmcOptions:
     @property
     def hamiltonian(self) -> bool:
         """Whether the chains follow gradients; else they are slice samplers."""
-        return self.type in ("hmc", "nuts")
+        return self.type == "hmc"
 
     @property
     def interval(self) -> int:
@@ -87,7 +86,7 @@ def log_mapping(sampler: SamplerType) -> None:
     """Say, once in a process, what mlpop runs under a documented name."""
     what = (
         "Hamiltonian Monte Carlo with jittered trajectories"
-        if sampler in ("hmc", "nuts")
+        if sampler == "hmc"
         else "univariate slice sampling along principal axes"
     )
     log.info("mcmc_sampler.type '%s': %s, all chains at once, with global jumps", sampler, what)

@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from mlpop.datasets.precision import BEYOND, Observations, as_numbers, is_beyond
 from mlpop.errors import DataError, MlpopError
 from mlpop.inference.prior import Prior
 
@@ -12,13 +13,13 @@ class SamplingError(MlpopError):
     """A posterior cannot be drawn from."""
 
 
-def checked_x(x: ArrayLike, x_shape: tuple[int, ...]) -> NDArray[np.float32]:
+def checked_x(x: ArrayLike, x_shape: tuple[int, ...]) -> Observations:
     """Return `x` as an array (b, *x_shape) of finite numbers.
 
     Raises:
         DataError: it is not one.
     """
-    values = np.asarray(x, dtype=np.float32)
+    values = as_numbers(x)
     if values.shape[1:] != x_shape or values.ndim != len(x_shape) + 1:
         raise DataError(
             f"x must have the shape (b, {', '.join(map(str, x_shape))}), but got {values.shape}"
@@ -26,16 +27,18 @@ def checked_x(x: ArrayLike, x_shape: tuple[int, ...]) -> NDArray[np.float32]:
     if not np.isfinite(values).all():
         row = int(np.argmin(np.isfinite(values.reshape(len(values), -1)).all(1)))
         raise DataError(f"x holds NaN or infinity, first in observation {row}")
+    if is_beyond(values):
+        raise DataError(f"x has {BEYOND}")
     return values
 
 
-def one_x(x: ArrayLike, x_shape: tuple[int, ...]) -> NDArray[np.float32]:
+def one_x(x: ArrayLike, x_shape: tuple[int, ...]) -> Observations:
     """Return one `x`, of shape (*x_shape) or (1, *x_shape), as a batch (1, *x_shape).
 
     Raises:
         DataError: it has another shape.
     """
-    values = np.asarray(x, dtype=np.float32)
+    values = as_numbers(x)
     if values.shape == (1, *x_shape):
         return values
     if values.shape != x_shape:

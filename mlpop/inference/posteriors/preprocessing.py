@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from mlpop.datasets.precision import BEYOND, InputUnits, Observations, as_numbers, is_beyond
 from mlpop.datasets.scaling import MODES, Mode, scale_inputs
 from mlpop.errors import ConfigError, DataError
 from mlpop.inference.compression.compressor import Compressor, load_compressor
@@ -26,6 +27,7 @@ class Preprocessing:
     Args:
         input_scaling: how every map is scaled by its own pixels.
         compressor: what makes a vector of scaled maps; None for no compression.
+        units: in which float32 holds x; None where it holds them as they are.
 
     Raises:
         ConfigError: the scaling is unknown, or not the one that the compressor was made for.
@@ -33,6 +35,7 @@ class Preprocessing:
 
     input_scaling: Mode = "none"
     compressor: Compressor | None = None
+    units: InputUnits | None = None
 
     def __post_init__(self) -> None:
         if self.input_scaling not in MODES:
@@ -49,19 +52,32 @@ class Preprocessing:
             )
 
     def __call__(self, x: ArrayLike) -> Tensor:
-        """Return `x` (b, ...) float32 as the networks see it.
+        """Return `x` (b, ...) as the networks see it, float32.
 
         Raises:
-            DataError: `x` has not the shape that the compressor takes.
+            DataError: `x` has not the shape that the compressor takes, or float32 cannot hold it.
         """
-        values = np.asarray(x, dtype=np.float32)
+        values = as_numbers(x)
         if self.compressor is None:
-            return torch.tensor(scale_inputs(values, self.input_scaling))
+            return torch.tensor(self.scaled(values))
         parts = [
-            self.compressor(torch.tensor(scale_inputs(chunk, self.input_scaling)))
+            self.compressor(torch.tensor(self.scaled(chunk)))
             for chunk in (values[i : i + _CHUNK] for i in range(0, max(1, len(values)), _CHUNK))
         ]
         return torch.cat(parts)
+
+    def scaled(self, x: Observations) -> NDArray[np.float32]:
+        """Return `x` (b, ...) scaled, as a compressor sees it.
+
+        Raises:
+            DataError: float32 cannot hold it.
+        """
+        values = x if self.units is None else self.units(x)
+        if is_beyond(values):
+            raise DataError(f"x has, as the networks see it, {BEYOND}")
+        if self.units is None:
+            values = values.astype(np.float32, copy=False)
+        return scale_inputs(values, self.input_scaling)
 
     def stored_shape(self, network_shape: tuple[int, ...]) -> tuple[int, ...]:
         """Return the shape of one x as stored, of networks that take `network_shape`.
@@ -88,6 +104,8 @@ class Preprocessing:
             DataError: a file cannot be written.
         """
         values: dict[str, Any] = {"input_scaling": self.input_scaling, "compressor": None}
+        if self.units is not None:
+            values["units"] = self.units.to_dict()
         if self.compressor is not None:
             self.compressor.save(folder / COMPRESSOR_FOLDER)
             values["compressor"] = {"folder": COMPRESSOR_FOLDER, "digest": self.compressor.digest}
@@ -102,8 +120,9 @@ class Preprocessing:
         """
         try:
             scaling, described = values["input_scaling"], values["compressor"]
+            units = InputUnits.from_dict(values["units"]) if "units" in values else None
             if described is None:
-                return cls(scaling)
+                return cls(scaling, units=units)
             name, digest = described["folder"], described["digest"]
         except (KeyError, TypeError) as error:
             raise DataError(f"{folder}: broken preprocessing {values!r}: {error!r}") from None
@@ -119,4 +138,4 @@ class Preprocessing:
                 f"{folder / name}: is the compressor {compressor.digest}, the posterior was saved "
                 f"with {digest}"
             )
-        return cls(scaling, compressor)
+        return cls(scaling, compressor, units)

@@ -8,14 +8,28 @@ References:
 """
 
 import csv
+import tarfile
+import tempfile
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from mlpop.config.reading import Unreadable, read_text
 from mlpop.errors import DataError
-from mlpop.population.catalogue.psrcat import COLUMNS, NUMBER_COLUMNS, TEXT_COLUMNS, read_psrcat_db
+from mlpop.io.files import sha256_of
+from mlpop.population.catalogue.doubts import check_ranges, doubts
+from mlpop.population.catalogue.psrcat import (
+    COLUMNS,
+    NUMBER_COLUMNS,
+    TEXT_COLUMNS,
+    catalogue_version,
+    read_psrcat_db,
+    read_psrcat_text,
+)
 
 REQUIRED = ("PSRJ", "P0", "P1", "RAJD", "DECJD", "Gl", "Gb", "ASSOC", "SURVEY")
 """Columns without which no sample can be selected."""
@@ -33,17 +47,34 @@ def read_catalogue(path: Path) -> pd.DataFrame:
 
     Returns:
         One row a pulsar with `COLUMNS`: text (empty where absent) and float64 (NaN where absent).
+        Its `attrs` are `source`, `version` (None where the file does not say), `sha256` of the
+        file, `absent`, columns that it lacks, and `doubts`: what a reader must know, a
+        sentence each.
 
     Raises:
-        DataError: the file cannot be read, lacks one of `REQUIRED`, holds a value that is not a
-            number, or names a pulsar twice.
+        DataError: the file cannot be read, is cut off, lacks one of `REQUIRED`, holds a value that
+            is not a number or that no pulsar has, or names a pulsar twice.
     """
-    table = _read_csv(path) if path.suffix.lower() == ".csv" else read_psrcat_db(path)
-    return _checked(table, str(path))
+    is_csv = path.suffix.lower() == ".csv"
+    raw, absent = _read_csv(path) if is_csv else (read_psrcat_db(path), ())
+    table = _checked(raw, str(path), absent)
+    table.attrs["sha256"] = sha256_of(path)
+    if not is_csv:
+        table.attrs["version"] = catalogue_version(read_psrcat_text(path))
+    with path.open("rb") as file:
+        file.seek(-1, 2)
+        if file.read() not in (b"\n", b"\r"):
+            table.attrs["doubts"].append(
+                "The file does not end with a line end: it may be cut off."
+            )
+    return table
 
 
 def download_catalogue() -> pd.DataFrame:
     """Download the newest catalogue through psrqpy; a table as `read_catalogue` returns it.
+
+    Where the catalogue's server cannot be reached, the copy that psrqpy keeps is taken, and its
+    age is among the doubts.
 
     Raises:
         DataError: the catalogue cannot be downloaded, or has not the expected columns.
@@ -51,13 +82,19 @@ def download_catalogue() -> pd.DataFrame:
     import psrqpy
 
     try:
-        raw = psrqpy.QueryATNF().pandas
+        # without it psrqpy takes the copy of its first download for ever
+        query = psrqpy.QueryATNF(checkupdate=True)
     except Exception as error:
         # psrqpy passes on whatever requests, tarfile and its own parser raise
-        raise DataError(
-            f"psrqpy could not download the ATNF catalogue: {error}; "
-            "download psrcat.db by hand and give its path instead"
-        ) from error
+        reason = " ".join(str(error).split())[:300]
+        tarball = _psrqpy_copy()
+        if tarball is None:
+            raise DataError(
+                f"psrqpy could not download the ATNF catalogue: {reason}; "
+                "download psrcat.db by hand and give its path instead"
+            ) from error
+        return _read_copy(tarball, reason)
+    raw = query.pandas
     source = raw.rename(columns={"GL": "Gl", "GB": "Gb"})
     for name in ("ASSOC", "TYPE", "BINCOMP"):
         # psrqpy keeps only the first entry under the name, and the whole under this one
@@ -73,7 +110,47 @@ def download_catalogue() -> pd.DataFrame:
             table[name] = "" if column is None else [_text(value) for value in column]
         else:
             table[name] = np.nan if column is None else column.astype(np.float64)
-    return _checked(table.reset_index(drop=True), "psrqpy")
+    table = _checked(table.reset_index(drop=True), "psrqpy")
+    tarball = _psrqpy_copy()
+    table.attrs["version"] = _version_of(query)
+    table.attrs["sha256"] = None if tarball is None else sha256_of(tarball)
+    return table
+
+
+def _read_copy(tarball: Path, reason: str) -> pd.DataFrame:
+    """Read the catalogue that psrqpy downloaded once, since it could not now for this reason."""
+    try:
+        with tarfile.open(tarball) as archive, tempfile.TemporaryDirectory() as folder:
+            member = archive.extractfile("psrcat_tar/psrcat.db")
+            assert member is not None
+            file = Path(folder, "psrcat.db")
+            file.write_bytes(member.read())
+            table = read_catalogue(file)
+    except (OSError, EOFError, KeyError, tarfile.TarError, DataError) as error:
+        raise DataError(
+            f"psrqpy could not download the ATNF catalogue: {reason}; and its copy {tarball} "
+            f"cannot be read: {error}; download psrcat.db by hand and give its path instead"
+        ) from None
+    day = datetime.fromtimestamp(tarball.stat().st_mtime, UTC).date()
+    table.attrs["source"], table.attrs["sha256"] = "psrqpy", sha256_of(tarball)
+    table.attrs["doubts"].append(
+        f"The catalogue could not be downloaded ({reason}): this is the copy of {day} that psrqpy "
+        f"keeps in {tarball}, version {table.attrs['version'] or 'not known'}; it may be old."
+    )
+    return table
+
+
+def _version_of(query: Any) -> str | None:
+    version = getattr(query, "get_version", None)
+    return None if version is None else str(version)
+
+
+def _psrqpy_copy() -> Path | None:
+    """Return the file in which psrqpy keeps the catalogue, if it is there."""
+    from psrqpy import utils
+
+    path = Path(utils.CACHEDIR, utils.DEFAULTCACHENAME)
+    return path if path.is_file() else None
 
 
 def read_table(path: Path) -> pd.DataFrame:
@@ -88,19 +165,24 @@ def read_table(path: Path) -> pd.DataFrame:
 
     Raises:
         DataError: the file cannot be read, is empty, names a column twice, or a line has more
-            entries than there are columns.
+            entries than there are columns, or ends before the last one.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_text(path)
+    except (OSError, Unreadable) as error:
         raise DataError(f"{path}: cannot be read: {error}") from None
     first = text.split("\n", 1)[0]
     delimiter = ";" if first.count(";") > first.count(",") else ","
-    lines = [
-        (number, [cell.strip() for cell in cells])
-        for number, cells in enumerate(csv.reader(text.splitlines(), delimiter=delimiter), start=1)
-        if any(cell.strip() for cell in cells)
-    ]
+    try:
+        lines = [
+            (number, [cell.strip() for cell in cells])
+            for number, cells in enumerate(
+                csv.reader(text.splitlines(), delimiter=delimiter, strict=True), start=1
+            )
+            if any(cell.strip() for cell in cells)
+        ]
+    except csv.Error as error:
+        raise DataError(f"{path}: cannot be read as CSV: {error}: it may be cut off") from None
     if not lines:
         raise DataError(f"{path}: is empty")
     header = lines[0][1]
@@ -114,6 +196,13 @@ def read_table(path: Path) -> pd.DataFrame:
         if len(cells) > len(header) and any(cells[len(header) :]):
             raise DataError(
                 f"{path}:{number}: has {len(cells)} entries, but the header has {len(header)}"
+            )
+        last = max(place for place, name in enumerate(header) if name in names)
+        if len(cells) <= last:
+            raise DataError(
+                f"{path}:{number}: has {len(cells)} entries, but the header has {len(header)}: "
+                f"'{header[len(cells)] or header[last]}' and what follows are missing; the file "
+                "may be cut off"
             )
         row = dict(zip(header, cells, strict=False))
         rows.append({name: _text(row.get(name, "")) for name in names})
@@ -140,7 +229,8 @@ def numbers(table: pd.DataFrame, name: str, source: str) -> np.ndarray:
     return values
 
 
-def _read_csv(path: Path) -> pd.DataFrame:
+def _read_csv(path: Path) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """Read a CSV; also return the columns that it lacks."""
     raw = read_table(path)
     by_upper = {name.upper(): name for name in COLUMNS}
     raw = raw.rename(columns={name: by_upper.get(name.upper(), name) for name in raw.columns})
@@ -155,7 +245,7 @@ def _read_csv(path: Path) -> pd.DataFrame:
         table[name] = raw[name] if name in raw.columns else ""
     for name in NUMBER_COLUMNS:
         table[name] = numbers(raw, name, str(path)) if name in raw.columns else np.nan
-    return table
+    return table, tuple(name for name in COLUMNS if name not in raw.columns)
 
 
 def _is_units(cells: list[str]) -> bool:
@@ -167,8 +257,8 @@ def _text(value: Any) -> str:
     return "" if text.lower() in MISSING else text
 
 
-def _checked(table: pd.DataFrame, source: str) -> pd.DataFrame:
-    table = table[list(COLUMNS)]
+def _checked(table: pd.DataFrame, source: str, absent: Sequence[str] = ()) -> pd.DataFrame:
+    table = table[list(COLUMNS)].copy()
     if table.empty:
         raise DataError(f"{source}: holds no pulsar")
     unnamed = np.flatnonzero(table["PSRJ"] == "")
@@ -177,4 +267,9 @@ def _checked(table: pd.DataFrame, source: str) -> pd.DataFrame:
     twice = table["PSRJ"][table["PSRJ"].duplicated()]
     if not twice.empty:
         raise DataError(f"{source}: {twice.iloc[0]} is there more than once")
+    check_ranges(table, source)
+    found = list(doubts(table, absent))
+    table.attrs.update(
+        source=source, version=None, sha256=None, doubts=found, absent=tuple(absent)
+    )
     return table

@@ -20,11 +20,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from mlpop.config.reading import Unreadable, read_text
 from mlpop.errors import DataError
 
 log = logging.getLogger(__name__)
 
 TEXT_COLUMNS = ("PSRJ", "PSRB", "ASSOC", "SURVEY", "TYPE", "BINARY", "BINCOMP")
+_ONCE = ("PSRJ", "PSRB", "RAJ", "DECJ", "ELONG", "ELAT", "P0", "P1", "F0", "F1")
+"""What no record of the catalogue has twice."""
 _LISTS = ("ASSOC", "SURVEY", "TYPE")
 _MEASURED = ("PX", "POSEPOCH", "DM", "RM", "W50", "W10", "TAU_SC", "S400", "S1400", "S2000")
 NUMBER_COLUMNS = (
@@ -86,13 +89,9 @@ def _records(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
     Of a parameter that is given twice the first value counts, but lists are joined: release 1.67
     has two pulsars with two lines of surveys, neither of them complete.
     """
-    try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
     record: dict[str, str] = {}
-    start = 1
-    for number, line in enumerate(lines, start=1):
+    start = number = 1
+    for number, line in enumerate(read_psrcat_text(path).splitlines(), start=1):
         if line.startswith("#") or not line.strip():
             continue
         if line.startswith("@"):
@@ -108,10 +107,47 @@ def _records(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
         name, value = fields[0], fields[1]
         if name in record and name in _LISTS:
             record[name] += f",{value}"
+        elif name in record and name in _ONCE:
+            raise DataError(
+                f"{path}:{number}: {name} is there a second time ('{value}') in the record of "
+                f"{record.get('PSRJ', 'a pulsar')} that begins in line {start}: two records run "
+                "together, since the line '@---' between them is missing"
+            )
         else:
             record.setdefault(name, value)
     if record:
-        yield start, record
+        raise DataError(
+            f"{path}: ends in line {number} inside the record of {record.get('PSRJ', 'a pulsar')}"
+            ", without the line '@---' that closes every record: the file is cut off; get it again"
+        )
+
+
+def read_psrcat_text(path: Path) -> str:
+    """Read the text of a `psrcat.db`.
+
+    Raises:
+        DataError: it cannot be read, or is something else.
+    """
+    try:
+        return read_text(path, errors="replace")
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
+    except Unreadable as error:
+        text = f"{path}: {error}"
+        if "SQLite" in text:
+            text += (
+                ": the form of psrcat 2, which mlpop does not read; give the text form psrcat.db "
+                "of psrcat_pkg.tar.gz, or a CSV that psrcat wrote"
+            )
+        raise DataError(text) from None
+
+
+def catalogue_version(text: str) -> str | None:
+    """Return the version that the text of a `psrcat.db` gives in its line `#CATALOGUE 1.67`."""
+    for line in text[:4096].splitlines():
+        if line.startswith("#CATALOGUE") and len(line.split()) > 1:
+            return line.split()[1]
+    return None
 
 
 def _derive(record: Record, where: str) -> dict[str, float]:
@@ -184,7 +220,15 @@ def _sexagesimal(record: Record, name: str, where: str) -> float:
         parts = [float(part) for part in text.lstrip("+-").split(":")]
     except ValueError:
         raise DataError(f"{where}: {name} must be like 12:34:56.7, but is '{text}'") from None
+    whole, *rest = parts
+    most = 24.0 if name == "RAJ" else 90.0
     value = sum(part / 60.0**place for place, part in enumerate(parts))
+    bad = len(parts) > 3 or not all(0.0 <= part <= 60.0 for part in rest) or value > most
+    if bad or (name == "RAJ" and text.startswith("-")):
+        raise DataError(
+            f"{where}: {name} must be below {most:g} and its minutes and seconds below 60, but is "
+            f"'{text}'"
+        )
     return -value if text.startswith("-") else value
 
 

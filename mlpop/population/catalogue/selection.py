@@ -14,7 +14,7 @@ References:
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from mlpop.config.blocks.surveys import Region, Survey
 from mlpop.config.files.observe import FluxSource, ObserveConfig
 from mlpop.errors import DataError
+from mlpop.population.catalogue.doubts import check_tags, named
 from mlpop.population.catalogue.observed_catalogue import (
     download_catalogue,
     numbers,
@@ -70,6 +71,9 @@ class Selection:
             None where no fluxes were asked for.
         rows: what every cut left, in order.
         notes: what a reader of the numbers must know, one sentence each.
+        doubts: what speaks against the catalogue, likewise.
+        version: of the catalogue, where it is known.
+        sha256: of its file, where there is one.
     """
 
     counts: dict[Survey, pd.DataFrame]
@@ -77,6 +81,9 @@ class Selection:
     fluxes: dict[Survey, pd.DataFrame] | None
     rows: list[CutRow]
     notes: list[str]
+    doubts: list[str] = field(default_factory=list)
+    version: str | None = None
+    sha256: str | None = None
 
 
 def observed_selection(config: ObserveConfig) -> Selection:
@@ -87,13 +94,24 @@ def observed_selection(config: ObserveConfig) -> Selection:
             `select`.
     """
     path = config.catalogue_path
-    return select(
-        download_catalogue() if path is None else read_catalogue(path),
+    catalogue = download_catalogue() if path is None else read_catalogue(path)
+    unknown = check_tags(catalogue, config.regions, str(catalogue.attrs["source"]))
+    selection = select(
+        catalogue,
         config.regions,
         fluxes=config.fluxes,
         tpa=None if config.tpa_table is None else read_tpa(config.tpa_table),
         corrections=None if config.corrections is None else read_corrections(config.corrections),
     )
+    for survey in config.generator.surveys:
+        if selection.maps[survey].empty:
+            token, place = config.regions[survey].token, _describe(config.regions[survey])
+            unknown.append(
+                f"regions.{survey}: no pulsar with the tag '{token}' and a measured P1 is left in "
+                f"{place}: its maps are empty."
+            )
+    selection.doubts.extend(unknown)
+    return selection
 
 
 def select(
@@ -121,6 +139,8 @@ def select(
         raise DataError("fluxes 'tpa' need the TPA table; give its path, or set fluxes to null")
     rows: list[CutRow] = []
     notes: list[str] = []
+    attrs = catalogue.attrs
+    doubted = list(attrs.get("doubts", ()))
     sample = catalogue
 
     def note_row(step: str, table: pd.DataFrame, survey: str = ALL) -> None:
@@ -136,8 +156,13 @@ def select(
         notes.append(
             f"{len(corrections)} periods were corrected for harmonics, and P1 by the same factor."
         )
+    absent = {"BINARY", "TYPE"}.intersection(attrs.get("absent", ()))
+    binary = "not in a binary"
+    if absent:
+        some = f" (as far as known without {min(absent)})"
+        binary += " (not checked)" if len(absent) == 2 else some
     for step, keep in (
-        ("not in a binary", lambda t: ~_in_binary(t)),
+        (binary, lambda t: ~_in_binary(t)),
         ("P0 measured", lambda t: t["P0"].notna()),
         ("not in a globular cluster or another galaxy", lambda t: ~_outside(t)),
         (f"P0 > {MIN_PERIOD:g} s", lambda t: t["P0"] > MIN_PERIOD),
@@ -165,6 +190,12 @@ def select(
     else:
         if tpa is not None and fluxes == "tpa":
             measured = tpa.set_index("PSRJ")["ch6flux"]
+            unknown = sorted(set(tpa["PSRJ"]) - set(catalogue["PSRJ"]))
+            if unknown:
+                doubted.append(
+                    f"{len(unknown)} of {len(tpa)} pulsars of the TPA table are not in the "
+                    f"catalogue, and have no part in the flux maps: {named(unknown)}."
+                )
         else:
             listed = catalogue.set_index("PSRJ")["S1400"]
             measured = listed.where(listed > 0.0)
@@ -178,7 +209,13 @@ def select(
                 "Flux maps hold the catalogue's S1400, compiled from many telescopes at 1400 MHz, "
                 "not the MeerKAT TPA census at 1429 MHz, which the simulated flux maps mimic."
             )
-    return Selection(counts, maps, flux_samples, rows, notes)
+    version, digest = attrs.get("version"), attrs.get("sha256")
+    notes.insert(
+        0,
+        f"Catalogue: {attrs.get('source', 'given')}, version {version or 'not known'}, "
+        f"{len(catalogue)} pulsars, SHA-256 {digest or 'not known'}.",
+    )
+    return Selection(counts, maps, flux_samples, rows, notes, doubted, version, digest)
 
 
 def survey_catalogues(selection: Selection) -> dict[str, Columns]:

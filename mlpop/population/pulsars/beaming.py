@@ -1,10 +1,10 @@
-"""Which stars turn a beam towards us: the one loop that runs over every star a survey covers.
+"""Which stars turn a beam towards us.
 
-Most stars are refused by bounds on period and inclination long before they are evolved exactly.
+Most others are refused by bounds on period and inclination long before they are evolved exactly.
 """
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
@@ -39,42 +39,6 @@ class Beamed(NamedTuple):
     B: Vector
     zeta: Vector
     rho: Vector
-
-
-@njit(cache=True)
-def draw_rows(
-    order: NDArray[np.uint32],
-    start: int,
-    uniforms: Vector,
-    coverage: NDArray[np.unsignedinteger[Any]],
-    covered_only: bool,
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Draw the next stars of a random permutation, all or those that some survey covers.
-
-    Args:
-        order: (n_stars,) the permutation so far; changed in place (Fisher and Yates).
-        start: number of stars drawn before.
-        uniforms: (m,) a uniform number for each star to draw.
-        coverage: (n_stars,) coverage bits.
-        covered_only: leave out the stars without a bit.
-
-    Returns:
-        (k,) rows of the database and (k,) their places among the m drawn.
-    """
-    n, m = order.size, uniforms.size
-    rows, places = np.empty(m, np.int64), np.empty(m, np.int64)
-    count = 0
-    for i in range(m):
-        here = start + i
-        other = min(n - 1, here + int(uniforms[i] * (n - here)))
-        row = order[other]
-        order[other] = order[here]
-        order[here] = row
-        rows[count] = row
-        places[count] = i
-        if not covered_only or coverage[row] != 0:
-            count += 1
-    return rows[:count], places[:count]
 
 
 @njit(cache=True)

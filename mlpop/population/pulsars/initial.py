@@ -5,13 +5,21 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
-from scipy.special import erf, log_ndtr, ndtri_exp
+from scipy.special import erf, log_ndtr, ndtr, ndtri_exp
 
 from mlpop.config.blocks.population import PopulationConfig, given
 from mlpop.population.constants import LN10
+from mlpop.population.single_precision import Single, f32, i32
 
 N_GRID = 20_001
+N_QUANTILES = 1 << 16
+"""Between two of them lie at most 7e-5 of the stars, spread evenly in ln x."""
+SPAN = f32(6.0)
+"""Normal deviates lie within +-SPAN."""
+_PER_DEVIATE = f32(N_QUANTILES / 12.0)
+_DEVIATES = np.linspace(-6.0, 6.0, N_QUANTILES + 1)
 Vector = NDArray[np.float64]
 
 
@@ -33,31 +41,71 @@ class Births(NamedTuple):
     cos_zeta: Vector
 
 
-def draw_log_normal(mean: float, sigma: float, n: int, rng: np.random.Generator) -> Vector:
-    """Draw natural logarithms (n,) of numbers whose log10 is normal with `mean` and `sigma`."""
-    ln_values = rng.standard_normal(n)
-    ln_values *= LN10 * sigma
-    ln_values += LN10 * mean
-    return ln_values
+class BirthLaw(NamedTuple):
+    """A distribution at birth: ln x as an increasing function of a standard normal deviate.
+
+    A law of any shape is one, by its quantiles; so every star takes one normal deviate.
+
+    Attributes:
+        mean: of ln x, where it is normal.
+        sigma: of ln x, where it is normal.
+        quantiles: (N_QUANTILES + 1,) ln x at deviates from -SPAN to SPAN; empty where ln x is
+            normal.
+    """
+
+    mean: np.float32
+    sigma: np.float32
+    quantiles: Single
 
 
-def draw_ln_field(config: PopulationConfig, n: int, rng: np.random.Generator) -> Vector:
-    """Draw ln of the dipole field at the pole at birth [G] (n,), with n normal or uniform numbers.
+class BirthLaws(NamedTuple):
+    """Distributions at birth.
+
+    Attributes:
+        field: of the dipole field at the pole [G].
+        floor: of the residual field [G].
+        period: of the spin period [s].
+    """
+
+    field: BirthLaw
+    floor: BirthLaw
+    period: BirthLaw
+
+
+def birth_laws(config: PopulationConfig) -> BirthLaws:
+    """Build the distributions at birth that `config` asks for."""
+    floor = _log_normal(config.B_millisec_mean, config.B_millisec_sigma)
+    return BirthLaws(field_at_birth(config), floor, period_at_birth(config))
+
+
+@njit(cache=True, error_model="numpy")
+def at_birth(law: BirthLaw, deviates: Single) -> None:
+    """Turn standard normal deviates (n,) of stars into ln x, in place."""
+    if law.quantiles.size == 0:
+        for i in range(deviates.size):
+            deviates[i] = law.mean + law.sigma * deviates[i]
+        return
+    for i in range(deviates.size):
+        place = (deviates[i] + SPAN) * _PER_DEVIATE
+        node = min(max(i32(place), i32(0)), i32(N_QUANTILES - 1))
+        lower, upper = law.quantiles[node], law.quantiles[node + 1]
+        deviates[i] = lower + (place - f32(node)) * (upper - lower)
+
+
+def field_at_birth(config: PopulationConfig) -> BirthLaw:
+    """Return the law of the dipole field at the pole at birth [G].
 
     References:
         Graber et al. 2024, ApJ 968, 16; Pardo-Araujo et al. 2025, A&A 696, A114.
     """
     if config.magnetic_field_model == "log-normal":
-        mean, sigma = given(config.B_initial_log10_mean), given(config.B_initial_log10_sigma)
-        return draw_log_normal(mean, sigma, n, rng)
+        return _log_normal(config.B_initial_log10_mean, config.B_initial_log10_sigma)
     grid, cdf = field_cdf(config)
-    return LN10 * np.interp(rng.random(n), cdf, grid)
+    return _by_quantiles(LN10 * np.interp(ndtr(_DEVIATES), cdf, grid))
 
 
-def draw_ln_period(config: PopulationConfig, n: int, rng: np.random.Generator) -> Vector:
-    """Draw ln of the spin period at birth [s] (n,), with n normal or uniform numbers.
-
-    Truncated laws are inverted rather than redrawn, so that each star takes one number.
+def period_at_birth(config: PopulationConfig) -> BirthLaw:
+    """Return the law of the spin period at birth [s]; truncated laws are inverted, not redrawn.
 
     References:
         Faucher-Giguere & Kaspi 2006, ApJ 643, 332; Igoshev et al. 2022, MNRAS 514, 4606.
@@ -65,15 +113,28 @@ def draw_ln_period(config: PopulationConfig, n: int, rng: np.random.Generator) -
     shortest = config.P_initial_min
     if config.spin_period_model == "normal":
         mean, sigma = given(config.P_initial_mean), given(config.P_initial_sigma)
-        period = mean + sigma * _normal_above((shortest - mean) / sigma, n, rng)
+        period = mean + sigma * _normal_above((shortest - mean) / sigma)
         # Far in the tail the draw may round to the limit itself, which may be zero.
-        return np.log(np.maximum(period, max(shortest, 1e-12 * sigma)))
-    mean, sigma = given(config.P_initial_log10_mean), given(config.P_initial_log10_sigma)
+        return _by_quantiles(np.log(np.maximum(period, max(shortest, 1e-12 * sigma))))
     if shortest == 0.0:
-        return draw_log_normal(mean, sigma, n, rng)
-    limit, ln_mean, ln_sigma = math.log(shortest), LN10 * mean, LN10 * sigma
-    ln_period = ln_mean + ln_sigma * _normal_above((limit - ln_mean) / ln_sigma, n, rng)
-    return np.maximum(ln_period, limit)
+        return _log_normal(config.P_initial_log10_mean, config.P_initial_log10_sigma)
+    ln_mean = LN10 * given(config.P_initial_log10_mean)
+    ln_sigma = LN10 * given(config.P_initial_log10_sigma)
+    limit = math.log(shortest)
+    ln_period = ln_mean + ln_sigma * _normal_above((limit - ln_mean) / ln_sigma)
+    return _by_quantiles(np.maximum(ln_period, limit))
+
+
+def _log_normal(mean: float | None, sigma: float | None) -> BirthLaw:
+    """Return the law of a number whose log10 is normal with `mean` and `sigma`."""
+    return BirthLaw(f32(LN10 * given(mean)), f32(LN10 * given(sigma)), np.empty(0, f32))
+
+
+def _by_quantiles(ln_x: Vector) -> BirthLaw:
+    rounded = ln_x.astype(f32)
+    # A truncated law keeps its limit.
+    rounded = np.where(rounded < ln_x[0], np.nextafter(rounded, f32(np.inf)), rounded)
+    return BirthLaw(f32(0.0), f32(0.0), rounded)
 
 
 def field_cdf(config: PopulationConfig) -> tuple[Vector, Vector]:
@@ -132,7 +193,6 @@ def _normalised(x: Vector, cdf: Vector) -> tuple[Vector, Vector]:
     return x, np.linspace(0.0, 1.0, x.size)
 
 
-def _normal_above(limit: float, n: int, rng: np.random.Generator) -> Vector:
-    """Draw standard normal numbers above `limit`, however far in the tail it lies."""
-    ln_uniform = np.log(1.0 - rng.random(n))
-    return -ndtri_exp(ln_uniform + log_ndtr(-limit))
+def _normal_above(limit: float) -> Vector:
+    """Return what standard normal deviates become above `limit`, however far in the tail."""
+    return np.asarray(-ndtri_exp(log_ndtr(-_DEVIATES) + log_ndtr(-limit)))

@@ -7,17 +7,17 @@ memory-mapped, so that any number of worker processes share one copy.
 import hashlib
 import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Hashable, Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
-import filelock
 import numpy as np
 from numpy.typing import NDArray
 
 from mlpop.config.blocks.dynamics import SCHEMA_VERSION, DynamicsConfig
 from mlpop.errors import DataError
 from mlpop.io.cache import cache_folder
+from mlpop.io.locks import locked
 from mlpop.population.stars.build import (
     UNITS,
     Progress,
@@ -35,6 +35,7 @@ from mlpop.population.stars.folder import (
 from mlpop.population.surveys.survey import Survey, coverage
 
 _log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 class StellarDatabase:
@@ -55,7 +56,7 @@ class StellarDatabase:
         self.columns = columns
         self.header = header
         self.folder = folder
-        self._coverage: dict[tuple[Survey, ...], NDArray[np.unsignedinteger[Any]]] = {}
+        self._derived: dict[Hashable, Any] = {}
 
     def __len__(self) -> int:
         return int(self.header["n_stars"])
@@ -85,10 +86,17 @@ class StellarDatabase:
         Computed when first asked for: what a survey covers is no property of the stars, so that
         a new survey leaves every database as it is.
         """
-        if chosen not in self._coverage:
-            directions = (self.columns[name] for name in ("l", "b", "ra", "dec"))
-            self._coverage[chosen] = coverage(chosen, *directions)
-        return self._coverage[chosen]
+        return self.derived(
+            ("coverage", chosen),
+            lambda: coverage(chosen, *(self.columns[name] for name in ("l", "b", "ra", "dec"))),
+        )
+
+    def derived(self, key: Hashable, derive: Callable[[], T]) -> T:
+        """Return what `derive` makes of the columns; once for each `key`, which names it."""
+        if key not in self._derived:
+            self._derived[key] = derive()
+        made: T = self._derived[key]
+        return made
 
     @classmethod
     def open(cls, folder: Path) -> Self:
@@ -184,7 +192,7 @@ def find_or_build(
         return stars
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with filelock.FileLock(folder.with_suffix(".lock")):
+        with locked(folder.with_suffix(".lock")):
             stars = _open_if_whole(folder)
             if stars is not None:
                 return stars

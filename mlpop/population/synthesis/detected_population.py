@@ -23,8 +23,10 @@ from mlpop.population.synthesis.stages import Stage, generator
 from mlpop.population.synthesis.stop_rule import BatchRule, smallest_fraction
 from mlpop.population.synthesis.stream import Stars, StarStream
 
-CHUNK = 1 << 16
-"""Stars handled at once; no result depends on it."""
+CHUNK = 1 << 18
+"""Most stars handled at once; no result depends on it."""
+FIRST_CHUNK, SMALLEST_CHUNK = 1 << 15, 1 << 12
+"""Stars handled before the number that is needed can be told, and at the end."""
 
 Status = Literal["matched", "limit", "exhausted"]
 
@@ -68,18 +70,19 @@ def synthesize(
     seed: np.random.SeedSequence,
     *,
     chunk: int = CHUNK,
+    bounded: bool = True,
 ) -> Population:
     """Create neutron stars until the catalogues hold as many pulsars as the observed ones.
 
-    Equal seeds give equal bits; `chunk`, the stars handled at once, changes nothing but time and
-    memory.
+    Equal seeds give equal bits. The most stars handled at once, `chunk`, and `bounded`, whether
+    those that cannot be detected are left out early, change nothing but time and memory.
 
     Raises:
         ConfigError: the database is too small for the highest birth rate, or a catalogue is
             unknown.
     """
     require_stars(config, stars)
-    stream = StarStream(config, stars, seed)
+    stream = StarStream(config, stars, seed, bounded=bounded)
     if config.batch_rule == "reference":
         progress = _by_batches(stream, chunk)
     else:
@@ -154,6 +157,17 @@ class _Progress:
         """Whether every target of the stop rule is reached; without any, never."""
         return bool(self.stopping) and all(group in self.created for group in self.stopping)
 
+    def expected(self, n_drawn: int) -> int:
+        """Guess how many more stars complete the targets, from what `n_drawn` stars gave."""
+        if n_drawn == 0:
+            return FIRST_CHUNK
+        missing = [
+            n_drawn * (target - self.counts[group]) / max(self.counts[group], 1)
+            for group, target in self.stopping.items()
+            if group not in self.created
+        ]
+        return max(SMALLEST_CHUNK, math.ceil(max(missing, default=CHUNK)))
+
     def add(self, stars: Detections) -> None:
         """Count detections of stars drawn after all that were added before."""
         self.pieces.append(stars)
@@ -184,7 +198,8 @@ def _star_by_star(stream: StarStream, chunk: int) -> _Progress:
     progress = _Progress(stream)
     limit = star_limit(stream.config, stream.stars.t_age_max)
     while stream.n_drawn < limit:
-        seen = stream.next(min(chunk, limit - stream.n_drawn))
+        needed = progress.expected(stream.n_drawn)
+        seen = stream.next(min(chunk, needed, limit - stream.n_drawn))
         progress.match_star_by_star(seen)
         if not progress.all_matched():
             progress.add(seen)

@@ -1,7 +1,6 @@
 """Random numbers of one synthesis: a generator a stage, all from one seed.
 
-A stage's generator gives one number to each star in the order in which stars are drawn, so no
-result depends on how many stars are handled at once.
+What single stars need comes from the seed of the stage STAR, see `star_numbers`.
 """
 
 import zlib
@@ -11,22 +10,17 @@ import numpy as np
 
 
 class Stage(IntEnum):
-    """What a generator is for. Numbers are part of every result: never change or re-use one."""
+    """What a generator is for. Numbers are part of every result: never change or re-use one.
+
+    1 to 9 belonged to what is drawn by `star_numbers` today.
+    """
 
     DB_DRAW = 0
-    B0 = 1
-    FLOOR = 2
-    P0 = 3
-    CHI0 = 4
-    ZETA = 5
-    L0 = 6
-    ALPHA = 7
-    TAU = 8
-    OFFSET = 9
     THIN = 10
     TPA = 11
     DYNAMICS = 12
     DETAILS = 13
+    STAR = 14
 
 
 def stage_seed(

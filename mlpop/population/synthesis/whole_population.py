@@ -42,14 +42,14 @@ def synthesize_all(
     The targets of `config` and its highest birth rate do not count.
     """
     number = len(stars)
-    stream = StarStream(config, stars, seed)
-    rows, places = stream.draw(number, covered_only=False)
-    births = stream.births(number)
+    stream = StarStream(config, stars, seed, bounded=False)
+    rows, places = stream.draw(number, everyone=True)
+    births = stream.births(places)
     spins = evolve_births(stream.now, stream.table, births, stars.columns["age"][rows])
     zeta = np.arccos(births.cos_zeta)
     rho = opening_angles(stream.beam, spins.P)
     towards_us = intercepted(spins.chi, rho, zeta)
-    everyone = Beamed(places, spins.P, spins.P_dot, spins.chi, spins.B, zeta, rho)
+    everyone = Beamed(places.astype(np.int64), spins.P, spins.P_dot, spins.chi, spins.B, zeta, rho)
     chosen = np.flatnonzero(towards_us)
     seen = stream.observe(
         rows[chosen], places[chosen], take(births, chosen), take(everyone, chosen)

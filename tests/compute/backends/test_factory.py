@@ -27,6 +27,20 @@ def test_dask_wins_over_processes() -> None:
     assert backend.workers == 2
 
 
+def test_dask_takes_the_cores_of_the_machine_unless_told() -> None:
+    assert make_backend(enable_dask=True).workers == available_cores()
+
+
+def test_more_local_workers_than_cores_are_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    cores = available_cores()
+    make_backend(enable_dask=True, workers_dask=cores)
+    assert not caplog.records
+    make_backend(enable_dask=True, workers_dask=cores + 3)
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    assert f"{cores + 3} workers on {cores} cores" in record.getMessage()
+
+
 @pytest.mark.parametrize("kind", [ProcessesBackend, DaskBackend])
 def test_no_workers_are_refused(kind: type[ProcessesBackend] | type[DaskBackend]) -> None:
     with pytest.raises(ComputeError, match="at least 1 worker, found 0"):

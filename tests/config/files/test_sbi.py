@@ -14,6 +14,7 @@ from mlpop.config.files.checks import ExperimentFacts
 from mlpop.config.files.observe import ObserveConfig
 from mlpop.config.files.sbi import SbiConfig
 from mlpop.config.files.schema import schemas
+from mlpop.errors import ConfigError
 
 EXPERIMENTS = Path(__file__).parents[3] / "experiments"
 
@@ -22,7 +23,7 @@ DEFAULTS_A12 = {
     "n_gpu": 1,
     "enable_dask": False,
     "n_processes": 4,
-    "workers_dask": 4,
+    "workers_dask": None,
     "set_manual_seed": False,
     "manual_seed": 42,
     "profile_log": "profile.log",
@@ -97,7 +98,7 @@ def test_documented_defaults_A12(path: str, value: Any) -> None:
 def test_tutorial_D2_parses_to_what_it_says() -> None:
     config = SbiConfig.parse(TUTORIAL)
     for path, value in DEFAULTS_A12.items():
-        if path not in ("n_gpu", "training_data_loader.num_sim"):
+        if path not in ("n_gpu", "workers_dask", "training_data_loader.num_sim"):
             assert at(config, path) == value
     assert config.training_data_loader.filter_labels == (15, 16)
     assert config.prior_ranges.high == (14.0, -0.3)
@@ -386,6 +387,19 @@ def test_shipped_experiment_parses(name: str) -> None:
     assert config.test_data_loader.testing
 
 
+def test_shipped_experiments_that_simulate_run_on_dask_on_every_core() -> None:
+    files = {path.stem: read_json(path) for path in EXPERIMENTS.glob("*.json")}
+    simulating = {
+        name: SbiConfig.parse(values) for name, values in files.items() if "prior_ranges" in values
+    }
+    assert {"main", "atnf", "smoke", "tsnpe", "two_moons"} <= simulating.keys()
+    for name, config in simulating.items():
+        assert (config.enable_dask, config.workers_dask) == (True, None), name
+        assert config.compute.cluster == "local", name
+    assert files["simulate"]["compute"]["enable_dask"]
+    assert files["study"]["enable_dask"]
+
+
 def test_atnf_differs_from_main_only_in_what_is_simulated_and_observed() -> None:
     main, atnf = (read_json(EXPERIMENTS / f"{name}.json") for name in ("main", "atnf"))
     different = {key for key in atnf if main.get(key) != atnf[key]}
@@ -413,3 +427,52 @@ def test_atnf_reads_what_observe_writes_with_the_same_maps() -> None:
     assert config.map_generator.ppdot_shape == observe.generator.ppdot_shape
     assert observe.generator.smoothing_sigma == config.map_generator.smoothing_sigma
     assert observe.generator.flux_subsample == config.map_generator.flux_subsample
+
+
+@pytest.mark.parametrize(
+    ("num_sim", "fraction", "refused"),
+    [(20, 0.1, False), (14, 0.1, True), (10, 0.1, True), (10, 0.2, False), (10, 0.85, False)]
+    + [(10, 0.9, True), (3, 0.5, True), (4, 0.5, False)],
+)
+@pytest.mark.parametrize("method", ["snre", "snpe", "snle"])
+def test_too_few_rows_for_a_loss_that_compares_are_refused_before_the_start(
+    num_sim: int, fraction: float, refused: bool, method: str
+) -> None:
+    """One row to validate with is enough for a likelihood, not to tell theta apart."""
+    changes = {
+        "arch": None,
+        "simulator": {"type": "gaussian_linear"},
+        "training_data_loader.filter_inputs": None,
+        "training_data_loader.num_sim": num_sim,
+        "trainer.validation_fraction": fraction,
+        "trainer.type": method,
+        "trainer.num_rounds": 2,
+    }
+    values = changed(SIMULATED, changes)
+    if refused and method != "snle":
+        with pytest.raises(ConfigError, match=r"trainer\.validation_fraction: .*at least 2 of b"):
+            SbiConfig.parse(values)
+    else:
+        SbiConfig.parse(values)
+    truncated = changed(values, {"trainer.truncated_prior": True, "trainer.type": "snpe"})
+    SbiConfig.parse(truncated)
+
+
+@pytest.mark.parametrize(
+    ("compression", "has_effect"),
+    [
+        ({"use_compression": False}, True),
+        ({"use_compression": True, "compression_type": "cnn", "fit": True}, True),
+        ({"use_compression": True, "compression_type": "pca", "fit": True}, False),
+        ({"use_compression": True, "cnn_model_path": "member_0"}, False),
+    ],
+)
+def test_decay_of_an_embedding_that_is_not_trained(
+    compression: dict[str, Any], has_effect: bool
+) -> None:
+    changes = {"compression_input": compression, "trainer.embedding_weight_decay": 0.5}
+    if has_effect:
+        assert parse(GIVEN, **changes).trainer.embedding_weight_decay == 0.5
+        return
+    with pytest.raises(ConfigError, match=r"trainer\.embedding_weight_decay: has no effect"):
+        parse(GIVEN, **changes)

@@ -173,7 +173,7 @@ def test_served_draws_are_those_of_the_loaded_posterior(
     assert (table["observation"] == 0).all()
     draws = table.to_numpy()[:, 1:]
     loaded = mlpop.load_posterior(uri)
-    assert type(loaded) is type(last.posterior)
+    assert type(loaded.posterior) is type(last.posterior)
     np.testing.assert_array_equal(draws, loaded.sample(50, x[0], generator_from_seed(3)))
     np.testing.assert_array_equal(draws, last.posterior.sample(50, x[0], generator_from_seed(3)))
     other = served.predict(x, params={"num_samples": 50, "seed": 4}).to_numpy()[:, 1:]
@@ -368,7 +368,7 @@ def test_every_kind_is_served_and_loaded(
     )
     np.testing.assert_array_equal(table[["a", "b"]].to_numpy(), expected)
     loaded = mlpop.load_posterior(uri)
-    assert type(loaded) is type(made.posterior)
+    assert type(loaded.posterior) is type(made.posterior)
     assert loaded.x_shape == made.x.shape
     np.testing.assert_array_equal(loaded.sample(30, made.x, generator_from_seed(5)), expected)
 
@@ -568,12 +568,12 @@ def test_round_that_is_not_complete_is_left_out(
 
 
 def test_public_names() -> None:
-    from mlpop.commands.sbi import resume_experiment, run_experiment
+    from mlpop.commands.python import resume_experiment, run_experiment
     from mlpop.simulators import Simulation, Simulator
 
     assert mlpop.run_experiment is run_experiment
     assert mlpop.resume_experiment is resume_experiment
     assert (mlpop.Simulator, mlpop.Simulation) == (Simulator, Simulation)
     assert set(dir(mlpop)) == set(mlpop.__all__)
-    with pytest.raises(AttributeError, match="no attribute 'train'"):
-        mlpop.train  # noqa: B018
+    with pytest.raises(AttributeError, match="no attribute 'train_all'"):
+        mlpop.train_all  # noqa: B018

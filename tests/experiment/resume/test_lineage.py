@@ -1,5 +1,7 @@
 """Nothing damaged is taken for whole: it is done again, to the same bits, and the log says so."""
 
+import hashlib
+import io
 import json
 import logging
 import shutil
@@ -8,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from mlflow.store.artifact import local_artifact_repo
 from resume_checks import (
@@ -177,6 +180,51 @@ def test_artifacts_of_a_complete_round_are_fetched_once(
     assert set(counts.values()) == {1}
 
 
+def objects() -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    return buffer.getvalue()
+
+
+MALFORMED = [
+    ("round_00", "summary.json", b"{}"),
+    ("round_01", "summary.json", b'{"posterior": [1]}'),
+    ("round_01", "proposal.json", b'{"threshold": "a", "box": {}}'),
+    ("round_00", "training/theta.npy", objects()),
+    ("round_00", "posterior.json", b"[" * 100_000),
+    ("round_00/member_00", "training_statistics.json", b"[1]"),
+    ("round_00/member_01", "estimator.json", b'{"record": [1]}'),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("where", "name", "content"), MALFORMED)
+def test_record_that_is_whole_but_says_nothing_is_made_again(
+    store: Store,
+    whole: dict[str, str],
+    caplog: pytest.LogCaptureFixture,
+    where: str,
+    name: str,
+    content: bytes,
+) -> None:
+    """Its digest is that of the manifest, as if mlpop, or somebody else, had written it so."""
+    artifact(store, where, name).write_bytes(content)
+    path = artifact(store, where, MANIFEST)
+    manifest = json.loads(path.read_text())
+    manifest["artifacts"][name] = {
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "bytes": len(content),
+    }
+    manifest["digest"] = _content_digest(manifest_records(manifest))
+    path.write_text(json.dumps(manifest))
+    root = experiment_called(store, NAME)
+    store.client.set_terminated(root.run_id, "KILLED")
+    store.client.set_tag(root.run_id, "mlpop.ended", "KILLED")
+    resume_experiment(root.run_id)
+    assert "done again" in caplog.text or "trained anew" in caplog.text
+    assert results(store, experiment_called(store, NAME)) == whole
+
+
 @pytest.mark.parametrize("evil", ["../../evil", "/tmp/evil", "training/../../evil"])
 def test_manifest_that_names_files_outside_is_refused(
     evil: str, store: Store, place: Path
@@ -201,7 +249,7 @@ def test_changed_given_data_are_refused(
     store: Store, vectors: Callable[..., Values], place: Path, tmp_path: Path
 ) -> None:
     given = tmp_path / "given"
-    (made,) = (place / "data" / "training_dataset" / "generated_dataset").glob("round_0_*")
+    (made,) = (place / "data" / "training_dataset" / "generated_dataset").glob("round_0")
     shutil.copytree(made, given)
     changes = SMALL | {
         "name": "given",

@@ -25,7 +25,7 @@ from mlpop.experiment.rounds import ensemble as members
 from mlpop.experiment.rounds import member_files as member_state
 from mlpop.experiment.rounds import run as round
 from mlpop.tracking import Node, Store, TrackedRun, connect
-from mlpop.tracking.owner import OWNER_TAG, Owner
+from mlpop.tracking.owner import HEARTBEAT_TAG, OWNER_TAG, Owner
 from mlpop.tracking.uploads import Uploader
 from mlpop.training.events import Started, TrainingEvent
 
@@ -151,7 +151,7 @@ def as_after_sigkill(store: Store, root: Node) -> None:
                 "mlpop.ended": "",
                 "mlpop.error": "",
                 "mlpop.state": node.tags.get("mlpop.stage", ""),
-                "mlpop.heartbeat": "0",
+                HEARTBEAT_TAG: "0",
                 OWNER_TAG: dead,
             }.items():
                 store.client.set_tag(node.run_id, tag, value)

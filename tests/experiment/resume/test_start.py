@@ -101,8 +101,6 @@ def left_running(store: Store, run_id: str, owner: Owner, age: float) -> None:
     """Make a run look as if `owner` worked on it, with a heartbeat of `age` [s]."""
     store.client.update_run(run_id, status="RUNNING")
     store.client.set_tag(run_id, OWNER_TAG, owner.to_tag())
-    store.client.set_tag(run_id, "mlpop.pid", str(owner.pid))
-    store.client.set_tag(run_id, "mlpop.host", owner.host)
     store.client.set_tag(run_id, HEARTBEAT_TAG, f"{time.time() - age:.0f}")
 
 
@@ -143,6 +141,41 @@ def test_last_is_the_newest_that_is_neither_complete_nor_alive(
     assert found(config) == oldest
     left_running(store, alive, ELSEWHERE, age=100)
     assert found(config) == alive
+
+
+@pytest.mark.parametrize("config", [None, "", "{", "[1]", "{}", '{"name": 3}'])
+def test_last_passes_over_what_cannot_be_resumed_and_says_so(
+    store: Store,
+    recorded: Callable[..., str],
+    caplog: pytest.LogCaptureFixture,
+    config: str | None,
+) -> None:
+    """The newest was killed in its first second, or its record is torn."""
+    older = recorded("KILLED")
+    newest = recorded("KILLED", config=config)
+    run = unfinished_launch(store, "last", None).run
+    assert run is not None
+    assert run.run_id == older
+    assert f"run {newest} is passed over: " in caplog.text
+
+
+@pytest.mark.parametrize("round_", ["0", "-1", "one", ""])
+@pytest.mark.parametrize("cycle", [1, 2])
+def test_branch_of_itself_does_its_first_rounds_again(
+    store: Store,
+    recorded: Callable[..., str],
+    caplog: pytest.LogCaptureFixture,
+    cycle: int,
+    round_: str,
+) -> None:
+    runs = [recorded("KILLED", rounds=1) for _ in range(cycle)]
+    for run_id, origin in zip(runs, [*runs[1:], runs[0]], strict=True):
+        store.client.set_tag(run_id, BRANCH_OF, origin)
+        store.client.set_tag(run_id, BRANCH_ROUND, round_)
+    beginning = unfinished_launch(store, runs[0], None)
+    assert "is a branch of run" in caplog.text
+    assert beginning.run is not None
+    assert beginning.run.run_id == runs[0]
 
 
 def test_last_without_any_says_what_there_is(
@@ -241,7 +274,7 @@ def test_on_another_machine_the_heartbeat_decides(
     [
         (None, r"artifact config_sbi\.json of run \w+: No such artifact"),
         ("{", r"artifact config_sbi\.json of run \w+: Expecting"),
-        ("[1]", r"artifact config_sbi\.json of run \w+: is no JSON object"),
+        ("[1]", r"artifact config_sbi\.json of run \w+: is no JSON object.*start it again"),
     ],
 )
 def test_run_without_its_configuration_is_refused(
@@ -500,7 +533,7 @@ def test_branch_may_change_what_its_kept_rounds_do_not_depend_on(
         values = block(0).resolved()
         return recorded_launch(store, SbiConfig.parse(changed(values, dotted)))
 
-    new = branch(trainer__lr=0.1, trainer__num_rounds=5, training_data_loader__num_sim=9)
+    new = branch(trainer__lr=0.1, trainer__num_rounds=5, training_data_loader__num_sim=20)
     assert new.config.trainer.lr == 0.1
     assert new.root_seed == 7
     with pytest.raises(ConfigError, match=r"density_estimator\.args\.hidden_features: 16 in the"):

@@ -49,8 +49,7 @@ def names(folder: Path) -> set[str]:
 
 def csv_of(done: Any, kind: str, round_: int) -> Path:
     root = done.save_dir / "data" / f"{kind}_dataset" / "generated_dataset"
-    (csv,) = root.glob(f"round_{round_}_*/dataset_full.csv")
-    return csv
+    return root / f"round_{round_}" / "dataset_full.csv"
 
 
 def artifact(done: Any, run_id: str, name: str) -> Any:
@@ -308,6 +307,30 @@ def test_observed_maps_are_those_of_the_training_by_name_S18(
     values["observed_sample"]["filter_inputs"] = [0]
     with pytest.raises(DataError, match=r"selects other, the training set has m"):
         run_experiment(SbiConfig.parse(values))
+
+
+def test_a_file_shaped_like_the_references_runs(at_work: Path, tmp_path: Path) -> None:
+    """With the fields that say nothing of their own, and old names; S16 S17 S18."""
+    values = given_maps(tmp_path)
+    training = values["training_data_loader"]
+    folder = training.pop("dataset_path_round_0")
+    training |= {"dataset_path_first_round": folder, "filter_inputs": [0]}
+    training |= {"filter_labels": [1, 2], "normalize": False, "standardize": True}
+    same = ("statistic_path", "filter_inputs", "filter_labels", "normalize", "standardize")
+    values["test_data_loader"] = {
+        "testing": False,
+        "dataset_path_first_round": folder,
+        **{name: training[name] for name in same},
+    }
+    values["observed_sample"] |= {"filter_inputs": [0], "filter_labels": [1, 2]}
+    values["trainer"]["mcmc_sampler"] = {"type": "nuts", "num_chains": 20, "thin": 25}
+    result = run_experiment(SbiConfig.parse(values))
+    assert result.rounds[0].problem.prior.labels == ("a", "b")
+    changed_scaling = {**values["test_data_loader"], "standardize": False}
+    with pytest.raises(
+        ConfigError, match=r"test_data_loader\.standardize: must be as in training"
+    ):
+        SbiConfig.parse(values | {"test_data_loader": changed_scaling})
 
 
 # --- training -------------------------------------------------------------------------------

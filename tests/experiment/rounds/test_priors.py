@@ -1,6 +1,7 @@
 """Whole experiments under priors that are not flat, whose posteriors are known in closed form."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from mlpop.datasets.loading import load_dataset
 from mlpop.datasets.scaling import LabelScaling
 from mlpop.errors import ConfigError
 from mlpop.inference.posteriors.store import load_posterior
+from mlpop.io.digits import needed_digits
 from mlpop.networks.rng import generator_from_seed
 
 Values = dict[str, Any]
@@ -128,3 +130,39 @@ def test_a_truth_that_the_prior_does_not_reach_is_refused(
         ConfigError, match=r"theta_1: must lie in the prior range \[-2.24, 6.24\), found 6.8"
     ):
         SbiConfig.parse(values(tmp_path) | {"observed_sample": far})
+
+
+@pytest.mark.parametrize(
+    ("offset", "width"),
+    [
+        (60000.0, 0.01),
+        pytest.param(-2.46e6, 1.0, marks=pytest.mark.slow),
+        pytest.param(0.0, 1e-15, marks=pytest.mark.slow),
+    ],
+)
+def test_numbers_are_logged_with_the_digits_that_their_interval_needs(
+    vectors: Callable[..., Values], run: Callable, tmp_path: Path, offset: float, width: float
+) -> None:
+    labels = ["theta_1", "theta_2"]
+    truth = offset + 0.7 * width
+    document = vectors(
+        tmp_path,
+        prior_ranges={"labels": labels, "low": [offset] * 2, "high": [offset + width] * 2},
+        observed_sample={"synthetic": {"theta": dict.fromkeys(labels, truth)}},
+        simulator={"type": "gaussian_linear", "args": {"dimension": 2, "noise": width / 10}},
+        training_data_loader={"simulate": True, "num_sim": 300},
+        test_data_loader={"testing": True, "simulate": True, "num_sim": 60},
+        trainer__max_num_epochs=3,
+    )
+    done = run(document)
+    summary = done.summary()["posterior"]
+    (node,) = done.tree.children
+    of_round = done.store.client.get_run(node.run_id).data.metrics
+    of_experiment = done.store.client.get_run(done.result.run_id).data.metrics
+    for label in labels:
+        near = pytest.approx(summary[label]["median"], abs=width / 100, rel=0.0)
+        assert of_experiment[f"posterior/{label}/median"] == near
+        assert of_round[f"posterior/{label}/median"] == near
+        assert of_round[f"posterior/{label}/low_95"] < of_round[f"posterior/{label}/high_95"]
+    page = (done.models / "report.html").read_text()
+    assert f"{truth:.{needed_digits(offset, truth, offset + width)}g}" in page

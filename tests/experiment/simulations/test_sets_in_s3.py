@@ -276,13 +276,34 @@ def test_stored_set_is_a_given_set(
 def test_places_of_a_set(tmp_path: Path) -> None:
     key = "0123456789abcdef"
     name = "round_2_0123456789ab"
-    assert place_of_set(None, tmp_path, 2, key)[0] == tmp_path / "generated_dataset" / name
-    place = place_of_set(Path("data/generated_dataset"), tmp_path, 2, key)
-    assert place == (Path("data/generated_dataset") / name, None)
+    assert place_of_set(None, tmp_path, 2, key) == (tmp_path / "generated_dataset/round_2", None)
+    given = tmp_path / "data" / "generated_dataset"
+    for root in (given, given.parent):
+        assert place_of_set(root, tmp_path, 2, key) == (given / "round_2", None)
     for root in ("s3://bucket/data", "s3://bucket/data/generated_dataset"):
         folder, remote = place_of_set(S3Uri(root), tmp_path, 2, key)
         assert folder == tmp_path / "generated_dataset" / name
         assert remote == f"s3://bucket/data/generated_dataset/{name}"
+
+
+def test_a_set_gets_a_folder_of_its_own_only_where_the_documented_one_is_taken(
+    tmp_path: Path,
+) -> None:
+    def place(key: str, round_: int = 1) -> str:
+        return place_of_set(None, tmp_path, round_, key * 16)[0].name
+
+    assert [place("a"), place("b"), place("a"), place("c")] == [
+        *("round_1", "round_1_bbbbbbbbbbbb", "round_1", "round_1_cccccccccccc")
+    ]
+    # data that somebody brought along are never written to
+    brought = tmp_path / "generated_dataset" / "round_3"
+    brought.mkdir()
+    (brought / "dataset_full.csv").write_text("input:m,a\n")
+    assert place("a", 3) == "round_3_aaaaaaaaaaaa"
+    assert {path.name for path in brought.iterdir()} == {".lock", "dataset_full.csv"}
+    # of an earlier launch, when sets always had their key
+    (tmp_path / "generated_dataset" / "round_4_dddddddddddd").mkdir()
+    assert place("d", 4) == "round_4_dddddddddddd"
 
 
 def test_patience_is_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ from mlpop.config.blocks.training import SimulatorConfig
 from mlpop.errors import ConfigError, DataError
 from mlpop.experiment.simulations.simulator import check_plan, simulator_plan
 from mlpop.population.stars.database import StellarDatabase
+from mlpop.simulators.pulsar import PulsarSimulator
 
 LABELS = ("B_initial_log10_mean",)
 
@@ -53,6 +54,16 @@ def test_identity_is_of_the_content_and_not_of_the_place(
     assert len(identities) == 4
 
 
+def test_simulations_of_another_version_are_others(
+    database: StellarDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = simulator_plan(pulsar(), LABELS, GeneratorConfig(), database)
+    monkeypatch.setattr(PulsarSimulator, "version", PulsarSimulator.version - 1)
+    before = simulator_plan(pulsar(), LABELS, GeneratorConfig(), database)
+    assert before.block == now.block
+    assert before.identity != now.identity
+
+
 def test_a_database_is_checked_before_it_is_built_or_imported(
     database: StellarDatabase, tmp_path: Path
 ) -> None:
@@ -69,5 +80,8 @@ def test_a_database_is_checked_before_it_is_built_or_imported(
     database.export_csv(tmp_path / "final_pop_dyn.csv")
     imported = DynamicalDataConfig(dataset_path=tmp_path)
     assert len(check_plan(pulsar(), LABELS, GeneratorConfig(), imported).channels) == 15
+    too_small = r"dyn_data_loader\.dataset_path: .*csv has 600 stars.* needs 60000"
+    with pytest.raises(ConfigError, match=too_small):
+        check_plan(pulsar(birth_rate_max=0.2), LABELS, GeneratorConfig(), imported)
     with pytest.raises(ConfigError, match="labels: must be one of .* found 'brightness'"):
         check_plan(pulsar(), ("brightness",), GeneratorConfig(), imported)

@@ -1,5 +1,4 @@
 import json
-import pickle
 
 import numpy as np
 import pytest
@@ -15,10 +14,9 @@ from mlpop.inference.estimators.store import (
     read_record,
     save_estimator,
 )
-from mlpop.inference.estimators.user_pickles import write_user_pickles
 from mlpop.inference.posteriors.ensemble_posterior import EnsemblePosterior
 from mlpop.inference.posteriors.store import load_posterior, save_posterior
-from mlpop.inference.prior import Prior, in_cube
+from mlpop.inference.prior import Prior
 from mlpop.networks.rng import generator_from_seed, lend
 
 PRIOR = Prior(("a", "b"), (-1.0, -2.0), (1.0, 2.0))
@@ -128,57 +126,3 @@ def test_posterior_there_and_back_and_can_be_moved(small_estimator, tmp_path):
         save_posterior(tmp_path / "posterior.json", posterior, folders[:1])
     with pytest.raises(DataError, match="cannot be read"):
         load_posterior(tmp_path / "missing.json")
-
-
-@pytest.mark.parametrize("model", ["mdn", "maf", "nsf", "zuko_nsf"])
-def test_documented_pickles_serve_a_notebook(small_estimator, tmp_path, monkeypatch, model):
-    monkeypatch.chdir(tmp_path)
-    estimator, _, _, x = small_estimator(model)
-    paths = write_user_pickles(
-        tmp_path, estimator.eval(), PRIOR, {"epochs": 3}, suffix="_ensemble_1"
-    )
-    names = ["trained_model_ensemble_1.pickle", "inference_ensemble_1.pickle"]
-    assert [path.name for path in paths] == names
-    model, inference = (pickle.loads(path.read_bytes()) for path in paths)
-    posterior = inference.build_posterior(model)
-    samples = posterior.sample((20,), x=x[:1], show_progress_bars=False)
-    assert samples.shape == (20, 2)
-    assert bool(in_cube(samples).all())
-    assert PRIOR.contains(inference.prior.to_physical(samples)).all()
-    assert inference.summary == {"epochs": 3}
-    assert {path.name for path in tmp_path.iterdir()} == set(names)  # no sbi-logs folder
-
-
-@pytest.mark.parametrize(
-    ("kind", "model"),
-    [("likelihood", "mdn"), ("likelihood", "maf"), ("ratio", "linear"), ("ratio", "resnet")],
-)
-def test_documented_pickles_of_likelihood_and_ratio_S01(
-    small_estimator, tmp_path, monkeypatch, kind, model
-):
-    """sbi's own Markov chains on them, and the same potential as ours."""
-    from sbi.inference.posteriors import MCMCPosterior
-
-    monkeypatch.chdir(tmp_path)
-    estimator, _, theta, x = small_estimator(model, kind=kind)
-    paths = write_user_pickles(tmp_path, estimator.eval(), PRIOR, {})
-    model, inference = (pickle.loads(path.read_bytes()) for path in paths)
-    for posterior in (inference.build_posterior(), inference.build_posterior(model)):
-        assert isinstance(posterior, MCMCPosterior)
-        theirs = posterior.potential(theta, x=x[:1])
-        # the log density of the prior in the unit cube, which sbi adds, is 0
-        ours = estimator.log_potential(theta[:, None], x[:1])[:, 0]
-        torch.testing.assert_close(theirs, ours.detach(), rtol=1e-5, atol=1e-5)
-    with lend(generator_from_seed(0)):
-        samples = posterior.sample(
-            (4,),
-            x=x[:1],
-            num_chains=2,
-            warmup_steps=1,
-            thin=1,
-            init_strategy="proposal",
-            show_progress_bars=False,
-        )
-    assert samples.shape == (4, 2)
-    assert bool(in_cube(samples).all())
-    assert {path.name for path in tmp_path.iterdir()} == {path.name for path in paths}

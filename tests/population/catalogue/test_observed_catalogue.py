@@ -243,7 +243,9 @@ def test_psrqpy_gives_the_same_table(database, monkeypatch):
     text = text.replace("1.2D-15", "1.2E-15").replace("SURVEY   pks70\n", "")
     database.write_text(text)
     original = psrqpy.QueryATNF
-    monkeypatch.setattr(psrqpy, "QueryATNF", lambda: original(loadfromdb=str(database)))
+    monkeypatch.setattr(
+        psrqpy, "QueryATNF", lambda checkupdate: original(loadfromdb=str(database))
+    )
     ours = read_catalogue(database).set_index("PSRJ").sort_index()
     theirs = download_catalogue().set_index("PSRJ").sort_index()
     for name in set(TEXT_COLUMNS) - {"PSRJ", "BINCOMP"}:
@@ -253,10 +255,11 @@ def test_psrqpy_gives_the_same_table(database, monkeypatch):
 
 
 def test_psrqpy_without_network_is_one_clear_error(monkeypatch):
-    def fail():
+    def fail(checkupdate=False):
         raise RuntimeError("no route to host")
 
     monkeypatch.setattr(psrqpy, "QueryATNF", fail)
+    monkeypatch.setattr("psrqpy.utils.CACHEDIR", "no such folder")
     with pytest.raises(DataError, match=r"no route to host; download psrcat\.db by hand"):
         download_catalogue()
 
@@ -266,7 +269,7 @@ def test_psrqpy_with_other_columns_is_refused(monkeypatch):
     monkeypatch.setitem(
         sys.modules,
         "psrqpy",
-        types.SimpleNamespace(QueryATNF=lambda: types.SimpleNamespace(pandas=raw)),
+        types.SimpleNamespace(QueryATNF=lambda checkupdate: types.SimpleNamespace(pandas=raw)),
     )
     with pytest.raises(DataError, match="lacks P1, RAJD"):
         download_catalogue()

@@ -16,7 +16,12 @@ from mlpop.population.pulsars.field import (
     log_decay,
     square_integral,
 )
-from mlpop.population.pulsars.initial import draw_ln_field, draw_ln_period, field_cdf
+from mlpop.population.pulsars.initial import (
+    at_birth,
+    field_at_birth,
+    field_cdf,
+    period_at_birth,
+)
 
 DEFAULT = PopulationConfig.parse({})
 
@@ -178,10 +183,17 @@ def test_double_log_normal_G29():
     assert np.interp(13.5, x, cdf) == pytest.approx(0.39886116, abs=1e-5)
 
 
+def drawn_from(law, n, seed):
+    """Draw ln x (n,) of a law at birth."""
+    ln_x = np.random.default_rng(seed).standard_normal(n).astype(np.float32)
+    at_birth(law, ln_x)
+    return ln_x.astype(np.float64)
+
+
 @pytest.mark.parametrize("model", ["double_log-normal", "smooth_tophat"])
 def test_truncated_fields_follow_their_distribution(model):
     settings = config(magnetic_field_model=model)
-    drawn = draw_ln_field(settings, 200_000, np.random.default_rng(5)) / math.log(10.0)
+    drawn = drawn_from(field_at_birth(settings), 200_000, 5) / math.log(10.0)
     x, cdf = field_cdf(settings)
     for edge in (12.5, 13.5, 14.3, 15.0):
         expected = np.interp(edge, x, cdf)
@@ -189,16 +201,15 @@ def test_truncated_fields_follow_their_distribution(model):
 
 
 def test_log_normal_field_and_period():
-    rng = np.random.default_rng(6)
-    field = draw_ln_field(DEFAULT, 200_000, rng) / math.log(10.0)
-    period = draw_ln_period(DEFAULT, 200_000, rng) / math.log(10.0)
+    field = drawn_from(field_at_birth(DEFAULT), 200_000, 6) / math.log(10.0)
+    period = drawn_from(period_at_birth(DEFAULT), 200_000, 7) / math.log(10.0)
     assert [field.mean(), field.std()] == pytest.approx([13.09, 0.5], abs=5e-3)
     assert [period.mean(), period.std()] == pytest.approx([-0.67, 0.55], abs=5e-3)
 
 
 def test_normal_period_is_the_truncated_law():
     settings = config(spin_period_model="normal", P_initial_mean=0.1, P_initial_sigma=0.2)
-    period = np.exp(draw_ln_period(settings, 100_000, np.random.default_rng(7)))
+    period = np.exp(drawn_from(period_at_birth(settings), 100_000, 7))
     redrawn = 0.1 + 0.2 * np.random.default_rng(8).standard_normal(400_000)
     redrawn = redrawn[redrawn > 0]
     assert period.min() > 0
@@ -209,7 +220,7 @@ def test_normal_period_is_the_truncated_law():
 @pytest.mark.parametrize("mean", [-2.0, -1e3])
 def test_normal_period_far_in_the_tail_is_positive_and_finite(mean):
     settings = config(spin_period_model="normal", P_initial_mean=mean, P_initial_sigma=0.2)
-    ln_period = draw_ln_period(settings, 1000, np.random.default_rng(9))
+    ln_period = drawn_from(period_at_birth(settings), 1000, 9)
     assert np.isfinite(ln_period).all()
     # The tail of a Gaussian is an exponential with scale sigma^2 / |mean|.
     assert np.exp(ln_period).mean() == pytest.approx(0.04 / -mean, rel=0.15)
@@ -217,6 +228,6 @@ def test_normal_period_far_in_the_tail_is_positive_and_finite(mean):
 
 def test_shortest_period_is_kept():
     settings = config(P_initial_min=0.01, P_initial_log10_mean=-2.0)
-    ln_period = draw_ln_period(settings, 10_000, np.random.default_rng(10))
+    ln_period = drawn_from(period_at_birth(settings), 10_000, 10)
     assert ln_period.min() >= math.log(0.01)
     assert np.median(ln_period) > math.log(0.01)

@@ -1,5 +1,5 @@
 from mlpop.tracking import Store, open_run, recorded_datasets
-from mlpop.tracking.datasets import RecordedDataset
+from mlpop.tracking.lineage import RecordedDataset
 
 
 def test_inputs_of_a_run_are_read_back_by_name(store: Store) -> None:

@@ -1,0 +1,77 @@
+"""A configuration from wherever it is: a file, an artifact of a run, a dict, or typed already."""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from mlpop.config.base import StrictModel, apply_overrides, as_json, read_json
+from mlpop.errors import ConfigError
+
+Model = TypeVar("Model", bound=StrictModel)
+
+Source = str | os.PathLike[str] | Mapping[str, Any]
+"""The path of a JSON file, `runs:/<run id>/<name>` of an artifact, or the values themselves."""
+
+RUN_URI = "runs:/"
+
+
+def raw_values(source: str | os.PathLike[str], assignments: Sequence[str] = ()) -> dict[str, Any]:
+    """Read a configuration file, or an artifact of a run, and set every `key.path=value`.
+
+    Raises:
+        ConfigError: it is missing or not JSON, or an assignment is none.
+        TrackingError: the run or the artifact does not exist.
+    """
+    text = os.fspath(source)
+    if text.startswith(RUN_URI):
+        return apply_overrides(_artifact(text), assignments)
+    return apply_overrides(read_json(Path(text)), assignments)
+
+
+def parsed(
+    model: type[Model], source: Source | Model, changes: Mapping[str, Any] | None = None
+) -> Model:
+    """Return a typed configuration.
+
+    Args:
+        model: its type.
+        source: where it is.
+        changes: `key.path` -> value to set in it.
+
+    Raises:
+        ConfigError: one line a wrong field.
+    """
+    assignments = [
+        f"{path}={json.dumps(value, default=as_json)}" for path, value in (changes or {}).items()
+    ]
+    if isinstance(source, model):
+        if not assignments:
+            return source
+        resolved = getattr(source, "resolved", None)
+        values = source.model_dump(mode="json") if resolved is None else resolved()
+        return model.parse(apply_overrides(values, assignments))
+    if isinstance(source, Mapping):
+        plain = json.loads(json.dumps(dict(source), default=as_json))
+        return model.parse(apply_overrides(plain, assignments))
+    if not isinstance(source, str | os.PathLike):
+        raise ConfigError(
+            f"a configuration is the path of a file, a dict or a {model.__name__}, found "
+            f"{type(source).__name__}"
+        )
+    return model.parse(raw_values(source, assignments), os.fspath(source))
+
+
+def _artifact(uri: str) -> dict[str, Any]:
+    """Read a configuration that is an artifact of a run, `runs:/<run id>/<name>`."""
+    from mlpop.config.allowed_modules import refuse_pickles
+    from mlpop.experiment.resume.attempts import recorded_json
+    from mlpop.tracking import connect
+
+    run_id, _, name = uri.removeprefix(RUN_URI).partition("/")
+    if not run_id or not name:
+        raise ConfigError(f"{uri}: expected runs:/<run id>/<name of a JSON artifact>")
+    values = recorded_json(connect(), run_id, name)
+    refuse_pickles(values, uri)
+    return values

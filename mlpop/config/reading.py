@@ -1,0 +1,109 @@
+"""Reading text of which nothing is known yet: regular files of a bounded size, JSON that ends."""
+
+import json
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+LARGEST_TEXT = 1 << 30
+"""The largest text file that is read [byte]."""
+LARGEST = 1 << 26
+"""The largest configuration [byte]."""
+DEEPEST = 100
+"""How deeply JSON may be nested."""
+
+FOREIGN = {
+    b"SQLite format 3\x00": "an SQLite database",
+    b"\x1f\x8b": "a gzip archive; unpack it",
+    b"PK\x03\x04": "a zip archive (an .npz, an .xlsx)",
+    b"\x89HDF": "an HDF5 file",
+    b"\x93NUMPY": "a .npy array",
+}
+
+
+class Unreadable(ValueError):
+    """A file is not what it should be; the message does not name it."""
+
+
+class NotJson(Unreadable):
+    """Text is no JSON.
+
+    Args:
+        line: where, from 1.
+        message: what is wrong there.
+    """
+
+    def __init__(self, line: int, message: str) -> None:
+        super().__init__(message)
+        self.line = line
+
+
+def read_bytes(path: Path, limit: int = LARGEST_TEXT) -> bytes:
+    """Read a whole file.
+
+    Raises:
+        OSError: it cannot be read.
+        Unreadable: it is no regular file (a device, a pipe), or larger than `limit` [byte].
+    """
+    status = path.stat()
+    if stat.S_ISDIR(status.st_mode):
+        raise IsADirectoryError(21, "Is a directory", str(path))
+    if not stat.S_ISREG(status.st_mode):
+        raise Unreadable("is no regular file")
+    if status.st_size > limit:
+        raise Unreadable(f"has {status.st_size} bytes; at most {limit} are read")
+    return path.read_bytes()
+
+
+def read_text(path: Path, *, errors: str = "strict", limit: int = LARGEST_TEXT) -> str:
+    """Read a text file in UTF-8, with or without a byte order mark.
+
+    Raises:
+        OSError: it cannot be read.
+        Unreadable: it is no text; the message says what it is where that is known.
+    """
+    data = read_bytes(path, limit)
+    for magic, kind in FOREIGN.items():
+        if data.startswith(magic):
+            raise Unreadable(f"is {kind}, not text")
+    if b"\x00" in data:
+        raise Unreadable("is no text: it holds NUL bytes")
+    try:
+        return data.decode("utf-8-sig", errors=errors)
+    except UnicodeDecodeError as error:
+        raise Unreadable(f"is no UTF-8 text: {error.reason} at byte {error.start}") from None
+
+
+def parse_json(text: str, hook: Callable[[list[tuple[str, Any]]], Any] | None = None) -> Any:
+    """Return what JSON text says.
+
+    Args:
+        text: the JSON.
+        hook: makes an object of its pairs; None makes a dict.
+
+    Raises:
+        NotJson: it is no JSON.
+        Unreadable: it is nested too deeply, or has an integer of too many digits.
+    """
+    try:
+        values = json.loads(text, object_pairs_hook=hook)
+    except json.JSONDecodeError as error:
+        raise NotJson(error.lineno, error.msg) from None
+    except RecursionError:
+        raise Unreadable(f"is nested more than {DEEPEST} levels deep") from None
+    except ValueError as error:
+        if "digits" not in str(error):
+            raise
+        raise Unreadable("holds an integer of more than 4300 digits") from None
+    level: list[Any] = [values]
+    for _ in range(DEEPEST):
+        level = [
+            inner
+            for value in level
+            if isinstance(value, dict | list)
+            for inner in (value.values() if isinstance(value, dict) else value)
+        ]
+        if not level:
+            return values
+    raise Unreadable(f"is nested more than {DEEPEST} levels deep")

@@ -1,0 +1,58 @@
+"""How fast simulations come, told now and then where nobody sees a progress bar."""
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from mlpop.compute import Progress
+from mlpop.tracking.description import clock
+
+logger = logging.getLogger(__name__)
+
+LINE_SECONDS = 30.0
+"""From one line of the log to the next [s]."""
+
+
+@dataclass
+class Pace:
+    """The pace of one set of simulations.
+
+    Attributes:
+        title: of the set, as its lines begin.
+        lines: whether to log them; a terminal has a progress bar instead.
+        seconds: since the start [s].
+        rate: simulations made a second, without those of earlier launches; 0 before the first.
+        now: a clock [s].
+    """
+
+    title: str
+    lines: bool
+    seconds: float = 0.0
+    rate: float = 0.0
+    now: Callable[[], float] = time.monotonic
+    _found: int | None = None
+    _told: float = 0.0
+    _started: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._started = self.now()
+
+    def hear(self, progress: Progress) -> None:
+        """Take note of a simulation or a shard, and log a line if it is time for one."""
+        self.seconds = self.now() - self._started
+        # shards of earlier launches come first, and without their simulations
+        if self._found is None and progress.shard is None:
+            self._found = progress.done - 1
+        if self._found is not None and self.seconds > 0:
+            self.rate = (progress.done - self._found) / self.seconds
+        if self.lines and self.seconds - self._told >= LINE_SECONDS and self.rate:
+            self._told = self.seconds
+            logger.info(
+                "%s: %d of %d, %.3g a second, %s left",
+                self.title,
+                progress.done,
+                progress.total,
+                self.rate,
+                clock((progress.total - progress.done) / self.rate),
+            )

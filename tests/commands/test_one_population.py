@@ -1,0 +1,76 @@
+"""One simulation from Python: catalogues, maps, and a catalogue file that can be observed."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import mlpop
+from mlpop.compute import Purpose, seed_sequence
+from mlpop.errors import ConfigError, SimulationFailed
+from mlpop.population.catalogue.observed_catalogue import read_catalogue
+from mlpop.simulators.pulsar import PulsarSimulator
+
+THETA = {"B_initial_log10_mean": 13.1, "P_initial_log10_mean": -0.7}
+SMALL = {"birth_rate_max": 0.02}
+
+
+@pytest.fixture
+def sky(at_work: Path, stars: Any) -> mlpop.Population:
+    return mlpop.simulate_population(THETA, population=SMALL, stars=stars, seed=5)
+
+
+def test_it_is_the_first_simulation_of_a_sweep_with_that_seed(
+    sky: mlpop.Population, stars: Any
+) -> None:
+    simulator = PulsarSimulator(tuple(THETA), SMALL, dynamics=stars)
+    seed = seed_sequence(5, Purpose.SIMULATION_TRAINING, 0, 0)
+    maps = simulator(list(THETA.values()), seed).x
+    assert list(sky.maps) == list(maps)
+    for channel, values in maps.items():
+        np.testing.assert_array_equal(sky.maps[channel], values)
+    assert sky.status in ("matched", "limit")
+    again = mlpop.simulate_population(THETA, population=SMALL, stars=stars, seed=6)
+    assert any(not np.array_equal(sky.maps[name], again.maps[name]) for name in sky.maps)
+
+
+def test_the_catalogue_file_is_read_as_one_of_psrcat(
+    sky: mlpop.Population, tmp_path: Path
+) -> None:
+    table = read_catalogue(sky.write_csv(tmp_path / "new" / "catalogue.csv"))
+    for survey, token in (("PMPS", "pksmb"), ("SMPS", "pkssw"), ("HTRU_low_mid", "htru_pks")):
+        columns = sky.catalogues[survey]
+        found = table[table["SURVEY"].str.contains(token)]
+        assert len(found) == len(columns["P"])
+        np.testing.assert_allclose(
+            np.sort(found["P0"].astype(float)), np.sort(columns["P"]), rtol=1e-12
+        )
+        np.testing.assert_allclose(
+            np.sort(found["Gb"].astype(float)), np.sort(columns["b"]), atol=2e-3
+        )
+
+
+def test_x_is_what_networks_take(sky: mlpop.Population) -> None:
+    names = ["survey_HTRU_ppdot_map", "survey_PMPS_ppdot_map"]
+    x = sky.x(names)
+    assert (x.shape, x.dtype) == ((2, 32, 32), np.float32)
+    np.testing.assert_array_equal(x[1], sky.maps[names[1]].astype(np.float32))
+    with pytest.raises(ConfigError, match="channels: no map 'ppdot'"):
+        sky.x(["ppdot"])
+    with pytest.raises(ConfigError, match="channels: maps of the shapes"):
+        sky.x([names[0], "survey_PMPS_position_map_radec"])
+
+
+def test_wrong_arguments_are_refused(at_work: Path, stars: Any) -> None:
+    def simulate(theta: dict[str, float], **more: Any) -> None:
+        mlpop.simulate_population(theta, **{"population": SMALL, "stars": stars, **more})
+
+    with pytest.raises(ConfigError, match="theta: must set at least one label"):
+        simulate({})
+    with pytest.raises(ConfigError, match="labels: must be one of .* found 'brightness'"):
+        simulate({"brightness": 1.0})
+    with pytest.raises(ConfigError, match="birth_rate"):
+        simulate(THETA, population={"birth_rate_max": 5.0})
+    with pytest.raises(SimulationFailed, match="finite"):
+        simulate({"B_initial_log10_mean": float("nan")})

@@ -1,0 +1,47 @@
+"""A posterior that knows its x_o."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import mlpop
+from mlpop.errors import DataError
+from mlpop.experiment.models.known_posterior import KnownPosterior
+from mlpop.networks.rng import generator_from_seed
+
+
+def test_an_experiments_posterior_is_sampled_without_x(
+    gaussian: Any, at_work: Path, tmp_path: Path
+) -> None:
+    x_o = gaussian.result.rounds[0].observed.x
+    known = [
+        gaussian.result.posterior,
+        mlpop.load_posterior(gaussian.models),
+        mlpop.load_posterior(f"runs:/{gaussian.result.run_id}"),
+        mlpop.load_posterior(f"models:/{gaussian.config.name}@{_alias(gaussian)}"),
+    ]
+    theta = known[0].sample(50, x_o, generator_from_seed(3))
+    for posterior in known:
+        np.testing.assert_array_equal(posterior.x_o, x_o)
+        np.testing.assert_array_equal(posterior.sample(50, seed=3), theta)
+        np.testing.assert_array_equal(posterior.log_prob(theta), known[0].log_prob(theta, x_o))
+        assert posterior.labels == ("theta_1", "theta_2")
+    truth = gaussian.config.observed_sample.synthetic.theta
+    assert known[1].truth == truth
+    assert known[0].map(seed=1).shape == (2,)
+    assert not np.array_equal(known[0].sample(50, seed=4), theta)
+    known[1].pairplot(500).savefig(tmp_path / "corner.png")
+    assert (tmp_path / "corner.png").stat().st_size > 10_000
+
+
+def _alias(done: Any) -> str:
+    return "champion" if done.result.rounds[-1].verdict == "calibrated" else "candidate"
+
+
+def test_without_an_x_o_one_must_be_given(gaussian: Any) -> None:
+    bare = KnownPosterior(gaussian.result.posterior.posterior)
+    with pytest.raises(DataError, match="stored without its x_o: give x"):
+        bare.sample(3)
+    assert bare.sample(3, gaussian.result.rounds[0].observed.x).shape == (3, 2)
