@@ -307,9 +307,15 @@ def _open_sqlite(database: Path) -> "SqlAlchemyStore":
     # MLflow would put artifacts beside the working directory of the moment
     artifacts = artifacts_beside(database)
     logging.getLogger("alembic").setLevel(logging.WARNING)
+    logging.getLogger("mlflow.store.db.utils").addFilter(_not_raised_too)
     # MLflow takes quotes out of a path, too
     root = artifacts.as_uri() if "%" in str(artifacts) else str(artifacts)
     return SqlAlchemyStore(_sqlite_uri(database), root)
+
+
+def _not_raised_too(record: logging.LogRecord) -> bool:
+    # MLflow logs these with a traceback and all values, then raises them: one sentence is enough
+    return not str(record.msg).startswith("SQLAlchemy database error")
 
 
 def _sqlite_uri(database: Path) -> str:
