@@ -42,7 +42,7 @@ CURVES = ("train/loss", "val/loss", "train/epoch_seconds")
 
 def without_figures(patch: pytest.MonkeyPatch) -> None:
     """Leave out the work of drawing: it takes longer than all the rest."""
-    patch.setattr(Figure, "savefig", lambda _, path, **__: path.write_bytes(b"figure"))
+    patch.setattr(Figure, "savefig", lambda _, file, **__: file.write(b"figure"))
 
 
 def experiment_called(store: Store, name: str) -> Node:

@@ -69,6 +69,15 @@ def resume_experiment(
         configuration: by default that of the run; it may only extend that.
         changes: of `configuration`.
 
+    Example:
+        >>> import mlpop
+        >>> file = "experiments/gaussian_linear.json"
+        >>> changes = {**mlpop.QUICK, "trainer.truncated_prior": True}
+        >>> done = mlpop.run_experiment(file, changes)
+        >>> changes["trainer.num_rounds"] = 2
+        >>> len(mlpop.resume_experiment(done.run_id, file, changes).rounds)
+        2
+
     Raises:
         ConfigError: the configuration would give other results; every such field is named.
         TrackingError: there is no such run, it is complete, or a living process works on it.
@@ -114,6 +123,20 @@ def train_nn(
         convergence: replaces the threshold of every label.
         trained_model: to start from, a `.pth` file.
 
+    Example:
+        >>> import mlpop
+        >>> few_stars = {
+        ...     "sampling_size": 12,
+        ...     "dyn_data_loader.database.NS_number": 2000,
+        ...     "simulator.args.population.birth_rate_max": 0.0066,
+        ... }
+        >>> made = mlpop.simulate("experiments/simulate.json", few_stars)
+        >>> changes = {"trials": 1, "trainer.epochs": 2, "trainer.tensorboard": False}
+        >>> trained = mlpop.train_nn("experiments/train_nn.json", changes)
+        >>> predicted = mlpop.infer_nn("experiments/infer_nn.json", trained.models / "trial_0")
+        >>> predicted.predictions.shape
+        (2, 2)
+
     Raises:
         ConfigError: the configuration contradicts itself or the data.
         MlpopError: a step failed.
@@ -136,6 +159,8 @@ def infer_nn(
         trained_model: a `.pth` file of `train_nn`.
         changes: of `configuration`.
         samples: rows of the dataset; all if empty.
+
+    Example: see `train_nn`.
 
     Raises:
         ConfigError: the configuration does not fit the trained model.
@@ -174,6 +199,16 @@ def simulate(
 def observe(configuration: Source | ObserveConfig, changes: Changes | None = None) -> Path:
     """Make the observed sample, `mlpop observe`; return its index file, `dataset_atnf.csv`.
 
+    Example:
+        >>> import mlpop
+        >>> sky = mlpop.simulate_population(
+        ...     population={"birth_rate_max": 0.33}, stars={"NS_number": 100000, "seed": 1}, seed=7
+        ... )
+        >>> sky.write_csv("catalogue.csv")
+        >>> csv = mlpop.observe({"source": "catalogue.csv", "save_dir": "observed"})
+        >>> mlpop.load_dataset(csv).x.shape[0]
+        1
+
     Raises:
         DataError: the catalogue cannot be read, or the maps cannot be written.
     """
@@ -205,6 +240,12 @@ def run_study(
     configuration: Source | StudyConfig, changes: Changes | None = None
 ) -> study_command.StudyResult:
     """Search embedding, density estimator and training with Optuna, `mlpop study`.
+
+    Example:
+        >>> import mlpop
+        >>> study = {"base": "experiments/gaussian_linear.json", "max_num_epochs": 1}
+        >>> len(mlpop.run_study(study, {"n_trials": 2, "n_workers": 1}).trials)
+        2
 
     Raises:
         ConfigError: the configuration contradicts itself or its experiment.

@@ -19,22 +19,22 @@ Vectors = Callable[..., dict[str, Any]]
 @pytest.mark.parametrize(
     ("field", "value", "most"),
     [
-        ("training_data_loader.num_sim", 10**12, "1e+09"),
-        ("test_data_loader.num_sim", 10**12, "1e+09"),
-        ("trainer.num_rounds", 10**12, "10000"),
-        ("trainer.size_ensemble", 10**12, "10000"),
-        ("trainer.num_posterior_samples", 10**12, "1e+07"),
-        ("density_estimator.args.hidden_features", 10**6, "10000"),
-        ("density_estimator.args.num_components", 10**12, "10000"),
-        ("mcmc_sampler.num_chains", 10**12, "10000"),
-        ("n_processes", 10**12, "10000"),
+        ("training_data_loader.num_sim", 10**12, 10**9),
+        ("test_data_loader.num_sim", 10**12, 10**9),
+        ("trainer.num_rounds", 10**12, 10**4),
+        ("trainer.size_ensemble", 10**12, 10**4),
+        ("trainer.num_posterior_samples", 10**12, 10**7),
+        ("density_estimator.args.hidden_features", 10**6, 10**4),
+        ("density_estimator.args.num_components", 10**12, 10**4),
+        ("mcmc_sampler.num_chains", 10**12, 10**4),
+        ("n_processes", 10**12, 10**4),
     ],
 )
 def test_counts_beyond_reason(
-    field: str, value: int, most: str, vectors: Vectors, tmp_path: Path
+    field: str, value: int, most: int, vectors: Vectors, tmp_path: Path
 ) -> None:
     values = vectors(tmp_path, **{field.replace(".", "__"): value})
-    with pytest.raises(ConfigError, match=rf"{field}: must be at most {most.replace('+', '.')}"):
+    with pytest.raises(ConfigError, match=rf"{field}: must be at most {most},"):
         SbiConfig.parse(values)
 
 
