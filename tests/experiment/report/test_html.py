@@ -190,7 +190,7 @@ def test_every_round_and_member_has_its_place(rounds: Rounds) -> None:
     links = [values["href"] or "" for tag, values in page.tags if tag == "a"]
     assert len(runs) == 7
     for run in runs:
-        assert any(link.endswith(f"/runs/{run.info.run_id}") for link in links)
+        assert any(f"/runs/{run.info.run_id}" in link for link in links)
     assert "round 0round 1truth" in page.section("estimates").text
     text = page.section("rounds").text
     for part in ("round 0", "round 1", "prior, truncated", "6, 6", "too few tests"):
