@@ -20,15 +20,16 @@ ROOT = Path(__file__).parents[1]
 TUTORIALS = sorted((ROOT / "tutorials").glob("*.ipynb"))
 MOST_BYTES = 400_000
 
-FEW_STARS = {"NS_number": 6000}
+FEW_STARS = {"NS_number": 6000, "n_processes": 1}
 SHORT: Mapping[str, Mapping[str, Any]] = {
     "01_first_experiment": FEW_STARS | {"num_sim": 12, "num_tests": 4, "max_num_epochs": 2},
-    "02_dynamical_database": FEW_STARS,
-    "03_population": FEW_STARS,
+    "02_dynamical_database": {"NS_number": 6000},
+    "03_population": {"NS_number": 6000},
     "04_maps_and_datasets": FEW_STARS | {"sampling_size": 16},
     "05_real_sky": FEW_STARS
     | {"num_sim": 12, "num_tests": 4, "num_rounds": 1, "size_ensemble": 1, "max_num_epochs": 2},
     "06_when_to_believe_it": {
+        "n_processes": 1,
         "few": 60,
         "many": 60,
         "num_tests": 60,
@@ -38,6 +39,7 @@ SHORT: Mapping[str, Mapping[str, Any]] = {
     },
     "07_point_estimates": FEW_STARS | {"sampling_size": 20, "epochs": 2},
     "08_own_simulator": {
+        "n_processes": 1,
         "num_sim": 100,
         "num_tests": 20,
         "size_ensemble": 1,

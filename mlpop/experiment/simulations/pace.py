@@ -6,12 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from mlpop.compute import Progress
-from mlpop.tracking.description import clock
+from mlpop.experiment.progress import Ticker, counted_line
 
 logger = logging.getLogger(__name__)
-
-LINE_SECONDS = 30.0
-"""From one line of the log to the next [s]."""
 
 
 @dataclass
@@ -32,7 +29,7 @@ class Pace:
     rate: float = 0.0
     now: Callable[[], float] = time.monotonic
     _found: int | None = None
-    _told: float = 0.0
+    _ticker: Ticker = field(default_factory=Ticker)
     _started: float = field(init=False)
 
     def __post_init__(self) -> None:
@@ -46,13 +43,6 @@ class Pace:
             self._found = progress.done - 1
         if self._found is not None and self.seconds > 0:
             self.rate = (progress.done - self._found) / self.seconds
-        if self.lines and self.seconds - self._told >= LINE_SECONDS and self.rate:
-            self._told = self.seconds
-            logger.info(
-                "%s: %d of %d, %.3g a second, %s left",
-                self.title,
-                progress.done,
-                progress.total,
-                self.rate,
-                clock((progress.total - progress.done) / self.rate),
-            )
+        going = progress.done < progress.total
+        if self.lines and self.rate and going and self._ticker.due(self.seconds):
+            logger.info("%s", counted_line(self.title, progress.done, progress.total, self.rate))
