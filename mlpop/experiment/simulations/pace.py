@@ -10,6 +10,9 @@ from mlpop.experiment.progress import Ticker, counted_line
 
 logger = logging.getLogger(__name__)
 
+SETTLED_SECONDS = 1.0
+"""Since the first simulation, after which the start of workers does not count any more [s]."""
+
 
 @dataclass
 class Pace:
@@ -28,7 +31,7 @@ class Pace:
     seconds: float = 0.0
     rate: float = 0.0
     now: Callable[[], float] = time.monotonic
-    _found: int | None = None
+    _first: tuple[int, float] | None = None
     _ticker: Ticker = field(default_factory=Ticker)
     _started: float = field(init=False)
 
@@ -39,10 +42,13 @@ class Pace:
         """Take note of a simulation or a shard, and log a line if it is time for one."""
         self.seconds = self.now() - self._started
         # shards of earlier launches come first, and without their simulations
-        if self._found is None and progress.shard is None:
-            self._found = progress.done - 1
-        if self._found is not None and self.seconds > 0:
-            self.rate = (progress.done - self._found) / self.seconds
+        if self._first is None and progress.shard is None:
+            self._first = progress.done, self.seconds
+        if self._first is not None and self.seconds > 0:
+            done, since = progress.done - self._first[0], self.seconds - self._first[1]
+            # the first one that is made also waits for its worker to start
+            started = since >= SETTLED_SECONDS
+            self.rate = done / since if started else (done + 1) / self.seconds
         going = progress.done < progress.total
         if self.lines and self.rate and going and self._ticker.due(self.seconds):
             logger.info("%s", counted_line(self.title, progress.done, progress.total, self.rate))
