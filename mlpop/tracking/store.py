@@ -308,9 +308,15 @@ def _open_sqlite(database: Path) -> "SqlAlchemyStore":
     artifacts = artifacts_beside(database)
     for noisy in ("alembic", "mlflow.store.db.utils"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    logging.getLogger("mlflow.store.db.utils").addFilter(_not_raised_too)
     # MLflow takes quotes out of a path, too
     root = artifacts.as_uri() if "%" in str(artifacts) else str(artifacts)
     return SqlAlchemyStore(_sqlite_uri(database), root)
+
+
+def _not_raised_too(record: logging.LogRecord) -> bool:
+    # MLflow logs these with a traceback and all values, then raises them: one sentence is enough
+    return not str(record.msg).startswith("SQLAlchemy database error")
 
 
 def _sqlite_uri(database: Path) -> str:

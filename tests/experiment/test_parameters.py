@@ -135,6 +135,8 @@ OTHER: Mapping[str, Any] = {
         "SMPS": "survey_SMPS_results",
         "HTRU": "survey_HTRU_high_results",
     },
+    "mcmc_sampler.type": "hmc",
+    "compute.keep_detections": False,
     "compute.cluster": "slurm",
     "compute.htcondor.flavour": None,
     "compute.htcondor.job_extra_directives": {"+MaxRuntime": 86400},
@@ -270,6 +272,7 @@ def beside(path: str) -> dict[str, Any]:
 def document() -> Values:
     """A pulsar experiment whose label every model of the population has."""
     values: Values = json.loads((REPOSITORY / "experiments" / "smoke.json").read_text())
+    values["training_data_loader"]["num_sim"] = 100  # enough for the losses that compare
     values["prior_ranges"] = {"labels": [LABEL], "low": [-2.5], "high": [-1.0]}
     values["observed_sample"] = {"synthetic": {"theta": {LABEL: -1.6}}}
     return values

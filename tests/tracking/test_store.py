@@ -1,15 +1,23 @@
 import os
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from mlpop.errors import TrackingError
 from mlpop.tracking import Store, check_artifacts, connect, open_run, project_root
-from mlpop.tracking.store import few_retries, resolve_uri, sqlite_file, without_credentials
+from mlpop.tracking.store import (
+    few_retries,
+    resolve_uri,
+    sqlite_file,
+    translated,
+    without_credentials,
+)
 
 ROOT = Path(__file__).parents[2]
 
@@ -184,3 +192,17 @@ def test_artifact_check_finds_a_place_that_cannot_be_written(store: Store, tmp_p
     place = store.client.create_experiment("blocked", artifact_location=str(blocked / "sub"))
     with pytest.raises(TrackingError, match=f"artifacts of experiment {place}"):
         check_artifacts(store, place)
+
+
+def test_failure_of_the_database_is_one_sentence(
+    store: Store, capfd: pytest.CaptureFixture[str]
+) -> None:
+    experiment = store.experiment_id("one sentence")
+    run = store.client.create_run(experiment)
+    assert store.database is not None
+    with closing(sqlite3.connect(store.database)) as connection, connection:
+        connection.execute("DROP TABLE tags")
+    capfd.readouterr()
+    with pytest.raises(TrackingError, match=r"no such table: tags$"), translated("the run"):
+        store.client.set_tag(run.info.run_id, "mlflow.note.content", "text")
+    assert capfd.readouterr() == ("", "")

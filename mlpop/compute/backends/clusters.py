@@ -152,6 +152,7 @@ class LocalWorkers:
             **lifetime,
         )
         resources.enter_context(cluster)
+        logging.getLogger("distributed.scheduler").addFilter(_not_to_a_client_that_left)
         if self.adaptive is not None:
             adapt(cluster, self.adaptive, self.count)
         client = Client(cluster, security=security, set_as_default=False, timeout=self.timeout)
@@ -245,6 +246,11 @@ class RunningScheduler:
             if time.monotonic() > end:
                 raise ComputeError(f"scheduler file {path}: {problem}")
             time.sleep(0.2)
+
+
+def _not_to_a_client_that_left(record: logging.LogRecord) -> bool:
+    # After an error the driver's client leaves while its tasks still report.
+    return not str(record.msg).startswith("Closed comm")
 
 
 def check_workers(count: int) -> None:

@@ -135,12 +135,6 @@ def _filters(config: SbiConfig) -> Iterator[Contradiction]:
     columns = config.training_data_loader.filter_inputs
     path = "training_data_loader.filter_inputs"
     if config.arch is None:
-        if config.trainer.embedding_weight_decay:
-            yield (
-                "trainer.embedding_weight_decay",
-                f"means nothing without an embedding network: expected 0 with arch null, found "
-                f"{config.trainer.embedding_weight_decay}",
-            )
         return
     channels = config.arch.args.input_shape[0]
     if columns is None:
@@ -357,28 +351,26 @@ def _methods(config: SbiConfig) -> Iterator[Contradiction]:
             "compression_input.use_compression",
             f"must be true when trainer.type is '{trainer.type}' and x is a map: it needs vectors",
         )
-    fits_cnn = compression.use_compression and compression.compression_type == "cnn"
-    if fits_cnn and compression.fit and config.arch is None:
+    uses_cnn = compression.use_compression and compression.compression_type == "cnn"
+    if uses_cnn and compression.fit and config.arch is None:
         yield (
             "compression_input.compression_type",
             "must be 'pca' with fit when arch is null: there is no network to train as compressor",
         )
-    embeds = config.arch is not None and not (
-        compression.use_compression and (not compression.fit or not fits_cnn)
-    )
-    if trainer.embedding_weight_decay and not embeds:
+    trains = not compression.use_compression or (uses_cnn and compression.fit)
+    if trainer.embedding_weight_decay and (config.arch is None or not trains):
         yield (
             "trainer.embedding_weight_decay",
-            "has no effect without an embedding network that is trained: arch is null, or x is "
-            "compressed by a PCA or by a given network",
+            "means nothing without an embedding network that is trained (arch is null, or x is "
+            "compressed by a PCA or by a given network): expected 0, found "
+            f"{trainer.embedding_weight_decay}",
         )
     corrects = trainer.loss(trainer.num_rounds - 1) == "atomic"
     data = config.training_data_loader
     simulated = data.simulate or (trainer.num_rounds > 1 and not trainer.append_simulations)
-    if (method.compares and simulated) or corrects:
-        reason = trainer.too_few_to_compare(max(2, data.num_sim))
-        if reason is not None:
-            yield "trainer.validation_fraction", reason
+    reason = trainer.too_few_to_compare(max(2, data.num_sim))
+    if reason and ((method.compares and simulated) or corrects):
+        yield "trainer.validation_fraction", reason
     if (method.compares or corrects) and trainer.batch_size < 2:
         why = "the posterior proposes theta" if corrects else f"trainer.type is '{trainer.type}'"
         yield (
