@@ -44,7 +44,9 @@ def needed(name: str, seen: set[str]) -> set[str]:
 
 def main() -> None:
     """Write both files."""
-    pins = {canonicalize_name(package.name): pin(package) for package in distributions()}
+    # by name: what an upgrade left behind would be found, too
+    names = {canonicalize_name(package.name) for package in distributions()}
+    pins = {name: pin(distribution(name)) for name in names}
     locked = sorted(set(pins) - NOT_LOCKED)
     (ROOT / "requirements.lock").write_text(
         "# made by .ci/lock.py\n" + "".join(f"{pins[name]}\n" for name in locked)

@@ -13,6 +13,7 @@ import click
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
+from nbconvert import MarkdownExporter
 
 import mlpop
 from mlpop.cli.main import cli
@@ -23,8 +24,16 @@ COPIED = {
     "start.md": ROOT / "README.md",
     "shipped-experiments.md": ROOT / "experiments" / "README.md",
     "changelog.md": ROOT / "CHANGELOG.md",
+    "tutorials/index.md": ROOT / "tutorials" / "README.md",
 }
 """Page of the site -> file elsewhere in the repository that it shows."""
+
+NOTEBOOKS = {
+    f"tutorials/{path.stem}.md": path for path in sorted((ROOT / "tutorials").glob("*.ipynb"))
+}
+"""Page of the site -> notebook that it shows, with the outputs that it ships with."""
+
+SOURCES = COPIED | NOTEBOOKS
 
 FENCE = re.compile(r"^(```\w+)[ \t].*$", re.MULTILINE)
 LINK = re.compile(r"\[([^\]]*)\]\(([^)#\s]+)(#[^)\s]*)?\)")
@@ -38,7 +47,21 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     pages["reference/python.md"] = python_page()
     for name, text in pages.items():
         files.append(File.generated(config, name, content=text))
+    for name, notebook in NOTEBOOKS.items():
+        text, pictures = notebook_page(notebook)
+        files.append(File.generated(config, name, content=text))
+        for place, picture in pictures.items():
+            files.append(File.generated(config, f"tutorials/{place}", content=picture))
     return files
+
+
+def notebook_page(path: Path) -> tuple[str, dict[str, bytes]]:
+    """Return a notebook as Markdown, and its pictures by their places beside the page."""
+    folder = {"output_files_dir": f"{path.stem}_files", "unique_key": path.stem}
+    text, resources = MarkdownExporter().from_filename(str(path), resources=folder)
+    where = f"*This page is the notebook `tutorials/{path.name}` of the repository.*"
+    title, _, rest = text.strip().partition("\n")
+    return f"{title}\n\n{where}\n{rest}\n", resources["outputs"]
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
@@ -48,20 +71,22 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     """
     markdown = FENCE.sub(r"\1", markdown)
     uri = page.file.src_uri
-    here = COPIED.get(uri, ROOT / "docs" / uri).parent
-    return LINK.sub(lambda match: _link(match, here), markdown)
+    here = SOURCES.get(uri, ROOT / "docs" / uri).parent
+    up = "../" * uri.count("/")
+    return LINK.sub(lambda match: _link(match, here, up), markdown)
 
 
-def _link(match: re.Match[str], here: Path) -> str:
+def _link(match: re.Match[str], here: Path, up: str) -> str:
+    """Return a link as it is on the site; `up` leads from its page to the site's root."""
     text, target, anchor = match[1], match[2], match[3] or ""
     path = (here / target).resolve()
-    if "://" in target or not path.is_relative_to(ROOT):
+    if "://" in target or not path.is_relative_to(ROOT) or not path.exists():
         return match[0]
-    shown = {source: name for name, source in COPIED.items()}
+    shown = {source: name for name, source in SOURCES.items()}
     if path in shown:
-        return f"[{text}]({shown[path]}{anchor})"
+        return f"[{text}]({up}{shown[path]}{anchor})"
     if path.is_relative_to(ROOT / "docs"):
-        return f"[{text}]({path.relative_to(ROOT / 'docs')}{anchor})"
+        return f"[{text}]({up}{path.relative_to(ROOT / 'docs')}{anchor})"
     return f"{text} (`{path.relative_to(ROOT)}` of the repository)"
 
 

@@ -18,8 +18,11 @@ if TYPE_CHECKING:
         train_nn,
     )
     from mlpop.datasets.loading import load_dataset
+    from mlpop.errors import SimulationFailed
+    from mlpop.experiment.logs import show_on_terminal
     from mlpop.experiment.models.load_posterior import load_posterior
     from mlpop.simulators.base import Simulation, Simulator
+    from mlpop.testing import check_simulator
 
 __version__ = "0.1.0"
 
@@ -27,8 +30,10 @@ __all__ = [
     "QUICK",
     "Population",
     "Simulation",
+    "SimulationFailed",
     "Simulator",
     "__version__",
+    "check_simulator",
     "dynamics",
     "infer",
     "infer_nn",
@@ -38,6 +43,7 @@ __all__ = [
     "resume_experiment",
     "run_experiment",
     "run_study",
+    "show_on_terminal",
     "simulate",
     "simulate_population",
     "train_nn",
@@ -47,9 +53,12 @@ _DOOR = "mlpop.commands.python"
 _HOMES = {
     "Population": "mlpop.commands.one_population",
     "Simulation": "mlpop.simulators.base",
+    "SimulationFailed": "mlpop.errors",
     "Simulator": "mlpop.simulators.base",
+    "check_simulator": "mlpop.testing.simulators",
     "load_dataset": "mlpop.datasets.loading",
     "load_posterior": "mlpop.experiment.models.load_posterior",
+    "show_on_terminal": "mlpop.experiment.logs",
     "simulate_population": "mlpop.commands.one_population",
 }
 

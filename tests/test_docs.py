@@ -22,7 +22,11 @@ from mlpop.config.files.schema import KINDS, schemas
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
-PAGES = (ROOT / "README.md", ROOT / "experiments" / "README.md", *sorted(DOCS.glob("*.md")))
+PAGES = (
+    ROOT / "README.md",
+    *(ROOT / folder / "README.md" for folder in ("experiments", "tutorials")),
+    *sorted(DOCS.glob("*.md")),
+)
 EXPERIMENTS = sorted((ROOT / "experiments").glob("*.json"))
 TABLED_KINDS = ("dynamics", "observe", "sbi", "simulate")
 """Kinds of configuration file whose every field stands in a table of docs/."""
@@ -231,7 +235,7 @@ def command_lines() -> Iterator[tuple[str, str]]:
         text = page.read_text()
         for info, body in FENCE.findall(text):
             if info.split()[:1] in (["sh"], ["console"]):
-                for line in body.splitlines():
+                for line in body.replace("\\\n", " ").splitlines():
                     if match := start.match(line.strip()):
                         yield page_name(page), match[1]
         outside = FENCE.sub("", text)
@@ -298,7 +302,7 @@ def test_every_page_is_linked_from_the_index() -> None:
 
 # --- names of the code --------------------------------------------------------------------------
 
-PATH = re.compile(r"(?<![\w./-])(?:mlpop|tests|benchmarks|experiments|docs)/[\w./-]*\w")
+PATH = re.compile(r"(?<![\w./-])(?:mlpop|tests|benchmarks|experiments|tutorials|docs)/[\w./-]*\w")
 NAME = re.compile(r"(?<![\w./-])mlpop(?:\.[A-Za-z_]\w*)+")
 YOURS = {"experiments/my.json"}
 """Files that the pages tell the reader to write."""

@@ -36,7 +36,10 @@ def _values(configuration: Path, assignments: tuple[str, ...] | list[str]) -> di
     return raw_values(configuration, assignments)
 
 
-@cli.command(cls=options.SpacedLists)
+@cli.command(
+    cls=options.SpacedLists,
+    short_help="Simulate, train, sample the posterior at x_o: the main job.",
+)
 @options.configured("experiments/main.json")
 @options.documented(options.SBI)
 @click.option("--resume", metavar="RUN_ID|last", help="Continue an interrupted experiment.")
@@ -79,7 +82,9 @@ def sbi(
         resume_experiment(resume, config)
 
 
-@cli.command(cls=options.SpacedLists)
+@cli.command(
+    cls=options.SpacedLists, short_help="Sample and test the posteriors of trained rounds."
+)
 @options.configured("experiments/main.json")
 @options.documented(options.INFER)
 def infer(configuration: Path, assignments: tuple[str, ...], **flags: Any) -> None:
@@ -138,7 +143,9 @@ def train_nn(
     resume_train_nn(resume, config if asked else None, convergence=convergence)
 
 
-@cli.command("infer-nn", cls=options.SpacedLists)
+@cli.command(
+    "infer-nn", cls=options.SpacedLists, short_help="Predict labels with a trained network."
+)
 @options.configured(options.DEFAULT)
 @options.documented(options.INFER_NN, packaged=True)
 @click.option("--trained_model", type=FILE, required=True, help="A .pth file of train-nn.")
@@ -167,7 +174,7 @@ def infer_nn(
     infer_nn(config, trained_model, samples or ())
 
 
-@cli.command()
+@cli.command(short_help="Build the stellar database.")
 @options.configured("experiments/dynamics.json")
 @click.option("--export-csv", type=FOLDER, help="Also write final_pop_dyn.csv into this folder.")
 @click.option(
@@ -190,7 +197,7 @@ def dynamics(
     build_database(config, export_csv=export_csv, import_csv=import_csv)
 
 
-@cli.command()
+@cli.command(short_help="Search networks and their training with Optuna.")
 @options.configured("experiments/study.json")
 @click.option("--resume", metavar="RUN_ID|last", help="Continue an interrupted study.")
 @click.pass_context
@@ -217,7 +224,7 @@ def study(
         resume_study(resume, config)
 
 
-@cli.command()
+@cli.command(short_help="Simulate a dataset: a sweep or a list.")
 @options.configured("experiments/simulate.json")
 @click.option(
     "--remap",
@@ -253,7 +260,7 @@ def simulate(
     simulate_sets(config)
 
 
-@cli.command()
+@cli.command(short_help="Make the observed sample from the catalogue.")
 @options.configured("experiments/observe.json")
 def observe(configuration: Path, assignments: tuple[str, ...]) -> None:
     """Make the observed sample, dataset_atnf.csv and its maps, from the pulsar catalogue."""
@@ -265,7 +272,7 @@ def observe(configuration: Path, assignments: tuple[str, ...]) -> None:
     observe_catalogue(config)
 
 
-@cli.command()
+@cli.command(short_help="Show runs: what is alive, dead or complete.")
 @click.argument("run_id", required=False)
 @click.option("--all", "every", is_flag=True, help="Show every run at the top, not the newest 50.")
 def status(run_id: str | None, every: bool) -> None:
@@ -275,7 +282,7 @@ def status(run_id: str | None, every: bool) -> None:
     click.echo(status_table(run_id, every=every))
 
 
-@cli.command()
+@cli.command(short_help="Make a project of your own in a new folder.")
 @click.argument("folder", type=FOLDER)
 def init(folder: Path) -> None:
     """Make a project of your own: MLproject, environment and every shipped experiment."""
@@ -286,7 +293,7 @@ def init(folder: Path) -> None:
     click.echo(f"Next: cd {shlex.quote(str(folder))} && mlflow run . -e sbi --env-manager local")
 
 
-@cli.command("init-folders")
+@cli.command("init-folders", short_help="Make the folder tree for given datasets.")
 @click.option("--base_path", type=FOLDER, required=True, help="Where to make the tree.")
 def init_folders(base_path: Path) -> None:
     """Make the documented folder tree for given datasets; safe to repeat."""
@@ -296,7 +303,7 @@ def init_folders(base_path: Path) -> None:
         click.echo(folder)
 
 
-@cli.command()
+@cli.command(short_help="Print the JSON schema of a configuration.")
 @click.argument("kind", required=False)
 def schema(kind: str | None) -> None:
     """Print the JSON schema of one kind of configuration file, or of all."""

@@ -14,7 +14,7 @@ from mlpop.experiment.models.posterior_model import log_posterior_model
 from mlpop.experiment.output_tree import CONFIG_FILE
 from mlpop.experiment.parameters import experiment_parameters
 from mlpop.experiment.profile import Profiler
-from mlpop.experiment.report.html import in_a_sentence, write_report
+from mlpop.experiment.report.html import REPORT, in_a_sentence, write_report
 from mlpop.experiment.report.summary import describe, print_result
 from mlpop.experiment.resume.lineage import Lineage
 from mlpop.experiment.resume.start import (
@@ -126,7 +126,7 @@ def _launch(beginning: Beginning) -> ExperimentResult:
         _tell(config, run, rounds)
         last = rounds[-1]
         log_posterior_model(run, config.name, last)
-        print_result(last)
+        print_result(last, launch.files.get(REPORT))
         launch.compared["experiments"] = []
         launch.compared["rounds"] = [result.run_id for result in rounds]
         launch.compared["members"] = [

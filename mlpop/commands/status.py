@@ -9,6 +9,7 @@ from mlpop.tracking import Node, Store, connect, root_of, status, tree
 from mlpop.tracking.artifacts import listed
 from mlpop.tracking.description import clock
 from mlpop.tracking.owner import owner_of
+from mlpop.tracking.store import without_credentials
 
 RESUMED_BY = {
     "experiment": ("mlpop sbi", CONFIG_FILE),
@@ -35,7 +36,7 @@ def status_table(run_id: str | None = None, *, every: bool = False) -> str:
     rows = status(run_id, store=store, limit=limit)
     more = limit is not None and len(rows) == limit
     if not rows:
-        return "no runs"
+        return f"no runs in {without_credentials(store.uri)}"
     lines = [f"{'run':<34} {'state':<12} {'status':<10} {'life':<6} {'age':>9} {'took':>9}  id"]
     shown = rows[:SHOWN] if more else rows
     lines += [_line(row.depth, row.node, row.age, row.duration) for row in shown]

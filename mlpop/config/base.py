@@ -11,7 +11,14 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from mlpop.config.messages import Problem, Refused, describe, show
-from mlpop.config.reading import LARGEST, NotJson, Unreadable, parse_json, read_text
+from mlpop.config.reading import (
+    LARGEST,
+    NotJson,
+    Unreadable,
+    missing_file,
+    parse_json,
+    read_text,
+)
 from mlpop.config.reference import Translation
 from mlpop.errors import ConfigError
 
@@ -92,7 +99,7 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         values = parse_json(read_text(path, limit=LARGEST), partial(_unique, path))
     except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file") from None
+        raise ConfigError(missing_file(path)) from None
     except NotJson as error:
         raise ConfigError(f"{path}:{error.line}: not valid JSON: {error}") from None
     except (OSError, Unreadable) as error:

@@ -1,10 +1,13 @@
 """Reading text of which nothing is known yet: regular files of a bounded size, JSON that ends."""
 
 import json
+import os
 import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from mlpop.config.messages import nearest
 
 LARGEST_TEXT = 1 << 30
 """The largest text file that is read [byte]."""
@@ -12,6 +15,8 @@ LARGEST = 1 << 26
 """The largest configuration [byte]."""
 DEEPEST = 100
 """How deeply JSON may be nested."""
+SHIPPED = "experiments"
+"""Folder of the configurations that commands take by default."""
 
 FOREIGN = {
     b"SQLite format 3\x00": "an SQLite database",
@@ -107,3 +112,22 @@ def parse_json(text: str, hook: Callable[[list[tuple[str, Any]]], Any] | None = 
         if not level:
             return values
     raise Unreadable(f"is nested more than {DEEPEST} levels deep")
+
+
+def missing_file(path: os.PathLike[str]) -> str:
+    """Return that there is no file `path`: where it was sought, and what is there instead."""
+    file = Path(path)
+    text = f"{file}: no such file"
+    if not file.is_absolute():
+        text += f" in {Path.cwd()}"
+        if os.environ.get("MLFLOW_RUN_ID"):
+            text += ", the folder of the project, where `mlflow run` starts its commands"
+    try:
+        near = nearest(file.name, [found.name for found in file.parent.iterdir()])
+    except OSError:
+        near = None
+    if near:
+        text += f"; did you mean '{file.parent / near}'?"
+    elif file.parts[0] == SHIPPED and not file.parent.is_dir():
+        text += "; `mlpop init FOLDER` makes a project with all shipped experiments"
+    return text

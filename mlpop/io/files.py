@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlpop.config.reading import Unreadable, parse_json, read_text
+from mlpop.config.reading import Unreadable, missing_file, parse_json, read_text
 from mlpop.errors import DataError
 
 
@@ -59,7 +59,7 @@ def read_json_object(path: Path) -> dict[str, Any]:
     try:
         values = parse_json(read_text(path))
     except FileNotFoundError:
-        raise DataError(f"{path}: no such file") from None
+        raise DataError(missing_file(path)) from None
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read as JSON: {error}") from None
     if not isinstance(values, dict):
@@ -91,7 +91,7 @@ def read_csv(path: Path) -> tuple[list[str], list[list[str]]]:
     try:
         table = [row for row in csv.reader(io.StringIO(read_text(path), newline="")) if row]
     except FileNotFoundError:
-        raise DataError(f"{path}: no such file") from None
+        raise DataError(missing_file(path)) from None
     except (OSError, Unreadable, csv.Error) as error:
         raise DataError(f"{path}: cannot be read as CSV: {error}") from None
     if not table:

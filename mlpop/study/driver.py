@@ -36,6 +36,7 @@ from mlpop.study.storage import (
 )
 from mlpop.study.trial_runs import TrialRuns
 from mlpop.tracking import flatten
+from mlpop.tracking.description import clock
 from mlpop.training.events import Completed, EpochRecord, Failed, Pruned, TrainingEvent, TrialEnd
 from mlpop.training.fit import validation_split
 from mlpop.training.member_task import MemberTask
@@ -91,6 +92,8 @@ class Driver:
     after_trial: Callable[[TrialRecord], None]
     _running: dict[int, _Running] = field(default_factory=dict)
     _deadline: float = float("inf")
+    _known: int = 0
+    _began: float = 0.0
 
     def run(self, backend: Backend) -> list[TrialRecord]:
         """Run the trials that are missing and return all that ended."""
@@ -103,6 +106,7 @@ class Driver:
         for record in ended:
             self.runs.catch_up(record)
         missing = max(self.config.n_trials - len(ended), 0)
+        self._known, self._began = len(ended), time.monotonic()
         if self.config.timeout is not None:
             self._deadline = time.monotonic() + self.config.timeout
         with tqdm(
@@ -232,14 +236,18 @@ class Driver:
         self.runs.end(record)
         shutil.rmtree(running.folder, ignore_errors=True)
         leader = best(ended)
+        each = (time.monotonic() - self._began) / max(len(ended) - self._known, 1)
         shown = f"loss {record.value:.4f}" if record.values else record.reason
         logger.info(
-            "%s: %s after %d epochs %s%s",
+            "%s: %s after %d epochs %s%s; %d of %d trials, %s left",
             record.name,
             record.state,
             record.epochs,
             shown,
             f" (best {leader.value:.4f}, {leader.name})" if leader else "",
+            len(ended),
+            self.config.n_trials,
+            clock(each * max(self.config.n_trials - len(ended), 0)),
         )
         self.after_trial(record)
 

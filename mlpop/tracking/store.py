@@ -306,7 +306,8 @@ def _open_sqlite(database: Path) -> "SqlAlchemyStore":
 
     # MLflow would put artifacts beside the working directory of the moment
     artifacts = artifacts_beside(database)
-    logging.getLogger("alembic").setLevel(logging.WARNING)
+    for noisy in ("alembic", "mlflow.store.db.utils"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
     logging.getLogger("mlflow.store.db.utils").addFilter(_not_raised_too)
     # MLflow takes quotes out of a path, too
     root = artifacts.as_uri() if "%" in str(artifacts) else str(artifacts)

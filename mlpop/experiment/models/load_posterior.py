@@ -96,8 +96,10 @@ def _of_run(store: Store, run_id: str) -> KnownPosterior:
         raise TrackingError(
             f"run {run_id} is of kind '{node.kind or 'unknown'}'; give an experiment or a round"
         )
-    lineage = lineage_of(store, node)
-    if node.kind == "experiment":
+    lineage = whole = lineage_of(store, node)
+    if node.kind == "round":
+        whole = lineage_of(store, tree(store, root_of(store, run_id)))
+    else:
         rounds: list[Node] = []
         while (found := lineage.round(len(rounds))) is not None and _is_complete(store, found):
             rounds.append(found)
@@ -112,7 +114,7 @@ def _of_run(store: Store, run_id: str) -> KnownPosterior:
         fetch_round(lineage, node, folder)
         posterior = load_round(folder, number)
         if number:
-            _fetch_x_o(lineage, folder.with_name("round_0"))
+            _fetch_x_o(whole, folder.with_name("round_0"))
         return _known(posterior, folder, folder.with_name("round_0"))
 
 

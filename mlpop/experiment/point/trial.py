@@ -25,6 +25,7 @@ from mlpop.regression.learner import Epoch
 from mlpop.regression.records import Records
 from mlpop.tracking import Node, TrackedRun
 from mlpop.tracking.artifacts import fetched
+from mlpop.tracking.description import clock
 from mlpop.training.checkpoint import TrainingState
 from mlpop.training.events import EpochEnded, TrainingEvent
 from mlpop.training.loop import Stopped, Training
@@ -250,7 +251,9 @@ class _TrialFiles:
             self._board.add(record, training.network if event.improved else None)
         often = record.epoch % max(1, trainer.epochs // LOG_LINES) == 0
         level = logging.INFO if often else logging.DEBUG
-        logger.log(level, "trial %d %s", self._trial, _line(record))
+        spent = [epoch.seconds for epoch in training.history]
+        left = clock((trainer.epochs - record.epoch) * sum(spent) / max(len(spent), 1))
+        logger.log(level, "trial %d %s, at most %s left", self._trial, _line(record), left)
         self._bar.update()
         if event.improved:
             self._save_best()

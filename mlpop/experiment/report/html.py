@@ -85,7 +85,6 @@ def write_report(
         # a mistake here is not worth an experiment, but has to be seen
         logger.exception("%s: not written, by a mistake of mlpop", path)
         return {}
-    logger.info("report: %s", path)
     return {REPORT: path}
 
 

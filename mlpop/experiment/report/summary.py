@@ -2,8 +2,10 @@
 
 import logging
 from collections.abc import Sequence
+from pathlib import Path
 
 from mlpop.experiment.rounds.result import RoundResult
+from mlpop.plots import plain_texts
 from mlpop.tracking import RoundLine, TrackedRun, experiment_note
 
 logger = logging.getLogger(__name__)
@@ -44,12 +46,38 @@ def describe(
         run.set_tags({"mlpop.calibration": last.verdict.name})
 
 
-def print_result(last: RoundResult) -> None:
-    """Show median and interval of every parameter, and the verdict."""
-    for estimate in last.estimates:
-        low, median, high = estimate.texts
-        truth = "" if estimate.truth is None else f"   truth {estimate.truth_text}"
-        logger.info("%-28s %9s  95 %% [%s, %s]%s", estimate.label, median, low, high, truth)
-    if last.verdict.name:
-        logger.info("calibration: %s (%d tests)", last.verdict.name, last.num_tests)
-        logger.info("%s", last.verdict.sentence)
+def print_result(last: RoundResult, report: Path | None = None) -> None:
+    """Show what to know first: the estimates, the verdict, and what to do next."""
+    for line in result_lines(last):
+        logger.info("%s", line)
+    if report is not None:
+        logger.info("report: %s", report)
+
+
+def result_lines(last: RoundResult) -> list[str]:
+    """Return the result of a round in lines: digits as in its figures, and what would help.
+
+    Args:
+        last: the last round of a launch.
+    """
+    rows = [("", "median", "95 % interval", "truth")]
+    for e in last.estimates:
+        low, median, high = plain_texts(e.low, e.median, e.high)
+        rows.append((e.label, median, f"[{low}, {high}]", e.truth_text or ""))
+    if all(e.truth is None for e in last.estimates):
+        rows = [(*row[:3], "") for row in rows]
+    widths = [max(len(row[k]) for row in rows) for k in range(4)]
+    lines = [f"result of round {last.number}, at the observed sample:"]
+    for label, median, interval, truth in rows:
+        cells = f"  {label:<{widths[0]}}  {median:>{widths[1]}}  {interval:<{widths[2]}}  {truth}"
+        lines.append(cells.rstrip())
+    verdict = last.verdict
+    if not verdict.name:
+        lines.append(f"verdict: none; {verdict.meaning} ({verdict.reason})")
+    else:
+        lines.append(f"verdict: {verdict.name} ({last.num_tests} tests); {verdict.meaning}")
+    if verdict.remedy:
+        lines.append(f"what helps: {verdict.remedy}")
+    posterior = f'mlpop.load_posterior("runs:/{last.run_id}")'
+    lines.append(f"posterior: in Python {posterior}")
+    return lines

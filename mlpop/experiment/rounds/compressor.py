@@ -23,6 +23,7 @@ from mlpop.errors import ConfigError, DataError, MlpopError, TrainingError
 from mlpop.experiment.inputs.given_compressor import BLOCK, about, configured_compressor
 from mlpop.experiment.inputs.problem import LearningProblem, write_training_arrays
 from mlpop.experiment.output_tree import RoundFolders
+from mlpop.experiment.progress import TrainingProgress
 from mlpop.experiment.resume.lineage import Lineage
 from mlpop.experiment.rounds.context import Launch, OpenRound
 from mlpop.experiment.rounds.ensemble import estimator_spec, validation_rows
@@ -69,10 +70,19 @@ def compressor_for(current: OpenRound, problem: LearningProblem, data: Dataset) 
     folder = folders.models / COMPRESSOR_FOLDER
     if current.earlier is not None and not (folder / REPORT).exists():
         _restore(launch.lineage, current.earlier, folder)
-    training = TrackedTraining(run, _curves)
-    with launch.profiler.section("Compressor"):
+    training, trainer = TrackedTraining(run, _curves), launch.config.trainer
+    with (
+        launch.profiler.section("Compressor"),
+        TrainingProgress(
+            "compressor: training", 1, trainer.stop_after_epochs, trainer.max_num_epochs
+        ) as progress,
+    ):
         compressor, numbers = make_compressor(
-            launch, problem, data, folder, on_event=lambda _, event: training.hear(event)
+            launch,
+            problem,
+            data,
+            folder,
+            on_event=lambda _, event: progress.add(0, training.hear(event)),
         )
     for name, path in compressor_files(folders, compressor).items():
         run.send(path, name)

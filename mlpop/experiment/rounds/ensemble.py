@@ -16,6 +16,7 @@ from mlpop.config.files.sbi import SbiConfig
 from mlpop.errors import TrainingError
 from mlpop.experiment.inputs.problem import LearningProblem, TrainingArrays
 from mlpop.experiment.parameters import member_parameters
+from mlpop.experiment.progress import TrainingProgress
 from mlpop.experiment.resume.lineage import Lineage, member_of
 from mlpop.experiment.rounds.context import OpenRound
 from mlpop.experiment.rounds.ensemble_curves import EnsembleCurves
@@ -40,7 +41,7 @@ from mlpop.networks.rng import generator_from_seed
 from mlpop.plots import training_curves
 from mlpop.tracking import Node, save_figure
 from mlpop.training.device import training_device
-from mlpop.training.events import EpochRecord
+from mlpop.training.events import EpochRecord, TrainingEvent
 from mlpop.training.fit import validation_split
 from mlpop.training.member_task import MemberResult, MemberTask, train_member
 from mlpop.training.user_pickles import TrainedInference, write_user_pickles
@@ -170,12 +171,25 @@ def train_ensemble(
             for j, node in waiting
         ]
 
+        progress = all_members.enter_context(
+            TrainingProgress(
+                f"round {round_}: training",
+                number,
+                config.trainer.stop_after_epochs,
+                config.trainer.max_num_epochs,
+            )
+        )
+        for j, result in results.items():
+            progress.add(j, result.history)
+            progress.end(j)
+
+        def hear(index: int, event: TrainingEvent) -> None:
+            member, records = waiting[index][0], trainings[index].hear(event)
+            curves.add(member, records)
+            progress.add(member, records)
+
         outcomes = current.launch.backend.run(
-            train_member,
-            [tasks[j] for j, _ in waiting],
-            on_event=lambda index, event: curves.add(
-                waiting[index][0], trainings[index].hear(event)
-            ),
+            train_member, [tasks[j] for j, _ in waiting], on_event=hear
         )
         for outcome in outcomes:
             j, _ = waiting[outcome.index]
@@ -184,6 +198,7 @@ def train_ensemble(
                 raise TrainingError(f"{training.run.name} of round {round_}: {outcome.error}")
             results[j] = outcome.value
             curves.end(j, results[j].history)
+            progress.end(j)
             run_ids[j] = training.run.run_id
             _finish(current, j, results[j], training, problem)
             training.close()

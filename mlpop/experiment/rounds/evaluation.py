@@ -20,6 +20,7 @@ from mlpop.experiment.diagnostics.table import Files
 from mlpop.experiment.inputs.observed import ObservedSample
 from mlpop.experiment.inputs.problem import LearningProblem
 from mlpop.experiment.output_tree import RoundFolders
+from mlpop.experiment.progress import counted
 from mlpop.experiment.rounds.context import OpenRound
 from mlpop.experiment.rounds.datasets import SetKind, supply_at
 from mlpop.experiment.rounds.round_tests import RoundTests
@@ -106,9 +107,16 @@ def evaluate(
         data = simulations.data
         with launch.profiler.section(f"{section}{number}"):
             generator = evidence.generator(Purpose.COVERAGE)
-            draws = compute_coverage(
-                posterior, data.theta, data.x, generator, log_ratio=simulations.log_ratio
-            )
+            title = f"round {number}: posteriors of the tests"
+            with counted(title, len(data.theta), "test") as tell:
+                draws = compute_coverage(
+                    posterior,
+                    data.theta,
+                    data.x,
+                    generator,
+                    log_ratio=simulations.log_ratio,
+                    on_progress=lambda done, _: tell(done),
+                )
             files |= table.examine_tests(evidence, data, draws)
     findings = table.read_findings(folders.models)
     table.gather(folders.models, findings)
@@ -147,6 +155,7 @@ def _sample_observed(
     chains: dict[str, float] = {}
     problems: list[str] = []
     if isinstance(posterior, McmcPosterior):
+        logger.info("posterior at the observed sample: Markov chains run")
         samples, report = posterior.sample_with_report(num_samples, x, generator)
         chains, problems = _chain_metrics(report), report.problems()
         for problem in problems:

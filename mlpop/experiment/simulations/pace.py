@@ -6,12 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from mlpop.compute import Progress
-from mlpop.tracking.description import clock
+from mlpop.experiment.progress import Ticker, counted_line
 
 logger = logging.getLogger(__name__)
 
-LINE_SECONDS = 30.0
-"""From one line of the log to the next [s]."""
+SETTLED_SECONDS = 1.0
+"""Since the first simulation, after which the start of workers does not count any more [s]."""
 
 
 @dataclass
@@ -31,8 +31,8 @@ class Pace:
     seconds: float = 0.0
     rate: float = 0.0
     now: Callable[[], float] = time.monotonic
-    _found: int | None = None
-    _told: float = 0.0
+    _first: tuple[int, float] | None = None
+    _ticker: Ticker = field(default_factory=Ticker)
     _started: float = field(init=False)
 
     def __post_init__(self) -> None:
@@ -42,17 +42,13 @@ class Pace:
         """Take note of a simulation or a shard, and log a line if it is time for one."""
         self.seconds = self.now() - self._started
         # shards of earlier launches come first, and without their simulations
-        if self._found is None and progress.shard is None:
-            self._found = progress.done - 1
-        if self._found is not None and self.seconds > 0:
-            self.rate = (progress.done - self._found) / self.seconds
-        if self.lines and self.seconds - self._told >= LINE_SECONDS and self.rate:
-            self._told = self.seconds
-            logger.info(
-                "%s: %d of %d, %.3g a second, %s left",
-                self.title,
-                progress.done,
-                progress.total,
-                self.rate,
-                clock((progress.total - progress.done) / self.rate),
-            )
+        if self._first is None and progress.shard is None:
+            self._first = progress.done, self.seconds
+        if self._first is not None and self.seconds > 0:
+            done, since = progress.done - self._first[0], self.seconds - self._first[1]
+            # the first one that is made also waits for its worker to start
+            started = since >= SETTLED_SECONDS
+            self.rate = done / since if started else (done + 1) / self.seconds
+        going = progress.done < progress.total
+        if self.lines and self.rate and going and self._ticker.due(self.seconds):
+            logger.info("%s", counted_line(self.title, progress.done, progress.total, self.rate))

@@ -5,13 +5,12 @@ import logging
 import time
 from pathlib import Path
 
-from tqdm import tqdm
-
 from mlpop.config.blocks.data import DynamicalDataConfig
 from mlpop.config.blocks.dynamics import SCHEMA_VERSION, DynamicsConfig
 from mlpop.config.blocks.population import PopulationConfig
 from mlpop.datasets.mirror import localized
 from mlpop.errors import ConfigError, DataError
+from mlpop.experiment.progress import counted
 from mlpop.io.cache import cache_folder
 from mlpop.io.files import sha256_of
 from mlpop.io.locks import locked
@@ -50,12 +49,10 @@ def stellar_database(config: DynamicalDataConfig) -> StellarDatabase:
 
 
 def found_or_built(config: DynamicsConfig) -> StellarDatabase:
-    """Find the stars of `config` in the cache, or build them there with a progress bar."""
+    """Find the stars of `config` in the cache, or build them there and tell the progress."""
     started = time.monotonic()
-    with tqdm(
-        total=config.NS_number, desc="stellar database", unit="star", disable=None, delay=2.0
-    ) as bar:
-        stars = find_or_build(config, progress=lambda done, _: bar.update(done - bar.n))
+    with counted("stellar database", config.NS_number, "star") as tell:
+        stars = find_or_build(config, progress=lambda done, _: tell(done))
     logger.info(
         "stellar database: %d stars up to %.3g yr in %s (%.1f s)",
         len(stars),

@@ -36,6 +36,26 @@ def test_an_experiments_posterior_is_sampled_without_x(
     assert (tmp_path / "corner.png").stat().st_size > 10_000
 
 
+def test_a_later_round_by_its_run_id_knows_the_x_o_of_its_experiment(
+    run: Any, vectors: Any, at_work: Path, tmp_path: Path
+) -> None:
+    done = run(
+        vectors(
+            tmp_path,
+            training_data_loader__num_sim=60,
+            test_data_loader__testing=False,
+            trainer__num_rounds=2,
+            trainer__truncated_prior=True,
+            trainer__append_simulations=True,
+            trainer__max_num_epochs=1,
+        )
+    )
+    for round_ in done.result.rounds:
+        posterior = mlpop.load_posterior(f"runs:/{round_.run_id}")
+        np.testing.assert_array_equal(posterior.x_o, round_.observed.x)
+        assert posterior.sample(5, seed=1).shape == (5, 2)
+
+
 def _alias(done: Any) -> str:
     return "champion" if done.result.rounds[-1].verdict == "calibrated" else "candidate"
 

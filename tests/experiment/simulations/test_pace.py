@@ -25,7 +25,7 @@ def told(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
     return caplog
 
 
-def test_line_every_thirty_seconds_with_rate_and_time_left(
+def test_line_after_two_seconds_and_every_thirty_with_rate_and_time_left(
     told: pytest.LogCaptureFixture,
 ) -> None:
     clock = Clock()
@@ -36,9 +36,10 @@ def test_line_every_thirty_seconds_with_rate_and_time_left(
     assert pace.rate == pytest.approx(2.0)
     assert pace.seconds == 100
     assert [record.message for record in told.records] == [
-        "round 0: training simulations: 60 of 1000, 2 a second, 0:07:50 left",
-        "round 0: training simulations: 120 of 1000, 2 a second, 0:07:20 left",
-        "round 0: training simulations: 180 of 1000, 2 a second, 0:06:50 left",
+        "round 0: training simulations: 4 of 1000, 2 a second, 0:08:18 left",
+        "round 0: training simulations: 64 of 1000, 2 a second, 0:07:48 left",
+        "round 0: training simulations: 124 of 1000, 2 a second, 0:07:18 left",
+        "round 0: training simulations: 184 of 1000, 2 a second, 0:06:48 left",
     ]
 
 
