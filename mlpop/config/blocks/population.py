@@ -51,8 +51,12 @@ SWEEPABLE: tuple[str, ...] = (
     "std_spectral_index",
     "B_millisec_mean",
     "B_millisec_sigma",
+    "death_BP2_log10",
+    "death_Edot_log10_mean",
+    "death_Edot_log10_sigma",
 )
-"""Labels of theta that this block takes; the last five are not in the reference's sweep tool."""
+"""Labels of theta that this block takes; those after `epsilon_L` are not in the reference's sweep
+tool."""
 
 DYNAMICS_SWEEPABLE: tuple[str, ...] = ("h_c", "sigma_k", "vk_c")
 """Labels of theta that belong to the stars' births and orbits."""
@@ -162,6 +166,15 @@ class PopulationConfig(StrictModel):
     epsilon_L: float | None = Field(default=None, ge=-10, le=10)
     Erot_dot_0: OptionalPositive = None
     """Spin-down power of the luminosity scale [erg/s]."""
+    radio_death_model: Literal["none", "line", "valley"] = "none"
+    """Where radio emission ends: nowhere, at one B / P^2, or at another Edot for each star."""
+    death_BP2_log10: float | None = Field(default=None, ge=0, le=25)
+    """Of `line`: log10 of B / P^2 [G s^-2] below which stars are silent; B is 3.2e19 sqrt(P Pdot),
+    what observers derive [G]."""
+    death_Edot_log10_mean: float | None = Field(default=None, ge=0, le=60)
+    """Of `valley`: log10 of the spin-down power [erg/s] at which half of the stars are silent."""
+    death_Edot_log10_sigma: float | None = Field(default=None, ge=0, le=10)
+    """Of `valley`: standard deviation of log10 of the power at which a star falls silent."""
     mean_spectral_index: float = Field(default=-1.8, ge=-10, le=10)
     std_spectral_index: float = Field(default=0.0, ge=0, le=5)
 

@@ -1,5 +1,6 @@
 """Values of the population's configuration that belong to a model, a paper or a survey table."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -92,6 +93,12 @@ MODEL_DEFAULTS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
         },
         "lum_radio_ppdot": {"L_radio_log10_mean": 35.5, "epsilon_L": 0.5},
     },
+    "radio_death_model": {
+        "none": {},
+        "line": {"death_BP2_log10": math.log10(0.17e12)},
+        # half way at the same line, which is 2e30 erg/s with the default radius
+        "valley": {"death_Edot_log10_mean": 30.3, "death_Edot_log10_sigma": 0.5},
+    },
     "tsky_model": {"database": {}, "narayan87": {}, "healpix": {"tsky_map": None}},
 }
 """Keys that only some choices of a model have, with their defaults there."""
@@ -102,6 +109,7 @@ MODEL_CHOICES: Mapping[str, str] = {
     "magneto_thermal_model": "BSk24_dip-tor_heavy",
     "radio_beam_model": "standard_period_cone",
     "radio_luminosity_model": "lum_radio_edot",
+    "radio_death_model": "none",
     "tsky_model": "database",
 }
 """The default choice of each model."""

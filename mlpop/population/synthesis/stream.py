@@ -29,6 +29,7 @@ from mlpop.population.synthesis.possible import Limits, limits, possible_stars
 from mlpop.population.synthesis.stages import Stage, generator
 from mlpop.population.synthesis.star_numbers import (
     beam_offsets,
+    death_deviates,
     star_births,
     star_deviates,
     star_key,
@@ -237,8 +238,10 @@ class StarStream:
     def _deviates(self, places: Places) -> Deviates:
         config = self.config
         luminosity, index, tau = star_deviates(places, self._key)
+        varies = self.luminosity.ln_death_sigma > 0.0
         return Deviates(
             luminosity,
+            death_deviates(places, self._key) if varies else np.zeros(len(places)),
             config.mean_spectral_index + config.std_spectral_index * index,
             np.exp(LN10 * config.tau_sc_log10_sigma * tau),
             np.stack([beam_offsets(places, survey_purpose(key), self._key) for key in self.keys]),

@@ -103,6 +103,22 @@ def test_every_choice_of_a_model_brings_its_defaults(model):
         assert [getattr(config, key) for key in others] == [None] * len(others)
 
 
+def test_no_preset_has_a_death_line_and_a_chosen_one_brings_its_labels():
+    for preset in PRESETS:
+        config = PopulationConfig.parse({"preset": preset})
+        assert config.radio_death_model == "none"
+        with pytest.raises(ConfigError, match="death_BP2_log10: belongs to radio_death_model"):
+            config.require_sweepable(["death_BP2_log10"])
+    line = PopulationConfig.parse({"radio_death_model": "line"})
+    assert 10**line.death_BP2_log10 == pytest.approx(0.17e12, rel=1e-12)
+    line.require_sweepable(["death_BP2_log10"])
+    assert line.with_theta({"death_BP2_log10": 11.0}).death_BP2_log10 == 11.0
+    valley = PopulationConfig.parse({"radio_death_model": "valley"})
+    valley.require_sweepable(["death_Edot_log10_mean", "death_Edot_log10_sigma"])
+    with pytest.raises(ConfigError, match="death_Edot_log10_sigma: must be at least 0"):
+        valley.with_theta({"death_Edot_log10_sigma": -0.1})
+
+
 def test_override_resolves_model_defaults_anew():
     graber = PopulationConfig.parse({"preset": "graber2024"})
     edot = graber.with_override({"radio_luminosity_model": "lum_radio_edot"})
@@ -154,6 +170,12 @@ def test_pickling_keeps_what_was_given():
         ({"surveys_radio": {"PMPS": {"detected": 3}}}, "surveys_radio.PMPS.detected: unknown"),
         ({"thin_to": {"PMSP": 3}}, "thin_to: names catalogues not in surveys_radio"),
         ({"tsky_model": "healpix"}, "tsky_map: must name a file"),
+        ({"death_BP2_log10": 11.0}, "death_BP2_log10: belongs to radio_death_model line"),
+        (
+            {"radio_death_model": "line", "death_Edot_log10_mean": 30.0},
+            "death_Edot_log10_mean: belongs to radio_death_model valley",
+        ),
+        ({"radio_death_model": "lines"}, "radio_death_model: must be one of.*mean 'line'"),
         (
             {"magnetic_field_model": "smooth_tophat", "B_initial_log10_slope": 2.0},
             "B_initial_log10_slope: must be within",
