@@ -101,6 +101,7 @@ class PlainStream(StarStream):
             tau=10.0 ** rng.normal(0.0, config.tau_sc_log10_sigma, n),
             offset2=0.25 * rng.random((len(self.keys), n)),
             death=rng.standard_normal(n),
+            beam=np.ones((len(self.keys), n)),
         )
 
 

@@ -14,6 +14,7 @@ from pydantic import (
 
 from mlpop.config.base import StrictModel
 from mlpop.config.blocks.presets import MODEL_CHOICES, MODEL_DEFAULTS, PRESETS
+from mlpop.config.blocks.survey_file import Survey, SurveyFile, own_surveys, with_catalogues
 from mlpop.config.messages import Problem, Refused, one_of
 from mlpop.errors import ConfigError
 
@@ -31,8 +32,12 @@ SWEEPABLE: tuple[str, ...] = (
     "P_initial_sigma",
     "P_initial_log10_mean",
     "P_initial_log10_sigma",
+    "P_initial_weibull_shape",
+    "P_initial_weibull_scale",
     "B_initial_log10_mean",
     "B_initial_log10_sigma",
+    "B_initial_log10_min",
+    "B_initial_log10_max",
     "B_initial_log10_mean_comp1",
     "B_initial_log10_sigma_comp1",
     "B_initial_log10_mean_comp2",
@@ -55,8 +60,7 @@ SWEEPABLE: tuple[str, ...] = (
     "death_Edot_log10_mean",
     "death_Edot_log10_sigma",
 )
-"""Labels of theta that this block takes; those after `epsilon_L` are not in the reference's sweep
-tool."""
+"""Labels of theta that this block takes; some are not in the reference's sweep tool."""
 
 DYNAMICS_SWEEPABLE: tuple[str, ...] = ("h_c", "sigma_k", "vk_c")
 """Labels of theta that belong to the stars' births and orbits."""
@@ -90,17 +94,20 @@ class PopulationConfig(StrictModel):
     NS_radius: float | None = Field(default=None, ge=8e5, le=1.6e6)
     """Radius of every neutron star [cm]; by the magneto-thermal model."""
 
-    spin_period_model: Literal["log-normal", "normal"] = "log-normal"
+    spin_period_model: Literal["log-normal", "normal", "weibull"] = "log-normal"
     P_initial_log10_mean: LogPeriod = None
     P_initial_log10_sigma: LogWidth = None
     P_initial_mean: float | None = Field(default=None, ge=-1e4, le=1e4)
     P_initial_sigma: float | None = Field(default=None, gt=0, le=1e4)
+    P_initial_weibull_shape: float | None = Field(default=None, ge=0.05, le=100)
+    P_initial_weibull_scale: float | None = Field(default=None, gt=0, le=1e4)
+    """Period that a share 1/e of the stars exceed at birth [s]."""
     P_initial_min: float = Field(default=0.0, ge=0)
     """Shortest period at birth [s]; 0 is no limit, break-up is near 5e-4 s."""
 
-    magnetic_field_model: Literal["log-normal", "double_log-normal", "smooth_tophat"] = (
-        "log-normal"
-    )
+    magnetic_field_model: Literal[
+        "log-normal", "double_log-normal", "smooth_tophat", "log-uniform"
+    ] = "log-normal"
     B_initial_log10_mean: LogField = None
     B_initial_log10_sigma: LogWidth = None
     B_initial_log10_min: LogField = None
@@ -189,6 +196,9 @@ class PopulationConfig(StrictModel):
 
     surveys_radio: dict[str, SurveyTarget] = Field(default_factory=dict)
     """Catalogues to make, see `catalogue` of the surveys' JSON files."""
+    surveys: tuple[Survey, ...] = ()
+    """Surveys of one's own, each the path of its JSON file or its content; their catalogues are
+    made beside those of `surveys_radio`."""
     survey_version: Literal["current", "older"] = "current"
     """`older`: degradation 1.5 and no FFT factor in the Parkes surveys, as in the papers."""
     birth_rate_max: Positive = 5.0
@@ -218,6 +228,8 @@ class PopulationConfig(StrictModel):
         if not isinstance(values, dict):
             return handler(values)
         named = _by_field_name(values)
+        if "surveys" in named:
+            named["surveys"] = own_surveys(named["surveys"])
         _refuse_foreign_keys(named)
         config = handler(_resolved(named))
         # What the user gave stays known, so that an override resolves the rest anew.
@@ -332,6 +344,10 @@ def _resolved(entries: Mapping[str, Any]) -> dict[str, Any]:
         values |= MODEL_DEFAULTS[model].get(str(choice), {})
     preset = PRESETS.get(str(entries.get("preset", "current")), {})
     values |= preset
+    own = [survey for survey in entries.get("surveys") or () if isinstance(survey, SurveyFile)]
+    if own:
+        chosen = entries.get("surveys_radio") or values["surveys_radio"]
+        entries = {**entries, "surveys_radio": with_catalogues(chosen, own)}
     # Null means the default where there is one: a resolved file can be read again.
     return values | {k: v for k, v in entries.items() if v is not None or k not in values}
 

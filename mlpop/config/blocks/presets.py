@@ -51,6 +51,8 @@ MODEL_DEFAULTS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "spin_period_model": {
         "log-normal": {"P_initial_log10_mean": -0.67, "P_initial_log10_sigma": 0.55},
         "normal": {"P_initial_mean": 0.3, "P_initial_sigma": 0.2},
+        # its peak lies at 40 ms, as that of Du et al. 2024
+        "weibull": {"P_initial_weibull_shape": 1.3, "P_initial_weibull_scale": 0.124},
     },
     "magnetic_field_model": {
         "log-normal": {"B_initial_log10_mean": 13.09, "B_initial_log10_sigma": 0.5},
@@ -72,6 +74,7 @@ MODEL_DEFAULTS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
             "B_initial_log10_min": 10.0,
             "B_initial_log10_max": 16.0,
         },
+        "log-uniform": {"B_initial_log10_min": 12.0, "B_initial_log10_max": 15.0},
     },
     "magneto_thermal_model": {
         "SLy4_dip-tor_heavy": {"NS_radius": 1.170e6, **_DIP_TOR},

@@ -36,6 +36,7 @@ class Deviates(NamedTuple):
         spectral_index: (m,).
         tau: (m,) factor on the median scattering time.
         offset2: (n_surveys, m) (offset / FWHM)^2 in each survey, uniform in [0, 1/4).
+        beam: (n_surveys, m) gain of the beam over that of the survey's most sensitive one.
     """
 
     luminosity: Vector
@@ -43,6 +44,7 @@ class Deviates(NamedTuple):
     spectral_index: Vector
     tau: Vector
     offset2: Vector
+    beam: Vector
 
 
 class Sight(NamedTuple):
@@ -128,7 +130,7 @@ def observe(
                 continue
             recorded = effective_width(receivers, k, width[i], tau_sc[i], sight.DM[i])
             mean[k, i], w_eff[k, i] = received, recorded
-            snr[k, i] = signal_to_noise(
+            snr[k, i] = deviates.beam[k, i] * signal_to_noise(
                 receivers,
                 k,
                 received,

@@ -159,3 +159,11 @@ def beam_offsets(places: Places, purpose: Any, key: Key) -> Vector:
     room = np.empty((4, places.size), np.float32)
     uniforms(places, purpose, key, room[0], room[1], room[2], room[3])
     return 0.25 * room[0].astype(np.float64)
+
+
+@njit(cache=True)
+def beam_choices(places: Places, purpose: Any, key: Key) -> Vector:
+    """Return numbers (n,), uniform in (0, 1), that choose among the beams of a survey."""
+    room = np.empty((4, places.size), np.float32)
+    uniforms(places, purpose, key, room[0], room[1], room[2], room[3])
+    return room[1].astype(np.float64)

@@ -287,7 +287,14 @@ def test_one_star_in_PMPS_G87():
     sight = Sight(
         np.array([1], np.uint8), one["d"], np.array([-1.0]), one["dm"], t_sky, tau_327(one["dm"])
     )
-    deviates = Deviates(np.zeros(1), np.zeros(1), np.array([-1.8]), np.ones(1), np.zeros((1, 1)))
+    deviates = Deviates(
+        luminosity=np.zeros(1),
+        death=np.zeros(1),
+        spectral_index=np.array([-1.8]),
+        tau=np.ones(1),
+        offset2=np.zeros((1, 1)),
+        beam=np.ones((1, 1)),
+    )
     # Its signal is below the survey's threshold: a lower one, so that it is computed at all.
     radio = receivers([surveys()["PMPS"]])._replace(threshold=np.array([4.0]))
     seen = observe(beamed, sight, deviates, luminosity_law(settings), radio)
@@ -365,6 +372,57 @@ def test_ska_sees_many_more(stars):
     found = run(config, stars)
     assert found.n_detected["SKA_mid_B2_AA4"] > 2 * found.n_detected["PMPS"]
     assert found.n_detected["SKA_low_AA4"] > 0
+
+
+OWN = {
+    **{"key": "own", "name": "own", "reference": "none", "G0": 0.7, "t_obs": 2000.0},
+    **{"t_samp": 100.0, "T_sys": 25.0, "f_central": 1400.0, "BW": 300.0, "channel_width": 1.0},
+    **{"FWHM": 14.0, "SNR_th": 9.0, "b_range_abs": [0, 20], "DEC_range": [-60, 30]},
+}
+
+
+def with_own(**changes):
+    own = {k: v for k, v in (OWN | changes).items() if v is not None}
+    return UNREACHABLE.with_override({"surveys": [own], "surveys_radio": targets(10**6)})
+
+
+def test_a_survey_of_one_s_own_finds_pulsars_in_its_sky(stars):
+    found = run(with_own(), stars)
+    assert list(found.catalogues) == ["PMPS", "own"]
+    table = found.catalogues["own"]
+    assert len(table["idx"]) > 100
+    assert (np.abs(table["b"]) < 20).all()
+    assert ((table["dec"] > -60) & (table["dec"] < 30)).all()
+    # the others find what they find without it
+    without = run(UNREACHABLE.with_override({"surveys_radio": targets(10**6)}), stars)
+    np.testing.assert_array_equal(
+        without.catalogues["PMPS"]["idx"], found.catalogues["PMPS"]["idx"]
+    )
+    deeper = run(with_own(t_obs=8000.0), stars).n_detected["own"]
+    assert deeper > 1.2 * found.n_detected["own"]
+
+
+def test_stars_fall_into_beams_by_their_areas(stars):
+    best = run(with_own(), stars).catalogues["own"]
+    beams = [{"G0": 0.7, "number": 1}, {"G0": 0.35, "number": 2, "FWHM": 28.0}]
+    mixed = run(with_own(G0=None, beams=beams), stars).catalogues["own"]
+    both, mine, theirs = np.intersect1d(best["idx"], mixed["idx"], return_indices=True)
+    ratio = mixed["SNR"][theirs] / best["SNR"][mine]
+    assert set(np.round(ratio, 6)) == {1.0, 0.5}
+    assert set(mixed["idx"]) <= set(best["idx"])
+    # of those bright enough for either beam the better one has its share of areas: 1 to 2 times 4
+    bright = best["SNR"][mine] > 18.5
+    assert bright.sum() > 100
+    share = np.mean(ratio[bright] > 0.75)
+    assert share == pytest.approx(1 / 9, abs=4 * math.sqrt(8 / 81 / bright.sum()))
+    alike = run(with_own(G0=None, beams=[{"G0": 0.7}] * 3), stars).catalogues["own"]
+    np.testing.assert_array_equal(alike["SNR"], best["SNR"])
+
+
+def test_names_that_are_taken_are_refused(stars):
+    for changes in ({"key": "PMPS"}, {"catalogue": "HTRU_low_mid"}):
+        with pytest.raises(ConfigError, match=r"surveys\[0\]: there is a survey or catalogue"):
+            StarStream(with_own(**changes), stars, np.random.SeedSequence(1))
 
 
 def test_whole_population(stars):
