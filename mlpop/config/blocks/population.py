@@ -13,6 +13,7 @@ from pydantic import (
 )
 
 from mlpop.config.base import StrictModel
+from mlpop.config.blocks.labels import DYNAMICS_SWEEPABLE, SWEEPABLE
 from mlpop.config.blocks.presets import MODEL_CHOICES, MODEL_DEFAULTS, PRESETS
 from mlpop.config.blocks.survey_file import Survey, SurveyFile, own_surveys, with_catalogues
 from mlpop.config.messages import Problem, Refused, one_of
@@ -26,44 +27,6 @@ OptionalWeight = Annotated[float | None, Field(ge=0, le=1)]
 LogField = Annotated[float | None, Field(ge=0, le=25)]
 LogPeriod = Annotated[float | None, Field(ge=-10, le=10)]
 LogWidth = Annotated[float | None, Field(gt=0, le=5)]
-
-SWEEPABLE: tuple[str, ...] = (
-    "P_initial_mean",
-    "P_initial_sigma",
-    "P_initial_log10_mean",
-    "P_initial_log10_sigma",
-    "P_initial_weibull_shape",
-    "P_initial_weibull_scale",
-    "B_initial_log10_mean",
-    "B_initial_log10_sigma",
-    "B_initial_log10_min",
-    "B_initial_log10_max",
-    "B_initial_log10_mean_comp1",
-    "B_initial_log10_sigma_comp1",
-    "B_initial_log10_mean_comp2",
-    "B_initial_log10_sigma_comp2",
-    "B_initial_log10_weight_comp1",
-    "B_initial_log10_rise_mean",
-    "B_initial_log10_rise_sigma",
-    "B_initial_log10_decay_mean",
-    "B_initial_log10_decay_sigma",
-    "B_initial_log10_slope",
-    "a_late",
-    "L_radio_log10_mean",
-    "epsilon_L",
-    "L_radio_log10_sigma",
-    "mean_spectral_index",
-    "std_spectral_index",
-    "B_millisec_mean",
-    "B_millisec_sigma",
-    "death_BP2_log10",
-    "death_Edot_log10_mean",
-    "death_Edot_log10_sigma",
-)
-"""Labels of theta that this block takes; some are not in the reference's sweep tool."""
-
-DYNAMICS_SWEEPABLE: tuple[str, ...] = ("h_c", "sigma_k", "vk_c")
-"""Labels of theta that belong to the stars' births and orbits."""
 
 
 class SurveyTarget(StrictModel):
@@ -199,8 +162,9 @@ class PopulationConfig(StrictModel):
     surveys: tuple[Survey, ...] = ()
     """Surveys of one's own, each the path of its JSON file or its content; their catalogues are
     made beside those of `surveys_radio`."""
-    survey_version: Literal["current", "older"] = "current"
-    """`older`: degradation 1.5 and no FFT factor in the Parkes surveys, as in the papers."""
+    survey_version: Literal["current", "older", "all_beams"] = "current"
+    """Of the Parkes surveys. `older`: degradation 1.5 and no FFT factor, as in the papers;
+    `all_beams`: the mean gain of the thirteen beams instead of that of the central one."""
     birth_rate_max: Positive = 5.0
     """The simulation stops at this birth rate [neutron stars per century]."""
     batch_rule: Literal["exact", "reference"] = "exact"
@@ -337,13 +301,27 @@ def _choices(values: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def _of_preset(entries: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the preset sets: of the parameters of a model only if it chooses that model."""
+    preset = PRESETS.get(str(entries.get("preset", "current")), {})
+    choices = _choices(entries)
+    foreign = {
+        key
+        for model, defaults in MODEL_DEFAULTS.items()
+        if choices[model] != preset.get(model, choices[model])
+        for keys in (defaults.get(str(preset.get(model)), {}), {model: None})
+        for key in keys
+    }
+    # whatever the field's decay, the published stars have one radius
+    return {key: value for key, value in preset.items() if key not in foreign - {"NS_radius"}}
+
+
 def _resolved(entries: Mapping[str, Any]) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for model, choice in _choices(entries).items():
         values[model] = choice
         values |= MODEL_DEFAULTS[model].get(str(choice), {})
-    preset = PRESETS.get(str(entries.get("preset", "current")), {})
-    values |= preset
+    values |= _of_preset(entries)
     own = [survey for survey in entries.get("surveys") or () if isinstance(survey, SurveyFile)]
     if own:
         chosen = entries.get("surveys_radio") or values["surveys_radio"]

@@ -4,7 +4,8 @@ import pickle
 
 import pytest
 
-from mlpop.config.blocks.population import DYNAMICS_SWEEPABLE, SWEEPABLE, PopulationConfig
+from mlpop.config.blocks.labels import DYNAMICS_SWEEPABLE, SWEEPABLE
+from mlpop.config.blocks.population import PopulationConfig
 from mlpop.config.blocks.presets import MODEL_CHOICES, MODEL_DEFAULTS, PRESETS
 from mlpop.errors import ConfigError
 
@@ -78,6 +79,35 @@ def test_presets_of_appendix_B():
     assert (pardo.L_radio_log10_mean, pardo.epsilon_L) == (26.17, 0.68)
     assert detected(pardo) == [1045, 218, 1037, 20]
     assert PopulationConfig.parse({"preset": "current"}) == DEFAULT
+
+
+def test_published_presets_are_whole():
+    """At their published fits, whatever today's defaults are: specification 9.3, appendix B."""
+    births = ("B_initial_log10_mean", "B_initial_log10_sigma", "P_initial_log10_mean")
+    births += ("P_initial_log10_sigma", "a_late")
+    for preset, published in (
+        ("graber2024", (13.10, 0.45, -1.00, 0.38, -1.80)),
+        ("pardo2025", (13.09, 0.50, -0.67, 0.55, -0.88)),
+    ):
+        config = PopulationConfig.parse({"preset": preset})
+        assert tuple(getattr(config, name) for name in births) == published
+        models = [name for name in MODEL_CHOICES if name != "tsky_model"]
+        assert set(models) <= set(PRESETS[preset])
+        for model in models:
+            parameters = MODEL_DEFAULTS[model][PRESETS[preset][model]]
+            assert set(parameters) <= set(PRESETS[preset])
+
+
+def test_a_preset_s_parameters_go_with_its_models():
+    graber = {"preset": "graber2024"}
+    multi = PopulationConfig.parse({**graber, "magneto-thermal_model": "BSk24_multi_heavy"})
+    assert (multi.a1, multi.A1, multi.a_late, multi.NS_radius) == (-0.15, 9.0e13, -0.88, 1.10e6)
+    edot = PopulationConfig.parse({**graber, "radio_luminosity_model": "lum_radio_edot"})
+    assert (edot.L_radio_log10_mean, edot.epsilon_L) == (26.17, 0.68)
+    weibull = PopulationConfig.parse({**graber, "spin_period_model": "weibull"})
+    assert (weibull.P_initial_log10_mean, weibull.P_initial_weibull_shape) == (None, 1.3)
+    same = {"magneto-thermal_model": "BSk24_dip-tor_heavy"}
+    assert PopulationConfig.parse({**graber, **same}).a_late == -1.80
 
 
 def test_explicit_values_win_over_the_preset_and_the_preset_over_the_model():

@@ -106,6 +106,16 @@ def test_older_parkes_surveys():
     )
 
 
+def test_all_beams_have_the_mean_gain_of_the_thirteen():
+    """Manchester et al. 2001: one beam of 0.735, six of 0.690 and six of 0.581 K/Jy."""
+    mean = (0.735 + 6 * 0.690 + 6 * 0.581) / 13
+    every = surveys("all_beams")
+    for key in ("PMPS", "SMPS", "HTRU_low", "HTRU_mid", "HTRU_high"):
+        assert pytest.approx(mean, abs=5e-4) == every[key].G0
+        assert dataclasses.replace(every[key], G0=0.735) == surveys()[key]
+    assert every["GBNCC"] == surveys()["GBNCC"]
+
+
 def test_smearing_in_a_channel_G73():
     k, other = BITS["PMPS"], BITS["HTRU_mid"]
     assert 100.0 * ALL.smearing[k] == pytest.approx(9.596528e-4, rel=1e-6)
