@@ -96,10 +96,12 @@ class PlainStream(StarStream):
     def _deviates(self, places: NDArray[np.uint32]) -> Deviates:
         config, rng, n = self.config, self._rng, len(places)
         return Deviates(
-            rng.standard_normal(n),
-            rng.normal(config.mean_spectral_index, config.std_spectral_index, n),
-            10.0 ** rng.normal(0.0, config.tau_sc_log10_sigma, n),
-            0.25 * rng.random((len(self.keys), n)),
+            luminosity=rng.standard_normal(n),
+            spectral_index=rng.normal(config.mean_spectral_index, config.std_spectral_index, n),
+            tau=10.0 ** rng.normal(0.0, config.tau_sc_log10_sigma, n),
+            offset2=0.25 * rng.random((len(self.keys), n)),
+            death=rng.standard_normal(n),
+            beam=np.ones((len(self.keys), n)),
         )
 
 

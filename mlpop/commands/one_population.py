@@ -14,6 +14,7 @@ from mlpop.compute import Purpose, seed_sequence
 from mlpop.config.blocks.dynamics import DynamicsConfig
 from mlpop.config.blocks.generator import GeneratorConfig
 from mlpop.config.blocks.population import PopulationConfig
+from mlpop.config.blocks.preset_stars import preset_stars
 from mlpop.errors import ConfigError, SimulationFailed
 from mlpop.experiment.simulations.catalogue_csv import write_catalogue_csv
 from mlpop.simulators.pulsar import PulsarSimulator
@@ -101,6 +102,11 @@ def simulate_population(
     if not theta:
         raise ConfigError("theta: must set at least one label, found none")
     given = isinstance(stars, str | os.PathLike)
+    if not isinstance(population, PopulationConfig):
+        population = PopulationConfig.parse(population or {}, source="population")
+    if not given and not isinstance(stars, DynamicsConfig):
+        own: Block = stars or {}  # type: ignore[assignment]
+        stars = preset_stars(population.preset, population.birth_rate_max, own)
     simulator = PulsarSimulator(
         tuple(theta),
         population,

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mlpop.config.blocks.generator import SURVEY_CHANNELS, GeneratorConfig
-from mlpop.config.blocks.surveys import Survey
+from mlpop.config.blocks.generator import GeneratorConfig, survey_channels
+from mlpop.config.blocks.surveys import SURVEYS, Survey
 from mlpop.config.fields import INPUT_PREFIX
 from mlpop.datasets.dataset import read_generator
 from mlpop.datasets.details import write_observed_details
@@ -77,7 +77,9 @@ def write_observed(
         PREFIX + survey: pulsar_table(catalogues[survey], rng) for survey in generator.surveys
     }
     write_observed_details(folder, tables)
-    return _write(folder, maps, generator, OBSERVED_LABELS, SURVEY_CHANNELS)
+    own = [survey for survey in generator.surveys if survey not in SURVEYS]
+    channels = survey_channels([*SURVEYS, *own])
+    return _write(folder, maps, generator, OBSERVED_LABELS, channels)
 
 
 def write_synthetic_observed(

@@ -58,7 +58,7 @@ class PulsarSimulator:
             is not made, or the database is too small for the highest birth rate.
     """
 
-    version = 2
+    version = 3
 
     def __init__(
         self,

@@ -57,6 +57,33 @@ def test_is_a_simulator(simulator):
     assert simulator.channels == SURVEY_CHANNELS
 
 
+def test_a_survey_of_one_s_own_is_a_channel_too(database, tmp_path):
+    own = {"name": "mine", "reference": "none", "G0": 0.7, "t_obs": 1000.0, "t_samp": 100.0}
+    own |= {"T_sys": 25.0, "f_central": 1400.0, "BW": 300.0, "channel_width": 1.0, "FWHM": 14.0}
+    path = tmp_path / "mine.json"
+    path.write_text(json.dumps({**own, "SNR_th": 9.0}), encoding="utf-8")
+    maps = {"PMPS": "survey_PMPS_results", "mine": "survey_mine_results"}
+    simulator = PulsarSimulator(
+        LABELS,
+        {**POPULATION, "surveys": [str(path)]},
+        database,
+        generator={"surveys": maps},
+    )
+    path.unlink()
+    assert len(simulator.channels) == 10
+    assert simulator.channels[:2] == (
+        "survey_PMPS_position_map_radec",
+        "survey_mine_position_map_radec",
+    )
+    found = simulator(np.array(THETA), seed())
+    assert tuple(found.x) == simulator.channels
+    assert found.info["n_detected"]["mine"] > 10
+    counts = found.x["survey_mine_position_map_radec"].sum()
+    assert counts == pytest.approx(found.info["n_detected"]["mine"])
+    with pytest.raises(ConfigError, match="mine is made from the catalogue mine, which is not"):
+        PulsarSimulator(LABELS, POPULATION, database, generator={"surveys": maps})
+
+
 def test_maps_and_info(simulator):
     found = simulator(np.array(THETA), seed())
     assert isinstance(found, Simulation)

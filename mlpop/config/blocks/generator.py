@@ -1,6 +1,7 @@
 """The `generator` block: how detected pulsars become maps."""
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from typing import Literal
 
 from pydantic import Field
@@ -8,16 +9,21 @@ from pydantic import Field
 from mlpop.config.base import StrictModel
 from mlpop.config.blocks.surveys import MAP_SURVEYS, SURVEYS, Survey
 from mlpop.config.fields import Count, Name, Positive
-from mlpop.config.messages import Problem, show
+from mlpop.config.messages import Problem, one_of, show
 
 SKY_KINDS = ("position_map_radec", "velocity_map_vra", "velocity_map_vdec")
 PPDOT_KIND = "ppdot_map"
 FLUX_KIND = "ppdot_map_fluxes"
 
-SURVEY_CHANNELS: tuple[str, ...] = tuple(
-    f"survey_{survey}_{kind}" for kind in (*SKY_KINDS, PPDOT_KIND, FLUX_KIND) for survey in SURVEYS
-)
-"""The maps of a survey dataset, in the order of its columns: five kinds of each survey."""
+
+def survey_channels(surveys: Iterable[str]) -> tuple[str, ...]:
+    """Return the maps of surveys, in the order of a dataset's columns: five kinds of each."""
+    kinds = (*SKY_KINDS, PPDOT_KIND, FLUX_KIND)
+    return tuple(f"survey_{survey}_{kind}" for kind in kinds for survey in surveys)
+
+
+SURVEY_CHANNELS = survey_channels(SURVEYS)
+"""The maps of a survey dataset, without those of surveys of one's own."""
 
 POPULATION_CHANNELS: tuple[str, ...] = (
     "position_map_xy",
@@ -68,7 +74,8 @@ class GeneratorConfig(StrictModel):
     flux_subsample: dict[Survey, Count | None] = Field(default_factory=_census)
     """Stars in the flux map of a survey at most; null or a missing survey takes all."""
     surveys: dict[Survey, Name] = Field(default_factory=_tables, min_length=1)
-    """Surveys to make maps of, and the table of detections behind each."""
+    """Surveys to make maps of, and the table of detections behind each; one of your own is added
+    by its name and `survey_<catalogue>_results`."""
     dtype: Literal["float32", "float64"] = "float64"
     """Number type of the stored arrays."""
 
@@ -77,12 +84,20 @@ class GeneratorConfig(StrictModel):
         for name, (low, high) in limits.items():
             if low >= high:
                 yield name, f"must be [low, high] with low < high, found {show([low, high])}"
+        for name, table in self.surveys.items():
+            if name not in SURVEYS and not re.fullmatch(r"survey_.+_results", table):
+                own = "a survey of your own with its table 'survey_<catalogue>_results'"
+                yield f"surveys.{name}", one_of(name, SURVEYS, own)
+        known = list(dict.fromkeys([*SURVEYS, *self.surveys]))
+        for name in self.flux_subsample:
+            if name not in known:
+                yield f"flux_subsample.{name}", one_of(name, known)
 
     @property
     def survey_channels(self) -> tuple[str, ...]:
         """The maps of the chosen surveys, in the order of a dataset's columns."""
-        chosen = tuple(f"survey_{survey}_" for survey in self.surveys)
-        return tuple(name for name in SURVEY_CHANNELS if name.startswith(chosen))
+        known = [survey for survey in SURVEYS if survey in self.surveys]
+        return survey_channels([*known, *(s for s in self.surveys if s not in SURVEYS)])
 
     @property
     def sky_shape(self) -> tuple[int, int]:

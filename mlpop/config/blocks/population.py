@@ -13,7 +13,9 @@ from pydantic import (
 )
 
 from mlpop.config.base import StrictModel
+from mlpop.config.blocks.labels import DYNAMICS_SWEEPABLE, SWEEPABLE
 from mlpop.config.blocks.presets import MODEL_CHOICES, MODEL_DEFAULTS, PRESETS
+from mlpop.config.blocks.survey_file import Survey, SurveyFile, own_surveys, with_catalogues
 from mlpop.config.messages import Problem, Refused, one_of
 from mlpop.errors import ConfigError
 
@@ -25,37 +27,6 @@ OptionalWeight = Annotated[float | None, Field(ge=0, le=1)]
 LogField = Annotated[float | None, Field(ge=0, le=25)]
 LogPeriod = Annotated[float | None, Field(ge=-10, le=10)]
 LogWidth = Annotated[float | None, Field(gt=0, le=5)]
-
-SWEEPABLE: tuple[str, ...] = (
-    "P_initial_mean",
-    "P_initial_sigma",
-    "P_initial_log10_mean",
-    "P_initial_log10_sigma",
-    "B_initial_log10_mean",
-    "B_initial_log10_sigma",
-    "B_initial_log10_mean_comp1",
-    "B_initial_log10_sigma_comp1",
-    "B_initial_log10_mean_comp2",
-    "B_initial_log10_sigma_comp2",
-    "B_initial_log10_weight_comp1",
-    "B_initial_log10_rise_mean",
-    "B_initial_log10_rise_sigma",
-    "B_initial_log10_decay_mean",
-    "B_initial_log10_decay_sigma",
-    "B_initial_log10_slope",
-    "a_late",
-    "L_radio_log10_mean",
-    "epsilon_L",
-    "L_radio_log10_sigma",
-    "mean_spectral_index",
-    "std_spectral_index",
-    "B_millisec_mean",
-    "B_millisec_sigma",
-)
-"""Labels of theta that this block takes; the last five are not in the reference's sweep tool."""
-
-DYNAMICS_SWEEPABLE: tuple[str, ...] = ("h_c", "sigma_k", "vk_c")
-"""Labels of theta that belong to the stars' births and orbits."""
 
 
 class SurveyTarget(StrictModel):
@@ -86,17 +57,20 @@ class PopulationConfig(StrictModel):
     NS_radius: float | None = Field(default=None, ge=8e5, le=1.6e6)
     """Radius of every neutron star [cm]; by the magneto-thermal model."""
 
-    spin_period_model: Literal["log-normal", "normal"] = "log-normal"
+    spin_period_model: Literal["log-normal", "normal", "weibull"] = "log-normal"
     P_initial_log10_mean: LogPeriod = None
     P_initial_log10_sigma: LogWidth = None
     P_initial_mean: float | None = Field(default=None, ge=-1e4, le=1e4)
     P_initial_sigma: float | None = Field(default=None, gt=0, le=1e4)
+    P_initial_weibull_shape: float | None = Field(default=None, ge=0.05, le=100)
+    P_initial_weibull_scale: float | None = Field(default=None, gt=0, le=1e4)
+    """Period that a share 1/e of the stars exceed at birth [s]."""
     P_initial_min: float = Field(default=0.0, ge=0)
     """Shortest period at birth [s]; 0 is no limit, break-up is near 5e-4 s."""
 
-    magnetic_field_model: Literal["log-normal", "double_log-normal", "smooth_tophat"] = (
-        "log-normal"
-    )
+    magnetic_field_model: Literal[
+        "log-normal", "double_log-normal", "smooth_tophat", "log-uniform"
+    ] = "log-normal"
     B_initial_log10_mean: LogField = None
     B_initial_log10_sigma: LogWidth = None
     B_initial_log10_min: LogField = None
@@ -162,6 +136,15 @@ class PopulationConfig(StrictModel):
     epsilon_L: float | None = Field(default=None, ge=-10, le=10)
     Erot_dot_0: OptionalPositive = None
     """Spin-down power of the luminosity scale [erg/s]."""
+    radio_death_model: Literal["none", "line", "valley"] = "none"
+    """Where radio emission ends: nowhere, at one B / P^2, or at another Edot for each star."""
+    death_BP2_log10: float | None = Field(default=None, ge=0, le=25)
+    """Of `line`: log10 of B / P^2 [G s^-2] below which stars are silent; B is 3.2e19 sqrt(P Pdot),
+    what observers derive [G]."""
+    death_Edot_log10_mean: float | None = Field(default=None, ge=0, le=60)
+    """Of `valley`: log10 of the spin-down power [erg/s] at which half of the stars are silent."""
+    death_Edot_log10_sigma: float | None = Field(default=None, ge=0, le=10)
+    """Of `valley`: standard deviation of log10 of the power at which a star falls silent."""
     mean_spectral_index: float = Field(default=-1.8, ge=-10, le=10)
     std_spectral_index: float = Field(default=0.0, ge=0, le=5)
 
@@ -176,8 +159,12 @@ class PopulationConfig(StrictModel):
 
     surveys_radio: dict[str, SurveyTarget] = Field(default_factory=dict)
     """Catalogues to make, see `catalogue` of the surveys' JSON files."""
-    survey_version: Literal["current", "older"] = "current"
-    """`older`: degradation 1.5 and no FFT factor in the Parkes surveys, as in the papers."""
+    surveys: tuple[Survey, ...] = ()
+    """Surveys of one's own, each the path of its JSON file or its content; their catalogues are
+    made beside those of `surveys_radio`."""
+    survey_version: Literal["current", "older", "all_beams"] = "current"
+    """Of the Parkes surveys. `older`: degradation 1.5 and no FFT factor, as in the papers;
+    `all_beams`: the mean gain of the thirteen beams instead of that of the central one."""
     birth_rate_max: Positive = 5.0
     """The simulation stops at this birth rate [neutron stars per century]."""
     batch_rule: Literal["exact", "reference"] = "exact"
@@ -205,6 +192,8 @@ class PopulationConfig(StrictModel):
         if not isinstance(values, dict):
             return handler(values)
         named = _by_field_name(values)
+        if "surveys" in named:
+            named["surveys"] = own_surveys(named["surveys"])
         _refuse_foreign_keys(named)
         config = handler(_resolved(named))
         # What the user gave stays known, so that an override resolves the rest anew.
@@ -312,13 +301,31 @@ def _choices(values: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def _of_preset(entries: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the preset sets: of the parameters of a model only if it chooses that model."""
+    preset = PRESETS.get(str(entries.get("preset", "current")), {})
+    choices = _choices(entries)
+    foreign = {
+        key
+        for model, defaults in MODEL_DEFAULTS.items()
+        if choices[model] != preset.get(model, choices[model])
+        for keys in (defaults.get(str(preset.get(model)), {}), {model: None})
+        for key in keys
+    }
+    # whatever the field's decay, the published stars have one radius
+    return {key: value for key, value in preset.items() if key not in foreign - {"NS_radius"}}
+
+
 def _resolved(entries: Mapping[str, Any]) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for model, choice in _choices(entries).items():
         values[model] = choice
         values |= MODEL_DEFAULTS[model].get(str(choice), {})
-    preset = PRESETS.get(str(entries.get("preset", "current")), {})
-    values |= preset
+    values |= _of_preset(entries)
+    own = [survey for survey in entries.get("surveys") or () if isinstance(survey, SurveyFile)]
+    if own:
+        chosen = entries.get("surveys_radio") or values["surveys_radio"]
+        entries = {**entries, "surveys_radio": with_catalogues(chosen, own)}
     # Null means the default where there is one: a resolved file can be read again.
     return values | {k: v for k, v in entries.items() if v is not None or k not in values}
 

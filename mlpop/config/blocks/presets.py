@@ -1,5 +1,6 @@
 """Values of the population's configuration that belong to a model, a paper or a survey table."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,25 +15,6 @@ def _targets(preset: str) -> dict[str, Any]:
     # Over-produced twelvefold by every published model: a report, not a constraint.
     return targets | {"HTRU_high": {"detected_real": 20, "in_stop_rule": False}}
 
-
-PRESETS: Mapping[str, Mapping[str, Any]] = {
-    "current": {"surveys_radio": _targets("current")},
-    "pardo2025": {
-        "NS_radius": 1.10e6,
-        "surveys_radio": _targets("pardo2025"),
-        "survey_version": "older",
-        "batch_persist": True,
-    },
-    "graber2024": {
-        "NS_radius": 1.10e6,
-        "radio_luminosity_model": "lum_radio_ppdot",
-        "mean_spectral_index": -1.6,
-        "surveys_radio": _targets("graber2024"),
-        "survey_version": "older",
-        "batch_persist": True,
-    },
-}
-"""Settings of Graber et al. 2024, of Pardo-Araujo et al. 2025, and of today's default."""
 
 _DIP_TOR = {
     "a1": -0.13,
@@ -50,6 +32,8 @@ MODEL_DEFAULTS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "spin_period_model": {
         "log-normal": {"P_initial_log10_mean": -0.67, "P_initial_log10_sigma": 0.55},
         "normal": {"P_initial_mean": 0.3, "P_initial_sigma": 0.2},
+        # its peak lies at 40 ms, as that of Du et al. 2024
+        "weibull": {"P_initial_weibull_shape": 1.3, "P_initial_weibull_scale": 0.124},
     },
     "magnetic_field_model": {
         "log-normal": {"B_initial_log10_mean": 13.09, "B_initial_log10_sigma": 0.5},
@@ -71,6 +55,7 @@ MODEL_DEFAULTS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
             "B_initial_log10_min": 10.0,
             "B_initial_log10_max": 16.0,
         },
+        "log-uniform": {"B_initial_log10_min": 12.0, "B_initial_log10_max": 15.0},
     },
     "magneto_thermal_model": {
         "SLy4_dip-tor_heavy": {"NS_radius": 1.170e6, **_DIP_TOR},
@@ -92,9 +77,91 @@ MODEL_DEFAULTS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
         },
         "lum_radio_ppdot": {"L_radio_log10_mean": 35.5, "epsilon_L": 0.5},
     },
+    "radio_death_model": {
+        "none": {},
+        "line": {"death_BP2_log10": math.log10(0.17e12)},
+        # half way at the same line, which is 2e30 erg/s with the default radius
+        "valley": {"death_Edot_log10_mean": 30.3, "death_Edot_log10_sigma": 0.5},
+    },
     "tsky_model": {"database": {}, "narayan87": {}, "healpix": {"tsky_map": None}},
 }
 """Keys that only some choices of a model have, with their defaults there."""
+
+_PUBLISHED: Mapping[str, Any] = {
+    "NS_mass": 2.8e33,
+    "NS_radius": 1.10e6,
+    "spin_period_model": "log-normal",
+    "P_initial_min": 0.0,
+    "magnetic_field_model": "log-normal",
+    "k_coefficients": (1.0, 1.0, 1.0),
+    "magneto_thermal_model": "BSk24_dip-tor_heavy",
+    **{name: value for name, value in _DIP_TOR.items() if name != "a_late"},
+    "B_millisec_mean": 8.5,
+    "B_millisec_sigma": 0.5,
+    "radio_beam_model": "standard_period_cone",
+    "r_em": 3.0e7,
+    "L_radio_log10_sigma": 0.8,
+    "radio_death_model": "none",
+    "std_spectral_index": 0.0,
+    "tau_sc_log10_sigma": 0.5,
+    "d_max": 35.0,
+    "survey_version": "older",
+    "batch_persist": True,
+}
+"""What Graber et al. 2024 and Pardo-Araujo et al. 2025 have in common."""
+
+PRESETS: Mapping[str, Mapping[str, Any]] = {
+    "current": {"surveys_radio": _targets("current")},
+    "pardo2025": {
+        **_PUBLISHED,
+        "P_initial_log10_mean": -0.67,
+        "P_initial_log10_sigma": 0.55,
+        "B_initial_log10_mean": 13.09,
+        "B_initial_log10_sigma": 0.5,
+        "a_late": -0.88,
+        "radio_luminosity_model": "lum_radio_edot",
+        "L_radio_log10_mean": 26.17,
+        "epsilon_L": 0.68,
+        "Erot_dot_0": 1e29,
+        "mean_spectral_index": -1.8,
+        "surveys_radio": _targets("pardo2025"),
+    },
+    "graber2024": {
+        **_PUBLISHED,
+        "P_initial_log10_mean": -1.00,
+        "P_initial_log10_sigma": 0.38,
+        "B_initial_log10_mean": 13.10,
+        "B_initial_log10_sigma": 0.45,
+        "a_late": -1.80,
+        "radio_luminosity_model": "lum_radio_ppdot",
+        "L_radio_log10_mean": 35.5,
+        "epsilon_L": 0.5,
+        "mean_spectral_index": -1.6,
+        "surveys_radio": _targets("graber2024"),
+    },
+}
+"""Published models at their published fits: Graber et al. 2024, table 3, and Pardo-Araujo et al.
+2025, experiment 4; and today's default."""
+
+_STARS: Mapping[str, Any] = {
+    "t_age_min": 1.0,
+    "t_age_max": 1e8,
+    "galactic_model": "gmM19",
+    "sample_edm": False,
+    "radial_model": "rmYK04",
+    "spiral_arms": "saYMW17",
+    "arm_number": 5,
+    "h_c": 0.18,
+    "kick_model": "km_maxwell",
+    "sigma_k": 265.0,
+    "ed_model": "ymw16",
+}
+
+PRESET_STARS: Mapping[str, Mapping[str, Any]] = {
+    "pardo2025": {**_STARS, "sigma_k": 260.0},
+    "graber2024": _STARS,
+}
+"""The stellar databases of the published models; `sigma_k` of the second is that of its run."""
 
 MODEL_CHOICES: Mapping[str, str] = {
     "spin_period_model": "log-normal",
@@ -102,6 +169,7 @@ MODEL_CHOICES: Mapping[str, str] = {
     "magneto_thermal_model": "BSk24_dip-tor_heavy",
     "radio_beam_model": "standard_period_cone",
     "radio_luminosity_model": "lum_radio_edot",
+    "radio_death_model": "none",
     "tsky_model": "database",
 }
 """The default choice of each model."""

@@ -1,17 +1,19 @@
 """The surveys of which maps are made: one entry each, read by every block that knows them.
 
-What a survey sees is in its JSON file below `mlpop/population/surveys/`. A new channel is that
-file and an entry here.
+What a survey sees is in its JSON file below `mlpop/population/surveys/`, or in one of the user's
+own. A new channel of every dataset is that file and an entry here; `generator.surveys` adds
+channels to one experiment.
 """
 
+import re
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
+from typing import Annotated, NamedTuple
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from mlpop.config.base import StrictModel
 from mlpop.config.fields import Name
-from mlpop.config.messages import Problem
+from mlpop.config.messages import Problem, Refused, show
 
 
 class Region(StrictModel):
@@ -76,7 +78,12 @@ MAP_SURVEYS: Mapping[str, MapSurvey] = {
 
 SURVEYS = tuple(MAP_SURVEYS)
 
-if TYPE_CHECKING:
-    Survey = str
-else:
-    Survey = Literal[SURVEYS]
+
+def _survey_name(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", value):
+        raise Refused(("", f"must be made of letters, digits, '_' and '-', found {show(value)}"))
+    return value
+
+
+Survey = Annotated[str, AfterValidator(_survey_name)]
+"""Name of a survey in the maps: one of `SURVEYS`, or of one's own."""

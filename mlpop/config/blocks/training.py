@@ -5,11 +5,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError, field_validator
 
 from mlpop.config.base import StrictModel
 from mlpop.config.blocks.network import IMPORTABLE
 from mlpop.config.blocks.population import PopulationConfig
+from mlpop.config.blocks.survey_file import with_contents
 from mlpop.config.fields import (
     Count,
     Few,
@@ -214,6 +215,19 @@ class SimulatorConfig(StrictModel):
     """A registered name, or `package.module:Class`."""
     args: dict[Name, Any] = Field(default_factory=dict)
     """The simulator's own settings; those of `pulsar` are checked like every other block."""
+
+    @field_validator("args")
+    @classmethod
+    def _whole_surveys(cls, args: dict[str, Any]) -> dict[str, Any]:
+        population = args.get("population")
+        if not isinstance(population, Mapping) or "surveys" not in population:
+            return args
+        try:
+            surveys = with_contents(population["surveys"])
+        except Refused as error:
+            path = "population.surveys"
+            raise Refused(*((path + p, message) for p, message in error.problems)) from None
+        return {**args, "population": {**population, "surveys": surveys}}
 
     @property
     def draws_stars(self) -> bool:

@@ -10,7 +10,7 @@ from mlpop.config.base import StrictModel
 from mlpop.config.blocks.generator import GeneratorConfig
 from mlpop.config.blocks.surveys import MAP_SURVEYS, SURVEYS, Region, Survey
 from mlpop.config.fields import Folder, Name, OptionalPath
-from mlpop.config.messages import Problem
+from mlpop.config.messages import Problem, one_of
 
 ONLINE = "psrqpy"
 """The source that downloads the newest catalogue."""
@@ -60,6 +60,10 @@ class ObserveConfig(StrictModel):
             yield "regions", f"must name at least one of {', '.join(SURVEYS)}"
         elif absent := [name for name in self.generator.surveys if name not in self.regions]:
             yield "regions", f"lacks {', '.join(absent)}, of which generator.surveys wants maps"
+        known = list(dict.fromkeys([*SURVEYS, *self.generator.surveys]))
+        for name in self.regions:
+            if name not in known:
+                yield f"regions.{name}", one_of(name, known)
 
     @property
     def catalogue_path(self) -> Path | None:

@@ -24,6 +24,7 @@ from mlpop.config.blocks.network import (
     McmcConfig,
     ZScore,
 )
+from mlpop.config.blocks.preset_stars import fill_stars
 from mlpop.config.blocks.prior import PriorConfig
 from mlpop.config.blocks.training import InferConfig, ResumeConfig, SimulatorConfig, TrainerConfig
 from mlpop.config.fields import Count, Few, Natural
@@ -103,6 +104,7 @@ class SbiConfig(StrictModel):
                 ("n_workers", "is another name of workers_dask, give only one of them")
             )
         sbi_fields(translation)
+        fill_stars(translation)
 
     @property
     def root_seed(self) -> int | None:

@@ -10,9 +10,11 @@ from mlpop.config.base import StrictModel
 from mlpop.config.blocks.compute import ComputeConfig
 from mlpop.config.blocks.data import DynamicalDataConfig
 from mlpop.config.blocks.generator import GeneratorConfig
+from mlpop.config.blocks.preset_stars import fill_stars
 from mlpop.config.blocks.training import SimulatorConfig
 from mlpop.config.fields import Count, Few, Folder, Fraction, Name, Natural
 from mlpop.config.messages import Problem, show
+from mlpop.config.reference import Translation
 
 SamplingType = Literal["grid", "random", "lhs", "sobol", "list"]
 
@@ -65,6 +67,10 @@ class SimulateConfig(StrictModel):
     with the column names of psrcat; needs `compute.keep_detections`, whatever its default."""
     compute: SweepComputeConfig = Field(default_factory=SweepComputeConfig)
     generator: GeneratorConfig = Field(default_factory=GeneratorConfig)
+
+    @classmethod
+    def _translate(cls, translation: Translation) -> None:
+        fill_stars(translation)
 
     def _contradictions(self) -> Iterator[Problem]:
         yield from sampling_problems(self.sampling_type, self.parameters, self.sampling_size)

@@ -38,7 +38,7 @@ def write_catalogue_csv(
         further = {name: title for name, title in FURTHER.items() if name in catalogue}
         for row in _rows(catalogue, further):
             key = (row["RAJD"], row["DECJD"], row["P0"], row["P1"])
-            stars.setdefault(key, (row, []))[1].append(MAP_SURVEYS[survey].region.token)
+            stars.setdefault(key, (row, []))[1].append(_tag(survey))
     table = [
         [
             f"SIM{number:06d}",
@@ -51,6 +51,11 @@ def write_catalogue_csv(
     path.parent.mkdir(parents=True, exist_ok=True)
     write_csv(path, [*HEADER, *further.values(), "ASSOC", "SURVEY"], table)
     return path
+
+
+def _tag(survey: str) -> str:
+    """Return the tag of a survey in psrcat; of one that psrcat does not have its own name."""
+    return MAP_SURVEYS[survey].region.token if survey in MAP_SURVEYS else survey
 
 
 def _rows(catalogue: Catalogue, further: Mapping[str, str]) -> list[dict[str, float]]:

@@ -1,11 +1,13 @@
 """From the configuration to the simulator that workers build."""
 
+import logging
 from typing import Any
 
 from mlpop.config.blocks.data import DynamicalDataConfig
 from mlpop.config.blocks.dynamics import DYNAMICS_LABELS, DynamicsConfig
 from mlpop.config.blocks.flux_subsample import with_census
 from mlpop.config.blocks.generator import GeneratorConfig
+from mlpop.config.blocks.preset_stars import preset_sentence
 from mlpop.config.blocks.training import SimulatorConfig
 from mlpop.config.files.sbi import SbiConfig
 from mlpop.datasets.mirror import localized
@@ -15,6 +17,8 @@ from mlpop.experiment.simulations.stellar_database import csv_settings, opened, 
 from mlpop.io.files import json_digest
 from mlpop.population.stars.database import StellarDatabase
 from mlpop.simulators import load
+
+logger = logging.getLogger(__name__)
 
 
 def simulator_plan(
@@ -81,6 +85,8 @@ def full_plan(
     """
     if not simulator.draws_stars:
         return simulator_plan(simulator, labels, generator, None), None
+    made = source.stars if source.dataset_path is None else None
+    logger.info("%s", preset_sentence(simulator.pulsar.population, made))
     if DYNAMICS_LABELS.intersection(labels):
         return simulator_plan(simulator, labels, generator, source.stars), None
     stars = stellar_database(source)

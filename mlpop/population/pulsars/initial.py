@@ -100,6 +100,9 @@ def field_at_birth(config: PopulationConfig) -> BirthLaw:
     """
     if config.magnetic_field_model == "log-normal":
         return _log_normal(config.B_initial_log10_mean, config.B_initial_log10_sigma)
+    if config.magnetic_field_model == "log-uniform":
+        low, high = given(config.B_initial_log10_min), given(config.B_initial_log10_max)
+        return _by_quantiles(LN10 * (low + (high - low) * ndtr(_DEVIATES)))
     grid, cdf = field_cdf(config)
     return _by_quantiles(LN10 * np.interp(ndtr(_DEVIATES), cdf, grid))
 
@@ -108,9 +111,15 @@ def period_at_birth(config: PopulationConfig) -> BirthLaw:
     """Return the law of the spin period at birth [s]; truncated laws are inverted, not redrawn.
 
     References:
-        Faucher-Giguere & Kaspi 2006, ApJ 643, 332; Igoshev et al. 2022, MNRAS 514, 4606.
+        Faucher-Giguere & Kaspi 2006, ApJ 643, 332; Igoshev et al. 2022, MNRAS 514, 4606; Du et
+        al. 2024, ApJ 968, 105 (Weibull).
     """
     shortest = config.P_initial_min
+    if config.spin_period_model == "weibull":
+        shape, scale = given(config.P_initial_weibull_shape), given(config.P_initial_weibull_scale)
+        # (P / scale)^shape is exponential, and what it exceeds a limit by is so too
+        exceeding = -log_ndtr(-_DEVIATES) + (shortest / scale) ** shape
+        return _by_quantiles(math.log(scale) + np.log(exceeding) / shape)
     if config.spin_period_model == "normal":
         mean, sigma = given(config.P_initial_mean), given(config.P_initial_sigma)
         period = mean + sigma * _normal_above((shortest - mean) / sigma)

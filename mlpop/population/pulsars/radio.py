@@ -17,6 +17,8 @@ F_MAX = 1e11
 """Upper end of the radio spectrum [Hz]."""
 F_MEERKAT = 1429.0 * MHZ
 """Channel 6 of the MeerKAT census [Hz]."""
+CHARACTERISTIC_FIELD = 3.2e19
+"""B / sqrt(P Pdot) [G s^-1/2] of the field that observers quote."""
 HALF_PI = 0.5 * math.pi
 LN_BAND = math.log(F_MAX / F_MIN)
 
@@ -31,7 +33,10 @@ class Beam(NamedTuple):
 
 
 class Luminosity(NamedTuple):
-    """ln L = ln L0 + epsilon * ln(scale * Pdot / P^3), L0 log-normal.
+    """ln L = ln L0 + epsilon * ln(scale * Pdot / P^3), L0 log-normal; 0 of a star that is silent.
+
+    A star is silent from the Pdot / P^3 on that is its own, log-normal over stars. A line in
+    B / P^2 and one in the spin-down power are both of this kind: either is a power of Pdot / P^3.
 
     Attributes:
         ln_mean: mean of ln(L0 / erg/s).
@@ -39,12 +44,16 @@ class Luminosity(NamedTuple):
         epsilon: exponent.
         ln_scale: ln of what makes Pdot / P^3 the spin-down power in its unit; 0 for the law in
             P and Pdot themselves.
+        ln_death: mean of ln of the Pdot / P^3 [s^-3] below which stars are silent; -inf for none.
+        ln_death_sigma: standard deviation of it.
     """
 
     ln_mean: float
     ln_sigma: float
     epsilon: float
     ln_scale: float
+    ln_death: float
+    ln_death_sigma: float
 
 
 def beam_law(config: PopulationConfig) -> Beam:
@@ -68,14 +77,41 @@ def luminosity_law(config: PopulationConfig) -> Luminosity:
     """
     ln_scale = 0.0
     if config.radio_luminosity_model == "lum_radio_edot":
-        inertia = moment_of_inertia(config.NS_mass, given(config.NS_radius))
-        ln_scale = math.log(4.0 * math.pi**2 * inertia / given(config.Erot_dot_0))
+        ln_scale = math.log(_edot_scale(config) / given(config.Erot_dot_0))
     return Luminosity(
         LN10 * given(config.L_radio_log10_mean),
         LN10 * config.L_radio_log10_sigma,
         given(config.epsilon_L),
         ln_scale,
+        *death_law(config),
     )
+
+
+def death_law(config: PopulationConfig) -> tuple[float, float]:
+    """Return mean and standard deviation over stars of ln of the Pdot / P^3 of their death [s^-3].
+
+    The line is that of observers: B is the field that a period and its derivative are said to
+    tell, 3.2e19 G sqrt(P Pdot), so that it lies in their diagram where it was drawn, whatever
+    torque and radius are. The valley stands for what differs from star to star and is not
+    modelled, such as the field's geometry at the surface: each star has its own threshold, which
+    it keeps. So stars fall silent once and for all, and none is dimmed on the way.
+
+    References:
+        Bhattacharya & van den Heuvel 1991, Physics Reports 203, 1, and Bhattacharya, Wijers,
+        Hartman & Verbunt 1992, A&A 254, 198 (line); Chen & Ruderman 1993, ApJ 402, 264 (valley).
+    """
+    if config.radio_death_model == "line":
+        ln_field = math.log(CHARACTERISTIC_FIELD)
+        return 2.0 * (LN10 * given(config.death_BP2_log10) - ln_field), 0.0
+    if config.radio_death_model == "valley":
+        mean = LN10 * given(config.death_Edot_log10_mean) - math.log(_edot_scale(config))
+        return mean, LN10 * given(config.death_Edot_log10_sigma)
+    return -math.inf, 0.0
+
+
+def _edot_scale(config: PopulationConfig) -> float:
+    """Return 4 pi^2 I [g cm^2], which makes Pdot / P^3 the spin-down power."""
+    return 4.0 * math.pi**2 * moment_of_inertia(config.NS_mass, given(config.NS_radius))
 
 
 @njit(cache=True)
@@ -126,13 +162,16 @@ def pulse_width(chi: float, rho: float, zeta: float) -> float:
 
 @njit(cache=True)
 def ln_luminosity(
-    law: Luminosity, period: float, period_derivative: float, deviate: float
+    law: Luminosity, period: float, period_derivative: float, deviate: float, death: float
 ) -> float:
     """Return ln of the bolometric radio luminosity [erg/s] at a period [s] and derivative [s/s].
 
-    `deviate` is the standard normal deviate of the star's luminosity scale.
+    `deviate` and `death` are standard normal deviates of the star's luminosity scale and of the
+    logarithm of its threshold; below the threshold the luminosity is 0 and this -inf.
     """
     power = law.ln_scale + math.log(period_derivative) - 3.0 * math.log(period)
+    if power < law.ln_scale + law.ln_death + law.ln_death_sigma * death:
+        return -math.inf
     return law.ln_mean + law.ln_sigma * deviate + law.epsilon * power
 
 

@@ -32,15 +32,19 @@ class Deviates(NamedTuple):
 
     Attributes:
         luminosity: (m,) standard normal.
+        death: (m,) standard normal.
         spectral_index: (m,).
         tau: (m,) factor on the median scattering time.
         offset2: (n_surveys, m) (offset / FWHM)^2 in each survey, uniform in [0, 1/4).
+        beam: (n_surveys, m) gain of the beam over that of the survey's most sensitive one.
     """
 
     luminosity: Vector
+    death: Vector
     spectral_index: Vector
     tau: Vector
     offset2: Vector
+    beam: Vector
 
 
 class Sight(NamedTuple):
@@ -67,13 +71,13 @@ class Observed(NamedTuple):
     """What reaches us.
 
     Attributes:
-        luminosity: (m,) bolometric [erg/s].
+        luminosity: (m,) bolometric [erg/s]; like every flux 0 of a star that is silent.
         flux: (m,) bolometric [erg/s/cm^2].
         width: (m,) intrinsic [s].
         mean_1429: (m,) mean flux density at 1429 MHz [Jy].
         tau_sc: (m,) scattering time at 327 MHz [s].
-        snr: (n_surveys, m) signal-to-noise; 0 where too faint by far, broadened away or not
-            covered.
+        snr: (n_surveys, m) signal-to-noise; 0 where silent, too faint by far, broadened away or
+            not covered.
         mean: (n_surveys, m) mean flux density [Jy], where the signal-to-noise is not 0.
         w_eff: (n_surveys, m) recorded width [s], where the signal-to-noise is not 0.
     """
@@ -111,7 +115,7 @@ def observe(
         duty = pulse_width(beamed.chi[i], beamed.rho[i], beamed.zeta[i]) / TWO_PI
         width[i] = duty * period
         luminosity[i] = math.exp(
-            ln_luminosity(law, period, beamed.P_dot[i], deviates.luminosity[i])
+            ln_luminosity(law, period, beamed.P_dot[i], deviates.luminosity[i], deviates.death[i])
         )
         flux[i] = bolometric_flux(luminosity[i], beamed.rho[i], sight.dist[i])
         mean_1429[i] = flux[i] * duty * density[n_surveys]
@@ -126,7 +130,7 @@ def observe(
                 continue
             recorded = effective_width(receivers, k, width[i], tau_sc[i], sight.DM[i])
             mean[k, i], w_eff[k, i] = received, recorded
-            snr[k, i] = signal_to_noise(
+            snr[k, i] = deviates.beam[k, i] * signal_to_noise(
                 receivers,
                 k,
                 received,

@@ -1,12 +1,11 @@
 """Radio surveys: their parameters, the sky they cover, and which of them share a catalogue.
 
-One JSON file a survey lies in `surveys/`. Nothing below `population/` knows a survey by its name;
-`config.blocks.surveys` names those of which maps are made.
+One JSON file a survey lies in `surveys/`, and the configuration may bring more. Nothing below
+`population/` knows a survey by its name; `config.blocks.surveys` names those with maps.
 """
 
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -14,7 +13,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mlpop.errors import ConfigError, DataError
+from mlpop.config.blocks.population import PopulationConfig
+from mlpop.config.blocks.survey_file import SurveyFile
+from mlpop.errors import ConfigError
 
 FOLDER = Path(__file__).parent
 MAX_SURVEYS = 64
@@ -32,7 +33,8 @@ class Survey:
         name: name in words.
         reference: where its parameters come from.
         deg_factor: sensitivity degradation beta of the radiometer equation.
-        G0: gain on the axis of a beam [K/Jy].
+        G0: gain on the axis of the most sensitive beam [K/Jy].
+        beams: gain over G0 of each kind of beam, and its share of the survey's area.
         t_obs: integration time [s].
         t_samp: sampling time [us].
         T_sys: system temperature without the sky [K].
@@ -57,6 +59,7 @@ class Survey:
     reference: str
     deg_factor: float
     G0: float
+    beams: tuple[tuple[float, float], ...]
     t_obs: float
     t_samp: float
     T_sys: float
@@ -94,42 +97,70 @@ def surveys(version: str = "current") -> Mapping[str, Survey]:
     `version` is `current` or the name of another set of parameters; surveys without such a set
     keep their current ones.
     """
-    paths = sorted(FOLDER.glob("*.json"), key=lambda path: path.stem)
-    return {path.stem: load_survey(path, version) for path in paths}
-
-
-def load_survey(path: Path, version: str = "current") -> Survey:
-    """Read one survey file.
-
-    Raises:
-        DataError: a field is missing, unknown or out of range.
-    """
-    values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    values |= values.pop("versions", {}).get(version, {})
-    values.setdefault("catalogue", path.stem)
-    wrong = ", ".join(sorted(set(values) ^ ({f.name for f in fields(Survey)} - {"key"})))
-    if wrong:
-        raise DataError(f"{path}: missing or unknown fields: {wrong}")
-    for name in ("RA_range", "DEC_range", "b_range_abs"):
-        values[name] = _range(values[name], f"{path}: {name}")
-    values["l_ranges"] = tuple(_range(pair, f"{path}: l_ranges") for pair in values["l_ranges"])
-    if values["coverage_mode"] not in ("and", "l_or_b"):
-        raise DataError(f"{path}: coverage_mode must be 'and' or 'l_or_b'")
-    for name in ("deg_factor", "G0", "t_obs", "t_samp", "T_sys", "f_central", "BW", "FWHM"):
-        if not values[name] > 0:
-            raise DataError(f"{path}: {name} must be above 0, found {values[name]}")
-    return Survey(key=path.stem, **values)
+    return {key: survey_of(file, version) for key, file in shipped().items()}
 
 
 @cache
-def groups() -> Mapping[str, tuple[str, ...]]:
-    """Return the surveys that make each catalogue, both by key, in sorted order.
+def shipped() -> Mapping[str, SurveyFile]:
+    """Return the surveys that ship with mlpop by key, in sorted order."""
+    paths = sorted(FOLDER.glob("*.json"), key=lambda path: path.stem)
+    return {path.stem: SurveyFile.read(path) for path in paths}
+
+
+def available(config: PopulationConfig) -> Mapping[str, Survey]:
+    """Return every survey that a configuration may use, in sorted order: shipped, and its own.
+
+    Raises:
+        ConfigError: one of its own has the name of another, or that of a shipped catalogue.
+    """
+    every = dict(surveys(config.survey_version))
+    taken = {survey.catalogue for survey in every.values()}
+    for i, file in enumerate(config.surveys):
+        own = survey_of(file, config.survey_version)
+        if own.key in every or own.catalogue in taken:
+            name = own.key if own.key in every else own.catalogue
+            raise ConfigError(
+                f"population.surveys[{i}]: there is a survey or catalogue '{name}' already: give "
+                "the file another name, or another `catalogue`"
+            )
+        every[own.key] = own
+    return dict(sorted(every.items()))
+
+
+def survey_of(file: SurveyFile, version: str = "current") -> Survey:
+    """Return a survey as its file describes it, in a version of its parameters.
+
+    Raises:
+        ConfigError: the fields of the version make no survey.
+    """
+    file = file.at(version)
+    kinds = file.beams or (None,)
+    gains = [float(file.G0 or 0.0) if kind is None else kind.G0 for kind in kinds]
+    areas = [
+        1.0 if kind is None else kind.number * (kind.FWHM or file.FWHM) ** 2 for kind in kinds
+    ]
+    values = file.model_dump(exclude={"beams", "detected_real", "versions"})
+    return Survey(
+        **values
+        | {
+            "G0": max(gains),
+            "beams": tuple(
+                (gain / max(gains), area / sum(areas))
+                for gain, area in zip(gains, areas, strict=True)
+            ),
+            "catalogue": file.catalogue or file.key,
+        }
+    )
+
+
+def groups(chosen: Iterable[Survey]) -> Mapping[str, tuple[str, ...]]:
+    """Return which of these surveys make each catalogue, both by key, in sorted order.
 
     A star is in a catalogue if any of its surveys detects it; widths and fluxes are those of the
     first one that does.
     """
     members: dict[str, list[str]] = {}
-    for survey in surveys().values():
+    for survey in chosen:
         members.setdefault(survey.catalogue, []).append(survey.key)
     return {key: tuple(members[key]) for key in sorted(members)}
 
@@ -165,9 +196,3 @@ def coverage(
 def _inside(values: ArrayLike, bounds: Range) -> NDArray[np.bool_]:
     array = np.asarray(values)
     return (array > bounds[0]) & (array < bounds[1])
-
-
-def _range(pair: list[float], place: str) -> Range:
-    if len(pair) != 2 or not pair[0] < pair[1]:
-        raise DataError(f"{place}: expected [low, high] with low < high, found {pair}")
-    return float(pair[0]), float(pair[1])

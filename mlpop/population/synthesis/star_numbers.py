@@ -29,8 +29,8 @@ u32, u64 = np.uint32, np.uint64
 Key = NDArray[np.uint32]
 Vector = NDArray[np.float64]
 
-BIRTH, LIFE = u32(0), u32(1)
-"""Purposes of the two blocks that every star has; surveys have others, see `survey_purpose`."""
+BIRTH, LIFE, DEATH = u32(0), u32(1), u32(2)
+"""Purposes of the blocks that every star has; surveys have others, see `survey_purpose`."""
 _ROUNDS = 10
 _WORD = u64(0xFFFFFFFF)
 _STEP, _HALF_STEP = f32(2.0**-23), f32(2.0**-24)
@@ -145,8 +145,25 @@ def star_deviates(places: Places, key: Key) -> tuple[Vector, Vector, Vector]:
 
 
 @njit(cache=True)
+def death_deviates(places: Places, key: Key) -> Vector:
+    """Return normal deviates (n,) of the threshold below which each star is silent."""
+    room = np.empty((4, places.size), np.float32)
+    uniforms(places, DEATH, key, room[0], room[1], room[2], room[3])
+    make_normal(room[0], room[1])
+    return room[0].astype(np.float64)
+
+
+@njit(cache=True)
 def beam_offsets(places: Places, purpose: Any, key: Key) -> Vector:
     """Return (offset / FWHM)^2 of stars (n,) in a survey's beam, uniform in (0, 1/4)."""
     room = np.empty((4, places.size), np.float32)
     uniforms(places, purpose, key, room[0], room[1], room[2], room[3])
     return 0.25 * room[0].astype(np.float64)
+
+
+@njit(cache=True)
+def beam_choices(places: Places, purpose: Any, key: Key) -> Vector:
+    """Return numbers (n,), uniform in (0, 1), that choose among the beams of a survey."""
+    room = np.empty((4, places.size), np.float32)
+    uniforms(places, purpose, key, room[0], room[1], room[2], room[3])
+    return room[1].astype(np.float64)

@@ -23,12 +23,14 @@ from mlpop.population.surveys.detection import receivers
 from mlpop.population.surveys.detections import Detections, Rows, take
 from mlpop.population.surveys.observing import Deviates, Sight, observe
 from mlpop.population.surveys.reach import ln_reach
-from mlpop.population.surveys.survey import Survey, groups, surveys
+from mlpop.population.surveys.survey import Survey, available, groups
 from mlpop.population.synthesis.order import Places, Unchanging, covered_stars, draw_order, rows_of
 from mlpop.population.synthesis.possible import Limits, limits, possible_stars
 from mlpop.population.synthesis.stages import Stage, generator
 from mlpop.population.synthesis.star_numbers import (
+    beam_choices,
     beam_offsets,
+    death_deviates,
     star_births,
     star_deviates,
     star_key,
@@ -92,7 +94,8 @@ class StarStream:
         members: by catalogue, its surveys and their places in such arrays.
 
     Raises:
-        ConfigError: the configuration asks for a catalogue that does not exist.
+        ConfigError: the configuration asks for a catalogue that does not exist, or brings a
+            survey whose name is taken.
     """
 
     def __init__(
@@ -108,12 +111,13 @@ class StarStream:
         self.clock = Stopwatch()
         self.n_drawn = 0
         self.keys = survey_keys(config)
+        every = available(config)
+        made = groups(every.values())
         self.members = {
-            name: {key: self.keys.index(key) for key in groups()[name]}
+            name: {key: self.keys.index(key) for key in made[name]}
             for name in config.surveys_radio
         }
-        available = surveys(config.survey_version)
-        self._surveys = tuple(available[key] for key in self.keys)
+        self._surveys = tuple(every[key] for key in self.keys)
         self.receivers = receivers(self._surveys)
         self.now = evolution(config)
         with self.clock("table"):
@@ -237,12 +241,24 @@ class StarStream:
     def _deviates(self, places: Places) -> Deviates:
         config = self.config
         luminosity, index, tau = star_deviates(places, self._key)
+        varies = self.luminosity.ln_death_sigma > 0.0
         return Deviates(
             luminosity,
+            death_deviates(places, self._key) if varies else np.zeros(len(places)),
             config.mean_spectral_index + config.std_spectral_index * index,
             np.exp(LN10 * config.tau_sc_log10_sigma * tau),
             np.stack([beam_offsets(places, survey_purpose(key), self._key) for key in self.keys]),
+            np.stack([self._beam_gains(survey, places) for survey in self._surveys]),
         )
+
+    def _beam_gains(self, survey: Survey, places: Places) -> NDArray[np.float64]:
+        """Return the gains (n,) of the beams into which stars fall, over the largest."""
+        gains, shares = np.array(survey.beams).T
+        if len(gains) == 1:
+            return np.ones(len(places))
+        chosen = beam_choices(places, survey_purpose(survey.key), self._key)
+        kinds = np.searchsorted(np.cumsum(shares)[:-1], chosen, side="right")
+        return np.asarray(gains[kinds])
 
 
 def survey_keys(config: PopulationConfig) -> tuple[str, ...]:
@@ -251,7 +267,7 @@ def survey_keys(config: PopulationConfig) -> tuple[str, ...]:
     Raises:
         ConfigError: a catalogue does not exist.
     """
-    catalogues = groups()
+    catalogues = groups(available(config).values())
     unknown = ", ".join(sorted(set(config.surveys_radio) - set(catalogues)))
     if unknown:
         allowed = ", ".join(catalogues)

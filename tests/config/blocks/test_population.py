@@ -4,7 +4,8 @@ import pickle
 
 import pytest
 
-from mlpop.config.blocks.population import DYNAMICS_SWEEPABLE, SWEEPABLE, PopulationConfig
+from mlpop.config.blocks.labels import DYNAMICS_SWEEPABLE, SWEEPABLE
+from mlpop.config.blocks.population import PopulationConfig
 from mlpop.config.blocks.presets import MODEL_CHOICES, MODEL_DEFAULTS, PRESETS
 from mlpop.errors import ConfigError
 
@@ -80,6 +81,35 @@ def test_presets_of_appendix_B():
     assert PopulationConfig.parse({"preset": "current"}) == DEFAULT
 
 
+def test_published_presets_are_whole():
+    """At their published fits, whatever today's defaults are: specification 9.3, appendix B."""
+    births = ("B_initial_log10_mean", "B_initial_log10_sigma", "P_initial_log10_mean")
+    births += ("P_initial_log10_sigma", "a_late")
+    for preset, published in (
+        ("graber2024", (13.10, 0.45, -1.00, 0.38, -1.80)),
+        ("pardo2025", (13.09, 0.50, -0.67, 0.55, -0.88)),
+    ):
+        config = PopulationConfig.parse({"preset": preset})
+        assert tuple(getattr(config, name) for name in births) == published
+        models = [name for name in MODEL_CHOICES if name != "tsky_model"]
+        assert set(models) <= set(PRESETS[preset])
+        for model in models:
+            parameters = MODEL_DEFAULTS[model][PRESETS[preset][model]]
+            assert set(parameters) <= set(PRESETS[preset])
+
+
+def test_a_preset_s_parameters_go_with_its_models():
+    graber = {"preset": "graber2024"}
+    multi = PopulationConfig.parse({**graber, "magneto-thermal_model": "BSk24_multi_heavy"})
+    assert (multi.a1, multi.A1, multi.a_late, multi.NS_radius) == (-0.15, 9.0e13, -0.88, 1.10e6)
+    edot = PopulationConfig.parse({**graber, "radio_luminosity_model": "lum_radio_edot"})
+    assert (edot.L_radio_log10_mean, edot.epsilon_L) == (26.17, 0.68)
+    weibull = PopulationConfig.parse({**graber, "spin_period_model": "weibull"})
+    assert (weibull.P_initial_log10_mean, weibull.P_initial_weibull_shape) == (None, 1.3)
+    same = {"magneto-thermal_model": "BSk24_dip-tor_heavy"}
+    assert PopulationConfig.parse({**graber, **same}).a_late == -1.80
+
+
 def test_explicit_values_win_over_the_preset_and_the_preset_over_the_model():
     config = PopulationConfig.parse({"preset": "pardo2025", "NS_radius": 1.3e6})
     assert config.NS_radius == 1.3e6
@@ -101,6 +131,22 @@ def test_every_choice_of_a_model_brings_its_defaults(model):
                 assert getattr(config, key) == value
         others = {k for keys in MODEL_DEFAULTS[model].values() for k in keys} - set(defaults)
         assert [getattr(config, key) for key in others] == [None] * len(others)
+
+
+def test_no_preset_has_a_death_line_and_a_chosen_one_brings_its_labels():
+    for preset in PRESETS:
+        config = PopulationConfig.parse({"preset": preset})
+        assert config.radio_death_model == "none"
+        with pytest.raises(ConfigError, match="death_BP2_log10: belongs to radio_death_model"):
+            config.require_sweepable(["death_BP2_log10"])
+    line = PopulationConfig.parse({"radio_death_model": "line"})
+    assert 10**line.death_BP2_log10 == pytest.approx(0.17e12, rel=1e-12)
+    line.require_sweepable(["death_BP2_log10"])
+    assert line.with_theta({"death_BP2_log10": 11.0}).death_BP2_log10 == 11.0
+    valley = PopulationConfig.parse({"radio_death_model": "valley"})
+    valley.require_sweepable(["death_Edot_log10_mean", "death_Edot_log10_sigma"])
+    with pytest.raises(ConfigError, match="death_Edot_log10_sigma: must be at least 0"):
+        valley.with_theta({"death_Edot_log10_sigma": -0.1})
 
 
 def test_override_resolves_model_defaults_anew():
@@ -154,6 +200,12 @@ def test_pickling_keeps_what_was_given():
         ({"surveys_radio": {"PMPS": {"detected": 3}}}, "surveys_radio.PMPS.detected: unknown"),
         ({"thin_to": {"PMSP": 3}}, "thin_to: names catalogues not in surveys_radio"),
         ({"tsky_model": "healpix"}, "tsky_map: must name a file"),
+        ({"death_BP2_log10": 11.0}, "death_BP2_log10: belongs to radio_death_model line"),
+        (
+            {"radio_death_model": "line", "death_Edot_log10_mean": 30.0},
+            "death_Edot_log10_mean: belongs to radio_death_model valley",
+        ),
+        ({"radio_death_model": "lines"}, "radio_death_model: must be one of.*mean 'line'"),
         (
             {"magnetic_field_model": "smooth_tophat", "B_initial_log10_slope": 2.0},
             "B_initial_log10_slope: must be within",

@@ -103,7 +103,7 @@ SPINS = [(0.5, 1e-15), (1.0, 1e-16)]
 
 def test_spin_down_power_G59():
     law = luminosity_law(DEFAULT.with_override({"epsilon_L": 1.0, "L_radio_log10_mean": 29.0}))
-    found = [math.exp(ln_luminosity(law, p, derivative, 0.0)) for p, derivative in SPINS]
+    found = [math.exp(ln_luminosity(law, p, derivative, 0.0, 0.0)) for p, derivative in SPINS]
     assert found == pytest.approx([5.606853e32, 7.008567e30], rel=1e-6)
 
 
@@ -114,15 +114,62 @@ def test_spin_down_power_G59():
 )
 def test_median_luminosity(settings, expected):
     law = luminosity_law(settings)
-    found = [math.exp(ln_luminosity(law, p, derivative, 0.0)) for p, derivative in SPINS]
+    found = [math.exp(ln_luminosity(law, p, derivative, 0.0, 0.0)) for p, derivative in SPINS]
     assert found == pytest.approx(expected, rel=1e-6)
-    one_sigma = ln_luminosity(law, 0.5, 1e-15, 1.0) - ln_luminosity(law, 0.5, 1e-15, 0.0)
+    one_sigma = ln_luminosity(law, 0.5, 1e-15, 1.0, 0.0) - ln_luminosity(law, 0.5, 1e-15, 0.0, 0.0)
     assert one_sigma == pytest.approx(0.8 * math.log(10.0))
+
+
+LINE = DEFAULT.with_override({"radio_death_model": "line"})
+VALLEY = DEFAULT.with_override(
+    {
+        "radio_death_model": "valley",
+        "death_Edot_log10_mean": 31.0,
+        "death_Edot_log10_sigma": 0.4,
+    }
+)
+INERTIA = 0.4 * 2.8e33 * 1.259e6**2
+
+
+def silent(settings, period, derivative, deviate=0.0):
+    return ln_luminosity(luminosity_law(settings), period, derivative, 0.0, deviate) == -math.inf
+
+
+@pytest.mark.parametrize("period", [0.3, 1.0, 8.5])
+@pytest.mark.parametrize("law", ["lum_radio_edot", "lum_radio_ppdot"])
+def test_death_line_of_Bhattacharya(period, law):
+    settings = LINE.with_override({"radio_luminosity_model": law})
+    field = 0.17e12 * period**2
+    derivative = (field / 3.2e19) ** 2 / period
+    assert silent(settings, period, derivative * (1 - 1e-9), deviate=9.0)
+    assert not silent(settings, period, derivative * (1 + 1e-9), deviate=-9.0)
+    # it is a line of constant spin-down power: 1.1e30 erg/s for 1e45 g cm^2
+    power = 4 * math.pi**2 * 1e45 * derivative / period**3
+    assert power == pytest.approx(1.114e30, rel=1e-3)
+    assert not silent(settings.with_override({"radio_death_model": "none"}), period, 1e-25)
+
+
+@pytest.mark.parametrize("law", ["lum_radio_edot", "lum_radio_ppdot"])
+def test_death_valley_is_normal_in_the_logarithm_of_the_power(law):
+    settings = VALLEY.with_override({"radio_luminosity_model": law})
+    for deviate in (-2.0, 0.0, 1.5):
+        power = 10 ** (31.0 + 0.4 * deviate)
+        derivative = power * 0.7**3 / (4 * math.pi**2 * INERTIA)
+        assert silent(settings, 0.7, derivative * (1 - 1e-9), deviate)
+        assert not silent(settings, 0.7, derivative * (1 + 1e-9), deviate)
+
+
+def test_a_star_on_the_loud_side_has_the_luminosity_of_the_law():
+    found = [
+        ln_luminosity(luminosity_law(settings), 0.5, 1e-15, 0.7, -3.0)
+        for settings in (DEFAULT, LINE, VALLEY)
+    ]
+    assert found[0] == found[1] == found[2]
 
 
 def _flux():
     law = luminosity_law(DEFAULT)
-    luminosity = math.exp(ln_luminosity(law, 0.5, 1e-15, 0.0))
+    luminosity = math.exp(ln_luminosity(law, 0.5, 1e-15, 0.0, 0.0))
     return bolometric_flux(luminosity, opening_angle(BEAM, 0.5), 5.0)
 
 

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 from fake_stars import N_STARS, T_AGE_MAX, FakeStars, make_stars
+from scipy.special import ndtr
 
 from mlpop.config.blocks.dynamics import DynamicsConfig
 from mlpop.config.blocks.population import PopulationConfig
@@ -286,7 +287,14 @@ def test_one_star_in_PMPS_G87():
     sight = Sight(
         np.array([1], np.uint8), one["d"], np.array([-1.0]), one["dm"], t_sky, tau_327(one["dm"])
     )
-    deviates = Deviates(np.zeros(1), np.array([-1.8]), np.ones(1), np.zeros((1, 1)))
+    deviates = Deviates(
+        luminosity=np.zeros(1),
+        death=np.zeros(1),
+        spectral_index=np.array([-1.8]),
+        tau=np.ones(1),
+        offset2=np.zeros((1, 1)),
+        beam=np.ones((1, 1)),
+    )
     # Its signal is below the survey's threshold: a lower one, so that it is computed at all.
     radio = receivers([surveys()["PMPS"]])._replace(threshold=np.array([4.0]))
     seen = observe(beamed, sight, deviates, luminosity_law(settings), radio)
@@ -366,6 +374,57 @@ def test_ska_sees_many_more(stars):
     assert found.n_detected["SKA_low_AA4"] > 0
 
 
+OWN = {
+    **{"key": "own", "name": "own", "reference": "none", "G0": 0.7, "t_obs": 2000.0},
+    **{"t_samp": 100.0, "T_sys": 25.0, "f_central": 1400.0, "BW": 300.0, "channel_width": 1.0},
+    **{"FWHM": 14.0, "SNR_th": 9.0, "b_range_abs": [0, 20], "DEC_range": [-60, 30]},
+}
+
+
+def with_own(**changes):
+    own = {k: v for k, v in (OWN | changes).items() if v is not None}
+    return UNREACHABLE.with_override({"surveys": [own], "surveys_radio": targets(10**6)})
+
+
+def test_a_survey_of_one_s_own_finds_pulsars_in_its_sky(stars):
+    found = run(with_own(), stars)
+    assert list(found.catalogues) == ["PMPS", "own"]
+    table = found.catalogues["own"]
+    assert len(table["idx"]) > 100
+    assert (np.abs(table["b"]) < 20).all()
+    assert ((table["dec"] > -60) & (table["dec"] < 30)).all()
+    # the others find what they find without it
+    without = run(UNREACHABLE.with_override({"surveys_radio": targets(10**6)}), stars)
+    np.testing.assert_array_equal(
+        without.catalogues["PMPS"]["idx"], found.catalogues["PMPS"]["idx"]
+    )
+    deeper = run(with_own(t_obs=8000.0), stars).n_detected["own"]
+    assert deeper > 1.2 * found.n_detected["own"]
+
+
+def test_stars_fall_into_beams_by_their_areas(stars):
+    best = run(with_own(), stars).catalogues["own"]
+    beams = [{"G0": 0.7, "number": 1}, {"G0": 0.35, "number": 2, "FWHM": 28.0}]
+    mixed = run(with_own(G0=None, beams=beams), stars).catalogues["own"]
+    both, mine, theirs = np.intersect1d(best["idx"], mixed["idx"], return_indices=True)
+    ratio = mixed["SNR"][theirs] / best["SNR"][mine]
+    assert set(np.round(ratio, 6)) == {1.0, 0.5}
+    assert set(mixed["idx"]) <= set(best["idx"])
+    # of those bright enough for either beam the better one has its share of areas: 1 to 2 times 4
+    bright = best["SNR"][mine] > 18.5
+    assert bright.sum() > 100
+    share = np.mean(ratio[bright] > 0.75)
+    assert share == pytest.approx(1 / 9, abs=4 * math.sqrt(8 / 81 / bright.sum()))
+    alike = run(with_own(G0=None, beams=[{"G0": 0.7}] * 3), stars).catalogues["own"]
+    np.testing.assert_array_equal(alike["SNR"], best["SNR"])
+
+
+def test_names_that_are_taken_are_refused(stars):
+    for changes in ({"key": "PMPS"}, {"catalogue": "HTRU_low_mid"}):
+        with pytest.raises(ConfigError, match=r"surveys\[0\]: there is a survey or catalogue"):
+            StarStream(with_own(**changes), stars, np.random.SeedSequence(1))
+
+
 def test_whole_population(stars):
     few = make_stars(20_000)
     found = synthesize_all(UNREACHABLE, few, np.random.SeedSequence(2))
@@ -389,6 +448,63 @@ def test_whole_population(stars):
     assert found.n_detected["HTRU_low_mid"] == pytest.approx(expected, abs=5 * expected**0.5)
 
 
+LINE = {"radio_death_model": "line", "death_BP2_log10": 12.5}
+VALLEY = {
+    "radio_death_model": "valley",
+    "death_Edot_log10_mean": 33.0,
+    "death_Edot_log10_sigma": 0.8,
+}
+
+
+def spin_down_power(table):
+    inertia = 0.4 * 2.8e33 * 1.259e6**2
+    return 4 * math.pi**2 * inertia * table["P_dot"] / table["P"] ** 3
+
+
+@pytest.mark.parametrize("death", [LINE, VALLEY], ids=["line", "valley"])
+def test_death_takes_stars_away_and_changes_none_that_is_left(stars, death):
+    alive, some = run(UNREACHABLE, stars), run(UNREACHABLE.with_override(death), stars)
+    for group, table in some.catalogues.items():
+        before = alive.catalogues[group]
+        left = np.isin(before["idx"], table["idx"])
+        for name, column in table.items():
+            np.testing.assert_array_equal(column, before[name][left], err_msg=name)
+    before = alive.catalogues["PMPS"]
+    left = np.isin(before["idx"], some.catalogues["PMPS"]["idx"])
+    if death is LINE:
+        field = 3.2e19 * np.sqrt(before["P"] * before["P_dot"])
+        np.testing.assert_array_equal(left, field / before["P"] ** 2 > 10**12.5)
+        assert 20 < np.count_nonzero(~left) < len(left) - 20
+        return
+    # each star has its own threshold: of stars at one power their share of the valley is left
+    share = ndtr((np.log10(spin_down_power(before)) - 33.0) / 0.8)
+    assert 0.1 < 1.0 - share.mean() < 0.9
+    sigma = math.sqrt((share * (1.0 - share)).sum())
+    assert np.count_nonzero(left) == pytest.approx(share.sum(), abs=4.0 * sigma)
+    weak = share < 0.5
+    assert np.count_nonzero(left[weak]) == pytest.approx(share[weak].sum(), abs=4.0 * sigma)
+
+
+@pytest.mark.parametrize("death", [{}, LINE, VALLEY], ids=["none", "line", "valley"])
+def test_a_whole_population_dies_as_that_of_the_stop_rule(death):
+    few = make_stars(20_000)
+    config = UNREACHABLE.with_override({**death, "birth_rate_max": 20_000 * 100 / T_AGE_MAX})
+    whole = synthesize_all(config, few, np.random.SeedSequence(2))
+    stopped = synthesize(config, few, np.random.SeedSequence(2))
+    assert stopped.n_created == 20_000
+    for group, table in stopped.catalogues.items():
+        assert len(table["idx"]) > 0
+        for name in ("idx", "L_radio_bol", "S_radio_obs_mean_1400", "SNR"):
+            np.testing.assert_allclose(
+                whole.catalogues[group][name], table[name], rtol=1e-5, err_msg=name
+            )
+    beamed = whole.final["intercepted_radio"]
+    silent = whole.final["L_radio_bol"][beamed] == 0.0
+    assert silent.any() == bool(death)
+    for name in ("S_radio_bol", "S_radio_obs_mean_1400"):
+        np.testing.assert_array_equal(whole.final[name][beamed] == 0.0, silent)
+
+
 @pytest.mark.parametrize(
     "override",
     [
@@ -401,6 +517,8 @@ def test_whole_population(stars):
         {"L_radio_log10_mean": 100.0, "L_radio_log10_sigma": 10.0, "epsilon_L": 10.0},
         {"L_radio_log10_mean": -100.0},
         {"epsilon_L": -10.0},
+        {"radio_death_model": "line", "death_BP2_log10": 25.0},
+        {"radio_death_model": "valley", "death_Edot_log10_sigma": 10.0},
     ],
 )
 def test_extreme_theta_gives_a_population(stars, override):

@@ -15,6 +15,15 @@ GROUPS = ("PMPS", "SMPS", "HTRU_low_mid", "HTRU_high")
 PARKES = {group: {"detected_real": None} for group in GROUPS}
 EVERYONE = {"birth_rate_max": N_STARS * 100 / T_AGE_MAX, "surveys_radio": PARKES}
 
+OWN = {
+    "key": "own",
+    "name": "own survey",
+    "reference": "none",
+    "beams": [{"G0": 1.4, "number": 1}, {"G0": 0.3, "number": 6, "FWHM": 9.0}],
+    **{"t_obs": 900.0, "t_samp": 100.0, "T_sys": 25.0, "f_central": 700.0, "BW": 200.0},
+    **{"channel_width": 0.1, "FWHM": 20.0, "SNR_th": 10.0, "b_range_abs": [0, 20]},
+}
+
 MODELS = {
     "default": {},
     "weak fields": {"B_initial_log10_mean": 12.0},
@@ -24,6 +33,8 @@ MODELS = {
     "double log-normal": {"magnetic_field_model": "double_log-normal"},
     "top-hat": {"magnetic_field_model": "smooth_tophat", "B_initial_log10_slope": 0.5},
     "normal periods": {"spin_period_model": "normal"},
+    "Weibull periods": {"spin_period_model": "weibull"},
+    "log-uniform fields": {"magnetic_field_model": "log-uniform"},
     "shortest period": {"P_initial_min": 0.05},
     "vacuum": {"k_coefficients": [0.0, 2 / 3, 2 / 3]},
     "no alignment by angle": {"k_coefficients": [1.0, 0.0, 1.0]},
@@ -41,11 +52,22 @@ MODELS = {
     "falling luminosity": {"epsilon_L": -0.3, "L_radio_log10_mean": 29.0},
     "steep luminosity": {"epsilon_L": 1.5, "L_radio_log10_mean": 24.0},
     "no scatter": {"L_radio_log10_sigma": 0.0},
+    "death line": {"radio_death_model": "line"},
+    "death valley": {"radio_death_model": "valley"},
+    "late death, falling luminosity": {
+        "radio_death_model": "valley",
+        "death_Edot_log10_mean": 31.5,
+        "death_Edot_log10_sigma": 1.5,
+        "epsilon_L": -0.3,
+        "L_radio_log10_mean": 29.0,
+    },
     "spread of indices": {"std_spectral_index": 0.6, "mean_spectral_index": -1.4},
     "flat spectra": {"mean_spectral_index": -1.0},
     "near stars": {"d_max": 5.0},
     "map-free sky": {"tsky_model": "narayan87"},
     "cuts": {"observed_cuts": True},
+    "own survey of unlike beams": {"surveys": [OWN]},
+    "northern": {"surveys_radio": {name: {} for name in ("GBNCC", "LOTAAS", "PALFA")}},
     "SKA": {"surveys_radio": {name: {} for name in ("SKA_low_AA4", "SKA_mid_B2_AA4", "PMPS")}},
 }
 """Every law of the configuration, and both signs of what may have either."""
