@@ -4,6 +4,7 @@ import json
 import os
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -12,7 +13,6 @@ import click
 from mlpop import __version__
 from mlpop.cli import options
 from mlpop.errors import MlpopError
-from mlpop.experiment.logs import show_on_terminal
 
 FILE = click.Path(dir_okay=False, path_type=Path)
 FOLDER = click.Path(file_okay=False, path_type=Path)
@@ -20,8 +20,13 @@ FOLDER = click.Path(file_okay=False, path_type=Path)
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 @click.version_option(__version__)
-def cli() -> None:
+@click.pass_obj
+def cli(on_terminal: bool | None) -> None:
     """How are pulsars born? Simulation-based inference of pulsar populations."""
+    if on_terminal:
+        from mlpop.experiment.logs import show_on_terminal
+
+        show_on_terminal()
 
 
 def _on_command_line(context: click.Context, name: str) -> bool:
@@ -72,6 +77,10 @@ def sbi(
     if resume is None or _on_command_line(context, "configuration") or changes:
         # a mistake in it is told before anything slow is imported
         config = SbiConfig.parse(_values(configuration, changes), str(configuration))
+    if resume is not None:
+        from mlpop.commands.resumable import run_to_resume
+
+        resume = run_to_resume("experiment", resume, config, SbiConfig.parse, complete_too=True)
     from mlpop.commands.sbi import resume_experiment, run_experiment
 
     if config is None:
@@ -130,17 +139,24 @@ def train_nn(
     configuration = options.file_of(configuration)
     chosen = options.assignments(options.TRAIN_NN, flags, _values(configuration, []))
     changes = [*chosen, *assignments]
-    values = _values(configuration, [*options.gpus_here(configuration), *changes])
-    config = RegressionConfig.parse(values, str(configuration))
-    from mlpop.commands.train_nn import resume_train_nn, train_nn
-
+    config = RegressionConfig.parse(_values(configuration, changes), str(configuration))
+    if here := options.gpus_here(configuration):
+        config = RegressionConfig.parse(_values(configuration, [*here, *changes]))
     if resume is None:
+        from mlpop.commands.train_nn import train_nn
+
         train_nn(config, convergence=convergence, trained_model=trained_model)
         return
     if trained_model is not None:
         raise click.UsageError("--trained_model cannot be given together with --resume")
     asked = _on_command_line(context, "configuration") or changes or convergence is not None
-    resume_train_nn(resume, config if asked else None, convergence=convergence)
+    given = config if asked else None
+    from mlpop.commands.resumable import run_to_resume
+
+    resume = run_to_resume("train_nn", resume, given, RegressionConfig.parse)
+    from mlpop.commands.train_nn import resume_train_nn
+
+    resume_train_nn(resume, given, convergence=convergence)
 
 
 @cli.command(
@@ -164,11 +180,16 @@ def infer_nn(
 
     configuration = options.file_of(configuration)
     chosen = options.assignments(options.INFER_NN, flags)
-    changes = [*options.gpus_here(configuration), *chosen, *assignments]
-    values = _values(configuration, changes)
-    for block in (options.TRAIN, options.VALID):
-        values.pop(block, None)
-    config = RegressionConfig.parse(values, str(configuration))
+
+    def parsed(here: Sequence[str] = ()) -> RegressionConfig:
+        values = _values(configuration, [*here, *chosen, *assignments])
+        for block in (options.TRAIN, options.VALID):
+            values.pop(block, None)
+        return RegressionConfig.parse(values, str(configuration))
+
+    config = parsed()
+    if here := options.gpus_here(configuration):
+        config = parsed(here)
     from mlpop.commands.infer_nn import infer_nn
 
     infer_nn(config, trained_model, samples or ())
@@ -334,12 +355,11 @@ def _fail(message: str) -> NoReturn:
 
 def main() -> None:
     """Run the command line; exit codes: 0 done, 2 bad input or failure, 130/143 interrupted."""
-    show_on_terminal()
     # as `python -m mlpop` does: a user's own simulator lies in the working directory
     if "" not in sys.path:
         sys.path.insert(0, "")
     try:
-        cli(standalone_mode=False)
+        cli(standalone_mode=False, obj=True)
     except click.ClickException as error:
         error.show()
         sys.exit(2)

@@ -6,10 +6,11 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import AliasChoices, BaseModel, ConfigDict, ValidationError, model_validator
 
+from mlpop.config.attribute_docs import attribute_docstrings
 from mlpop.config.messages import Problem, Refused, describe, show
 from mlpop.config.reading import (
     LARGEST,
@@ -21,6 +22,10 @@ from mlpop.config.reading import (
 )
 from mlpop.config.reference import Translation
 from mlpop.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pydantic import GetJsonSchemaHandler
+    from pydantic_core import CoreSchema
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +39,6 @@ class StrictModel(BaseModel):
         strict=True,
         allow_inf_nan=False,
         populate_by_name=True,
-        use_attribute_docstrings=True,
     )
 
     def _contradictions(self) -> Iterator[Problem]:
@@ -74,6 +78,23 @@ class StrictModel(BaseModel):
                 "; ".join(taken.notes),
             )
         return parsed
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core_schema: "CoreSchema", handler: "GetJsonSchemaHandler"
+    ) -> dict[str, Any]:
+        """Describe every field by the docstring below it."""
+        schema = handler(core_schema)
+        properties = handler.resolve_ref_schema(schema).get("properties", {})
+        texts = attribute_docstrings(cls)
+        for name, field in cls.model_fields.items():
+            alias = field.validation_alias
+            if isinstance(alias, AliasChoices):
+                alias = alias.choices[0]
+            shown = properties.get(alias or name)
+            if shown is not None and name in texts:
+                shown.setdefault("description", texts[name])
+        return schema
 
     @classmethod
     def _translate(cls, translation: Translation) -> None:

@@ -64,7 +64,7 @@ def bring_along(database: Path, lives: Callable[[Mapping[str, str]], bool]) -> N
                     "on; artifacts below %s are not found from here until it has ended",
                     database,
                     run_id,
-                    _path(stale[0].location),
+                    local_folder(stale[0].location),
                 )
                 return
             with connection:
@@ -79,7 +79,7 @@ def bring_along(database: Path, lives: Callable[[Mapping[str, str]], bool]) -> N
             "%s%s",
             experiment.name,
             new,
-            _path(experiment.location),
+            local_folder(experiment.location),
             "" if new.is_dir() else ", but that folder does not exist: bring it along",
         )
 
@@ -93,9 +93,9 @@ def refuse_stale(location: str, database: Path | None) -> None:
     if database is None or not _is_stale(location, database):
         return
     raise TrackingError(
-        f"artifacts are expected below {_path(location)}, which is not the folder of this project "
-        f"any more, and a run there is still being worked on; end it: the next command then lets "
-        f"the store have its artifacts in {artifacts_beside(database)}"
+        f"artifacts are expected below {local_folder(location)}, which is not the folder of this "
+        f"project any more, and a run there is still being worked on; end it: the next command "
+        f"then lets the store have its artifacts in {artifacts_beside(database)}"
     )
 
 
@@ -107,7 +107,7 @@ def _stale(connection: sqlite3.Connection, database: Path) -> Iterator[_Experime
 
 
 def _is_stale(location: str, database: Path) -> bool:
-    old = _path(location)
+    old = local_folder(location)
     if old is None or old.parent.name != MLRUNS:
         return False
     here = artifacts_beside(database) / old.name
@@ -159,7 +159,7 @@ def _place(database: Path, experiment: _Experiment) -> str:
     return new.as_uri() if experiment.location.startswith("file:") else str(new)
 
 
-def _path(location: str) -> Path | None:
+def local_folder(location: str) -> Path | None:
     """Return the folder that a place on this machine names, None of any other."""
     if location.startswith("/"):
         return Path(location)

@@ -19,7 +19,7 @@ from mlpop.tracking.provenance import record_provenance
 from mlpop.tracking.run import TrackedRun
 from mlpop.tracking.runs import note_attempt, open_run, tell_given_run
 from mlpop.tracking.signals import graceful_signals
-from mlpop.tracking.store import Store, check_artifacts, connect, project_root
+from mlpop.tracking.store import Store, check_artifacts, connect, connect_to_read, project_root
 from mlpop.tracking.views import prepare_pages
 
 __all__ = [
@@ -34,6 +34,7 @@ __all__ = [
     "commit",
     "compare_link",
     "connect",
+    "connect_to_read",
     "experiment_note",
     "find",
     "flatten",

@@ -18,10 +18,12 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from mlpop.errors import TrackingError
+from mlpop.io.embedded_store import is_readable, read_run
 from mlpop.io.files import sha256_of, write_atomically
+from mlpop.io.moved_store import local_folder
 from mlpop.io.records import BrokenRecord, read_record
 from mlpop.tracking.outages import patiently
-from mlpop.tracking.store import translated
+from mlpop.tracking.store import sqlite_file, translated
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -247,6 +249,15 @@ def local_path(client: "MlflowClient", run_id: str, name: str) -> Path | None:
     Raises:
         TrackingError: the store cannot be read.
     """
+    folder = _embedded_folder(client, run_id)
+    if folder is not None and "%" not in require_safe(name):
+        path = folder / name
+        if not path.resolve().is_relative_to(folder.resolve()):
+            raise TrackingError(f"artifact {name!r} of run {run_id}: leads out of its folder")
+        if not path.exists():
+            raise TrackingError(f"artifact {name} of run {run_id}: No such artifact: '{name}'")
+        return path.absolute()
+
     from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 
     repository = _repository(client, run_id)
@@ -304,6 +315,16 @@ def require_safe(name: str) -> str:
             "read or written"
         )
     return name
+
+
+def _embedded_folder(client: "MlflowClient", run_id: str) -> Path | None:
+    """Return the folder of a run's artifacts where that is known without MLflow, else None."""
+    database = sqlite_file(client.tracking_uri)
+    if database is None or not is_readable(database):
+        return None
+    with translated(f"artifacts of run {run_id}"):
+        run = read_run(database, run_id)
+    return None if run is None else local_folder(run.info.artifact_uri or "")
 
 
 def _repository(client: "MlflowClient", run_id: str) -> Any:

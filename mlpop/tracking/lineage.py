@@ -11,6 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from mlpop.errors import TrackingError
+from mlpop.io.embedded_store import RecordedRun, is_readable, read_run, read_runs
 from mlpop.io.records import tag_number
 from mlpop.tracking.owner import heartbeat_age, is_alive
 from mlpop.tracking.run import ENDED_TAG, PARENT_TAG
@@ -19,6 +21,8 @@ from mlpop.tracking.store import Store, connect, translated
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
+
+    AnyRun = Run | RecordedRun
 
 PAGE = 1000
 FIRST_PAGE = 50
@@ -89,7 +93,7 @@ def find(
     experiment_ids: Sequence[str] | None = None,
     status: str | None = None,
 ) -> "list[Run]":
-    """Return the runs that have all of these tags, newest first.
+    """Return the runs that have all of these tags, newest first, with all that MLflow knows.
 
     Args:
         store: the tracking store.
@@ -100,14 +104,8 @@ def find(
     Raises:
         TrackingError: the store cannot be read.
     """
-    return list(
-        search(
-            store,
-            tags,
-            experiment_ids=experiment_ids,
-            status=None if status is None else f"= '{status}'",
-        )
-    )
+    condition = None if status is None else f"= '{status}'"
+    return list(_by_mlflow(store, tags, experiment_ids, condition, False, FIRST_PAGE))
 
 
 def search(
@@ -118,11 +116,12 @@ def search(
     status: str | None = None,
     top: bool = False,
     page: int = FIRST_PAGE,
-) -> "Iterator[Run]":
+) -> "Iterator[AnyRun]":
     """Yield the runs that have all of these tags, newest first, as they are asked for.
 
     The store filters, and gives one page after another: a store may hold many thousand runs of
-    which the first few are wanted.
+    which the first few are wanted. An embedded store is read without MLflow, and then gives of a
+    run what is said of itself and its tags, but no parameters or metrics.
 
     Args:
         store: the tracking store.
@@ -135,6 +134,36 @@ def search(
     Raises:
         TrackingError: the store cannot be read.
     """
+    database = store.database
+    if database is None or not is_readable(database):
+        yield from _by_mlflow(store, tags, experiment_ids, status, top, page)
+        return
+    offset = 0
+    while True:
+        with translated(f"runs in {store.safe_uri}"):
+            batch = read_runs(
+                database,
+                tags,
+                without_tag=PARENT_TAG if top else None,
+                status=status,
+                experiment_ids=experiment_ids,
+                limit=page,
+                offset=offset,
+            )
+        yield from batch
+        if len(batch) < page:
+            return
+        offset, page = offset + page, min(4 * page, PAGE)
+
+
+def _by_mlflow(
+    store: Store,
+    tags: Mapping[str, str],
+    experiment_ids: Sequence[str] | None,
+    status: str | None,
+    top: bool,
+    page: int,
+) -> "Iterator[Run]":
     # MLflow's filters cannot express a value that holds both kinds of quotes
     asked = {key: value for key, value in tags.items() if "'" not in value}
     parts = [f"tags.`{key}` = '{value}'" for key, value in asked.items()]
@@ -169,8 +198,7 @@ def root_of(store: Store, run_id: str) -> str:
     Raises:
         TrackingError: there is no such run.
     """
-    with translated(f"run {run_id} in {store.safe_uri}"):
-        run = store.client.get_run(run_id)
+    run = _run(store, run_id)
     return str(run.data.tags.get("mlpop.root", run_id))
 
 
@@ -185,10 +213,10 @@ def tree(store: Store, root_id: str, now: float | None = None) -> Node:
     Raises:
         TrackingError: there is no such run, or the store cannot be read.
     """
-    with translated(f"run {root_id} in {store.safe_uri}"):
-        root = store.client.get_run(root_id)
-    runs = find(store, {"mlpop.root": root_id}, experiment_ids=[root.info.experiment_id])
-    below: dict[str, list[Run]] = {}
+    root = _run(store, root_id)
+    place = [root.info.experiment_id]
+    runs = search(store, {"mlpop.root": root_id}, experiment_ids=place, page=PAGE)
+    below: dict[str, list[AnyRun]] = {}
     for run in sorted(runs, key=lambda run: (run.info.start_time, run.info.run_id)):
         if run.info.run_id != root_id:
             below.setdefault(run.data.tags.get(PARENT_TAG, root_id), []).append(run)
@@ -227,7 +255,23 @@ def status(
     ]
 
 
-def _node(run: "Run", below: "Mapping[str, list[Run]]", now: float) -> Node:
+def _run(store: Store, run_id: str) -> "AnyRun":
+    """Return a run, wherever it is in the store.
+
+    Raises:
+        TrackingError: there is no such run, or the store cannot be read.
+    """
+    database = store.database
+    with translated(f"run {run_id} in {store.safe_uri}"):
+        if database is None or not is_readable(database):
+            return store.client.get_run(run_id)
+        run = read_run(database, run_id)
+    if run is None:
+        raise TrackingError(f"run {run_id} in {store.safe_uri}: no such run")
+    return run
+
+
+def _node(run: "AnyRun", below: "Mapping[str, list[AnyRun]]", now: float) -> Node:
     info, tags = run.info, run.data.tags
     life = _life(info.status, tags, now)
     return Node(

@@ -139,7 +139,7 @@ def _verdict(error: BaseException) -> bool | None:
         from mlpop.io.errors import is_passing
 
         return isinstance(error, Exception) and is_passing(error)
-    if home in ("requests", "urllib3", "sqlalchemy", "http"):
+    if home in ("requests", "urllib3", "sqlalchemy", "sqlite3", "http"):
         return True
     if isinstance(error, ConnectionError | TimeoutError):
         return True

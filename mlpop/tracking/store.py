@@ -14,10 +14,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit, urlunsplit
 
 from mlpop.errors import TrackingError
+from mlpop.io.embedded_store import is_readable
 from mlpop.io.locks import NotLocked, locked
 from mlpop.io.moved_store import artifacts_beside, bring_along, refuse_stale
 from mlpop.tracking.owner import is_alive
@@ -142,10 +143,13 @@ def sqlite_file(uri: str) -> Path | None:
     """Return the absolute path of the database that a `sqlite:` URI names, else None."""
     if not uri.startswith("sqlite:///"):
         return None
-    from sqlalchemy.engine import make_url
+    path = uri.removeprefix("sqlite:///")
+    if set(path) & UNREADABLE:
+        from sqlalchemy.engine import make_url
 
-    # as the library reads it that opens the file: some of its versions take quotes away
-    database = Path(make_url(uri).database or "").absolute()
+        # as the library reads it that opens the file: some of its versions take quotes away
+        path = make_url(uri).database or ""
+    database = Path(path).absolute()
     if database.parent.is_symlink() and database.parent.parent == _links():
         return database.parent.readlink() / database.name
     return database
@@ -193,6 +197,38 @@ def connect(start: Path | None = None) -> Store:
             with few_retries():
                 client.search_experiments(max_results=1)
     return Store(uri, root, client)
+
+
+def connect_to_read(start: Path | None = None) -> Store:
+    """Open the tracking store for a command that only reads, without MLflow where that will do.
+
+    MLflow is imported, and an embedded store opened by it, when the client is first used. A store
+    that is not there yet, or that is none which can be read without MLflow, is opened at once.
+
+    Args:
+        start: the folder whose project is meant, by default the working directory.
+
+    Raises:
+        TrackingError: the store cannot be read, created or reached.
+    """
+    root = project_root(start)
+    uri = resolve_uri(root)
+    database = sqlite_file(uri)
+    if database is None or not is_readable(database):
+        return connect(start)
+    bring_along(database, is_alive)
+    return Store(uri, root, cast("MlflowClient", _LateClient(uri, start)))
+
+
+class _LateClient:
+    """An MLflow client that is made when it is needed."""
+
+    def __init__(self, tracking_uri: str, start: Path | None) -> None:
+        self.tracking_uri, self._start = tracking_uri, start
+
+    def __getattr__(self, name: str) -> Any:
+        self._client = self.__dict__.get("_client") or connect(self._start).client
+        return getattr(self._client, name)
 
 
 def check_artifacts(store: Store, experiment_id: str) -> None:

@@ -51,6 +51,45 @@ def test_help_of_every_command_is_light() -> None:
     assert done.stdout == "[] True\n", done.stdout + done.stderr
 
 
+LIGHT = sorted({*HEAVY, "sqlalchemy", "optuna", "zuko", "sklearn"})
+"""What a command does not import that only reads and checks its configuration."""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["sbi", "--set", "no_such_field=1"],
+        ["sbi", "--set", "trainer.lr=-1"],
+        ["sbi", "--configuration", "no_such_file.json"],
+        ["infer", "--set", "no_such_field=1"],
+        ["dynamics", "--set", "no_such_field=1"],
+        ["simulate", "--set", "no_such_field=1"],
+        ["observe", "--set", "no_such_field=1"],
+        ["study", "--set", "no_such_field=1"],
+        ["train-nn", "--set", "no_such_field=1"],
+        ["infer-nn", "--trained_model", "a.pth", "--set", "no_such_field=1"],
+        ["schema", "no_such_kind"],
+    ],
+    ids=lambda arguments: " ".join(arguments),
+)
+def test_a_configuration_error_is_told_before_anything_slow_is_imported(
+    arguments: list[str],
+) -> None:
+    code = (
+        "import sys\n"
+        f"sys.argv = ['mlpop', *{arguments!r}]\n"
+        "from mlpop.cli.main import main\n"
+        "try:\n    main()\n"
+        "except SystemExit as end:\n"
+        f"    print(end.code, [name for name in {LIGHT!r} if name in sys.modules])"
+    )
+    root = Path(__file__).parents[2]
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root)
+    assert done.stdout == "2 []\n", done.stdout + done.stderr
+    assert done.stderr.startswith("Error: ")
+    assert "no_such" in done.stderr or "trainer.lr" in done.stderr
+
+
 def test_python_m_mlpop_is_the_command() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "mlpop", "--version"], capture_output=True, text=True

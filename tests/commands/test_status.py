@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
-from mlpop.commands.status import RESUMED_BY, outlook, status_table
+from mlpop.commands.outlook import RESUMED_BY, outlook
+from mlpop.commands.status import status_table
+from mlpop.experiment.resume.attempts import CONFIG_FILES
 from mlpop.tracking import Store, TrackedRun, connect, open_run, tree
 from mlpop.tracking.artifacts import local_path
 from mlpop.tracking.owner import HEARTBEAT_TAG, OWNER_TAG, Owner
@@ -193,7 +195,7 @@ def test_other_kinds(store: Store, kind: str, expected: list[str]) -> None:
     found = outlook(store, tree(store, run.run_id))
     assert len(found) == len(expected)
     assert all(line.startswith("nothing to resume: ") for line in found)
-    for name in {file for _, file in RESUMED_BY.values()}:
+    for name in set(CONFIG_FILES.values()):
         store.client.log_text(run.run_id, "{}", name)
     found = outlook(store, tree(store, run.run_id))
     assert found == [line.format(run.run_id) for line in expected]
@@ -219,8 +221,8 @@ def test_commands_know_their_configuration() -> None:
     from mlpop.commands import study, train_nn
     from mlpop.experiment.output_tree import CONFIG_FILE
 
-    names = {kind: file for kind, (_, file) in RESUMED_BY.items()}
-    assert names == {
+    assert set(RESUMED_BY) == set(CONFIG_FILES)
+    assert CONFIG_FILES == {
         "experiment": CONFIG_FILE,
         train_nn.KIND: train_nn.CONFIG,
         study.KIND: study.CONFIG,

@@ -11,6 +11,7 @@ from mlpop.config.files.regression import RegressionConfig
 from mlpop.config.files.sbi import SbiConfig
 from mlpop.config.files.study import StudyConfig
 from mlpop.errors import ConfigError, DataError, TrackingError
+from mlpop.experiment.output_tree import CONFIG_FILE
 from mlpop.io.records import OBJECT, read_record
 from mlpop.tracking import Node, Store, flatten, root_of, tree
 from mlpop.tracking.artifacts import fetched
@@ -21,6 +22,8 @@ from mlpop.tracking.owner import is_alive, owner_of
 logger = logging.getLogger(__name__)
 
 LAST = "last"
+CONFIG_FILES = {"experiment": CONFIG_FILE, "train_nn": "config.json", "study": "study.json"}
+"""Kind of a run at the top that can be resumed -> the artifact with its configuration."""
 LONGEST_SEED = 40  # digits; a drawn one has 128 bits
 NAMED = 5  # runs that a message names
 DATA_TAG = "mlpop.data_"
@@ -87,6 +90,29 @@ def resumed_run(
         ConfigError: the recorded configuration cannot be used.
         TrackingError: see `unfinished_run` and `recorded_json`.
     """
+    root = resumable_run(store, kind, which, config_file, config, parse, complete_too=complete_too)
+    recorded = recorded_configuration(store, root.run_id, config_file)
+    if config is None:
+        refuse_pickles(recorded, f"{config_file} of run {root.run_id}")
+        config = parse(recorded, f"{config_file} of run {root.run_id}")
+    return root, config, recorded
+
+
+def resumable_run(
+    store: Store,
+    kind: str,
+    which: str,
+    config_file: str,
+    config: Config | None,
+    parse: Callable[[dict[str, Any], str], Config],
+    *,
+    complete_too: bool = False,
+) -> Node:
+    """Return the run to resume; for the arguments see `resumed_run`.
+
+    Raises:
+        TrackingError: see `unfinished_run`.
+    """
     name = None if config is None else config.name
 
     def refusal(run_id: str) -> str:
@@ -101,12 +127,7 @@ def resumed_run(
             return str(error)
         return ""
 
-    root = unfinished_run(store, kind, which, name, complete_too=complete_too, refusal=refusal)
-    recorded = recorded_configuration(store, root.run_id, config_file)
-    if config is None:
-        refuse_pickles(recorded, f"{config_file} of run {root.run_id}")
-        config = parse(recorded, f"{config_file} of run {root.run_id}")
-    return root, config, recorded
+    return unfinished_run(store, kind, which, name, complete_too=complete_too, refusal=refusal)
 
 
 def recorded_seed(root: Node) -> int:
