@@ -127,15 +127,16 @@ def train_nn(
         >>> import mlpop
         >>> few_stars = {
         ...     "sampling_size": 12,
+        ...     "split.valid": 0.2,
         ...     "dyn_data_loader.database.NS_number": 2000,
         ...     "simulator.args.population.birth_rate_max": 0.0066,
         ... }
         >>> made = mlpop.simulate("experiments/simulate.json", few_stars)
         >>> changes = {"trials": 1, "trainer.epochs": 2, "trainer.tensorboard": False}
         >>> trained = mlpop.train_nn("experiments/train_nn.json", changes)
-        >>> predicted = mlpop.infer_nn("experiments/infer_nn.json", trained.models / "trial_0")
-        >>> predicted.predictions.shape
-        (2, 2)
+        >>> network = trained.models / "best_model.pth"
+        >>> len(mlpop.infer_nn("experiments/infer_nn.json", network).rows)
+        2
 
     Raises:
         ConfigError: the configuration contradicts itself or the data.
@@ -201,13 +202,13 @@ def observe(configuration: Source | ObserveConfig, changes: Changes | None = Non
 
     Example:
         >>> import mlpop
-        >>> sky = mlpop.simulate_population(
-        ...     population={"birth_rate_max": 0.33}, stars={"NS_number": 100000, "seed": 1}, seed=7
-        ... )
+        >>> theta = {"B_initial_log10_mean": 13.1}
+        >>> few_stars = {"NS_number": 100000, "seed": 1}
+        >>> few_births = {"birth_rate_max": 0.33}
+        >>> sky = mlpop.simulate_population(theta, population=few_births, stars=few_stars)
         >>> sky.write_csv("catalogue.csv")
-        >>> csv = mlpop.observe({"source": "catalogue.csv", "save_dir": "observed"})
-        >>> mlpop.load_dataset(csv).x.shape[0]
-        1
+        >>> mlpop.observe({"source": "catalogue.csv", "save_dir": "observed"}).name
+        'dataset_atnf.csv'
 
     Raises:
         DataError: the catalogue cannot be read, or the maps cannot be written.

@@ -18,9 +18,13 @@ from mlpop.errors import ConfigError
 REPOSITORY = Path(__file__).parents[2]
 WITH_EXAMPLE = (
     "run_experiment",
+    pytest.param("resume_experiment", marks=pytest.mark.slow),
     "infer",
     "simulate",
+    pytest.param("train_nn", marks=pytest.mark.slow),
+    "observe",
     "dynamics",
+    pytest.param("run_study", marks=pytest.mark.slow),
     "simulate_population",
     "load_posterior",
 )
