@@ -206,8 +206,8 @@ def observe(configuration: Source | ObserveConfig, changes: Changes | None = Non
         >>> few_stars = {"NS_number": 100000, "seed": 1}
         >>> few_births = {"birth_rate_max": 0.33}
         >>> sky = mlpop.simulate_population(theta, population=few_births, stars=few_stars)
-        >>> sky.write_csv("catalogue.csv")
-        >>> mlpop.observe({"source": "catalogue.csv", "save_dir": "observed"}).name
+        >>> catalogue = sky.write_csv("catalogue.csv")
+        >>> mlpop.observe({"source": str(catalogue), "save_dir": "observed"}).name
         'dataset_atnf.csv'
 
     Raises:
