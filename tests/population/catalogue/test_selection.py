@@ -68,11 +68,12 @@ def test_each_cut_takes_what_it_must(catalogue):
     selection = select(catalogue, REGIONS)
     maps = {
         "PMPS": {"good", "east", "centre"},
-        "SMPS": {"good", "high", "east", "centre", "smps_only"},
+        "SMPS": {"high"},
         "HTRU": {"good", "high", "west", "centre"},
     }
     assert names(selection.maps) == maps
-    assert names(selection.counts) == {survey: {*kept, "no_p1"} for survey, kept in maps.items()}
+    counts = {"PMPS": {*maps["PMPS"], "no_p1"}, "SMPS": {"high"}}
+    assert names(selection.counts) == counts | {"HTRU": {*maps["HTRU"], "no_p1"}}
     assert selection.fluxes is None
     assert flux_catalogues(selection) is None
     assert any("No flux maps" in note for note in selection.notes)
@@ -94,7 +95,7 @@ def test_rows_after_every_cut(catalogue):
     ]
     assert rows[-3:] == [
         CutRow("P1 measured", "PMPS", 3, 3),
-        CutRow("P1 measured", "SMPS", 5, 5),
+        CutRow("P1 measured", "SMPS", 1, 1),
         CutRow("P1 measured", "HTRU", 4, 4),
     ]
 
@@ -102,15 +103,18 @@ def test_rows_after_every_cut(catalogue):
 @pytest.mark.parametrize(
     ("gl", "gb", "surveys"),
     [
-        (310.0, 3.0, {"PMPS", "SMPS", "HTRU"}),
-        (-50.0, 3.0, {"PMPS", "SMPS", "HTRU"}),
+        (310.0, 3.0, {"PMPS", "HTRU"}),
+        (-50.0, 3.0, {"PMPS", "HTRU"}),
         (310.0, 6.0, {"SMPS", "HTRU"}),
-        (40.0, 3.0, {"PMPS", "SMPS"}),
+        (310.0, -6.0, {"SMPS", "HTRU"}),
+        (40.0, 3.0, {"PMPS"}),
         (50.0, 3.0, set()),
         (260.0, -3.0, {"HTRU"}),
         (240.0, -3.0, set()),
-        (310.0, 5.0, {"SMPS", "HTRU"}),
+        (310.0, 5.0, {"HTRU"}),
         (310.0, -15.0, {"SMPS"}),
+        (310.0, 30.0, set()),
+        (310.0, -29.9, {"SMPS"}),
     ],
 )
 def test_regions_generator_golden_15(catalogue, gl, gb, surveys):
@@ -119,16 +123,47 @@ def test_regions_generator_golden_15(catalogue, gl, gb, surveys):
     assert found == surveys
 
 
+def test_types_are_taken_out_and_counted(catalogue):
+    typed = catalogue.copy()
+    typed.attrs = dict(catalogue.attrs)
+    kinds = {"good": "RRAT[x]", "centre": "HE,AXP", "high": "HE", "no_p1": "HE,RRATS"}
+    for name, kind in kinds.items():
+        typed.loc[typed["PSRJ"] == name, "TYPE"] = kind
+    selection = select(typed, REGIONS, types_excluded=("RRAT", "AXP"))
+    assert names(selection.maps) == {
+        "PMPS": {"east"},
+        "SMPS": {"high"},
+        "HTRU": {"high", "west"},
+    }
+    rows = [row for row in selection.rows if row.step.startswith("TYPE") and row.survey == "PMPS"]
+    assert rows == [
+        CutRow("TYPE is not RRAT", "PMPS", 3, 2),
+        CutRow("TYPE is not AXP", "PMPS", 2, 1),
+    ]
+    assert names(select(typed, REGIONS).maps)["PMPS"] == {"good", "east", "centre"}
+    unknown = select(typed, REGIONS, types_excluded=("CCO",)).doubts
+    assert any("no pulsar has the TYPE 'CCO'; types: AXP, BINARY, HE" in text for text in unknown)
+
+
+def test_pulsars_without_a_p1_are_said(catalogue):
+    notes = [note for note in select(catalogue, REGIONS).notes if "no measured P1" in note]
+    assert [note[:40] for note in notes] == [
+        "1 of 4 pulsars of PMPS have no measured ",
+        "1 of 5 pulsars of HTRU have no measured ",
+    ]
+    assert "Kolmogorov-Smirnov" in notes[0]
+
+
 def test_one_mjy_weighs_minus_three_generator_golden_16(catalogue, tmp_path):
     path = tmp_path / "tpa.csv"
-    path.write_text("PSRJ,ch6flux,ch6err\ngood,1.0,0.1\nsmps_only,0.4,0.1\nwest,5.0,\nno_p1,9,9\n")
+    path.write_text("PSRJ,ch6flux,ch6err\ngood,1.0,0.1\nhigh,0.4,0.1\nwest,5.0,\nno_p1,9,9\n")
     selection = select(catalogue, REGIONS, fluxes="tpa", tpa=read_tpa(path))
     fluxes = flux_catalogues(selection)
     assert np.log10(fluxes["PMPS"]["S_radio_obs_mean_1400"]).tolist() == [-3.0]
     assert names(selection.fluxes) == {
         "PMPS": {"good"},
-        "SMPS": {"good", "smps_only"},
-        "HTRU": {"good", "west"},
+        "SMPS": {"high"},
+        "HTRU": {"good", "high", "west"},
     }
 
 
