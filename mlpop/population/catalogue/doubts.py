@@ -114,7 +114,9 @@ def check_tags(table: pd.DataFrame, regions: Mapping[Survey, Region], source: st
 
 
 def unknown_types(table: pd.DataFrame, kinds: Sequence[str]) -> list[str]:
-    """Return a sentence for every type of psrcat that no pulsar of a catalogue has."""
+    """Return a sentence for every type of psrcat that no pulsar of a whole catalogue has."""
+    if len(table) < _WHOLE_SKY:
+        return []
     texts = [token for text in table["TYPE"] for token in text.split(",")]
     known = sorted({text.split("[")[0].strip() for text in texts} - {""})
     if kinds and not known:
