@@ -1,16 +1,19 @@
 """`mlpop observe`: from the pulsar catalogue to `dataset_atnf.csv` and its maps."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from mlpop.config.blocks.generator import GeneratorConfig
+from mlpop.config.blocks.observed_file import ObservedNumbers
 from mlpop.config.files.observe import ObserveConfig
-from mlpop.datasets.layout import DETAILS, GENERATOR_JSON
+from mlpop.datasets.layout import DETAILS, GENERATOR_JSON, OBSERVED_JSON
 from mlpop.datasets.observed import write_observed
-from mlpop.io.files import write_csv
+from mlpop.errors import DataError
+from mlpop.io.files import write_csv, write_json
 from mlpop.population.catalogue.doubts import named
 from mlpop.population.catalogue.selection import (
     CutRow,
@@ -37,11 +40,12 @@ def observe_catalogue(config: ObserveConfig) -> Path:
         DataError: the catalogue or a table cannot be read, or the maps cannot be written.
     """
     selection = observed_selection(config)
+    generator = _with_own_fluxes(config.generator, selection)
     for line in cut_table(selection.rows):
         logger.info("%s", line)
     for note in selection.notes:
         logger.info("note: %s", note)
-    told = [*selection.doubts, *outside_the_maps(selection, config.generator)]
+    told = [*selection.doubts, *outside_the_maps(selection, generator)]
     for doubt in told:
         logger.warning("%s", doubt)
     with graceful_signals():
@@ -55,21 +59,56 @@ def observe_catalogue(config: ObserveConfig) -> Path:
                 config.save_dir,
                 survey_catalogues(selection),
                 flux_catalogues(selection),
-                config.generator,
+                generator,
             )
             cuts = config.save_dir / CUTS_CSV
             write_csv(cuts, CutRow._fields, [list(row) for row in selection.rows])
+            numbers = config.save_dir / OBSERVED_JSON
+            write_json(numbers, observed_numbers(selection).model_dump(mode="json"))
             run.log_metrics(_final_counts(selection))
             run.set_note("\n".join(f"- {note}" for note in [*told, *selection.notes]))
             folder = csv.parent
             run.commit(
-                {csv.name: csv, CUTS_CSV: cuts, GENERATOR_JSON: folder / GENERATOR_JSON}
+                {csv.name: csv, CUTS_CSV: cuts, numbers.name: numbers}
+                | {GENERATOR_JSON: folder / GENERATOR_JSON}
                 | {p.name: p for p in sorted(folder.glob("survey_*_0.*"))}
                 | {f"{DETAILS}/{p.name}": p for p in sorted((folder / DETAILS).glob("*.npy"))}
             )
         logger.info("wrote %s", csv)
+        logger.info(
+            'an experiment takes the numbers of %s by "observed" in simulator.args.population',
+            numbers,
+        )
         logger.info("%s", where_to_look(run.store, run.experiment_id, run.run_id))
     return csv
+
+
+def observed_numbers(selection: Selection) -> ObservedNumbers:
+    """Return the numbers that an experiment on this sample needs; surveys without pulsars lack."""
+
+    def numbers(samples: Mapping[str, pd.DataFrame]) -> dict[str, int]:
+        return {survey: len(table) for survey, table in samples.items() if len(table)}
+
+    if not numbers(selection.counts):
+        raise DataError("no pulsar of any survey is left: there is nothing to observe")
+    return ObservedNumbers(
+        detected_real=numbers(selection.counts),
+        thin_to=numbers(selection.maps),
+        fluxes=None if selection.fluxes is None else numbers(selection.fluxes),
+        catalogue={
+            "version": selection.version,
+            "sha256": selection.sha256,
+            "pulsars": selection.rows[0].pulsars,
+        },
+    )
+
+
+def _with_own_fluxes(generator: GeneratorConfig, selection: Selection) -> GeneratorConfig:
+    """Let the subsample of simulated fluxes be as large as that observed, unless it is given."""
+    if selection.fluxes is None or "flux_subsample" in generator.model_fields_set:
+        return generator
+    found = observed_numbers(selection).fluxes or {}
+    return generator.model_copy(update={"flux_subsample": {**generator.flux_subsample, **found}})
 
 
 def cut_table(rows: Sequence[CutRow]) -> list[str]:

@@ -11,6 +11,7 @@ FULL_STATISTICS = "statistics_full.json"
 TRAIN_STATISTICS = "statistics_train.json"
 GENERATOR_JSON = "generator.json"
 TRUTH_JSON = "truth.json"
+OBSERVED_JSON = "observed.json"
 DETAILS = "details"
 SET_KEY = "set_key.txt"
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mlpop.config.blocks.generator import GeneratorConfig, survey_channels
+from mlpop.config.blocks.generator import FLUX_KIND, GeneratorConfig, survey_channels
 from mlpop.config.blocks.surveys import SURVEYS, Survey
 from mlpop.config.fields import INPUT_PREFIX
 from mlpop.datasets.dataset import read_generator
@@ -107,20 +107,25 @@ def write_synthetic_observed(
     return path
 
 
-def check_same_maps(observed_csv: Path, training_csv: Path) -> None:
+def check_same_maps(
+    observed_csv: Path, training_csv: Path, used: Sequence[str] | None = None
+) -> None:
     """Refuse an observed sample whose maps are not made like those of the training set.
 
-    Where both folders hold a `generator.json`, every setting that shapes a map must be equal;
-    otherwise the shapes of the maps of each common channel.
+    `used` are the channels that a network sees; None: all. Settings of maps that it does not see
+    may differ. Where both folders hold a `generator.json`, every other setting that shapes a map
+    must be equal; otherwise the shapes of the maps of each common channel.
 
     Raises:
         DataError: names what differs.
     """
     training = read_generator(training_csv.parent)
     if training is not None:
-        check_made_alike(observed_csv, training, f"the training set {training_csv}")
+        check_made_alike(observed_csv, training, f"the training set {training_csv}", used)
     indices = DatasetIndex.read(observed_csv), DatasetIndex.read(training_csv)
     for channel in load_observed(observed_csv, resize="pad").channels:
+        if used is not None and channel not in used:
+            continue
         if channel not in indices[1].channels or not len(indices[1]):
             continue
         shapes = [next(stored_maps(index, channel)).shape for index in indices]
@@ -131,10 +136,16 @@ def check_same_maps(observed_csv: Path, training_csv: Path) -> None:
             )
 
 
-def check_made_alike(observed_csv: Path, generator: GeneratorConfig, owner: str) -> None:
+def check_made_alike(
+    observed_csv: Path,
+    generator: GeneratorConfig,
+    owner: str,
+    used: Sequence[str] | None = None,
+) -> None:
     """Refuse a set made with other settings that shape a map than those of `owner`.
 
-    A set that does not say how it was made passes.
+    `used` are the channels that a network sees; None: all that the set has. A set that does not
+    say how it was made passes.
 
     Raises:
         DataError: names the setting that differs.
@@ -142,7 +153,12 @@ def check_made_alike(observed_csv: Path, generator: GeneratorConfig, owner: str)
     observed = read_generator(observed_csv.parent)
     if observed is None:
         return
-    for name in _SHAPING:
+    if used is None:
+        used = DatasetIndex.read(observed_csv).channels
+    fluxes = [survey for survey in generator.surveys if f"survey_{survey}_{FLUX_KIND}" in used]
+    if FLUX_KIND in used:
+        fluxes = list(generator.surveys)
+    for name in _SHAPING if fluxes else _SHAPING_COUNTS:
         setting, expected = getattr(observed, name), getattr(generator, name)
         if setting != expected:
             raise DataError(
@@ -151,10 +167,11 @@ def check_made_alike(observed_csv: Path, generator: GeneratorConfig, owner: str)
             )
 
 
-_SHAPING = (
+_SHAPING_COUNTS = (
     *("data_type", "resolution_dyn", "resolution_ppdot", "p_limits", "pdot_limits"),
-    *("smoothing_sigma", "boundary", "empty_flux", "flux_subsample"),
+    *("smoothing_sigma", "boundary"),
 )
+_SHAPING = (*_SHAPING_COUNTS, "empty_flux", "flux_subsample")
 
 
 def _compare_flux_number(survey: Survey, number: int, generator: GeneratorConfig) -> None:

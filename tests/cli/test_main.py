@@ -14,6 +14,8 @@ import pytest
 
 from mlpop import __version__
 from mlpop.cli.main import cli
+from mlpop.config.blocks.population import PopulationConfig
+from mlpop.config.blocks.surveys import MAP_SURVEYS
 from mlpop.config.files.sbi import SbiConfig
 from mlpop.datasets.dataset import dataset_digest
 from mlpop.population.stars.database import StellarDatabase
@@ -537,6 +539,8 @@ def test_observe_a_catalogue(
     folder = tmp_path / "observed"
     generator = {"resolution_dyn": 16, "resolution_ppdot": 16, "smoothing_sigma": 0}
     values = {"source": str(catalogue), "save_dir": str(folder), "fluxes": "S1400"}
+    regions = {name: survey.region.model_dump() for name, survey in MAP_SURVEYS.items()}
+    values |= {"regions": {name: region | {"b_abs_min": None} for name, region in regions.items()}}
     file = write(tmp_path / "observe.json", values | {"generator": generator})
     ended = mlpop("observe", "-c", file)
     assert ended.code == 0, ended.err
@@ -551,6 +555,15 @@ def test_observe_a_catalogue(
     (run,) = find(connect(), {"mlpop.kind": "observe"})
     assert verify(connect().client, run.info.run_id) == []
     assert run.data.metrics["in_maps/PMPS"] == 3
+    numbers = json.loads((folder / "observed.json").read_text())
+    three = dict.fromkeys(("PMPS", "SMPS", "HTRU"), 3)
+    assert [numbers[name] for name in ("detected_real", "thin_to", "fluxes")] == [three] * 3
+    assert numbers["catalogue"]["version"] == "9.99"
+    # simulated flux maps are to hold as many
+    made = json.loads((folder / "generator.json").read_text())
+    assert made["flux_subsample"] == three
+    population = PopulationConfig.parse({"observed": str(folder / "observed.json")})
+    assert population.thin_to == {"PMPS": 3, "SMPS": 3, "HTRU_low_mid": 3}
 
 
 def test_observe_refuses_before_it_writes(refused: Callable[..., str], tmp_path: Path) -> None:

@@ -166,6 +166,24 @@ def test_maps_must_be_made_like_those_of_the_training_set(
             check_same_maps(path, trained)
 
 
+def test_settings_of_maps_that_no_network_sees_may_differ(
+    tmp_path: Path, catalogues: dict, fluxes: dict, make_catalogue: Make
+) -> None:
+    trained = training(tmp_path / "train", GeneratorConfig(), make_catalogue)
+    other = GeneratorConfig(flux_subsample={"PMPS": 1}, empty_flux=-9.0)
+    counts = ["survey_PMPS_ppdot_map", "survey_HTRU_ppdot_map"]
+    seen = write_observed(tmp_path / "with", catalogues, fluxes, other)
+    check_same_maps(seen, trained, counts)
+    with pytest.raises(DataError, match=r"generator.empty_flux is -9.0, the training set"):
+        check_same_maps(seen, trained, [*counts, "survey_PMPS_ppdot_map_fluxes"])
+    # nor does a sample without flux maps need their settings
+    without = write_observed(tmp_path / "without", catalogues, None, other)
+    check_same_maps(without, trained, counts)
+    smooth = GeneratorConfig(smoothing_sigma=2.0)
+    with pytest.raises(DataError, match=r"generator.smoothing_sigma"):
+        check_same_maps(write_observed(tmp_path / "s", catalogues, None, smooth), trained, counts)
+
+
 def test_shapes_are_compared_where_nothing_else_is_known(
     tmp_path: Path, catalogues: dict, fluxes: dict, make_catalogue: Make
 ) -> None:

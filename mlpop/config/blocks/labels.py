@@ -33,7 +33,7 @@ SWEEPABLE: tuple[str, ...] = (
     "death_Edot_log10_mean",
     "death_Edot_log10_sigma",
 )
-"""Labels of theta that the block `population` takes; the reference's sweep tool lacks some."""
+"""Labels of theta that the block `population` takes; some are not in the reference's tool."""
 
 DYNAMICS_SWEEPABLE: tuple[str, ...] = ("h_c", "sigma_k", "vk_c")
 """Labels of theta that belong to the stars' births and orbits."""

@@ -14,6 +14,13 @@ from pydantic import (
 
 from mlpop.config.base import StrictModel
 from mlpop.config.blocks.labels import DYNAMICS_SWEEPABLE, SWEEPABLE
+from mlpop.config.blocks.observed_file import (
+    Observed,
+    ObservedNumbers,
+    as_observed,
+    by_catalogue,
+    observed_settings,
+)
 from mlpop.config.blocks.presets import MODEL_CHOICES, MODEL_DEFAULTS, PRESETS
 from mlpop.config.blocks.survey_file import Survey, SurveyFile, own_surveys, with_catalogues
 from mlpop.config.messages import Problem, Refused, one_of
@@ -158,7 +165,11 @@ class PopulationConfig(StrictModel):
     """Stars from this distance on are dropped [kpc]."""
 
     surveys_radio: dict[str, SurveyTarget] = Field(default_factory=dict)
-    """Catalogues to make, see `catalogue` of the surveys' JSON files."""
+    """Catalogues to make, see `catalogue` of the surveys' JSON files; `HTRU`, its name in the
+    maps, is `HTRU_low_mid`."""
+    observed: Observed | None = None
+    """The `observed.json` of `mlpop observe`, its path or its content: sets targets, `thin_to`,
+    `observed_cuts` and the flux subsamples of the maps, where the file does not set them."""
     surveys: tuple[Survey, ...] = ()
     """Surveys of one's own, each the path of its JSON file or its content; their catalogues are
     made beside those of `surveys_radio`."""
@@ -194,6 +205,15 @@ class PopulationConfig(StrictModel):
         named = _by_field_name(values)
         if "surveys" in named:
             named["surveys"] = own_surveys(named["surveys"])
+        for field in {"surveys_radio", "thin_to"} & set(named):
+            named[field] = by_catalogue(named[field], field)
+        if named.get("observed") is not None:
+            try:
+                named["observed"] = as_observed(named["observed"])
+            except Refused as error:
+                path = "observed"
+                problems = [(f"{path}.{p}" if p else path, m) for p, m in error.problems]
+                raise Refused(*problems) from None
         _refuse_foreign_keys(named)
         config = handler(_resolved(named))
         # What the user gave stays known, so that an override resolves the rest anew.
@@ -322,6 +342,9 @@ def _resolved(entries: Mapping[str, Any]) -> dict[str, Any]:
         values[model] = choice
         values |= MODEL_DEFAULTS[model].get(str(choice), {})
     values |= _of_preset(entries)
+    if isinstance(observed := entries.get("observed"), ObservedNumbers):
+        chosen = entries.get("surveys_radio")
+        values |= observed_settings(observed, values["surveys_radio"], chosen)
     own = [survey for survey in entries.get("surveys") or () if isinstance(survey, SurveyFile)]
     if own:
         chosen = entries.get("surveys_radio") or values["surveys_radio"]

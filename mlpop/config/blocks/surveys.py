@@ -28,12 +28,18 @@ class Region(StrictModel):
     l_max: Annotated[float, Field(ge=-180, le=180)]
     """Upper bound of the Galactic longitude [deg]."""
 
+    b_abs_min: Annotated[float, Field(ge=0, le=90)] | None = None
+    """Lower bound of the absolute Galactic latitude [deg]; null for none."""
+
     b_abs_max: Annotated[float, Field(gt=0)] | None = None
     """Upper bound of the absolute Galactic latitude [deg]; null for none."""
 
     def _contradictions(self) -> Iterator[Problem]:
         if self.l_min >= self.l_max:
             yield "l_max", f"must be greater than l_min ({self.l_min}), found {self.l_max}"
+        low, high = self.b_abs_min, self.b_abs_max
+        if low is not None and high is not None and low >= high:
+            yield "b_abs_max", f"must be greater than b_abs_min ({low}), found {high}"
 
 
 class MapSurvey(NamedTuple):
@@ -63,7 +69,7 @@ MAP_SURVEYS: Mapping[str, MapSurvey] = {
     ),
     "SMPS": MapSurvey(
         "SMPS",
-        Region(token="pkssw", l_min=-100.0, l_max=50.0),
+        Region(token="pkssw", l_min=-100.0, l_max=50.0, b_abs_min=5.0, b_abs_max=30.0),
         {"current": 218, "pardo2025": 218, "graber2024": 218},
         census=170,
     ),

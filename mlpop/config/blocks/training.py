@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field, ValidationError, field_validator
 
 from mlpop.config.base import StrictModel
 from mlpop.config.blocks.network import IMPORTABLE
+from mlpop.config.blocks.observed_file import as_observed
 from mlpop.config.blocks.population import PopulationConfig
 from mlpop.config.blocks.survey_file import with_contents
 from mlpop.config.fields import (
@@ -218,16 +219,25 @@ class SimulatorConfig(StrictModel):
 
     @field_validator("args")
     @classmethod
-    def _whole_surveys(cls, args: dict[str, Any]) -> dict[str, Any]:
+    def _without_paths(cls, args: dict[str, Any]) -> dict[str, Any]:
+        """Put the contents of files in place of their paths: a stored configuration is whole."""
         population = args.get("population")
-        if not isinstance(population, Mapping) or "surveys" not in population:
+        if not isinstance(population, Mapping):
             return args
+        whole = dict(population)
         try:
-            surveys = with_contents(population["surveys"])
+            if "surveys" in whole:
+                whole["surveys"] = with_contents(whole["surveys"])
         except Refused as error:
             path = "population.surveys"
             raise Refused(*((path + p, message) for p, message in error.problems)) from None
-        return {**args, "population": {**population, "surveys": surveys}}
+        try:
+            if isinstance(whole.get("observed"), str | Path):
+                read = as_observed(whole["observed"])
+                whole["observed"] = read.model_dump(mode="json", exclude_unset=True)
+        except Refused as error:
+            raise Refused(*(("population.observed", m) for _, m in error.problems)) from None
+        return {**args, "population": whole}
 
     @property
     def draws_stars(self) -> bool:

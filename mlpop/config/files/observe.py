@@ -46,6 +46,10 @@ class ObserveConfig(StrictModel):
     regions: dict[Survey, Region] = Field(default_factory=_regions)
     """Tag and sky region of each survey of which maps are made."""
 
+    types_excluded: tuple[Name, ...] = ("RRAT", "AXP")
+    """Types of psrcat that are left out of the samples: by default rotating radio transients and
+    magnetars, which no periodicity search finds or no simulated pulsar is."""
+
     generator: GeneratorConfig = Field(default_factory=GeneratorConfig)
     """Type, resolution and smoothing of the maps; must equal those of the training set."""
 

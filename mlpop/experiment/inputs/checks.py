@@ -176,7 +176,7 @@ def _check_simulated_alike(
         )
     if plan.generator is None:
         return
-    check_made_alike(csv, plan.generator, simulations)
+    check_made_alike(csv, plan.generator, simulations, channels)
     facts = ExperimentFacts(config)
     for name in channels:
         expected, source = facts.shape_of(name)

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from mlpop.compute import Purpose, seed_sequence
 from mlpop.config.blocks.generator import GeneratorConfig
+from mlpop.config.blocks.observed_file import ObservedNumbers
 from mlpop.config.files.sbi import SbiConfig
 from mlpop.datasets.details import load_observed_details, read_array, write_observed_details
-from mlpop.datasets.layout import OBSERVED_CSV, TRUTH_JSON
+from mlpop.datasets.layout import OBSERVED_CSV, OBSERVED_JSON, TRUTH_JSON
 from mlpop.datasets.loading import load_observed
 from mlpop.datasets.mirror import localized
 from mlpop.datasets.observed import (
@@ -99,7 +100,7 @@ def observed_sample(
         csv = localized(observed.dataset_path) / OBSERVED_CSV
     x = _read_index(config, csv, problem.channels, x_shape)
     if training_csv is not None:
-        check_same_maps(csv, training_csv)
+        check_same_maps(csv, training_csv, problem.channels)
     known = _truth(csv.parent, problem.prior.labels)
     details = load_observed_details(csv.parent)
     return ObservedSample(_kept(x, problem), problem.channels, known, csv, details)
@@ -179,11 +180,30 @@ def check_observed(
         _read_array(config, localized(observed.path), x_shape)
     elif observed.dataset_path is not None:
         csv = localized(observed.dataset_path) / OBSERVED_CSV
+        _compare_numbers(config, csv.parent)
         _read_index(config, csv, channels, x_shape)
         if training_csv is not None:
-            check_same_maps(csv, training_csv)
+            check_same_maps(csv, training_csv, channels)
         elif generator is not None:
-            check_made_alike(csv, generator, "the simulated training set")
+            check_made_alike(csv, generator, "the simulated training set", channels)
+
+
+def _compare_numbers(config: SbiConfig, folder: Path) -> None:
+    """Warn where the population aims at other numbers than those of the observed sample."""
+    path = folder / OBSERVED_JSON
+    if not (config.simulator.draws_stars and path.is_file()):
+        return
+    aimed = config.simulator.pulsar.population.observed
+    if aimed is None:
+        return
+    found = ObservedNumbers.parse(read_json_object(path), source=str(path))
+    for name in ("detected_real", "thin_to", "fluxes"):
+        if getattr(aimed, name) != getattr(found, name):
+            logger.warning(
+                "simulator.args.population.observed.%s is %s, that of the observed sample %s: set "
+                "population.observed to %s",
+                *(name, getattr(aimed, name), getattr(found, name), path),
+            )
 
 
 def _simulate(

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+from scipy.stats import ks_2samp
 
 from mlpop.config.blocks.surveys import Region, Survey
 from mlpop.errors import DataError
@@ -110,6 +111,37 @@ def check_tags(table: pd.DataFrame, regions: Mapping[Survey, Region], source: st
                 raise DataError(text)
             found.append(f"{text}.")
     return found
+
+
+def unknown_types(table: pd.DataFrame, kinds: Sequence[str]) -> list[str]:
+    """Return a sentence for every type of psrcat that no pulsar of a whole catalogue has."""
+    if len(table) < _WHOLE_SKY:
+        return []
+    texts = [token for text in table["TYPE"] for token in text.split(",")]
+    known = sorted({text.split("[")[0].strip() for text in texts} - {""})
+    if kinds and not known:
+        return [
+            f"types_excluded: the file says nothing of types: no {' and no '.join(kinds)} could "
+            "be taken out."
+        ]
+    return [
+        f"types_excluded: no pulsar has the TYPE '{kind}'; types: {', '.join(known)}."
+        for kind in kinds
+        if kind not in known
+    ]
+
+
+def without_p1(table: pd.DataFrame, survey: str) -> list[str]:
+    """Say how many pulsars count in a target without a P1, and whether their P are like others."""
+    known = table["P1"].notna()
+    if known.all() or not known.any():
+        return []
+    alike = ks_2samp(table["P0"][known], table["P0"][~known]).pvalue
+    return [
+        f"{int((~known).sum())} of {len(table)} pulsars of {survey} have no measured P1: they "
+        "count in its target and are not in its maps; simulated ones are thinned at random to as "
+        f"many. Their P0 are as those of the others with p = {alike:.2g} (Kolmogorov-Smirnov)."
+    ]
 
 
 def _cut_texts(table: pd.DataFrame) -> Iterator[str]:

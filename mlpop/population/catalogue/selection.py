@@ -13,7 +13,7 @@ References:
     Posselt et al. 2023, MNRAS 520, 4582 (TPA census); Song et al. 2023, MNRAS 520, 4562.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from mlpop.config.blocks.surveys import Region, Survey
 from mlpop.config.files.observe import FluxSource, ObserveConfig
 from mlpop.errors import DataError
-from mlpop.population.catalogue.doubts import check_tags, named
+from mlpop.population.catalogue.doubts import check_tags, named, unknown_types, without_p1
 from mlpop.population.catalogue.observed_catalogue import (
     download_catalogue,
     numbers,
@@ -102,6 +102,7 @@ def observed_selection(config: ObserveConfig) -> Selection:
         fluxes=config.fluxes,
         tpa=None if config.tpa_table is None else read_tpa(config.tpa_table),
         corrections=None if config.corrections is None else read_corrections(config.corrections),
+        types_excluded=config.types_excluded,
     )
     for survey in config.generator.surveys:
         if selection.maps[survey].empty:
@@ -121,6 +122,7 @@ def select(
     fluxes: FluxSource | None = None,
     tpa: pd.DataFrame | None = None,
     corrections: pd.DataFrame | None = None,
+    types_excluded: Sequence[str] = (),
 ) -> Selection:
     """Cut the catalogue down to the samples of each survey.
 
@@ -130,6 +132,7 @@ def select(
         fluxes: `tpa` takes fluxes from the table `tpa`, `S1400` those of the catalogue.
         tpa: as `read_tpa` returns it.
         corrections: as `read_corrections` returns it.
+        types_excluded: types of psrcat that no sample holds.
 
     Raises:
         DataError: a pulsar of the corrections is not in the catalogue; or `fluxes` is `tpa`
@@ -156,6 +159,7 @@ def select(
         notes.append(
             f"{len(corrections)} periods were corrected for harmonics, and P1 by the same factor."
         )
+    doubted += unknown_types(catalogue, types_excluded)
     absent = {"BINARY", "TYPE"}.intersection(attrs.get("absent", ()))
     binary = "not in a binary"
     if absent:
@@ -180,6 +184,10 @@ def select(
         note_row(f"SURVEY has {region.token}", tagged, survey)
         counts[survey] = tagged[_inside(tagged, region)]
         note_row(f"in the region {_describe(region)}", counts[survey], survey)
+        for kind in types_excluded:
+            counts[survey] = counts[survey][~_of_type(counts[survey], kind)]
+            note_row(f"TYPE is not {kind}", counts[survey], survey)
+        notes.extend(without_p1(counts[survey], survey))
     maps = {survey: table[table["P1"].notna()] for survey, table in counts.items()}
     for survey, table in maps.items():
         note_row("P1 measured", table, survey)
@@ -334,6 +342,11 @@ def _outside(table: pd.DataFrame) -> NDArray[np.bool_]:
     return _any_token(table["ASSOC"], lambda token: token.split(":")[0] in OUTSIDE)
 
 
+def _of_type(table: pd.DataFrame, kind: str) -> NDArray[np.bool_]:
+    """Tell (n,) which pulsars have a type of psrcat, perhaps with a reference."""
+    return _any_token(table["TYPE"], lambda token: token.split("[")[0] == kind)
+
+
 def _in_binary(table: pd.DataFrame) -> NDArray[np.bool_]:
     """psrcat's type(BINARY): a binary model, or the type itself, perhaps with a reference."""
     named = _any_token(table["TYPE"], lambda token: token.split("[")[0] == "BINARY")
@@ -343,6 +356,8 @@ def _in_binary(table: pd.DataFrame) -> NDArray[np.bool_]:
 def _inside(table: pd.DataFrame, region: Region) -> NDArray[np.bool_]:
     longitude = 180.0 - np.mod(180.0 - table["Gl"].to_numpy(), 360.0)
     inside = (longitude > region.l_min) & (longitude < region.l_max)
+    if region.b_abs_min is not None:
+        inside &= np.abs(table["Gb"].to_numpy()) > region.b_abs_min
     if region.b_abs_max is not None:
         inside &= np.abs(table["Gb"].to_numpy()) < region.b_abs_max
     return inside
@@ -350,7 +365,10 @@ def _inside(table: pd.DataFrame, region: Region) -> NDArray[np.bool_]:
 
 def _describe(region: Region) -> str:
     text = f"{region.l_min:g} < l < {region.l_max:g}"
-    return text if region.b_abs_max is None else f"{text}, |b| < {region.b_abs_max:g}"
+    low, high = region.b_abs_min, region.b_abs_max
+    if low is None:
+        return text if high is None else f"{text}, |b| < {high:g}"
+    return f"{text}, |b| > {low:g}" if high is None else f"{text}, {low:g} < |b| < {high:g}"
 
 
 def _with_flux(table: pd.DataFrame, flux_mjy: pd.Series) -> pd.DataFrame:

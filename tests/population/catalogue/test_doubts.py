@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from mlpop.commands.observe import outside_the_maps
+from mlpop.config.blocks.surveys import MAP_SURVEYS
 from mlpop.config.files.observe import ObserveConfig
 from mlpop.errors import DataError
 from mlpop.io.files import sha256_of
@@ -209,7 +210,10 @@ def test_fluxes_of_unknown_pulsars_are_named(tmp_path: Path) -> None:
     path = table(tmp_path, row(1), row(2))
     tpa = tmp_path / "tpa.csv"
     tpa.write_text("PSRJ,ch6flux\nJ0001,1.0\nJ0002,2.0\nJ9999,1.0\n")
-    (doubt,) = observed_selection(config_of(path, fluxes="tpa", tpa_table=str(tpa))).doubts
+    regions = {name: survey.region.model_dump() for name, survey in MAP_SURVEYS.items()}
+    regions["SMPS"]["b_abs_min"] = None
+    config = config_of(path, fluxes="tpa", tpa_table=str(tpa), regions=regions)
+    (doubt,) = observed_selection(config).doubts
     assert doubt.startswith("1 of 3 pulsars of the TPA table are not in the catalogue")
 
 

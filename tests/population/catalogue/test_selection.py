@@ -1,13 +1,17 @@
 """The cuts from the catalogue to the observed samples, one pulsar for each way to fall out."""
 
+import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
+from mlpop.commands.observe import observed_numbers
 from mlpop.config.blocks.surveys import MAP_SURVEYS, Region
 from mlpop.config.files.observe import ObserveConfig
 from mlpop.errors import DataError
+from mlpop.population.catalogue.doubts import unknown_types
 from mlpop.population.catalogue.observed_catalogue import read_catalogue
 from mlpop.population.catalogue.selection import (
     CutRow,
@@ -45,7 +49,10 @@ ROWS = {
     "smps_only": "0.5,1e-15,250,-10,310,40,,pkssw,,,3.0",
 }
 
-REGIONS = {name: survey.region for name, survey in MAP_SURVEYS.items()}
+DEFAULT_REGIONS = {name: survey.region for name, survey in MAP_SURVEYS.items()}
+WHOLE = DEFAULT_REGIONS["SMPS"].model_copy(update={"b_abs_min": None, "b_abs_max": None})
+REGIONS = {**DEFAULT_REGIONS, "SMPS": WHOLE}
+"""Those of the published samples: SMPS without its latitudes."""
 
 
 @pytest.fixture
@@ -102,21 +109,59 @@ def test_rows_after_every_cut(catalogue):
 @pytest.mark.parametrize(
     ("gl", "gb", "surveys"),
     [
-        (310.0, 3.0, {"PMPS", "SMPS", "HTRU"}),
-        (-50.0, 3.0, {"PMPS", "SMPS", "HTRU"}),
+        (310.0, 3.0, {"PMPS", "HTRU"}),
+        (-50.0, 3.0, {"PMPS", "HTRU"}),
         (310.0, 6.0, {"SMPS", "HTRU"}),
-        (40.0, 3.0, {"PMPS", "SMPS"}),
+        (310.0, -6.0, {"SMPS", "HTRU"}),
+        (40.0, 3.0, {"PMPS"}),
         (50.0, 3.0, set()),
         (260.0, -3.0, {"HTRU"}),
         (240.0, -3.0, set()),
-        (310.0, 5.0, {"SMPS", "HTRU"}),
+        (310.0, 5.0, {"HTRU"}),
         (310.0, -15.0, {"SMPS"}),
+        (310.0, 30.0, set()),
+        (310.0, -29.9, {"SMPS"}),
     ],
 )
 def test_regions_generator_golden_15(catalogue, gl, gb, surveys):
     star = catalogue[catalogue["PSRJ"] == "good"].assign(Gl=gl, Gb=gb)
-    found = {survey for survey, table in select(star, REGIONS).maps.items() if len(table)}
+    found = {survey for survey, table in select(star, DEFAULT_REGIONS).maps.items() if len(table)}
     assert found == surveys
+
+
+def test_types_are_taken_out_and_counted(catalogue):
+    typed = catalogue.copy()
+    typed.attrs = dict(catalogue.attrs)
+    kinds = {"good": "RRAT[x]", "centre": "HE,AXP", "high": "HE", "no_p1": "HE,RRATS"}
+    for name, kind in kinds.items():
+        typed.loc[typed["PSRJ"] == name, "TYPE"] = kind
+    selection = select(typed, REGIONS, types_excluded=("RRAT", "AXP"))
+    assert names(selection.maps) == {
+        "PMPS": {"east"},
+        "SMPS": {"high", "east", "smps_only"},
+        "HTRU": {"high", "west"},
+    }
+    rows = [row for row in selection.rows if row.step.startswith("TYPE") and row.survey == "PMPS"]
+    assert rows == [
+        CutRow("TYPE is not RRAT", "PMPS", 3, 2),
+        CutRow("TYPE is not AXP", "PMPS", 2, 1),
+    ]
+    assert names(select(typed, REGIONS).maps)["PMPS"] == {"good", "east", "centre"}
+    whole = pd.concat([typed] * 40, ignore_index=True)
+    (unknown,) = unknown_types(whole, ("RRAT", "CCO"))
+    assert "no pulsar has the TYPE 'CCO'; types: AXP, BINARY, HE" in unknown
+    (nothing,) = unknown_types(whole.assign(TYPE=""), ("RRAT", "AXP"))
+    assert "the file says nothing of types: no RRAT and no AXP could be taken out" in nothing
+
+
+def test_pulsars_without_a_p1_are_said(catalogue):
+    notes = [note for note in select(catalogue, REGIONS).notes if "no measured P1" in note]
+    assert [note[:40] for note in notes] == [
+        "1 of 4 pulsars of PMPS have no measured ",
+        "1 of 6 pulsars of SMPS have no measured ",
+        "1 of 5 pulsars of HTRU have no measured ",
+    ]
+    assert "Kolmogorov-Smirnov" in notes[0]
 
 
 def test_one_mjy_weighs_minus_three_generator_golden_16(catalogue, tmp_path):
@@ -251,6 +296,7 @@ def test_selection_of_a_configuration(catalogue_file, tmp_path):
         "fluxes": "tpa",
         "tpa_table": str(tmp_path / "tpa.csv"),
         "corrections": str(tmp_path / "song.csv"),
+        "regions": {name: region.model_dump() for name, region in REGIONS.items()},
     }
     selection = observed_selection(ObserveConfig.parse(values))
     assert len(selection.maps["HTRU"]) == 4
@@ -260,22 +306,39 @@ def test_selection_of_a_configuration(catalogue_file, tmp_path):
 @pytest.mark.parametrize("path", REAL_FILES)
 def test_the_real_sky(path):
     """The counts of release 1.67; before the sky cuts those of the data's README."""
-    selection = select(read_catalogue(path), REGIONS, fluxes="S1400")
+    selection = select(read_catalogue(path), DEFAULT_REGIONS, fluxes="S1400")
     left = {(r.step, r.survey): (r.pulsars, r.with_p1) for r in selection.rows}
     assert left["SURVEY has pksmb", "PMPS"] == (1065, 1040)
     assert left["SURVEY has pkssw", "SMPS"] == (218, 202)
     assert left["SURVEY has htru_pks", "HTRU"] == (1053, 989)
-    counts = {survey: len(table) for survey, table in selection.counts.items()}
-    assert counts == {"PMPS": 1010, "SMPS": 218, "HTRU": 1033}
-    maps = {survey: len(table) for survey, table in selection.maps.items()}
-    assert maps == {"PMPS": 986, "SMPS": 202, "HTRU": 983}
-    fluxes = {survey: len(table) for survey, table in selection.fluxes.items()}
-    assert fluxes == {"PMPS": 968, "SMPS": 172, "HTRU": 940}
+
+    def sizes(samples):
+        return {survey: len(table) for survey, table in samples.items()}
+
+    assert sizes(selection.counts) == {"PMPS": 1010, "SMPS": 212, "HTRU": 1033}
+    assert sizes(selection.maps) == {"PMPS": 986, "SMPS": 196, "HTRU": 983}
+    # as published: no cut in latitude of SMPS; and as by default: without transients and magnetars
+    published = select(read_catalogue(path), REGIONS, fluxes="S1400")
+    assert sizes(published.counts) == {"PMPS": 1010, "SMPS": 218, "HTRU": 1033}
+    assert sizes(published.maps) == {"PMPS": 986, "SMPS": 202, "HTRU": 983}
+    assert sizes(published.fluxes) == {"PMPS": 968, "SMPS": 172, "HTRU": 940}
+    kinds = ObserveConfig.parse({"source": "psrqpy", "save_dir": "out"}).types_excluded
+    default = select(read_catalogue(path), DEFAULT_REGIONS, fluxes="S1400", types_excluded=kinds)
+    assert sizes(default.counts) == {"PMPS": 988, "SMPS": 201, "HTRU": 1019}
+    shipped = Path(__file__).parents[3] / "experiments" / "observed" / "psrcat_1.67.json"
+    numbers = observed_numbers(default).model_dump(mode="json")
+    assert json.loads(shipped.read_text(encoding="utf-8")) == numbers
+    assert any("24 of 1010 pulsars of PMPS have no measured P1" in n for n in published.notes)
+    assert any("with p = 0.57 (Kolmogorov-Smirnov)" in note for note in published.notes)
 
 
 def test_default_regions_are_the_documented_ones():
-    assert {s: (r.token, r.l_min, r.l_max, r.b_abs_max) for s, r in REGIONS.items()} == {
-        "PMPS": ("pksmb", -100.0, 50.0, 5.0),
-        "SMPS": ("pkssw", -100.0, 50.0, None),
-        "HTRU": ("htru_pks", -120.0, 30.0, 15.0),
+    found = {
+        s: (r.token, r.l_min, r.l_max, r.b_abs_min, r.b_abs_max)
+        for s, r in DEFAULT_REGIONS.items()
+    }
+    assert found == {
+        "PMPS": ("pksmb", -100.0, 50.0, None, 5.0),
+        "SMPS": ("pkssw", -100.0, 50.0, 5.0, 30.0),
+        "HTRU": ("htru_pks", -120.0, 30.0, None, 15.0),
     }
