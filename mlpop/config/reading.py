@@ -1,5 +1,6 @@
 """Reading text of which nothing is known yet: regular files of a bounded size, JSON that ends."""
 
+import codecs
 import json
 import os
 import stat
@@ -13,6 +14,8 @@ LARGEST_TEXT = 1 << 30
 """The largest text file that is read [byte]."""
 LARGEST = 1 << 26
 """The largest configuration [byte]."""
+BLOCK = 1 << 22
+"""What is looked through at a time [byte]."""
 DEEPEST = 100
 """How deeply JSON may be nested."""
 SHIPPED = "experiments"
@@ -51,6 +54,11 @@ def read_bytes(path: Path, limit: int = LARGEST_TEXT) -> bytes:
         OSError: it cannot be read.
         Unreadable: it is no regular file (a device, a pipe), or larger than `limit` [byte].
     """
+    _check_file(path, limit)
+    return path.read_bytes()
+
+
+def _check_file(path: Path, limit: int) -> None:
     status = path.stat()
     if stat.S_ISDIR(status.st_mode):
         raise IsADirectoryError(21, "Is a directory", str(path))
@@ -58,7 +66,42 @@ def read_bytes(path: Path, limit: int = LARGEST_TEXT) -> bytes:
         raise Unreadable("is no regular file")
     if status.st_size > limit:
         raise Unreadable(f"has {status.st_size} bytes; at most {limit} are read")
-    return path.read_bytes()
+
+
+def check_text(path: Path, *, limit: int = LARGEST_TEXT) -> None:
+    """Look through a text file, block by block, as `read_text` does, which holds it whole.
+
+    Raises:
+        OSError: it cannot be read.
+        Unreadable: it is no text in UTF-8; the message says what it is where that is known.
+    """
+    _check_file(path, limit)
+    decoder = codecs.getincrementaldecoder("utf-8-sig")()
+    with path.open("rb") as file:
+        place = 0
+        while block := file.read(BLOCK):
+            if place == 0:
+                _refuse_foreign(block)
+            if b"\x00" in block:
+                raise Unreadable("is no text: it holds NUL bytes")
+            _decode(decoder, block, place)
+            place += len(block)
+        _decode(decoder, b"", place)
+
+
+def _decode(decoder: codecs.IncrementalDecoder, block: bytes, place: int) -> None:
+    waiting = len(decoder.getstate()[0])
+    try:
+        decoder.decode(block, final=not block)
+    except UnicodeDecodeError as error:
+        at = place - waiting + error.start
+        raise Unreadable(f"is no UTF-8 text: {error.reason} at byte {at}") from None
+
+
+def _refuse_foreign(data: bytes) -> None:
+    for magic, kind in FOREIGN.items():
+        if data.startswith(magic):
+            raise Unreadable(f"is {kind}, not text")
 
 
 def read_text(path: Path, *, errors: str = "strict", limit: int = LARGEST_TEXT) -> str:
@@ -69,9 +112,7 @@ def read_text(path: Path, *, errors: str = "strict", limit: int = LARGEST_TEXT) 
         Unreadable: it is no text; the message says what it is where that is known.
     """
     data = read_bytes(path, limit)
-    for magic, kind in FOREIGN.items():
-        if data.startswith(magic):
-            raise Unreadable(f"is {kind}, not text")
+    _refuse_foreign(data)
     if b"\x00" in data:
         raise Unreadable("is no text: it holds NUL bytes")
     try:

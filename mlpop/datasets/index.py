@@ -1,19 +1,17 @@
 """The index file of a dataset: a row a simulation, columns of map paths, columns of labels."""
 
-import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from math import isfinite
 from pathlib import Path, PureWindowsPath
+from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mlpop.config.fields import INPUT_PREFIX
+from mlpop.datasets.columns import WHOLE, Column, NumberColumn, PathColumn
 from mlpop.errors import DataError
-from mlpop.io.files import read_csv, sha256_of
-
-_PACKED = re.compile(r"(?P<path>.+\.npy)#(?P<row>\d+)")
+from mlpop.io.files import csv_rows, sha256_of
 
 Filter = Sequence[int | str]
 
@@ -26,19 +24,53 @@ class Cell:
     row: int | None = None
 
 
+@dataclass(frozen=True, eq=False)
+class Cells(Sequence[Cell]):
+    """The cells of a channel.
+
+    Attributes:
+        paths: files that they name.
+        codes: (N,) which of them each cell names.
+        rows: (N,) row in the file, `WHOLE` where it is a file of one map.
+    """
+
+    paths: tuple[Path, ...]
+    codes: NDArray[np.int32]
+    rows: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    @overload
+    def __getitem__(self, number: int) -> Cell: ...
+    @overload
+    def __getitem__(self, number: slice) -> "Cells": ...
+    def __getitem__(self, number: int | slice) -> "Cell | Cells":
+        if isinstance(number, slice):
+            return Cells(self.paths, self.codes[number], self.rows[number])
+        row = int(self.rows[number])
+        return Cell(self.paths[self.codes[number]], None if row == WHOLE else row)
+
+    def by_file(self) -> Iterator[tuple[Path, NDArray[np.int64]]]:
+        """Yield every file with the numbers (n,) of the cells that name it, in their order."""
+        order = np.argsort(self.codes, kind="stable")
+        ends = np.cumsum(np.bincount(self.codes, minlength=len(self.paths)))
+        yield from zip(self.paths, np.split(order, ends[:-1]), strict=True)
+
+
 @dataclass(frozen=True)
 class DatasetIndex:
     """An index file as read.
 
     Attributes:
         path: the CSV file.
-        header: all columns, in order.
-        rows: the fields, as text.
+        header: names of all columns, in order.
+        columns: what is in them.
     """
 
     path: Path
     header: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
+    columns: tuple[Column, ...]
 
     @classmethod
     def read(cls, path: Path) -> "DatasetIndex":
@@ -47,15 +79,41 @@ class DatasetIndex:
         Raises:
             DataError: the file is missing or broken, or has no `input:` column.
         """
-        header, rows = read_csv(path)
+        rows = csv_rows(path)
+        header = next(rows)
         if not any(name.startswith(INPUT_PREFIX) for name in header):
             raise DataError(
                 f"{path}: no column starts with '{INPUT_PREFIX}'; found {', '.join(header)}"
             )
-        return cls(path, tuple(header), tuple(tuple(row) for row in rows))
+        return cls.of_rows(path, header, rows)
+
+    @classmethod
+    def of_rows(
+        cls, path: Path, header: Sequence[str], rows: Iterable[Sequence[str]]
+    ) -> "DatasetIndex":
+        """Take in rows as text."""
+        columns = tuple(PathColumn() if _is_input(name) else NumberColumn() for name in header)
+        for row in rows:
+            for column, text in zip(columns, row, strict=True):
+                column.append(text)
+        return cls(path, tuple(header), columns)
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self.columns[0]) if self.columns else 0
+
+    @property
+    def rows(self) -> Iterator[tuple[str, ...]]:
+        """The rows, one after the other, as they are written."""
+        return map(self.row, range(len(self)))
+
+    def row(self, number: int) -> tuple[str, ...]:
+        """Return a row as it is written."""
+        return tuple(column.text(number) for column in self.columns)
+
+    def _maps(self, channel: str) -> PathColumn:
+        column = self.columns[self.header.index(INPUT_PREFIX + channel)]
+        assert isinstance(column, PathColumn)
+        return column
 
     @property
     def channels(self) -> tuple[str, ...]:
@@ -89,36 +147,35 @@ class DatasetIndex:
         Raises:
             DataError: a value is empty, not a number or not finite.
         """
-        columns = [self.header.index(label) for label in labels]
-        values = np.empty((len(self.rows), len(labels)))
-        for number, row in enumerate(self.rows):
-            for d, column in enumerate(columns):
-                try:
-                    value = float(row[column])
-                except ValueError:
-                    value = float("nan")
-                if not isfinite(value):
-                    raise DataError(
-                        f"{self.path}: row {number}, column '{labels[d]}': expected a finite "
-                        f"number, found '{row[column]}'"
-                    )
-                values[number, d] = value
+        columns = [self.columns[self.header.index(label)] for label in labels]
+        values = np.empty((len(self), len(labels)))
+        bad: list[tuple[int, int, str]] = []
+        for d, column in enumerate(columns):
+            assert isinstance(column, NumberColumn)
+            values[:, d] = column.values
+            if column.first_bad is not None:
+                bad.append((column.first_bad, d, column.text(column.first_bad)))
+        if bad:
+            number, d, text = min(bad)
+            raise DataError(
+                f"{self.path}: row {number}, column '{labels[d]}': expected a finite "
+                f"number, found '{text}'"
+            )
         return values
 
     def kinds(self, channels: Sequence[str]) -> set[str]:
         """Return what the maps of these channels are by their names: `array`, `image` or both."""
-        columns = [self.header.index(INPUT_PREFIX + channel) for channel in channels]
         return {
-            "image" if row[column].lower().endswith(".png") else "array"
-            for row in self.rows
-            for column in columns
+            "image" if name.lower().endswith(".png") else "array"
+            for channel in channels
+            for name in self._maps(channel).names
         }
 
     def place(self, number: int, channel: str) -> str:
         """What messages call the cell of a channel in a row."""
         return f"{self.path}: row {number}, column '{INPUT_PREFIX}{channel}'"
 
-    def cells(self, channel: str) -> list[Cell]:
+    def cells(self, channel: str) -> "Cells":
         """Where the maps of a channel lie, one a row.
 
         A path that is not packed is sought from the CSV's folder, then by its last part in that
@@ -128,23 +185,20 @@ class DatasetIndex:
             DataError: a cell is empty, its file is missing, or the path as written is another file
                 than that beside the CSV.
         """
-        column = self.header.index(INPUT_PREFIX + channel)
-        known: dict[str, Path] = {}
-        found = []
-        for number, fields in enumerate(self.rows):
-            text = fields[column]
-            packed = _PACKED.fullmatch(text)
-            name = packed["path"] if packed else text
-            if name not in known:
-                known[name] = self._locate(name, number, channel, packed=packed is not None)
-            found.append(Cell(known[name], int(packed["row"]) if packed else None))
-        return found
+        column = self._maps(channel)
+        codes, rows = column.codes, column.packed_rows
+        _, firsts = np.unique(codes, return_index=True)
+        paths = [
+            self._locate(name, int(first), channel, packed=bool(rows[first] != WHOLE))
+            for name, first in zip(column.names, firsts, strict=True)
+        ]
+        return Cells(tuple(paths), codes, rows)
 
     @property
     def empty_columns(self) -> tuple[str, ...]:
         """Columns without a value in any row, as an observed sample has them."""
         return tuple(
-            name for k, name in enumerate(self.header) if all(not row[k] for row in self.rows)
+            name for name, column in zip(self.header, self.columns, strict=True) if column.is_empty
         )
 
     def _locate(self, name: str, number: int, channel: str, *, packed: bool) -> Path:

@@ -1,5 +1,6 @@
-"""Datasets as arrays: labels and maps in memory, read from single or packed files."""
+"""Datasets as arrays: labels and maps, read from single or packed files."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,16 +10,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlpop.config.fields import INPUT_PREFIX
+from mlpop.datasets.columns import WHOLE
 from mlpop.datasets.image import read_red
-from mlpop.datasets.index import Cell, DatasetIndex, Filter
+from mlpop.datasets.index import Cell, Cells, DatasetIndex, Filter
 from mlpop.datasets.precision import BEYOND, Observations, float32_holds, is_beyond, narrowed
 from mlpop.datasets.shards import RECORD_FILE, check_array
 from mlpop.errors import DataError
 from mlpop.io.arrays import read_npy
 from mlpop.io.files import read_json_object
+from mlpop.io.scratch import BLOCK, LARGE, let_go, scratch_array
 
 MOST_OPEN = 64
 """Packed files at a time; a process may usually open 1024."""
+FEW_OPEN = 4
+"""Packed files at a time where they are read one after the other."""
 
 Resize = Literal["none", "pad"]
 
@@ -32,7 +37,8 @@ class Dataset:
         x: (N, C, H, W) maps as stored, or (N, C) where a channel is one number; float32, or
             float64 where that would lose what varies (`datasets.precision`). H runs
             over the period (or right ascension) and W over its derivative (or declination); for
-            pictures H runs down the picture and W to its right.
+            pictures H runs down the picture and W to its right. A large one is a memory map of a
+            file without a name (`io.scratch`): read it by blocks.
         labels: D names.
         channels: C names.
         source: the index file.
@@ -72,7 +78,7 @@ def load_dataset(
     index = DatasetIndex.read(path)
     channels = index.select_channels(filter_inputs)
     labels = index.select_labels(filter_labels)
-    if not index.rows:
+    if not len(index):
         raise DataError(f"{path}: no row below the header")
     theta = index.label_values(labels)
     return Dataset(theta, _load_maps(index, channels, resize), labels, channels, path)
@@ -114,7 +120,7 @@ def x_shape(index: DatasetIndex, channels: tuple[str, ...]) -> tuple[int, ...]:
 
 def stored_maps(index: DatasetIndex, channel: str) -> Iterator[NDArray]:
     """Maps of a channel one by one, in the number type of the file."""
-    files = PackedFiles()
+    files = PackedFiles(FEW_OPEN)
     for number, cell in enumerate(index.cells(channel)):
         place = index.place(number, channel)
         if cell.row is None:
@@ -133,27 +139,28 @@ def _load_maps(
         raise DataError(f"{index.path}: no map is chosen")
     cells = {channel: index.cells(channel) for channel in channels}
     records: dict[Path, dict[str, Any]] = {}
-    files = PackedFiles()
+    files = PackedFiles(FEW_OPEN)
     shapes = []
     for channel in channels:
-        for number, cell in enumerate(cells[channel]):
-            if cell.row is not None and cell.path not in files:
-                place = index.place(number, channel)
-                _check_packed(cell.path, records, place)
-                files.add(cell.path, place)
-        first = cells[channel][0]
+        for path, numbers in cells[channel].by_file():
+            first = int(numbers[0])
+            if cells[channel][first].row is not None and path not in files:
+                place = index.place(first, channel)
+                _check_packed(path, records, place)
+                files.add(path, place)
+        first_cell = cells[channel][0]
         shapes.append(
-            read_single(first.path, index.place(0, channel)).shape
-            if first.row is None
-            else files[first.path].shape[1:]
+            read_single(first_cell.path, index.place(0, channel)).shape
+            if first_cell.row is None
+            else files[first_cell.path].shape[1:]
         )
     target = _common_shape(index, channels, shapes, resize)
     # a column of numbers must be seen whole to tell; maps, which fill the memory, each by itself
     for kind in (np.float32, np.float64) if target and not whole else (np.float64,):
-        x = np.empty((len(index), len(channels), *target), dtype=kind)
+        x = scratch_array((len(index), len(channels), *target), kind, index.path.parent)
         if all(
             [
-                _fill(x[:, c], index, channel, cells[channel], files, shape)
+                _fill(x, c, index, channel, cells[channel], files, shape)
                 for c, (channel, shape) in enumerate(zip(channels, shapes, strict=True))
             ]
         ):
@@ -162,41 +169,65 @@ def _load_maps(
 
 
 def _fill(
-    out: NDArray,
+    x: NDArray,
+    c: int,
     index: DatasetIndex,
     channel: str,
-    cells: list[Cell],
+    cells: Cells,
     files: "PackedFiles",
     shape: tuple[int, ...],
 ) -> bool:
-    """Fill a channel; return whether the numbers of `out` hold what varies in its maps."""
+    """Fill channel c of x; return whether its numbers hold what varies in its maps."""
     held = True
-    groups: dict[Path, list[int]] = {}
-    for number, cell in enumerate(cells):
-        groups.setdefault(cell.path, []).append(number)
-    for path, numbers in groups.items():
-        place = index.place(numbers[0], channel)
-        if path in files:
-            packed = files[path]
-            block = packed[[_packed_row(packed, cells[n], index, n, channel) for n in numbers]]
-        else:
-            block = read_single(path, place)[None]
-        if block.shape[1:] != shape:
-            raise DataError(
-                f"{place}: the map has shape {block.shape[1:]}, the map of row 0 has {shape}"
-            )
-        finite = np.isfinite(block.reshape(len(block), -1)).all(axis=1)
-        if not finite.all():
-            bad = index.place(numbers[int(np.argmin(finite))], channel)
-            raise DataError(f"{bad}: the map has values that are not finite")
-        if is_beyond(block):
-            first = next(n for n, one in zip(numbers, block, strict=True) if is_beyond(one))
-            bad = index.place(first, channel)
-            raise DataError(f"{bad}: the map has {BEYOND}")
-        if out.dtype == np.float32 and block.ndim > 1:
-            held &= float32_holds(block, tuple(range(1, block.ndim)))
-        out[numbers] = _pad(block.astype(out.dtype), out.shape[1:])
+    out = x[:, c]
+    of_one = max(1, math.prod(shape) * 8)
+    waiting = 0
+    for path, all_numbers in cells.by_file():
+        for start in range(0, len(all_numbers), max(1, BLOCK // of_one)):
+            numbers = all_numbers[start : start + max(1, BLOCK // of_one)]
+            block = _block(index, channel, cells, files, path, numbers)
+            if block.shape[1:] != shape:
+                raise DataError(
+                    f"{index.place(int(numbers[0]), channel)}: the map has shape "
+                    f"{block.shape[1:]}, the map of row 0 has {shape}"
+                )
+            finite = np.isfinite(block.reshape(len(block), -1)).all(axis=1)
+            if not finite.all():
+                bad = index.place(int(numbers[int(np.argmin(finite))]), channel)
+                raise DataError(f"{bad}: the map has values that are not finite")
+            if is_beyond(block):
+                first = next(n for n, one in zip(numbers, block, strict=True) if is_beyond(one))
+                raise DataError(f"{index.place(int(first), channel)}: the map has {BEYOND}")
+            if out.dtype == np.float32 and block.ndim > 1:
+                held &= float32_holds(block, tuple(range(1, block.ndim)))
+            out[numbers] = _pad(block.astype(out.dtype), out.shape[1:])
+            waiting += len(numbers) * of_one
+            if waiting > LARGE:
+                let_go(x)
+                waiting = 0
+    let_go(x)
     return held
+
+
+def _block(
+    index: DatasetIndex,
+    channel: str,
+    cells: Cells,
+    files: "PackedFiles",
+    path: Path,
+    numbers: NDArray[np.int64],
+) -> NDArray:
+    """Return the maps of some cells of one file."""
+    if path not in files:
+        return read_single(path, index.place(int(numbers[0]), channel))[None]
+    packed, rows = files[path], cells.rows[numbers]
+    wrong = (rows == WHOLE) | (rows >= len(packed))
+    if wrong.any():
+        number = int(numbers[int(np.argmax(wrong))])
+        _packed_row(packed, cells[number], index, number, channel)
+    block: NDArray = packed[rows]
+    let_go(packed)
+    return block
 
 
 def _packed_row(
@@ -272,7 +303,8 @@ def read_single(path: Path, place: str) -> NDArray:
 class PackedFiles:
     """Files of packed maps, mapped into memory; few are open at a time, however many there are."""
 
-    def __init__(self) -> None:
+    def __init__(self, most_open: int = MOST_OPEN) -> None:
+        self._most_open = most_open
         self._places: dict[Path, str] = {}
         self._open: dict[Path, NDArray] = {}
 
@@ -287,7 +319,7 @@ class PackedFiles:
         packed = self._open.pop(path, None)
         if packed is None:
             packed = _open_packed(path, self._places[path])
-            while len(self._open) >= MOST_OPEN:
+            while len(self._open) >= self._most_open:
                 # a mapped file is closed when nothing refers to it
                 del self._open[next(iter(self._open))]
         self._open[path] = packed

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mlpop.errors import DataError
+from mlpop.io.scratch import blocks
 
 Observations = NDArray[np.floating[Any]]
 """x, float32 or, where that loses them, float64."""
@@ -121,9 +122,10 @@ class InputUnits:
 def poor_channels(x: Observations, channels: Sequence[str]) -> dict[str, str]:
     """Return channel -> what is wrong with it, of those in x (N, C, ...) that show nothing."""
     found: dict[str, str] = {}
-    for name, channel in zip(channels, np.moveaxis(x, 1, 0), strict=True):
-        if channel.max() == channel.min():
-            found[name] = f"is {channel.flat[0]:g} in all {len(x)} simulations"
+    low_of, high_of = _extremes(x)
+    for c, (name, channel) in enumerate(zip(channels, np.moveaxis(x, 1, 0), strict=True)):
+        if low_of[c] == high_of[c]:
+            found[name] = f"is {low_of[c]:g} in all {len(x)} simulations"
         elif x.ndim == 2:
             values = channel.astype(np.float64)
             low, high = np.percentile(values, _NEARLY_ALL)
@@ -138,3 +140,14 @@ def poor_channels(x: Observations, channels: Sequence[str]) -> dict[str, str]:
                         "give its logarithm, or other units"
                     )
     return found
+
+
+def _extremes(x: Observations) -> tuple[NDArray, NDArray]:
+    """Return the lowest and the highest number of every channel of x (N, C, ...), (C,) each."""
+    axes = (0, *range(2, x.ndim))
+    low = np.full(x.shape[1], np.inf, x.dtype)
+    high = -low
+    for rows in blocks(x):
+        np.minimum(low, x[rows].min(axes), out=low)
+        np.maximum(high, x[rows].max(axes), out=high)
+    return low, high

@@ -10,11 +10,11 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from logging import getLogger
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -138,6 +138,19 @@ def read_shard(shard: Path, *, name: str | None = None) -> ShardRecord:
     Raises:
         DataError: the record is missing or broken, or an array is missing, truncated or altered.
     """
+    record = read_record(shard, name=name)
+    try:
+        for channel in record.channels:
+            check_array(shard / f"{channel}.npy", record.arrays[channel])
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(
+            f"{shard / RECORD_FILE}: broken record: {error!r}; simulate this shard again"
+        ) from None
+    return record
+
+
+def read_record(shard: Path, *, name: str | None = None) -> ShardRecord:
+    """Read the record of a finished shard, a folder, and none of its files; see `read_shard`."""
     path = shard / RECORD_FILE
     values = read_json_object(path)
     if values.get("schema") != SCHEMA:
@@ -146,7 +159,7 @@ def read_shard(shard: Path, *, name: str | None = None) -> ShardRecord:
         )
     try:
         stored = values["rows"]
-        record = ShardRecord(
+        return ShardRecord(
             name=name or shard.name,
             number=int(values["number"]),
             channels=tuple(values["channels"]),
@@ -157,29 +170,53 @@ def read_shard(shard: Path, *, name: str | None = None) -> ShardRecord:
             position={r["index"]: r["position"] for r in stored if r["position"] is not None},
             arrays=values["arrays"],
         )
-        for channel in record.channels:
-            check_array(shard / f"{channel}.npy", record.arrays[channel])
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{path}: broken record: {error!r}; simulate this shard again") from None
-    return record
+
+
+class ShardRecords(Sequence[ShardRecord]):
+    """The records of finished shards that were checked, read again when they are asked for.
+
+    Those of a million simulations do not fit into memory.
+
+    Args:
+        folder: of the dataset.
+        numbers: of the shards, in order.
+    """
+
+    def __init__(self, folder: Path, numbers: Sequence[int]) -> None:
+        self._folder, self._numbers = folder, tuple(numbers)
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    @overload
+    def __getitem__(self, place: int) -> ShardRecord: ...
+    @overload
+    def __getitem__(self, place: slice) -> "ShardRecords": ...
+    def __getitem__(self, place: int | slice) -> "ShardRecord | ShardRecords":
+        if isinstance(place, slice):
+            return ShardRecords(self._folder, self._numbers[place])
+        return read_record(self._folder / SHARDS_FOLDER / shard_name(self._numbers[place]))
 
 
 def finished_shards(folder: Path) -> dict[int, ShardRecord]:
-    """Shards of the dataset in `folder` that are whole, by number.
+    """Shards of the dataset in `folder` that are whole, by number; see `each_finished_shard`."""
+    return {record.number: record for record in each_finished_shard(folder)}
+
+
+def each_finished_shard(folder: Path) -> Iterator[ShardRecord]:
+    """Yield the shards of the dataset in `folder` that are whole.
 
     A damaged shard is named in a warning and left out, so that a resume makes it again.
     """
-    records: dict[int, ShardRecord] = {}
     for shard in sorted((folder / SHARDS_FOLDER).glob("shard-*")):
         if not re.fullmatch(r"shard-\d{5,}", shard.name):
             continue
         try:
-            record = read_shard(shard)
+            yield read_shard(shard)
         except DataError as error:
             logger.warning("%s; the shard will be made again", error)
-            continue
-        records[record.number] = record
-    return records
 
 
 def by_channel(x: Mapping[str, NDArray] | NDArray, channels: Sequence[str]) -> dict[str, NDArray]:

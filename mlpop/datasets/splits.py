@@ -83,7 +83,7 @@ def split_dataset(
     split = split_rows(len(index), test=test, valid=valid, rng=rng)
     for name, rows in ((TEST_CSV, split.test), (VALID_CSV, split.valid), (TRAIN_CSV, split.train)):
         if len(rows):
-            write_csv(folder / name, index.header, [index.rows[k] for k in rows])
+            write_csv(folder / name, index.header, (index.row(int(k)) for k in rows))
         else:
             (folder / name).unlink(missing_ok=True)
     write_json(folder / TRAIN_STATISTICS, label_statistics(theta[split.train], index.labels))

@@ -5,15 +5,19 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
+<<<<<<< HEAD
 from mlpop.config.reading import Unreadable, missing_file, parse_json, read_text
+=======
+from mlpop.config.reading import Unreadable, check_text, parse_json, read_text
+>>>>>>> h_fast
 from mlpop.errors import DataError
 
 
@@ -23,19 +27,30 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     Raises:
         DataError: the file cannot be written.
     """
-    data = content.encode() if isinstance(content, str) else content
+    with _appearing(path) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+
+
+@contextmanager
+def _appearing(path: Path) -> Iterator[BinaryIO]:
+    """Give a temporary neighbour of `path` to be written, which then takes its place.
+
+    Raises:
+        DataError: the file cannot be written.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
+        raise DataError(f"{path}: cannot be written: {error.strerror or error}") from error
+    finally:
         with suppress(OSError):
             temporary.unlink()
-        raise DataError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
 def write_json(path: Path, values: Any) -> None:
@@ -73,12 +88,14 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) 
     Floats are written with the fewest digits that read back as the same bits; None is empty.
     """
     spelling = {True: "true", False: "false"}
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(header)
-    for row in rows:
-        writer.writerow([spelling[v] if isinstance(v, bool) else v for v in row])
-    write_atomically(path, buffer.getvalue())
+    with _appearing(path) as file:
+        text = io.TextIOWrapper(file, "utf-8", newline="")
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(header)
+        for row in rows:
+            writer.writerow([spelling[v] if isinstance(v, bool) else v for v in row])
+        text.flush()
+        text.detach()
 
 
 def read_csv(path: Path) -> tuple[list[str], list[list[str]]]:
@@ -88,24 +105,33 @@ def read_csv(path: Path) -> tuple[list[str], list[list[str]]]:
         DataError: the file is missing or unreadable, has no header, repeats a column, or a row
             has another number of fields.
     """
+    rows = csv_rows(path)
+    return next(rows), list(rows)
+
+
+def csv_rows(path: Path) -> Iterator[list[str]]:
+    """Yield the header of a comma-separated table, then its rows, as text; see `read_csv`."""
     try:
-        table = [row for row in csv.reader(io.StringIO(read_text(path), newline="")) if row]
+        check_text(path)
+        with path.open(encoding="utf-8-sig", newline="") as text:
+            rows = (row for row in csv.reader(text) if row)
+            header = next(rows, None)
+            if header is None:
+                raise DataError(f"{path}: the file is empty; expected a header row")
+            repeated = sorted({name for name in header if header.count(name) > 1})
+            if repeated:
+                raise DataError(f"{path}: column {', '.join(repeated)} appears more than once")
+            yield header
+            for number, row in enumerate(rows):
+                if len(row) != len(header):
+                    raise DataError(
+                        f"{path}: row {number} has {len(row)} fields, the header has {len(header)}"
+                    )
+                yield row
     except FileNotFoundError:
         raise DataError(missing_file(path)) from None
     except (OSError, Unreadable, csv.Error) as error:
         raise DataError(f"{path}: cannot be read as CSV: {error}") from None
-    if not table:
-        raise DataError(f"{path}: the file is empty; expected a header row")
-    header, rows = table[0], table[1:]
-    repeated = sorted({name for name in header if header.count(name) > 1})
-    if repeated:
-        raise DataError(f"{path}: column {', '.join(repeated)} appears more than once")
-    for number, row in enumerate(rows):
-        if len(row) != len(header):
-            raise DataError(
-                f"{path}: row {number} has {len(row)} fields, the header has {len(header)}"
-            )
-    return header, rows
 
 
 def sha256_of(path: Path) -> str:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from mlpop.config.fields import INPUT_PREFIX
 from mlpop.datasets.image import read_pixels, read_red
-from mlpop.datasets.index import Cell, DatasetIndex
+from mlpop.datasets.index import Cells, DatasetIndex
 from mlpop.datasets.loading import PackedFiles, read_single
 from mlpop.datasets.precision import BEYOND, Observations, float32_holds, is_beyond
 from mlpop.datasets.scaling import Mode, scale_inputs
@@ -31,10 +31,10 @@ def read_index(path: Path, kind: Kind) -> DatasetIndex:
     if kind == "rgb":
         header, rows = read_csv(path)
         first = INPUT_PREFIX + header[0].removeprefix(INPUT_PREFIX)
-        index = DatasetIndex(path, (first, *header[1:]), tuple(map(tuple, rows)))
+        index = DatasetIndex.of_rows(path, (first, *header[1:]), rows)
     else:
         index = DatasetIndex.read(path)
-    if not index.rows:
+    if not len(index):
         raise DataError(f"{path}: no row below the header")
     return index
 
@@ -67,7 +67,7 @@ class MapReader:
         self.channels = tuple(channels)
         self.kind = kind
         self.scaling = scaling
-        self._cells: list[list[Cell]] = [index.cells(channel) for channel in channels]
+        self._cells: list[Cells] = [index.cells(channel) for channel in channels]
         self._packed = PackedFiles()
         for channel, cells in zip(channels, self._cells, strict=True):
             for row, cell in enumerate(cells):

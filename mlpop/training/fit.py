@@ -26,6 +26,9 @@ from mlpop.training.loop import Stopped, Training
 from mlpop.training.losses import Loss, Objective, check_num_atoms, make_objective
 
 _VALIDATION_CHUNK = 512
+_CHECKED_ROWS = 4096
+_RESTS_AFTER = 2**27
+"""Data that are read before they may leave memory again [byte]."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,7 @@ def fit(
     state: TrainingState[EpochRecord] | None = None,
     emit: Callable[[TrainingEvent], None] = lambda _: None,
     save: Callable[[TrainingState[EpochRecord]], None] | None = None,
+    rest: Callable[[], None] = lambda: None,
 ) -> TrainingReport:
     """Train `estimator` in place; it ends with the weights of its best epoch, in evaluation mode.
 
@@ -94,6 +98,7 @@ def fit(
             of a batch.
         state: where to go on from; estimator and generator are set to it.
         emit, save: see `Training.run`.
+        rest: called again and again while x is read: data that lie in a file may leave memory.
 
     Raises:
         DataError: the data hold NaN or infinity, the validation rows make no sense, or the loss
@@ -101,9 +106,9 @@ def fit(
         TrainingError: the loss became NaN or was never finite.
     """
     options = options or TrainingOptions()
-    _check_data(theta, x, validation)
+    _check_data(theta, x, validation, rest)
     objective = make_objective(estimator.kind, loss, num_atoms)
-    learner = EstimatorLearner(estimator, theta, x, validation, objective, options)
+    learner = EstimatorLearner(estimator, theta, x, validation, objective, options, rest)
     training: Training[EpochRecord] = Training(learner, generator, options)
     if state is not None:
         training.restore(state)
@@ -131,7 +136,9 @@ class EstimatorLearner:
         validation: Tensor,
         objective: Objective,
         options: TrainingOptions,
+        rest: Callable[[], None] = lambda: None,
     ) -> None:
+        self._rest, self._read = rest, 0
         self.network: nn.Module = estimator
         self._theta, self._x, self._objective, self._lr = theta, x, objective, options.lr
         training_rows = torch.ones(len(theta), dtype=torch.bool)
@@ -193,6 +200,10 @@ class EstimatorLearner:
         """Return the loss (b,) of rows that meet the theta of `candidates` (a, b)."""
         theta = self._theta[candidates].to(self._device)
         x = self._x[candidates[0]].to(self._device)
+        self._read += x.nbytes
+        if self._read > _RESTS_AFTER:
+            self._rest()
+            self._read = 0
         return self._objective.losses(cast(Estimator, network), theta, x)
 
 
@@ -206,14 +217,15 @@ def _refused_as_nan() -> Iterator[None]:
             raise
 
 
-def _check_data(theta: Tensor, x: Tensor, validation: Tensor) -> None:
+def _check_data(theta: Tensor, x: Tensor, validation: Tensor, rest: Callable[[], None]) -> None:
     if len(theta) != len(x):
         raise DataError(f"theta has {len(theta)} rows but x has {len(x)}")
     for name, values in (("theta", theta), ("x", x)):
-        # one pass over the data is much faster than to look at every row
-        if bool(torch.isfinite(values.sum())):
-            continue
-        finite = torch.isfinite(values.flatten(1)).all(1)
+        checked = []
+        for block in values.split(_CHECKED_ROWS):
+            checked.append(_finite(block))
+            rest()
+        finite = torch.cat(checked)
         if not bool(finite.all()):
             rows = (~finite).nonzero()[:, 0].tolist()
             raise DataError(
@@ -231,6 +243,14 @@ def _check_data(theta: Tensor, x: Tensor, validation: Tensor) -> None:
             f"the validation rows must be different numbers from 0 to {len(theta) - 1}, at least "
             f"one and not all, but got {len(validation)} of them"
         )
+
+
+def _finite(values: Tensor) -> Tensor:
+    """Return (n,) which rows of (n, ...) hold finite numbers alone."""
+    # one pass over the data is much faster than to look at every row
+    if bool(torch.isfinite(values.sum())):
+        return torch.ones(len(values), dtype=torch.bool)
+    return torch.isfinite(values.flatten(1)).all(1)
 
 
 def _decayed(estimator: Estimator, embedding_weight_decay: float) -> list[dict[str, Any]]:

@@ -2,11 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
 from mlpop.config.blocks.training import TrainingOptions
 from mlpop.errors import DataError
@@ -14,6 +15,7 @@ from mlpop.inference.estimators.estimator import build_estimator
 from mlpop.inference.estimators.spec import EstimatorSpec
 from mlpop.inference.estimators.store import load_estimator, read_record, save_estimator
 from mlpop.io.files import json_digest
+from mlpop.io.scratch import let_go
 from mlpop.networks.rng import generator_from_seed, one_thread
 from mlpop.training.checkpoint import TrainingState, load_state, save_state
 from mlpop.training.events import EpochRecord, TrainingEvent
@@ -110,7 +112,9 @@ def train_member(
     """
     folder = Path(task.folder)
     with one_thread():
-        theta, x = _load(task.theta_path), _load(task.x_path)
+        theta = torch.from_numpy(_load(task.theta_path))
+        x_in_file = _load(task.x_path)
+        x = torch.from_numpy(x_in_file)
         earlier_epochs = 0
         if task.start_from is None:
             estimator = build_estimator(task.spec, theta, x, generator_from_seed(task.init_seed))
@@ -141,6 +145,7 @@ def train_member(
             state=state,
             emit=emit,
             save=save,
+            rest=partial(let_go, x_in_file),
         )
         record = {
             "best_epoch": report.best_epoch,
@@ -162,7 +167,7 @@ def train_member(
     )
 
 
-def _load(path: str) -> Tensor:
+def _load(path: str) -> NDArray[np.float32]:
     try:
         # copy-on-write: torch wants writable memory, and the pages stay shared between workers
         values = np.load(path, mmap_mode="c", allow_pickle=False)
@@ -170,4 +175,4 @@ def _load(path: str) -> Tensor:
         raise DataError(f"{path}: cannot be read: {error}") from None
     if values.dtype != np.float32:
         values = values.astype(np.float32)
-    return torch.from_numpy(values)
+    return values

@@ -10,7 +10,7 @@ import pytest
 from mlpop.config.blocks.generator import GeneratorConfig
 from mlpop.datasets.dataset import assemble, dataset_digest, read_generator
 from mlpop.datasets.loading import load_dataset
-from mlpop.datasets.shards import SimulationRow, finished_shards, write_shard
+from mlpop.datasets.shards import ShardRecords, SimulationRow, finished_shards, write_shard
 from mlpop.errors import DataError
 from mlpop.io.files import read_csv
 
@@ -194,3 +194,35 @@ def test_pictures_are_written_one_a_map(tmp_path: Path) -> None:
 def test_numbers_in_files_read_back_to_the_same_bits(tmp_path: Path, make_dataset: Make) -> None:
     data = load_dataset(make_dataset(tmp_path) / "dataset_full.csv")
     np.testing.assert_array_equal(data.theta, np.random.default_rng(5).normal(size=(10, 2)))
+
+
+def test_shards_of_mixed_simulations_are_put_in_order(tmp_path: Path) -> None:
+    groups = ([4, 1], [0, 5], [2, 3])
+    for number, indices in enumerate(groups):
+        rows = [SimulationRow(k, f"1:{k}", maps={"a": np.full((2, 2), float(k))}) for k in indices]
+        write_shard(tmp_path, number, rows)
+    for shards in (finished_shards(tmp_path).values(), ShardRecords(tmp_path, [2, 0, 1])):
+        made = assemble(tmp_path, LABELS, theta(6), ["a"], shards)
+        assert [row[0] for row in read_csv(tmp_path / "manifest.csv")[1]] == list("012345")
+        np.testing.assert_array_equal(load_dataset(made.csv).x[:, 0, 0, 0], np.arange(6))
+
+
+def test_shards_given_in_any_order_are_put_in_order(tmp_path: Path) -> None:
+    simulate(tmp_path, ["ok"] * 8)
+    made = assemble(tmp_path, LABELS, theta(8), ["a"], ShardRecords(tmp_path, [1, 2, 0]))
+    np.testing.assert_array_equal(load_dataset(made.csv).x[:, 0, 0, 0], np.arange(8))
+
+
+def test_a_large_set_is_read_by_blocks_to_the_same_bits(
+    tmp_path: Path, make_dataset: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    csv = make_dataset(tmp_path, n=40, per_shard=7) / "dataset_full.csv"
+    small, digest = load_dataset(csv), dataset_digest(tmp_path)
+    for module in ("mlpop.io.scratch", "mlpop.datasets.loading"):
+        monkeypatch.setattr(f"{module}.LARGE", 1)
+        monkeypatch.setattr(f"{module}.BLOCK", 100)
+    large = load_dataset(csv)
+    assert isinstance(large.x, np.memmap)
+    assert not isinstance(small.x, np.memmap)
+    assert (large.x.dtype, large.x.tobytes()) == (small.x.dtype, small.x.tobytes())
+    assert dataset_digest(tmp_path) == digest

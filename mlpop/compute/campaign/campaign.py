@@ -34,8 +34,11 @@ from mlpop.datasets.remote_dataset import RemoteDataset
 from mlpop.datasets.shards import (
     RECORD_FILE,
     SHARDS_FOLDER,
+    STATUSES,
     ShardRecord,
-    finished_shards,
+    ShardRecords,
+    Status,
+    each_finished_shard,
     write_shard,
 )
 from mlpop.errors import ComputeError, DataError
@@ -43,6 +46,24 @@ from mlpop.io.files import json_digest, read_json_object, sha256_of, write_json
 
 # What a worker may take to build its simulator before a task counts as stuck [s].
 BUILD_SECONDS = 900.0
+
+
+MOST_SHARDS = 1000
+"""Of a larger set shards hold more simulations than asked for: a few MB, and fewer files."""
+
+
+def size_of_shards(folder: Path, simulations: int, asked: int) -> int:
+    """Return how many simulations a shard of a set holds.
+
+    Args:
+        folder: of the dataset; a set that was begun with `asked` in a shard goes on so.
+        simulations: in the set.
+        asked: in a shard, at least.
+    """
+    claim = folder / CAMPAIGN_FILE
+    if claim.is_file() and read_json_object(claim).get("simulations_per_task") == asked:
+        return asked
+    return max(asked, -(-simulations // MOST_SHARDS))
 
 
 @dataclass(frozen=True)
@@ -80,7 +101,7 @@ def run_campaign(
     identity: str | None = None,
     on_progress: Callable[[Progress], None] | None = None,
     remote: RemoteDataset | None = None,
-) -> list[ShardRecord]:
+) -> Sequence[ShardRecord]:
     """Simulate every row of `theta` that has no shard yet; return the records of all shards.
 
     Args:
@@ -92,7 +113,7 @@ def run_campaign(
         round_index: round of the experiment.
         folder: of the dataset; on a disk that all workers share, unless `remote` is given.
         backend: who simulates.
-        simulations_per_task: simulations in one task and one shard.
+        simulations_per_task: simulations in one task and one shard; see `size_of_shards`.
         time_limit: seconds one simulation may run [s]; then its row says `timeout`.
         grace: an interrupted simulation that does not end within so many seconds is ended with
             its process [s].
@@ -171,20 +192,34 @@ class _Tally:
 
     total: int
     on_progress: Callable[[Progress], None] | None
-    statuses: dict[int, str] = field(default_factory=dict)
+    counts: Counter[str] = field(default_factory=Counter)
+    _statuses: bytearray = field(init=False)  # of simulation k: 0, or 1 + its place in STATUSES
+
+    def __post_init__(self) -> None:
+        self._statuses = bytearray(self.total)
 
     def hear(self, _task: int, event: Event) -> None:
-        self.statuses[event["index"]] = event["status"]
+        self._note(event["index"], event["status"])
         self.tell(None)
 
     def add(self, record: ShardRecord) -> None:
-        self.statuses.update({row.index: row.status for row in record.rows})
+        for row in record.rows:
+            self._note(row.index, row.status)
         self.tell(record)
+
+    def _note(self, index: int, status: Status) -> None:
+        before, now = self._statuses[index], 1 + STATUSES.index(status)
+        if before == now:
+            return
+        if before:
+            self.counts[STATUSES[before - 1]] -= 1
+        self.counts[status] += 1
+        self._statuses[index] = now
 
     def tell(self, record: ShardRecord | None) -> None:
         if self.on_progress is not None:
-            counts = dict(Counter(self.statuses.values()))
-            self.on_progress(Progress(len(self.statuses), self.total, counts, record))
+            counts = {status: count for status, count in self.counts.items() if count}
+            self.on_progress(Progress(sum(counts.values()), self.total, counts, record))
 
 
 class _Campaign:
@@ -195,7 +230,7 @@ class _Campaign:
         self._tasks = tasks
         self._tally = tally
         self._shards = job.folder / SHARDS_FOLDER
-        self._records: dict[int, ShardRecord] = {}
+        self._finished: set[int] = set()
 
     def adopt_finished(self) -> None:
         """Take over the shards of an earlier launch; clear away what its deaths left."""
@@ -204,7 +239,8 @@ class _Campaign:
                 shutil.rmtree(left, ignore_errors=True)
             else:
                 left.unlink(missing_ok=True)
-        for number, record in finished_shards(self._job.folder).items():
+        for record in each_finished_shard(self._job.folder):
+            number = record.number
             if number >= len(self._tasks):
                 raise DataError(
                     f"{self._shards / record.name}: shard {number} is not one of the "
@@ -215,8 +251,7 @@ class _Campaign:
                     f"{self._shards / record.name}: holds other simulations or other seeds than "
                     "this campaign; use another folder"
                 )
-            self._records[number] = record
-            self._tally.add(record)
+            self._add(record)
 
     def exchange_finished(self, remote: RemoteDataset) -> None:
         """Store the finished shards that `remote` lacks, and fetch those that it alone has."""
@@ -229,13 +264,12 @@ class _Campaign:
         remote.push_shards(
             {
                 self._shards / record.name: record
-                for number, record in self._records.items()
-                if number not in stored
+                for record in ShardRecords(self._job.folder, sorted(self._finished - stored))
             }
         )
         tasks = {task.number: task for task in self._tasks}
         found = remote.pull_shards(
-            stored - self._records.keys(),
+            stored - self._finished,
             self._job.folder,
             lambda record: tasks[record.number].made(self._job, record),
         )
@@ -243,10 +277,10 @@ class _Campaign:
             self._add(record)
 
     def waiting(self) -> list[ShardTask]:
-        return [task for task in self._tasks if task.number not in self._records]
+        return [task for task in self._tasks if task.number not in self._finished]
 
-    def records(self) -> list[ShardRecord]:
-        return [self._records[task.number] for task in self._tasks]
+    def records(self) -> Sequence[ShardRecord]:
+        return ShardRecords(self._job.folder, [task.number for task in self._tasks])
 
     def take(self, task: ShardTask, outcome: Outcome) -> None:
         """Record an outcome; a task that died waits for another run, or fails for good."""
@@ -291,7 +325,7 @@ class _Campaign:
         return found
 
     def _add(self, record: ShardRecord) -> None:
-        self._records[record.number] = record
+        self._finished.add(record.number)
         self._tally.add(record)
 
 

@@ -97,7 +97,8 @@ class ComputeConfig(StrictModel):
     """How work is cut and where it runs; none of it changes a single bit of the results."""
 
     simulations_per_task: Count = 16
-    """Simulations in one task, which writes one shard; 0.5-5 s of work."""
+    """Simulations in one task, which writes one shard; 0.5-5 s of work. Sets of more than 1000
+    shards have larger ones instead."""
     keep_detections: bool | None = None
     """Keep the detected pulsars of every simulation beside its maps, 40 bytes each, so that maps
     can be made again (`mlpop simulate --remap`); null: of sets of up to 100 000 simulations."""

@@ -196,7 +196,7 @@ def check_set(
     config: SbiConfig, index: DatasetIndex, channels: tuple[str, ...]
 ) -> tuple[int, ...]:
     """Return the shape of one x of a given set; refuse an empty set, and another shape."""
-    if not index.rows:
+    if not len(index):
         raise DataError(f"{index.path}: no row below the header")
     shape = x_shape(index, channels)
     check_shape(config, shape, index.path)
@@ -216,4 +216,4 @@ def _check_labels(config: SbiConfig, index: DatasetIndex) -> None:
 def simulated_index(channels: tuple[str, ...], labels: tuple[str, ...]) -> DatasetIndex:
     """Return the index file, without rows, of the set that will be simulated."""
     header = (*(INPUT_PREFIX + channel for channel in channels), *labels)
-    return DatasetIndex(Path("the simulated training set"), header, ())
+    return DatasetIndex.of_rows(Path("the simulated training set"), header, ())

@@ -9,7 +9,11 @@ from mlpop.config.files.sbi import SbiConfig
 from mlpop.errors import ConfigError
 
 COPIES = 3
-"""Of a training set in memory at a time: as simulated, as scaled, and as the networks see it."""
+"""Of a training set in memory at a time, where it is no set of maps, or is compressed by what is
+fitted to it: as simulated, as scaled, and as the networks see it. Other maps lie on disk."""
+
+OF_ONE = 400
+"""What is kept of a simulation besides its numbers: where it lies, how it ended [byte]."""
 
 
 def check_memory(config: SbiConfig, shape: Sequence[int] | None) -> None:
@@ -24,13 +28,19 @@ def check_memory(config: SbiConfig, shape: Sequence[int] | None) -> None:
     """
     training, test, trainer = config.training_data_loader, config.test_data_loader, config.trainer
     rounds = trainer.num_rounds if trainer.append_simulations else 1
-    numbers = len(config.prior_ranges.labels) * 2 + math.prod(shape or (1,))
+    labels = len(config.prior_ranges.labels)
+    numbers = labels * 2 + math.prod(shape or (1,))
     total = psutil.virtual_memory().total
-    sets = [("training_data_loader", training.num_sim, rounds, COPIES)]
+    on_disk = shape is not None and len(shape) > 2
+    kept = OF_ONE + 8 * labels * COPIES
+    of_training = 4 * numbers * COPIES
+    if on_disk and not config.compression_input.fit:
+        of_training = kept
+    sets = [("training_data_loader", training.num_sim, rounds, of_training)]
     if test.testing:
-        sets.append(("test_data_loader", test.num_sim, 1, 1))
-    for block, num_sim, times, copies in sets:
-        of_one = 4 * numbers * copies * times
+        sets.append(("test_data_loader", test.num_sim, 1, kept if on_disk else 4 * numbers))
+    for block, num_sim, times, of_a_round in sets:
+        of_one = of_a_round * times
         if num_sim * of_one > total:
             appended = f" in each of {times} rounds" if times > 1 else ""
             raise ConfigError(

@@ -2,7 +2,7 @@
 
 import hashlib
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from logging import getLogger
 from pathlib import Path
@@ -15,9 +15,10 @@ from mlpop.datasets.mirror import localized
 from mlpop.datasets.precision import InputUnits, poor_channels
 from mlpop.datasets.scaling import LabelScaling, Mode, read_statistics
 from mlpop.errors import ConfigError, DataError
-from mlpop.inference.posteriors.preprocessing import Preprocessing
+from mlpop.inference.posteriors.preprocessing import COMPRESSED_AT_A_TIME, Preprocessing
 from mlpop.inference.prior import Prior
 from mlpop.io.files import read_json_object, write_json
+from mlpop.io.scratch import blocks
 
 PROBLEM = "problem.json"
 
@@ -171,22 +172,48 @@ def write_training_arrays(folder: Path, problem: LearningProblem, data: Dataset)
             written.
     """
     theta = problem.prior.to_unit(data.theta).numpy()
-    try:
-        x = problem.preprocessing(data.x).numpy()
-    except DataError as error:
-        raise DataError(f"{data.source}: {error}") from None
-    if len(x) > 1 and (x == x[:1]).all():
-        raise DataError(
-            f"{data.source}: all {len(x)} x are the same as the networks see them (channels "
-            f"{', '.join(data.channels)}): there is nothing to learn from"
-        )
     paths = folder / "theta.npy", folder / "x.npy"
     digest = hashlib.sha256()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for path, values in zip(paths, (theta, x), strict=True):
-            np.save(path, np.ascontiguousarray(values, dtype=np.float32), allow_pickle=False)
-            digest.update(np.ascontiguousarray(values, dtype="<f4").tobytes())
+        np.save(paths[0], np.ascontiguousarray(theta, dtype=np.float32), allow_pickle=False)
+        digest.update(np.ascontiguousarray(theta, dtype="<f4").tobytes())
+        shape, vary = _write_x(paths[1], problem.preprocessing, data, digest.update)
     except OSError as error:
         raise DataError(f"{folder}: cannot be written: {error}") from error
-    return TrainingArrays(*paths, len(theta), x.shape[1:], digest.hexdigest())
+    if len(data) > 1 and not vary:
+        raise DataError(
+            f"{data.source}: all {len(data)} x are the same as the networks see them (channels "
+            f"{', '.join(data.channels)}): there is nothing to learn from"
+        )
+    return TrainingArrays(*paths, len(theta), shape, digest.hexdigest())
+
+
+def _write_x(
+    path: Path, preprocessing: Preprocessing, data: Dataset, heard: Callable[[memoryview], None]
+) -> tuple[tuple[int, ...], bool]:
+    """Write x as networks see them, block by block; `heard` is given all their bytes.
+
+    Returns:
+        The shape of one x, and whether any two of them differ.
+    """
+    first, vary = None, False
+    with path.open("wb") as file:
+        for rows in blocks(data.x, multiple=COMPRESSED_AT_A_TIME):
+            try:
+                x = preprocessing(data.x[rows]).numpy()
+            except DataError as error:
+                raise DataError(f"{data.source}: {error}") from None
+            if first is None:
+                first = x[:1]
+                header = {
+                    "descr": np.lib.format.dtype_to_descr(np.dtype(np.float32)),
+                    "fortran_order": False,
+                    "shape": (len(data), *x.shape[1:]),
+                }
+                np.lib.format.write_array_header_1_0(file, header)
+            vary = vary or not bool((x == first).all())
+            file.write(np.ascontiguousarray(x, dtype=np.float32).data)
+            heard(np.ascontiguousarray(x, dtype="<f4").data)
+    assert first is not None
+    return first.shape[1:], vary

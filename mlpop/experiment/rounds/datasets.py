@@ -33,6 +33,7 @@ from mlpop.experiment.simulations.simulated_set import (
 )
 from mlpop.io.files import json_digest, write_array
 from mlpop.io.records import BrokenRecord, read_numbers
+from mlpop.io.scratch import together
 from mlpop.tracking.artifacts import fetched
 from mlpop.tracking.uploads import Uploader
 
@@ -292,7 +293,7 @@ def joined(sets: Iterable[Dataset]) -> Dataset:
     return replace(
         first,
         theta=np.concatenate([data.theta for data in parts]),
-        x=np.concatenate([data.x for data in parts]),
+        x=together([data.x for data in parts], first.source.parent),
     )
 
 

@@ -18,6 +18,7 @@ from mlpop.datasets.loading import Dataset
 from mlpop.errors import DataError
 from mlpop.inference.prior import Prior
 from mlpop.inference.proposals.truncation import Support
+from mlpop.io.scratch import taken
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,4 +67,5 @@ def in_prior(prior: Prior, data: Dataset) -> Dataset:
 
 
 def _rows(data: Dataset, which: NDArray[np.bool_]) -> Dataset:
-    return replace(data, theta=data.theta[which], x=data.x[which])
+    x = taken(data.x, which, data.source.parent)
+    return replace(data, theta=data.theta[which], x=x)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from mlpop.compute import Backend, Progress, Purpose, run_campaign
+from mlpop.compute.campaign.campaign import size_of_shards
 from mlpop.compute.campaign.shard_task import CAMPAIGN_FILE
 from mlpop.config.blocks.compute import ComputeConfig
 from mlpop.config.blocks.generator import GeneratorConfig
@@ -201,7 +202,7 @@ def simulate_set(
             round_,
             folder,
             backend,
-            simulations_per_task=compute.simulations_per_task,
+            simulations_per_task=size_of_shards(folder, len(theta), compute.simulations_per_task),
             time_limit=compute.time_limit,
             max_attempts=compute.max_attempts,
             max_in_flight=compute.max_in_flight,

@@ -17,7 +17,8 @@ from mlpop.inference.compression.compressor import Compressor, load_compressor
 
 COMPRESSOR_FOLDER = "compressor"
 
-_CHUNK = 512
+COMPRESSED_AT_A_TIME = 512
+"""x that a compressor sees together; other numbers of them may give other last bits."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +63,10 @@ class Preprocessing:
             return torch.tensor(self.scaled(values))
         parts = [
             self.compressor(torch.tensor(self.scaled(chunk)))
-            for chunk in (values[i : i + _CHUNK] for i in range(0, max(1, len(values)), _CHUNK))
+            for chunk in (
+                values[i : i + COMPRESSED_AT_A_TIME]
+                for i in range(0, max(1, len(values)), COMPRESSED_AT_A_TIME)
+            )
         ]
         return torch.cat(parts)
 

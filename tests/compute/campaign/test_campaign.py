@@ -27,10 +27,11 @@ from mlpop.compute.backends.base import Backend
 from mlpop.compute.backends.processes import ProcessesBackend
 from mlpop.compute.backends.serial import SerialBackend
 from mlpop.compute.campaign import shard_task
-from mlpop.compute.campaign.campaign import CAMPAIGN_FILE, Progress, run_campaign
+from mlpop.compute.campaign.campaign import CAMPAIGN_FILE, Progress, run_campaign, size_of_shards
 from mlpop.compute.seeds import Purpose, seed_sequence
 from mlpop.datasets.details import load_details
 from mlpop.errors import ComputeError, DataError
+from mlpop.io.files import write_json
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
@@ -289,3 +290,15 @@ def test_five_workers_killed_in_a_round_change_no_bit(mortal: Backend, campaign:
     assert max(campaign.count(index) for index in range(24)) > 1
     assert digest_of(campaign, PAUSED, records) == PAUSED_DIGEST
     assert campaign.left_behind() == []
+
+
+@pytest.mark.parametrize(
+    ("simulations", "asked", "size"),
+    [(10, 16, 16), (16_000, 16, 16), (16_001, 16, 17), (10**6, 16, 1000), (10**6, 5000, 5000)],
+)
+def test_shards_grow_with_the_set(tmp_path: Path, simulations: int, asked: int, size: int) -> None:
+    assert size_of_shards(tmp_path, simulations, asked) == size
+    assert -(-simulations // size) <= 1000
+    # a set of before is gone on with as it was begun
+    write_json(tmp_path / "campaign.json", {"simulations_per_task": asked})
+    assert size_of_shards(tmp_path, simulations, asked) == asked

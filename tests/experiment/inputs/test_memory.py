@@ -50,7 +50,7 @@ def test_what_is_said_to_fit_fits(
     appended: bool, vectors: Vectors, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(total=10**6))
-    shape = (3, 4)
+    shape = (12,)
 
     def config(num_sim: int) -> SbiConfig:
         changes: dict[str, Any] = {
@@ -68,3 +68,15 @@ def test_what_is_said_to_fit_fits(
     check_memory(config(most), shape)
     with pytest.raises(ConfigError, match=f"at most {most},"):
         check_memory(config(most + 1), shape)
+
+
+def test_maps_lie_on_disk(
+    vectors: Vectors, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """1e6 simulations of 6 maps of 32 x 32 are trained on in a machine of 1.5 GiB."""
+    memory = SimpleNamespace(total=3 * 2**29)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: memory)
+    config = SbiConfig.parse(vectors(tmp_path, training_data_loader__num_sim=10**6))
+    check_memory(config, (6, 32, 32))
+    with pytest.raises(ConfigError, match="take at most"):
+        check_memory(config, (6 * 32 * 32,))

@@ -1,0 +1,1 @@
+"""Measurements of mlpop against the plain way; `python -m benchmarks` runs the table."""
