@@ -1,18 +1,18 @@
 """Draw the picture of the README: a posterior, and the runs that it came from.
 
-    python docs/draw_readme.py RUN_ID        # of an experiment in the store of this folder
+python docs/draw_readme.py RUN_ID        # of an experiment in the store of this folder
 """
 
 import io
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure
 from PIL import Image
 
-import mlpop
 from mlpop.plots.style import MUTED, SAMPLES, TRUTH, styled
-from mlpop.tracking import connect, status
+from mlpop.tracking import StatusRow, connect, status
 from mlpop.tracking.description import clock
 
 PICTURE = Path(__file__).parent / "images" / "readme.png"
@@ -20,11 +20,10 @@ HEIGHT = 640
 """Of the picture [pixel]."""
 
 
-def runs(run_id: str, height: float) -> Figure:
+def runs(rows: Sequence[StatusRow]) -> Figure:
     """Draw the tree of runs as `mlpop status` tells it."""
-    rows = status(run_id, store=connect())
     with styled():
-        figure = Figure(figsize=(5.2, height))
+        figure = Figure(figsize=(5.2, 6.0))
         axes = figure.add_axes((0, 0, 1, 1))
         axes.set_axis_off()
         axes.set(xlim=(0, 1), ylim=(-len(rows) - 3.5, 2.5))
@@ -51,10 +50,12 @@ def image(figure: Figure) -> Image.Image:
 
 def main() -> None:
     """Draw the picture of the run of the command line."""
-    run_id = sys.argv[1]
-    posterior = mlpop.load_posterior(f"runs:/{run_id}")
-    corner = posterior.pairplot(20_000, seed=1)
-    parts = [image(corner), image(runs(run_id, corner.get_figheight()))]
+    rows = status(sys.argv[1], store=connect())
+    folder = Path(rows[0].node.tags["mlpop.save_dir"])
+    last = max(row.node.round or 0 for row in rows)
+    corner = Image.open(folder / f"round_{last}" / "corner_plot_observed_sample.png")
+    corner = corner.convert("RGB").resize((corner.width * HEIGHT // corner.height, HEIGHT))
+    parts = [corner, image(runs(rows))]
     whole = Image.new("RGB", (sum(part.width for part in parts), HEIGHT), "white")
     left = 0
     for part in parts:
