@@ -155,7 +155,7 @@ class TrainingProgress:
         )
 
     def _losses(self) -> str:
-        return ", ".join(f"{state.loss:.3f}" for state in self._all)
+        return ", ".join(f"{state.loss:.3f}" if state.epochs else "none" for state in self._all)
 
     def _left(self, rate: float) -> str:
         """Return bounds: a training stops when nothing gets better, and nobody knows when."""

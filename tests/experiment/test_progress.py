@@ -70,6 +70,13 @@ def test_training_tells_losses_rate_and_bounds_of_what_is_left(
     )
 
 
+def test_a_network_that_waits_for_a_worker_has_no_loss_yet() -> None:
+    clock = Clock()
+    with TrainingProgress("training", 2, patience=20, now=clock) as progress:
+        progress.add(0, [epoch(1, 2.0, clock.time)])
+        assert progress.line(1.0).startswith("training: epoch 1, 0, validation loss 2.000, none, ")
+
+
 def test_without_a_last_epoch_there_is_only_a_lower_bound() -> None:
     clock = Clock()
     with TrainingProgress("training", 1, patience=20, now=clock) as progress:
