@@ -13,11 +13,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-<<<<<<< HEAD
-from mlpop.config.reading import Unreadable, missing_file, parse_json, read_text
-=======
-from mlpop.config.reading import Unreadable, check_text, parse_json, read_text
->>>>>>> h_fast
+from mlpop.config.reading import Unreadable, check_text, missing_file, parse_json, read_text
 from mlpop.errors import DataError
 
 
