@@ -307,7 +307,10 @@ def _create(database: Path) -> None:
     folder = database.resolve().parent
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        head = _head(database)
+        head = b""
+        if database.is_file():
+            with database.open("rb") as file:
+                head = file.read(len(SQLITE_MAGIC))
     except OSError as error:
         raise TrackingError(f"{database}: cannot be read or created: {error}") from error
     if head and not head.startswith(SQLITE_MAGIC):
@@ -380,17 +383,9 @@ def _sqlite_uri(database: Path) -> str:
 
 
 def _links() -> Path:
-    # numba, which comes with it, takes its time to import
-    from mlpop.io.cache import cache_folder
+    from mlpop.io.cache import cache_folder  # it brings numba, which takes its time
 
     return cache_folder().absolute() / "projects"
-
-
-def _head(database: Path) -> bytes:
-    if not database.is_file():
-        return b""
-    with database.open("rb") as file:
-        return file.read(len(SQLITE_MAGIC))
 
 
 @contextmanager

@@ -146,6 +146,9 @@ OTHER: Mapping[str, Any] = {
     f"{POPULATION}.thin_to": {"PMPS": 10},
     f"{POPULATION}.surveys_radio": {"PMPS": {"detected_real": 7, "in_stop_rule": True}},
     f"{POPULATION}.NS_radius": 1.3e6,
+    f"{POPULATION}.surveys": [
+        str(REPOSITORY / "mlpop" / "population" / "surveys" / "FAST_GPPS.json")
+    ],
     f"{STARS}.arm_number": 4,
     f"{STARS}.t_age_min": 2.0,
 }

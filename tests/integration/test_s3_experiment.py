@@ -11,7 +11,7 @@ from object_store import BUCKET, ObjectStoreServer
 
 from mlpop.compute.campaign import shard_task
 from mlpop.config.fields import S3Uri
-from mlpop.datasets.remote_dataset import RemoteDataset
+from mlpop.datasets.remote.dataset import RemoteDataset
 from mlpop.datasets.shards import finished_shards
 from mlpop.experiment.resume.download import restore_shards
 from mlpop.io.s3 import ObjectStore

@@ -30,7 +30,7 @@ from mlpop.compute.campaign.shard_task import (
     simulate_shard,
 )
 from mlpop.compute.seeds import Purpose, seed_sequence
-from mlpop.datasets.remote_dataset import RemoteDataset
+from mlpop.datasets.remote.dataset import RemoteDataset
 from mlpop.datasets.shards import (
     RECORD_FILE,
     SHARDS_FOLDER,

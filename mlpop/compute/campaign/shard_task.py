@@ -28,7 +28,7 @@ from mlpop.compute.campaign.journal import (
     read_journal,
 )
 from mlpop.compute.seeds import Purpose, seed_sequence
-from mlpop.datasets.remote_dataset import RemoteDataset
+from mlpop.datasets.remote.dataset import RemoteDataset
 from mlpop.datasets.shards import (
     SHARDS_FOLDER,
     ShardRecord,

@@ -10,7 +10,7 @@ from mlpop.config.files.sbi import SbiConfig
 from mlpop.datasets.dataset import dataset_digest
 from mlpop.datasets.index import DatasetIndex
 from mlpop.datasets.layout import FULL_CSV, SET_KEY
-from mlpop.datasets.mirror import localized
+from mlpop.datasets.remote.mirror import localized
 from mlpop.errors import ConfigError, DataError, MlpopError
 from mlpop.experiment.inputs.checks import check_set, simulated_index
 from mlpop.experiment.inputs.observed import ObservedSample, check_observed

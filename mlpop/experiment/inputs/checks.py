@@ -9,8 +9,8 @@ from mlpop.config.files.sbi import SbiConfig
 from mlpop.datasets.index import DatasetIndex
 from mlpop.datasets.layout import OBSERVED_CSV
 from mlpop.datasets.loading import x_shape
-from mlpop.datasets.mirror import localized
 from mlpop.datasets.observed import check_made_alike
+from mlpop.datasets.remote.mirror import localized
 from mlpop.datasets.scaling import read_statistics
 from mlpop.errors import ConfigError, DataError
 from mlpop.experiment.inputs.given_compressor import check_compressor

@@ -16,7 +16,6 @@ from mlpop.config.files.sbi import SbiConfig
 from mlpop.datasets.details import load_observed_details, read_array, write_observed_details
 from mlpop.datasets.layout import OBSERVED_CSV, OBSERVED_JSON, TRUTH_JSON
 from mlpop.datasets.loading import load_observed
-from mlpop.datasets.mirror import localized
 from mlpop.datasets.observed import (
     OBSERVED_LABELS,
     check_made_alike,
@@ -24,6 +23,7 @@ from mlpop.datasets.observed import (
     write_synthetic_observed,
 )
 from mlpop.datasets.precision import BEYOND, Observations, as_numbers, is_beyond
+from mlpop.datasets.remote.mirror import localized
 from mlpop.datasets.shards import by_channel
 from mlpop.errors import DataError
 from mlpop.experiment.inputs.problem import LearningProblem, check_shape

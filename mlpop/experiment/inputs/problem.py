@@ -11,8 +11,8 @@ import numpy as np
 
 from mlpop.config.files.sbi import SbiConfig
 from mlpop.datasets.loading import Dataset, load_dataset
-from mlpop.datasets.mirror import localized
 from mlpop.datasets.precision import InputUnits, poor_channels
+from mlpop.datasets.remote.mirror import localized
 from mlpop.datasets.scaling import LabelScaling, Mode, read_statistics
 from mlpop.errors import ConfigError, DataError
 from mlpop.inference.posteriors.preprocessing import COMPRESSED_AT_A_TIME, Preprocessing

@@ -11,7 +11,7 @@ from torch import nn
 
 from mlpop.compute import Purpose, seed_sequence, torch_seed
 from mlpop.config.files.regression import LoaderConfig, RegressionConfig
-from mlpop.datasets.mirror import localized
+from mlpop.datasets.remote.mirror import localized
 from mlpop.datasets.scaling import LabelScaling, Mode, read_statistics
 from mlpop.errors import ConfigError, DataError
 from mlpop.networks.initializers import check_initializer, initialize

@@ -3,7 +3,7 @@
 import logging
 
 from mlpop.datasets.layout import FULL_CSV
-from mlpop.datasets.mirror import localized
+from mlpop.datasets.remote.mirror import localized
 from mlpop.datasets.shards import SHARDS_FOLDER
 from mlpop.errors import DataError
 from mlpop.experiment.diagnostics.table import read_findings

@@ -15,7 +15,7 @@ from mlpop.config.fields import Location, S3Uri
 from mlpop.config.files.sbi import SbiConfig
 from mlpop.datasets.layout import FULL_CSV, FULL_STATISTICS, GENERATOR_JSON, MANIFEST_CSV
 from mlpop.datasets.loading import Dataset, load_dataset
-from mlpop.datasets.mirror import localized
+from mlpop.datasets.remote.mirror import localized
 from mlpop.errors import DataError
 from mlpop.experiment.inputs.problem import LearningProblem
 from mlpop.experiment.output_tree import PROPOSAL_JSON, dataset_csv

@@ -21,7 +21,7 @@ from mlpop.config.fields import Location, S3Uri
 from mlpop.datasets.dataset import assemble, dataset_digest
 from mlpop.datasets.index import DatasetIndex
 from mlpop.datasets.layout import FULL_CSV, FULL_STATISTICS, GENERATED, SET_KEY
-from mlpop.datasets.remote_dataset import RemoteDataset
+from mlpop.datasets.remote.dataset import RemoteDataset
 from mlpop.datasets.shards import SHARDS_FOLDER, USABLE, ShardRecord
 from mlpop.errors import DataError
 from mlpop.experiment.output_tree import dataset_round

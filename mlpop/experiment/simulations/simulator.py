@@ -10,7 +10,7 @@ from mlpop.config.blocks.generator import GeneratorConfig
 from mlpop.config.blocks.preset_stars import preset_sentence
 from mlpop.config.blocks.training import SimulatorConfig
 from mlpop.config.files.sbi import SbiConfig
-from mlpop.datasets.mirror import localized
+from mlpop.datasets.remote.mirror import localized
 from mlpop.errors import ConfigError
 from mlpop.experiment.simulations.simulated_set import SimulatorPlan
 from mlpop.experiment.simulations.stellar_database import csv_settings, opened, stellar_database

@@ -8,7 +8,7 @@ from pathlib import Path
 from mlpop.config.blocks.data import DynamicalDataConfig
 from mlpop.config.blocks.dynamics import SCHEMA_VERSION, DynamicsConfig
 from mlpop.config.blocks.population import PopulationConfig
-from mlpop.datasets.mirror import localized
+from mlpop.datasets.remote.mirror import localized
 from mlpop.errors import ConfigError, DataError
 from mlpop.experiment.progress import counted
 from mlpop.io.cache import cache_folder

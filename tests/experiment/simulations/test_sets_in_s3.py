@@ -19,8 +19,8 @@ from mlpop.config.blocks.compute import ComputeConfig
 from mlpop.config.blocks.generator import GeneratorConfig
 from mlpop.config.blocks.training import SimulatorConfig
 from mlpop.config.fields import S3Uri
-from mlpop.datasets.mirror import localized
-from mlpop.datasets.remote_dataset import RemoteDataset
+from mlpop.datasets.remote.dataset import RemoteDataset
+from mlpop.datasets.remote.mirror import localized
 from mlpop.datasets.shards import ShardRecord
 from mlpop.errors import ComputeError, DataError, TrackingError
 from mlpop.experiment.output_tree import dataset_csv

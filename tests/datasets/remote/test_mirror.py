@@ -8,7 +8,7 @@ from object_store import BUCKET, Gateway
 
 from mlpop.config.blocks.data import TrainingDataConfig
 from mlpop.config.fields import S3Uri
-from mlpop.datasets.mirror import STATE_FILE, _place, localized
+from mlpop.datasets.remote.mirror import STATE_FILE, _place, localized
 from mlpop.datasets.shards import read_shard
 from mlpop.errors import DataError
 from mlpop.io.errors import StoreAway
@@ -96,7 +96,7 @@ def test_packed_shard_becomes_a_folder_and_damage_is_repaired(
 ) -> None:
     import numpy as np
 
-    from mlpop.datasets.remote_dataset import RemoteDataset
+    from mlpop.datasets.remote.dataset import RemoteDataset
     from mlpop.datasets.shards import SimulationRow, write_shard
 
     rows = [SimulationRow(index=k, seed=str(k), maps={"a": np.full(3, k)}) for k in range(4)]
