@@ -1,66 +1,57 @@
 """Draw the picture of the README: a posterior, and the runs that it came from.
 
-python docs/draw_readme.py RUN_ID        # of an experiment in the store of this folder
+python docs/draw_readme.py output/models/NAME/STAMP        # of a complete experiment
 """
 
 import io
+import json
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure
 from PIL import Image
 
-from mlpop.plots.style import MUTED, SAMPLES, TRUTH, styled
-from mlpop.tracking import StatusRow, connect, status
-from mlpop.tracking.description import clock
-
 PICTURE = Path(__file__).parent / "images" / "readme.png"
 HEIGHT = 640
 """Of the picture [pixel]."""
+INK, BLUE, SOFT = "#1b1b1e", "#30638e", "#5c6873"
 
 
-def runs(rows: Sequence[StatusRow]) -> Figure:
-    """Draw the tree of runs as `mlpop status` tells it."""
-    with styled():
-        figure = Figure(figsize=(5.2, 6.0))
-        axes = figure.add_axes((0, 0, 1, 1))
-        axes.set_axis_off()
-        axes.set(xlim=(0, 1), ylim=(-len(rows) - 3.5, 2.5))
-        axes.text(0.02, 0.6, "runs in MLflow", fontsize=13, weight="bold", color=TRUTH)
-        for column, text in ((0.55, "state"), (0.8, "took")):
-            axes.text(column, -0.4, text, color=MUTED, fontsize=10)
-        for number, row in enumerate(rows):
-            y, node = -1.5 - number, row.node
-            axes.text(0.02 + 0.06 * row.depth, y, node.name, fontsize=11, color=SAMPLES)
-            axes.text(0.55, y, node.tags.get("mlpop.state", ""), fontsize=10, color=TRUTH)
-            axes.text(0.8, y, clock(row.duration or 0), fontsize=10, color=TRUTH)
-        verdict = rows[0].node.tags.get("mlpop.calibration", "")
-        axes.text(0.02, -len(rows) - 2.4, f"verdict: {verdict}", fontsize=12, color=TRUTH)
+def runs(launch: Path) -> list[tuple[int, str, str]]:
+    """Return depth, name and what came of every run of a launch, as MLflow nests them."""
+    rows = [(0, launch.parent.name, "")]
+    for round_ in sorted(launch.glob("round_*")):
+        verdict = json.loads((round_ / "calibration.json").read_text())["verdict"]
+        rows.append((1, f"round_{round_.name.removeprefix('round_'):0>2}", verdict))
+        rows += [(2, member.name, "network") for member in sorted(round_.glob("member_*"))]
+    return rows
+
+
+def tree(rows: list[tuple[int, str, str]]) -> Figure:
+    """Draw the runs below each other, nested ones to the right."""
+    figure = Figure(figsize=(5.0, 6.0))
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set_axis_off()
+    axes.set(xlim=(0, 1), ylim=(-11.5, 2.5))
+    axes.text(0.02, 0.8, "its runs in MLflow", fontsize=14, weight="bold", color=INK)
+    for number, (depth, name, result) in enumerate(rows):
+        axes.text(0.02 + 0.06 * depth, -0.6 - number, name, fontsize=12, color=BLUE)
+        axes.text(0.52, -0.6 - number, result, fontsize=11, color=SOFT)
     return figure
 
 
-def image(figure: Figure) -> Image.Image:
-    """Return a figure as a picture of the height wanted."""
-    buffer = io.BytesIO()
-    with styled():
-        figure.savefig(buffer, format="png", dpi=HEIGHT / figure.get_figheight())
-    return Image.open(buffer).convert("RGB")
-
-
 def main() -> None:
-    """Draw the picture of the run of the command line."""
-    rows = status(sys.argv[1], store=connect())
-    folder = Path(rows[0].node.tags["mlpop.save_dir"])
-    last = max(row.node.round or 0 for row in rows)
-    corner = Image.open(folder / f"round_{last}" / "corner_plot_observed_sample.png")
-    corner = corner.convert("RGB").resize((corner.width * HEIGHT // corner.height, HEIGHT))
-    parts = [corner, image(runs(rows))]
-    whole = Image.new("RGB", (sum(part.width for part in parts), HEIGHT), "white")
-    left = 0
-    for part in parts:
-        whole.paste(part, (left, 0))
-        left += part.width
+    """Draw the picture of the launch of the command line."""
+    launch = Path(sys.argv[1])
+    last = max(launch.glob("round_*"), key=lambda path: int(path.name.removeprefix("round_")))
+    corner = Image.open(last / "corner_plot_observed_sample.png").convert("RGB")
+    corner = corner.resize((corner.width * HEIGHT // corner.height, HEIGHT), Image.LANCZOS)
+    buffer = io.BytesIO()
+    tree(runs(launch)).savefig(buffer, format="png", dpi=HEIGHT / 6.0)
+    side = Image.open(buffer).convert("RGB")
+    whole = Image.new("RGB", (corner.width + side.width, HEIGHT), "white")
+    whole.paste(corner, (0, 0))
+    whole.paste(side, (corner.width, 0))
     PICTURE.parent.mkdir(exist_ok=True)
     whole.quantize(128).save(PICTURE, optimize=True)
 

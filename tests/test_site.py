@@ -74,6 +74,17 @@ def test_what_import_mlpop_shows_is_in_the_reference(site: Path) -> None:
         assert f".{name}" in text
 
 
+@pytest.mark.parametrize(
+    "notebook", sorted((ROOT / "tutorials").glob("*.ipynb")), ids=lambda path: path.stem
+)
+def test_every_tutorial_is_a_page_with_its_pictures(site: Path, notebook: Path) -> None:
+    page = site / "tutorials" / f"{notebook.stem}.html"
+    pictures = re.findall(r"<img[^>]+src=\"([^\"]+\.png)\"", page.read_text())
+    shipped = notebook.read_text().count('"image/png"')
+    assert len(pictures) == shipped
+    assert all((page.parent / picture).is_file() for picture in pictures)
+
+
 def test_nothing_is_fetched_from_elsewhere(site: Path) -> None:
     address = re.compile(r"<(?:script|link|img)[^>]+(?:src|href)=\"([^\"]+)\"")
     for page in site.rglob("*.html"):
