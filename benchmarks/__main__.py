@@ -60,7 +60,7 @@ def main() -> None:
         cells = (f"{ours:.3g} s", row.peer, f"{plain:.3g} s", f"{numbers['ratio']:.2f}")
         sys.stdout.write(line(row.name, row.work, *cells, row.limit))
         sys.stdout.flush()
-    options.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+        options.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

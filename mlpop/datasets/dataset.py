@@ -1,6 +1,7 @@
 """Shards to a dataset: index file, manifest, statistics, and a digest of the content."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +17,17 @@ from mlpop.datasets.index import DatasetIndex
 from mlpop.datasets.layout import FULL_CSV, FULL_STATISTICS, GENERATOR_JSON, MANIFEST_CSV
 from mlpop.datasets.loading import stored_maps
 from mlpop.datasets.scaling import label_statistics
-from mlpop.datasets.shards import SHARDS_FOLDER, USABLE, ShardRecord
-from mlpop.datasets.survey import MANIFEST_COLUMNS, Survey, flatten, surveyed
+from mlpop.datasets.shards import (
+    SHARDS_FOLDER,
+    STATUSES,
+    USABLE,
+    ShardRecord,
+    SimulationRow,
+)
 from mlpop.errors import DataError
 from mlpop.io.files import csv_rows, read_json_object, write_csv, write_json
 
+MANIFEST_COLUMNS = ("index", "seed", "status", "attempts", "seconds", "message")
 THETA_PREFIX = "theta:"
 
 
@@ -37,6 +44,47 @@ class Assembled:
     csv: Path
     indices: tuple[int, ...]
     counts: Mapping[str, int]
+
+
+@dataclass(frozen=True, eq=False)
+class Contents:
+    """The simulations of a dataset; their records are read again, shard by shard.
+
+    Attributes:
+        shards: records of all shards.
+        order: places in `shards` in the order of their simulations; None where the simulations of
+            shards are mixed.
+        usable: (N,) whether simulation k gave maps.
+        counts: simulations by status.
+        failures: simulations by status and reason, those that failed.
+        extra: names of what simulators report, besides what every manifest has.
+    """
+
+    shards: Collection[ShardRecord]
+    order: NDArray[np.intp] | None
+    usable: NDArray[np.bool_]
+    counts: Mapping[str, int]
+    failures: Mapping[str, int]
+    extra: tuple[str, ...]
+
+    def rows(self) -> Iterator[tuple[ShardRecord, SimulationRow]]:
+        """Yield the simulations in the order of their index, each with its shard."""
+        if self.order is None:
+            mixed = ((shard, row) for shard in self.shards for row in shard.rows)
+            yield from sorted(mixed, key=lambda pair: pair[1].index)
+            return
+        shards = self.shards
+        if (self.order != np.arange(len(self.order))).any():
+            unordered = list(self.shards)
+            shards = [unordered[k] for k in self.order]
+        for shard in shards:
+            for row in sorted(shard.rows, key=lambda row: row.index):
+                yield shard, row
+
+    def reasons(self) -> str:
+        """Return the commonest reasons of failures, for a message."""
+        common = Counter(self.failures).most_common(3)
+        return "commonest reasons: " + "; ".join(f"{count} x {name}" for name, count in common)
 
 
 def assemble(
@@ -68,21 +116,21 @@ def assemble(
     theta = np.asarray(theta, dtype=np.float64)
     if theta.ndim != 2 or theta.shape[1] != len(labels):
         raise DataError(f"theta has shape {theta.shape}; expected (N, {len(labels)})")
-    survey = surveyed(folder, shards, len(theta))
+    contents = contents_of(folder, shards, len(theta))
     write_csv(
         folder / MANIFEST_CSV,
-        [*MANIFEST_COLUMNS, *(THETA_PREFIX + label for label in labels), *survey.extra],
-        _manifest(survey, theta),
+        [*MANIFEST_COLUMNS, *(THETA_PREFIX + label for label in labels), *contents.extra],
+        _manifest(contents, theta),
     )
     if generator is not None:
         write_json(folder / GENERATOR_JSON, generator.model_dump(mode="json"))
-    check_success(survey, min_success_fraction, source=str(folder))
-    if not survey.usable.any():
-        raise DataError(f"{folder}: no usable simulation; {survey.reasons()}")
+    check_success(contents, min_success_fraction, source=str(folder))
+    if not contents.usable.any():
+        raise DataError(f"{folder}: no usable simulation; {contents.reasons()}")
     pictures = generator is not None and generator.data_type == "image"
 
     def table() -> Iterator[list[str | float]]:
-        for shard, row in survey.rows():
+        for shard, row in contents.rows():
             if row.status not in USABLE:
                 continue
             missing = [channel for channel in channels if channel not in shard.channels]
@@ -99,25 +147,25 @@ def assemble(
 
     header = [*(INPUT_PREFIX + channel for channel in channels), *labels]
     if labels:
-        write_json(folder / FULL_STATISTICS, label_statistics(theta[survey.usable], labels))
+        write_json(folder / FULL_STATISTICS, label_statistics(theta[contents.usable], labels))
     write_csv(folder / FULL_CSV, header, table())
-    indices = tuple(np.flatnonzero(survey.usable).tolist())
-    return Assembled(folder / FULL_CSV, indices, survey.counts)
+    indices = tuple(np.flatnonzero(contents.usable).tolist())
+    return Assembled(folder / FULL_CSV, indices, contents.counts)
 
 
-def check_success(survey: Survey, min_success_fraction: float | None, *, source: str) -> None:
+def check_success(contents: Contents, min_success_fraction: float | None, *, source: str) -> None:
     """Refuse a set of simulations of which too many failed.
 
     Raises:
         DataError: says how many failed and the commonest reasons.
     """
-    number, usable = len(survey.usable), int(survey.usable.sum())
+    number, usable = len(contents.usable), int(contents.usable.sum())
     if min_success_fraction is None or usable >= min_success_fraction * number - 1e-9:
         return
     raise DataError(
         f"{source}: {number - usable} of {number} simulations failed: a fraction of "
         f"{usable / number:.3f} is usable, min_success_fraction asks for "
-        f"{min_success_fraction}; {survey.reasons()}"
+        f"{min_success_fraction}; {contents.reasons()}"
     )
 
 
@@ -166,13 +214,71 @@ def read_generator(folder: Path) -> GeneratorConfig | None:
     return GeneratorConfig.parse(read_json_object(path), str(path))
 
 
-def _manifest(survey: Survey, theta: NDArray[np.float64]) -> Iterator[list[Any]]:
-    for _, row in survey.rows():
+def contents_of(folder: Path, shards: Collection[ShardRecord], number: int) -> Contents:
+    """Look through the shards of a dataset of `number` simulations in a folder.
+
+    Raises:
+        DataError: simulations are missing or twice in the shards, or there are others.
+    """
+    status = np.full(number, -1, dtype=np.int8)
+    holder = np.full(number, -1, dtype=np.int32)
+    names: list[str] = []
+    ranges = np.zeros((len(shards), 2), dtype=np.int64)
+    beyond: list[int] = []
+    failures: Counter[str] = Counter()
+    extra: set[str] = set()
+    for place, shard in enumerate(shards):
+        names.append(shard.name)
+        found = [row.index for row in shard.rows]
+        ranges[place] = (min(found), max(found)) if found else (0, -1)
+        for row in shard.rows:
+            extra.update(flatten(row.info))
+            if row.status not in USABLE:
+                failures[f"{row.status}: {row.message or 'no message'}"] += 1
+            if not 0 <= row.index < number:
+                beyond.append(row.index)
+                continue
+            if holder[row.index] >= 0:
+                raise DataError(
+                    f"{folder}: simulation {row.index} is in {names[holder[row.index]]} and in "
+                    f"{shard.name}"
+                )
+            holder[row.index], status[row.index] = place, STATUSES.index(row.status)
+    missing = np.flatnonzero(holder < 0)
+    if len(missing):
+        named = ", ".join(map(str, missing[:10])) + (" ..." if len(missing) > 10 else "")
+        raise DataError(f"{folder}: no finished shard holds the simulations {named}")
+    if beyond:
+        raise DataError(
+            f"{folder}: the shards hold simulation {min(beyond)}, theta has {number} rows: "
+            "they belong to another set of parameters"
+        )
+    order = np.argsort(ranges[:, 0], kind="stable")
+    apart = bool((ranges[order][1:, 0] > ranges[order][:-1, 1]).all())
+    counts = {str(name): int((status == k).sum()) for k, name in enumerate(STATUSES)}
+    usable = np.isin(status, [STATUSES.index(name) for name in USABLE])
+    left = sorted(extra - set(MANIFEST_COLUMNS))
+    return Contents(shards, order if apart else None, usable, counts, failures, tuple(left))
+
+
+def flatten(info: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return `info` without nesting: names of inner values are joined by colons."""
+    flat: dict[str, Any] = {}
+    for key, value in info.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{key}:")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def _manifest(contents: Contents, theta: NDArray[np.float64]) -> Iterator[list[Any]]:
+    for _, row in contents.rows():
         flat = flatten(row.info)
         yield [
             *(row.index, row.seed, row.status, row.attempts, float(row.seconds), row.message),
             *(float(value) for value in theta[row.index]),
-            *(flat.get(key) for key in survey.extra),
+            *(flat.get(key) for key in contents.extra),
         ]
 
 

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlpop.config.fields import INPUT_PREFIX
-from mlpop.datasets.columns import WHOLE, Column, NumberColumn, PathColumn
 from mlpop.errors import DataError
+from mlpop.io.columns import WHOLE, Column, NumberColumn, PathColumn
 from mlpop.io.files import csv_rows, sha256_of
 
 Filter = Sequence[int | str]

@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlpop.config.fields import INPUT_PREFIX
-from mlpop.datasets.columns import WHOLE
 from mlpop.datasets.image import read_red
 from mlpop.datasets.index import Cell, Cells, DatasetIndex, Filter
 from mlpop.datasets.precision import BEYOND, Observations, float32_holds, is_beyond, narrowed
 from mlpop.datasets.shards import RECORD_FILE, check_array
 from mlpop.errors import DataError
 from mlpop.io.arrays import read_npy
+from mlpop.io.columns import WHOLE
 from mlpop.io.files import read_json_object
 from mlpop.io.scratch import BLOCK, LARGE, let_go, scratch_array
 

@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 
-from mlpop.datasets.columns import WHOLE, NumberColumn, PathColumn
+from mlpop.io.columns import WHOLE, NumberColumn, PathColumn
 
 PATHS = [
     "a.npy#0",
