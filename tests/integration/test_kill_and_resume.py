@@ -20,7 +20,7 @@ from resume_checks import check_tree, experiment_called, results
 
 from mlpop.tracking import connect
 
-KILLS, KILLS_IN_CI = 20, 4
+KILLS, KILLS_IN_CI = 20, 2
 EPOCHS = 60
 
 
