@@ -403,7 +403,7 @@ def test_shipped_experiments_that_simulate_run_on_dask_on_every_core() -> None:
 def test_atnf_differs_from_main_only_in_what_is_simulated_and_observed() -> None:
     main, atnf = (read_json(EXPERIMENTS / f"{name}.json") for name in ("main", "atnf"))
     different = {key for key in atnf if main.get(key) != atnf[key]}
-    assert different == {"name", "observed_sample", "simulator"}
+    assert different == {"name", "observed_sample", "simulator", "generator"}
     assert main.keys() <= atnf.keys()
 
 
