@@ -303,8 +303,8 @@ def read_single(path: Path, place: str) -> NDArray:
 class PackedFiles:
     """Files of packed maps, mapped into memory; few are open at a time, however many there are."""
 
-    def __init__(self, most_open: int = MOST_OPEN) -> None:
-        self._most_open = most_open
+    def __init__(self, most_open: int | None = None) -> None:
+        self._most_open = MOST_OPEN if most_open is None else most_open
         self._places: dict[Path, str] = {}
         self._open: dict[Path, NDArray] = {}
 

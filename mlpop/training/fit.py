@@ -26,9 +26,10 @@ from mlpop.training.loop import Stopped, Training
 from mlpop.training.losses import Loss, Objective, check_num_atoms, make_objective
 
 _VALIDATION_CHUNK = 512
-_CHECKED_ROWS = 4096
-_RESTS_AFTER = 2**27
-"""Data that are read before they may leave memory again [byte]."""
+_CHECKED_ROWS = 1024
+_RESTS_AFTER = 2**25
+"""Data that are read before they may leave memory again [byte]; with them come their neighbours,
+about seven times as much."""
 
 
 @dataclass(frozen=True)

@@ -582,7 +582,7 @@ def test_status(
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
     monkeypatch.chdir(tmp_path)
-    assert mlpop("status").out == "no runs\n"
+    assert mlpop("status").out == f"no runs in sqlite:///{tmp_path / 'mlflow.db'}\n"
     values = vectors(
         tmp_path / "output",
         test_data_loader__testing=False,

@@ -61,6 +61,14 @@ RESUMED = {
 CHANNELS = json.loads((REPOSITORY / "experiments" / "smoke.json").read_text())[
     "training_data_loader"
 ]["filter_inputs"]
+OBSERVED_JSON = {
+    f"{POPULATION}.observed": {
+        "detected_real": {"PMPS": 1037, "SMPS": 218, "HTRU": 1023},
+        "thin_to": {"PMPS": 1013, "SMPS": 213, "HTRU": 1006},
+        "fluxes": {"PMPS": 900, "SMPS": 150, "HTRU": 900},
+        "catalogue": {"version": "2.6.0"},
+    }
+}
 HEALPIX = {f"{STARS}.tsky_model": "healpix", f"{STARS}.tsky_map": "sky.fits"}
 
 BESIDE: Mapping[str, Mapping[str, Any]] = {
@@ -82,6 +90,7 @@ BESIDE: Mapping[str, Mapping[str, Any]] = {
     "resume_training.save_dir": RESUMED,
     "resume_training.log_dir": RESUMED,
     "trainer.append_simulations": {"trainer.truncated_prior": True},
+    f"{POPULATION}.observed": OBSERVED_JSON,
     "compute.cluster": DASK,
     "compute.tls": TLS,
     "compute.adaptive": {"compute.adaptive": {"minimum": 1, "maximum": 3}},
@@ -146,6 +155,10 @@ OTHER: Mapping[str, Any] = {
     f"{POPULATION}.thin_to": {"PMPS": 10},
     f"{POPULATION}.surveys_radio": {"PMPS": {"detected_real": 7, "in_stop_rule": True}},
     f"{POPULATION}.NS_radius": 1.3e6,
+    f"{POPULATION}.observed.detected_real": {"PMPS": 1040, "SMPS": 218, "HTRU": 1023},
+    f"{POPULATION}.observed.thin_to": {"PMPS": 1000, "SMPS": 213, "HTRU": 1006},
+    f"{POPULATION}.observed.fluxes": {"PMPS": 800, "SMPS": 150, "HTRU": 900},
+    f"{POPULATION}.observed.catalogue": {"version": "2.7.0"},
     f"{POPULATION}.surveys": [
         str(REPOSITORY / "mlpop" / "population" / "surveys" / "FAST_GPPS.json")
     ],

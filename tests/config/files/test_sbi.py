@@ -478,5 +478,5 @@ def test_decay_of_an_embedding_that_is_not_trained(
     if has_effect:
         assert parse(GIVEN, **changes).trainer.embedding_weight_decay == 0.5
         return
-    with pytest.raises(ConfigError, match=r"trainer\.embedding_weight_decay: has no effect"):
+    with pytest.raises(ConfigError, match=r"trainer\.embedding_weight_decay: means nothing"):
         parse(GIVEN, **changes)

@@ -207,7 +207,7 @@ def test_any_run_of_a_tree_will_do(
 
 
 def test_unknown_run_is_refused(store: Store) -> None:
-    with pytest.raises(TrackingError, match=r"run 0123abc in sqlite:.*0123abc"):
+    with pytest.raises(TrackingError, match=r"run 0123abc in sqlite:.*: no such run"):
         unfinished_launch(store, "0123abc", None)
 
 

@@ -1,6 +1,7 @@
 """What rounds of truncated proposals learn from: draws of one prior, the truncated one."""
 
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -23,7 +24,7 @@ CONFIG: Any = SimpleNamespace(trainer=SimpleNamespace(validation_fraction=0.1))
 def dataset(prior, unit):
     theta = prior.to_physical(unit)
     x = theta.astype(np.float32)
-    return Dataset(theta=theta, x=x, labels=prior.labels, channels=("x",), source="set")
+    return Dataset(theta=theta, x=x, labels=prior.labels, channels=("x",), source=Path("set"))
 
 
 def two_rounds(mixture_at):
@@ -67,7 +68,7 @@ def test_without_a_support_all_is_kept(mixture_at):
 def test_what_the_prior_does_not_reach_is_left_out(mixture_at):
     prior = mixture_at([[0.1, 0.1]], [0.04 * np.eye(2)]).prior
     theta = np.random.default_rng(1).uniform(-2, 2, (1000, 2))
-    data = Dataset(theta=theta, x=theta, labels=prior.labels, channels=("x",), source="set")
+    data = Dataset(theta=theta, x=theta, labels=prior.labels, channels=("x",), source=Path("set"))
     left = in_prior(prior, data)
     within = (np.abs(theta) <= 1).all(1)
     np.testing.assert_array_equal(left.theta, theta[within])

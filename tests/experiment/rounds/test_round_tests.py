@@ -1,6 +1,7 @@
 """Tests of a round are compared with draws under what they come from, whatever was learned."""
 
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -29,7 +30,7 @@ def proposal(request: pytest.FixtureRequest, mixture_at: Callable[..., Any]) -> 
 
 def dataset(theta: np.ndarray) -> Any:
     x = theta.astype(np.float32)
-    return Dataset(theta=theta, x=x, labels=PRIOR.labels, channels=("x",), source="set")
+    return Dataset(theta=theta, x=x, labels=PRIOR.labels, channels=("x",), source=Path("set"))
 
 
 def prepared(
