@@ -217,7 +217,9 @@ def _symbol(label: str) -> str:
     """Return how the figures call a label, as HTML; nothing for labels without a symbol."""
     text = LABELS.get(label, "").replace("$", "")
     text = re.sub(r"\\(?:mathrm\{(\w+)\}|(log))", r"\1\2", text)
+    text = re.sub(r"\\dot\{(\w)\}", r"\1&#775;", text)  # a dot above
     text = re.sub(r"\\([a-z]+)", r"&\1;", text)
+    text = re.sub(r"\^(\w)", r"<sup>\1</sup>", text)
     text = re.sub(r"_(\w)", r"<sub>\1</sub>", text)
     return re.sub(r"_\{([^}]*)\}", r"<sub>\1</sub>", text)
 

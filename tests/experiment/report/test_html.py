@@ -328,9 +328,11 @@ def test_empty_map_of_the_observed_sample_is_a_warning(gaussian, good: RoundCont
 def test_symbols_are_those_of_the_figures() -> None:
     assert report._symbol("B_initial_log10_mean") == "&mu;<sub>log B</sub>"
     assert report._symbol("L_radio_log10_sigma") == "&sigma;<sub>log L<sub>0</sub></sub>"
+    assert report._symbol("death_Edot_log10_mean") == "&mu;<sub>log E&#775;, death</sub>"
+    assert report._symbol("death_BP2_log10") == "log (B / P<sup>2</sup>)<sub>death</sub>"
     assert report._symbol("theta_1") == ""
     for label in LABELS:
-        assert not set(report._symbol(label)) & set("$\\{}_"), label
+        assert not set(report._symbol(label)) & set("$\\{}_^"), label
 
 
 # --- a report that cannot be written ------------------------------------------------------------
