@@ -19,6 +19,9 @@ def parsed(monkeypatch, arguments):
         monkeypatch.setattr(
             f"mlpop.commands.{name}", lambda *args, **options: calls.append((args, options))
         )
+    monkeypatch.setattr(
+        "mlpop.commands.resumable.run_to_resume", lambda _, which, *__, **___: which
+    )
     result = CliRunner().invoke(cli, arguments, catch_exceptions=False)
     return result, calls[0] if calls else None
 
