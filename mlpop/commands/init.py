@@ -26,14 +26,15 @@ def init_project(folder: Path) -> list[Path]:
             raise DataError(
                 f"{folder}: not empty; mlpop init writes into a new or empty folder only"
             )
-        (folder / EXPERIMENTS).mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)
         written = [folder / ".gitignore"]
         written[0].write_text("".join(f"{name}\n" for name in IGNORED))
         with as_file(files("mlpop").joinpath("project")) as template:
             sources = [template / "MLproject", template / "conda.yaml"]
-            sources += sorted((template / EXPERIMENTS).iterdir())
+            sources += sorted((template / EXPERIMENTS).glob("**/*.*"))
             for source in sources:
                 target = folder / source.relative_to(template)
+                target.parent.mkdir(exist_ok=True)
                 text = source.read_text()
                 if source.name == "conda.yaml":
                     text += f"      - {_this_package()}\n"

@@ -14,13 +14,20 @@ from mlpop.errors import DataError
 ROOT = Path(__file__).parents[2]
 
 
+def texts(folder: Path) -> dict[str, str]:
+    return {
+        str(path.relative_to(folder)): path.read_text()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
 def test_project_holds_what_the_checkout_ships(tmp_path: Path) -> None:
     folder = tmp_path / "my project"
     written = init_project(folder)
     assert all(path.is_file() for path in written)
     assert (folder / "MLproject").read_text() == (ROOT / "MLproject").read_text()
-    ours = {path.name: path.read_text() for path in (ROOT / "experiments").iterdir()}
-    assert {p.name: p.read_text() for p in (folder / "experiments").iterdir()} == ours
+    assert texts(folder / "experiments") == texts(ROOT / "experiments")
     conda = yaml.safe_load((folder / "conda.yaml").read_text())
     *pins, mlpop = conda["dependencies"][-1]["pip"]
     checkout = yaml.safe_load((ROOT / "conda.yaml").read_text())
