@@ -1,6 +1,6 @@
 """The tutorials run, with short settings; they use what `import mlpop` shows and end in a picture.
 
-Those that simulate pulsars are `slow`.
+One is quick; the others are `slow`.
 """
 
 import ast
@@ -52,7 +52,7 @@ SHORT: Mapping[str, Mapping[str, Any]] = {
 NOT_EXECUTED = ("07_point_estimates", "09_compression", "10_study", "11_cluster_and_resume")
 """Shipped without outputs until docs/run_tutorials.py has run them at their own settings."""
 
-FAST = ("06_when_to_believe_it", "08_own_simulator")
+FAST = ("08_own_simulator",)
 """Vectors only: nothing is compiled."""
 
 

@@ -1,7 +1,6 @@
 """One temporary sqlite store for all tests of a session: creating one takes seconds."""
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,11 +16,12 @@ def store_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def session_store(store_folder: Path) -> Iterator[Store]:
+def session_store(store_folder: Path) -> Store:
+    # left again at once: folder and store are those of the tests that ask for them
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{store_folder / 'mlflow.db'}")
         patch.chdir(store_folder)
-        yield connect()
+        return connect()
 
 
 @pytest.fixture
