@@ -142,17 +142,26 @@ def parse_json(text: str, hook: Callable[[list[tuple[str, Any]]], Any] | None = 
         if "digits" not in str(error):
             raise
         raise Unreadable("holds an integer of more than 4300 digits") from None
-    level: list[Any] = [values]
-    for _ in range(DEEPEST):
+    # what lies in the innermost counts as a level
+    if not is_shallow(values, DEEPEST - 1):
+        raise Unreadable(f"is nested more than {DEEPEST} levels deep")
+    return values
+
+
+def is_shallow(values: Any, deepest: int) -> bool:
+    """Whether objects and lists lie in each other at most `deepest` deep; without recursion."""
+    level = [values]
+    for _ in range(deepest):
         level = [
             inner
             for value in level
             if isinstance(value, dict | list)
             for inner in (value.values() if isinstance(value, dict) else value)
+            if isinstance(inner, dict | list)
         ]
         if not level:
-            return values
-    raise Unreadable(f"is nested more than {DEEPEST} levels deep")
+            return True
+    return False
 
 
 def missing_file(path: os.PathLike[str]) -> str:

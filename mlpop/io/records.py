@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
+from mlpop.config.reading import is_shallow
 from mlpop.errors import DataError, TrackingError
 
 LARGEST_JSON = 64 * 2**20  # [byte] a manifest of 100 000 shards has 15 MB
@@ -59,7 +60,7 @@ def read_record(path: Path, what: str, schema: TypeAdapter[Content]) -> Content:
         if size > LARGEST_JSON:
             raise BrokenRecord(f"{what}: {size} bytes, at most {LARGEST_JSON} are read")
         values = json.loads(path.read_text(encoding="utf-8"))
-        if not _is_shallow(values):
+        if not is_shallow(values, DEEPEST_JSON):
             raise BrokenRecord(f"{what}: is nested deeper than {DEEPEST_JSON} levels")
         try:
             return schema.validate_python(values)
@@ -119,18 +120,3 @@ def malformed(what: str) -> Iterator[None]:
         if isinstance(error, KeyError):
             reason = f"has no {reason}"
         raise BrokenRecord(f"{what}: {reason}") from error
-
-
-def _is_shallow(values: Any) -> bool:
-    level = [values]
-    for _ in range(DEEPEST_JSON):
-        level = [
-            inner
-            for value in level
-            if isinstance(value, dict | list)
-            for inner in (value.values() if isinstance(value, dict) else value)
-            if isinstance(inner, dict | list)
-        ]
-        if not level:
-            return True
-    return False
