@@ -9,8 +9,6 @@ from typing import Any
 
 import pytest
 
-from mlpop.commands.sbi import run_experiment
-from mlpop.config.files.sbi import SbiConfig
 from mlpop.tracking import connect, find, tree, verify
 
 BACKENDS: Mapping[str, Mapping[str, Any]] = {
@@ -68,6 +66,20 @@ def tree_name(root_id: str) -> str:
     return tree(connect(), root_id).name
 
 
+def go_on(launch: Callable[..., Any], file: Path, values: dict[str, Any]) -> str:
+    """Launch a short one of the same name and simulations; return its run."""
+    short = values | {"trainer": values["trainer"] | {"max_num_epochs": 2}}
+    file.write_text(json.dumps(short))
+    again = launch("sbi", "--configuration", str(file))
+    assert again.process.wait(timeout=300) == 0, again.log.read_text()
+    (run,) = [
+        run
+        for run in find(connect(), {"mlpop.kind": "experiment", "mlpop.name": values["name"]})
+        if run.info.status == "FINISHED"
+    ]
+    return str(run.info.run_id)
+
+
 @pytest.mark.parametrize(("backend", "signal_name", "phase"), CASES)
 def test_stopped_launch(
     launch: Callable[..., Any],
@@ -108,13 +120,12 @@ def test_stopped_launch(
         assert 2 <= len(finished) < SIMULATIONS // PER_TASK
     else:
         assert len(finished) == SIMULATIONS // PER_TASK
-    short = values | {"trainer": values["trainer"] | {"max_num_epochs": 2}}
-    result = run_experiment(SbiConfig.parse(short))
+    run_id = go_on(launch, file, values)
     now = shards(save_dir)
     assert len(now) == SIMULATIONS // PER_TASK
     assert {path: now[path] for path in finished} == finished
     assert not list(save_dir.rglob(".shard-*"))
-    assert {node.status for _, node in tree(store, result.run_id).walk()} == {"FINISHED"}
+    assert {node.status for _, node in tree(store, run_id).walk()} == {"FINISHED"}
 
 
 @pytest.mark.slow
@@ -133,8 +144,7 @@ def test_killed_launch_is_seen_to_be_dead_and_its_shards_are_used(
     node = tree(connect(), root.info.run_id)
     assert (node.status, node.life) == ("RUNNING", "dead")
     finished = shards(save_dir)
-    short = values | {"trainer": values["trainer"] | {"max_num_epochs": 2}}
-    run_experiment(SbiConfig.parse(short))
+    go_on(launch, file, values)
     now = shards(save_dir)
     assert {path: now[path] for path in finished} == finished
     assert len(now) == SIMULATIONS // PER_TASK
