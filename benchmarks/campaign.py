@@ -1,16 +1,20 @@
-"""A thousand simulations of the main job on Dask: seconds with one and with two workers.
+"""Simulations of the main job on processes and on Dask: the gain of a worker, the cost of Dask.
 
-    python -P benchmarks/campaign.py [--simulations 1000]
+    python -P benchmarks/campaign.py [--simulations 1000] [--repeats 3]
 
 The stellar database of `experiments/main.json` is built first where it is not in the cache; every
-worker is warmed up before its clock starts.
+worker is warmed up before its clock starts; one process is this one (serial). The four ways run
+turn by turn. Times are medians of the repeats, ratios medians of the ratios within a turn.
 """
 
 import argparse
+import itertools
+import statistics
 import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 from mlpop.compute import Backend, Purpose, make_backend, seed_sequence
 from mlpop.config.base import read_json
@@ -21,6 +25,14 @@ from mlpop.experiment.simulations.simulator import experiment_plan
 
 CONFIGURATION = Path(__file__).parents[1] / "experiments" / "main.json"
 ROOT_SEED = 42
+WORKERS = (1, 2)
+
+
+def backend_of(name: str, workers: int) -> dict[str, Any]:
+    """Return the fields of a configuration that ask for a backend."""
+    if name == "dask":
+        return {"enable_dask": True, "workers_dask": workers}
+    return {"n_processes": workers}
 
 
 def seconds(config: SbiConfig, plan: SimulatorPlan, backend: Backend, count: int) -> float:
@@ -47,18 +59,31 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--simulations", type=int, default=1000)
-    count = parser.parse_args().simulations
+    parser.add_argument("--repeats", type=int, default=3)
+    options = parser.parse_args()
     config = SbiConfig.parse(read_json(CONFIGURATION))
     plan, _ = experiment_plan(config)
-    found = {}
-    for workers in (1, 2):
-        with make_backend(
-            enable_dask=True, workers_dask=workers, compute=config.compute
-        ) as backend:
+    ways = list(itertools.product(("processes", "dask"), WORKERS))
+    found: dict[tuple[str, int], list[float]] = {way: [] for way in ways}
+    for _, way in itertools.product(range(options.repeats), ways):
+        with make_backend(**backend_of(*way), compute=config.compute) as backend:
             seconds(config, plan, backend, 2 * config.compute.simulations_per_task)
-            found[workers] = seconds(config, plan, backend, count)
-        sys.stdout.write(f"{workers} worker(s): {found[workers]:.1f} s\n")
-    sys.stdout.write(f"ratio: {found[1] / found[2]:.2f}\n")
+            found[way].append(seconds(config, plan, backend, options.simulations))
+    for (name, workers), walls in found.items():
+        sys.stdout.write(f"{name}, {workers} worker(s): {statistics.median(walls):.1f} s\n")
+    for name in ("processes", "dask"):
+        sys.stdout.write(f"two workers over one, {name}: {ratio(found, (name, 1), (name, 2))}\n")
+    for workers in WORKERS:
+        cost = ratio(found, ("dask", workers), ("processes", workers))
+        sys.stdout.write(f"dask over processes, {workers} worker(s): {cost}\n")
+
+
+def ratio(
+    found: dict[tuple[str, int], list[float]], above: tuple[str, int], below: tuple[str, int]
+) -> str:
+    """Return the median of the ratios within a turn, and their range."""
+    ratios = [a / b for a, b in zip(found[above], found[below], strict=True)]
+    return f"{statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f})"
 
 
 if __name__ == "__main__":
