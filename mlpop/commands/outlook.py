@@ -7,6 +7,7 @@ from mlpop.experiment.resume.start import lineage_of
 from mlpop.tracking import Node, Store
 from mlpop.tracking.artifacts import listed
 from mlpop.tracking.owner import owner_of
+from mlpop.tracking.run import STAGE_TAG
 
 RESUMED_BY = {"experiment": "mlpop sbi", "train_nn": "mlpop train-nn", "study": "mlpop study"}
 """Kind of a run at the top -> the command that takes `--resume`."""
@@ -56,7 +57,7 @@ def outlook(store: Store, root: Node) -> list[str]:
 
 def _stage(node: Node) -> str:
     """Return what a run was at when it ended."""
-    return node.tags.get("mlpop.stage") or node.state or "beginning"
+    return node.tags.get(STAGE_TAG) or node.state or "beginning"
 
 
 def recorded_rounds(store: Store, root: Node) -> int | None:

@@ -161,8 +161,8 @@ def member_parameters(config: SbiConfig, task: MemberTask) -> dict[str, Any]:
         "loss": task.loss,
         "continues": task.start_from is not None,
         "device": str(task.device),
-        "init_seed": task.init_seed,
-        "training_seed": task.training_seed,
+        # one text: as numbers they would be the axes of MLflow's compare page
+        "seeds": f"init {task.init_seed}, training {task.training_seed}",
     }
 
 

@@ -31,6 +31,7 @@ from mlpop.tracking import (
     where_to_look,
 )
 from mlpop.tracking.outages import resumable
+from mlpop.tracking.run import CONFIG_DIGEST_TAG
 
 logger = logging.getLogger(__name__)
 
@@ -135,7 +136,7 @@ def session(
                 tags={
                     **(tags or {}),
                     **{f"mlpop.{key}": value for key, value in seed.items()},
-                    "mlpop.config_digest": json_digest(dict(resolved)),
+                    CONFIG_DIGEST_TAG: json_digest(dict(resolved)),
                     "mlpop.state": "starting",
                 },
                 params={**(parameters(resolved) if params is None else params), **seed},

@@ -16,8 +16,9 @@ from mlpop.training.events import EpochEnded, EpochRecord, R, Started, TrainingE
 def loss_curves(record: EpochRecord) -> dict[str, float]:
     """Return an estimator's points of an epoch."""
     return {
-        "train/loss": record.train_loss,
+        # MLflow's compare page draws the first
         "val/loss": record.val_loss,
+        "train/loss": record.train_loss,
         "train/epoch_seconds": record.seconds,
     }
 

@@ -26,6 +26,9 @@ logger = logging.getLogger(__name__)
 NOTE_TAG = "mlflow.note.content"
 PARENT_TAG = "mlflow.parentRunId"
 ENDED_TAG = "mlpop.ended"
+# MLflow's pages do not show tags that begin so
+STAGE_TAG = "mlflow.mlpop.stage"
+CONFIG_DIGEST_TAG = "mlflow.mlpop.config_digest"
 NOW_TAG = "mlpop.now"
 PARAMS_PER_CALL = 100
 LONGEST_TAG = 5000
@@ -85,11 +88,11 @@ class TrackedRun:
             self.store.client.log_batch(self.run_id, tags=items)
 
     def set_state(self, state: str) -> None:
-        """Say what the run is at: the tag `mlpop.state`, and `mlpop.stage` until it is complete.
+        """Say what the run is at: the tag `mlpop.state`, and `STAGE_TAG` until it is complete.
 
         A run that is stopped loses its state, but not its stage.
         """
-        stage = {} if state == "complete" else {"mlpop.stage": state}
+        stage = {} if state == "complete" else {STAGE_TAG: state}
         self.set_tags({"mlpop.state": state} | stage)
 
     def set_note(self, markdown: str) -> None:

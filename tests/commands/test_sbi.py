@@ -187,7 +187,7 @@ def test_round_and_members_have_the_settings_that_act_in_them(pulsars) -> None:
             network = pickle.load(file)
         assert int(found["cfg.parameters"]) == sum(p.numel() for p in network.parameters())
     different = {key for key in members[0] if members[0][key] != members[1][key]}
-    assert different == {"cfg.init_seed", "cfg.training_seed"}
+    assert different == {"cfg.member", "cfg.seeds"}
 
 
 def test_round_shows_mean_and_spread_of_its_networks(pulsars) -> None:

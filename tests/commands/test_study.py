@@ -79,7 +79,7 @@ def test_runs_of_trials_can_be_compared(study) -> None:
         }
         maf = params["density_estimator.type"] == "maf"
         assert ("density_estimator.args.num_components" in params) == (not maf)
-        assert {"trainer.batch_size", "init_seed", "loss"} <= params.keys()
+        assert {"trainer.batch_size", "seeds", "loss"} <= params.keys()
         if trial.state == "complete":
             assert params["parameters"] == str(trial.result["parameters"])
         assert run.data.tags["mlpop.study"] == study.result.run_id

@@ -19,6 +19,7 @@ import pytest
 from resume_checks import check_tree, experiment_called, results
 
 from mlpop.tracking import connect
+from mlpop.tracking.run import STAGE_TAG
 
 KILLS, KILLS_IN_CI = 20, 2
 EPOCHS = 60
@@ -112,7 +113,7 @@ class Play:
         root = experiment_called(connect(), name)
         running = [node for _, node in root.walk() if node.status == "RUNNING"]
         assert all(node.life == "dead" for node in running)
-        return " ".join(f"{node.name}:{node.tags.get('mlpop.stage', '')}" for node in running)
+        return " ".join(f"{node.name}:{node.tags.get(STAGE_TAG, '')}" for node in running)
 
     def resume(self, name: str) -> None:
         root = experiment_called(connect(), name)

@@ -33,6 +33,7 @@ from mlpop.inference.posteriors.store import POSTERIOR_FILE, load_posterior
 from mlpop.io.files import json_digest
 from mlpop.tracking import Node, Store, connect, find, root_of, tree
 from mlpop.tracking.artifacts import MANIFEST, file_record, manifest_records, read_manifest
+from mlpop.tracking.run import CONFIG_DIGEST_TAG
 
 logger = logging.getLogger(__name__)
 
@@ -196,7 +197,7 @@ def _run_of(store: Store, folder: Path, config: Mapping[str, Any]) -> str | None
     digest = json_digest(dict(config))
     for place in dict.fromkeys((str(folder), str(folder.absolute()))):
         for run in find(store, {"mlpop.kind": "experiment", "mlpop.save_dir": place}):
-            if run.data.tags.get("mlpop.config_digest") == digest:
+            if run.data.tags.get(CONFIG_DIGEST_TAG) == digest:
                 return str(run.info.run_id)
     return None
 

@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 KIND = "experiment"
 BRANCH_OF = "mlpop.branch_of"
 BRANCH_ROUND = "mlpop.branch_round"
-SIMULATOR = "mlpop.simulator"
+SIMULATOR = "mlflow.mlpop.simulator"
 
 FREE = (
     "n_gpu",

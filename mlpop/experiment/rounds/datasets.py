@@ -40,7 +40,7 @@ from mlpop.tracking.uploads import Uploader
 logger = logging.getLogger(__name__)
 
 THETA = "theta.npy"
-PROPOSAL_TAG = "mlpop.proposal_digest"
+PROPOSAL_TAG = "mlflow.mlpop.proposal_digest"
 
 Proposed = dict[str, float | str | int | None]
 

@@ -219,7 +219,11 @@ def _open_member(
         current.run,
         loss_curves,
         tags={"mlpop.round": current.number, "mlpop.member": member},
-        params=member_parameters(current.launch.config, task),
+        params={
+            "round": current.number,
+            "member": member,
+            **member_parameters(current.launch.config, task),
+        },
         earlier=node,
     )
     training.send_checkpoint = CheckpointSender(training.run, Path(task.folder))

@@ -53,6 +53,7 @@ from mlpop.inference.proposals.truncation import Support
 from mlpop.io.files import write_json
 from mlpop.tracking import Node, open_run
 from mlpop.tracking.artifacts import MANIFEST
+from mlpop.tracking.run import STAGE_TAG
 
 NUM_PROPOSAL_SAMPLES = 5_000
 """Draws of the next proposal that are saved and plotted, as documented."""
@@ -71,7 +72,7 @@ def run_round(
     """
     config, folders = launch.config, launch.tree.round(round_)
     previous = past[-1] if past else None
-    tags = {"mlpop.round": round_, "mlpop.state": "simulating", "mlpop.stage": "simulating"}
+    tags = {"mlpop.round": round_, "mlpop.state": "simulating", STAGE_TAG: "simulating"}
     with (
         launch.profiler.section(f"TotalRound{round_}"),
         open_run(

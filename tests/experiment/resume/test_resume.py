@@ -26,6 +26,7 @@ from mlpop.experiment.rounds import member_files as member_state
 from mlpop.experiment.rounds import run as round
 from mlpop.tracking import Node, Store, TrackedRun, connect
 from mlpop.tracking.owner import HEARTBEAT_TAG, OWNER_TAG, Owner
+from mlpop.tracking.run import STAGE_TAG
 from mlpop.tracking.uploads import Uploader
 from mlpop.training.events import Started, TrainingEvent
 
@@ -150,7 +151,7 @@ def as_after_sigkill(store: Store, root: Node) -> None:
             for tag, value in {
                 "mlpop.ended": "",
                 "mlpop.error": "",
-                "mlpop.state": node.tags.get("mlpop.stage", ""),
+                "mlpop.state": node.tags.get(STAGE_TAG, ""),
                 HEARTBEAT_TAG: "0",
                 OWNER_TAG: dead,
             }.items():
