@@ -31,6 +31,7 @@ class _Experiment:
     id: str
     name: str
     location: str
+    runs: int
 
 
 def artifacts_beside(database: Path) -> Path:
@@ -73,6 +74,8 @@ def bring_along(database: Path, lives: Callable[[Mapping[str, str]], bool]) -> N
     except sqlite3.Error as error:
         raise TrackingError(f"{database}: {error}") from error
     for experiment in stale:
+        if not experiment.runs:
+            continue  # such as MLflow's own 'Default': there was nothing to bring along
         new = artifacts_beside(database) / experiment.id
         logger.warning(
             "the project was moved or copied: artifacts of experiment '%s' are now in %s, not in "
@@ -100,10 +103,13 @@ def refuse_stale(location: str, database: Path | None) -> None:
 
 
 def _stale(connection: sqlite3.Connection, database: Path) -> Iterator[_Experiment]:
-    rows = connection.execute("SELECT experiment_id, name, artifact_location FROM experiments")
-    for number, name, location in rows:
+    rows = connection.execute(
+        "SELECT experiment_id, name, artifact_location, (SELECT count(*) FROM runs "
+        "WHERE runs.experiment_id = experiments.experiment_id) FROM experiments"
+    )
+    for number, name, location, runs in rows:
         if location and _is_stale(location, database):
-            yield _Experiment(str(number), str(name), str(location))
+            yield _Experiment(str(number), str(name), str(location), runs)
 
 
 def _is_stale(location: str, database: Path) -> bool:

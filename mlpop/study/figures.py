@@ -13,6 +13,7 @@ from matplotlib import pyplot as plt
 from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
+from matplotlib.backends.registry import BackendFilter, backend_registry
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from optuna.exceptions import ExperimentalWarning
@@ -202,10 +203,15 @@ def _house_style(width: float, height: float) -> Iterator[None]:
     """Let Optuna's functions draw in mlpop's style on a figure of this size [inch].
 
     They draw with pyplot in the style `ggplot`, which is mlpop's own in this block. Whatever
-    pyplot's window system is, it is not needed.
+    pyplot's window system is, it is not needed; a notebook's backend stays, since IPython shows
+    no figure any more after a change to another and back.
     """
     backend, ggplot = mpl.get_backend(auto_select=False), style.library["ggplot"]
-    plt.switch_backend("agg")
+    windows = backend is None or backend.lower() in backend_registry.list_builtin(
+        BackendFilter.INTERACTIVE
+    )
+    if windows:
+        plt.switch_backend("agg")
     size = {"figure.figsize": (width, height)}
     style.library["ggplot"] = mpl.RcParams(HOUSE | size)
     try:
@@ -213,7 +219,7 @@ def _house_style(width: float, height: float) -> Iterator[None]:
             yield
     finally:
         style.library["ggplot"] = ggplot
-        if backend is not None:
+        if windows and backend is not None:
             with suppress(ImportError):
                 plt.switch_backend(backend)
 

@@ -19,6 +19,7 @@ from optuna.distributions import (
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from mlpop.plots.style import write
+from mlpop.study import figures
 from mlpop.study.figures import study_figures
 
 FIELDS: dict[str, BaseDistribution] = {
@@ -138,3 +139,18 @@ def test_same_study_gives_the_same_bytes(tmp_path: Path) -> None:
         paths = [path for name, f in figures.items() for path in write(f, folder / name)]
         contents.append([path.read_bytes() for path in paths])
     assert contents[0] == contents[1]
+
+
+@pytest.mark.parametrize(
+    ("backend", "changes"),
+    [("module://matplotlib_inline.backend_inline", []), ("tkagg", ["agg", "tkagg"])],
+)
+def test_a_notebook_keeps_its_backend(
+    backend: str, changes: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(mpl, "get_backend", lambda auto_select: backend)
+    monkeypatch.setattr(plt, "switch_backend", asked.append)
+    with figures._house_style(4, 3):
+        pass
+    assert asked == changes
