@@ -69,7 +69,6 @@ LIGHT = sorted({*HEAVY, "sqlalchemy", "optuna", "zuko", "sklearn"})
         ["simulate", "--set", "no_such_field=1"],
         ["observe", "--set", "no_such_field=1"],
         ["compare", "--set", "no_such_field=1"],
-        ["compare", "--base", "experiments/smoke.json"],
         ["study", "--set", "no_such_field=1"],
         ["train-nn", "--set", "no_such_field=1"],
         ["infer-nn", "--trained_model", "a.pth", "--set", "no_such_field=1"],

@@ -68,7 +68,7 @@ def test_theta_are_draws_of_the_posterior(of_posterior: Any, pulsars: Any) -> No
     assert ((theta >= low) & (theta <= high)).all()
 
 
-def test_files_numbers_and_run(of_posterior: Any, pulsars: Any) -> None:
+def test_files_numbers_and_run(of_posterior: Any, pulsars: Any, at_work: Path) -> None:
     result, _ = of_posterior
     names = {path.name for path in result.folder.iterdir()}
     assert names >= FIGURES | {"compare.json", "config_compare.json", "log.txt"}

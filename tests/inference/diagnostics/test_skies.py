@@ -107,14 +107,14 @@ def test_p_values_of_right_predictions_are_uniform() -> None:
     """Of skies of the predictions' own kind a tenth is among the oddest tenth, in all rows too."""
     rng = np.random.default_rng(4)
     together, single = [], []
-    for _ in range(400):
+    for _ in range(200):
         everything = skies(20, rng, rows=30)
         found = compared(everything[0], everything[1:])
         together.append(found.p_value)
         single.append(found.rows[2].p_value)
     for values in (together, single):
         held = np.mean(np.array(values) <= 0.1)
-        assert abs(held - 0.1) < 3.5 * np.sqrt(0.1 * 0.9 / 400)
+        assert abs(held - 0.1) < 3.5 * np.sqrt(0.1 * 0.9 / 200)
 
 
 def test_counts_are_compared_as_shares() -> None:
