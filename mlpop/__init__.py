@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from mlpop.commands.one_population import Population, simulate_population
     from mlpop.commands.python import (
         QUICK,
+        compare,
         dynamics,
         infer,
         infer_nn,
@@ -34,6 +35,7 @@ __all__ = [
     "Simulator",
     "__version__",
     "check_simulator",
+    "compare",
     "dynamics",
     "infer",
     "infer_nn",

@@ -28,7 +28,7 @@ PAGES = (
     *sorted(DOCS.glob("*.md")),
 )
 EXPERIMENTS = sorted((ROOT / "experiments").glob("*.json"))
-TABLED_KINDS = ("dynamics", "observe", "sbi", "simulate")
+TABLED_KINDS = ("compare", "dynamics", "observe", "sbi", "simulate")
 """Kinds of configuration file whose every field stands in a table of docs/."""
 
 FENCE = re.compile(r"^```([^\n]*)\n(.*?)^```\s*$", re.DOTALL | re.MULTILINE)

@@ -11,13 +11,20 @@ import pytest
 
 from mlpop.commands.configuration import raw_values
 from mlpop.config.blocks.dynamics import DynamicsConfig
+from mlpop.config.files.compare import CompareConfig
 from mlpop.config.files.sbi import SbiConfig
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "how-do-i.md"
 FENCE = re.compile(r"^```([^\n]*)\n(.*?)^```\s*$", re.DOTALL | re.MULTILINE)
-PARSED = {"sbi": SbiConfig, "dynamics": DynamicsConfig}
+PARSED = {"sbi": SbiConfig, "dynamics": DynamicsConfig, "compare": CompareConfig}
+DEFAULTS = {"sbi": "main.json", "dynamics": "dynamics.json", "compare": "compare.json"}
 SMALLER = {
+    "compare": {
+        "num_predictive": 4,
+        "compute.enable_dask": False,
+        "compute.n_processes": 1,
+    },
     "dynamics": {"NS_number": 6000},
     "sbi": {
         "dyn_data_loader.database.NS_number": 6000,
@@ -54,14 +61,24 @@ def assignments(words: list[str]) -> list[str]:
 
 def test_every_question_has_commands() -> None:
     asked = re.findall(r"^## (.+)$", PAGE.read_text(), re.MULTILINE)
-    for part in ("prior", "P-Pdot", "labels", "1e8", "decay", "figure"):
+    for part in ("prior", "P-Pdot", "labels", "own survey", "1e8", "decay", "fails", "figure"):
         assert any(part in title for title in asked)
-    assert len(commands()) == 7
+    assert len(commands()) == 9
+
+
+def write_survey(folder: Path) -> None:
+    """Write the survey of the page under the name that it is given there."""
+    (survey,) = blocks("json other")
+    (folder / "my_survey.json").write_text(survey)
 
 
 @pytest.mark.parametrize("words", commands(), ids=lambda words: words[3])
-def test_command_is_accepted(words: list[str]) -> None:
-    default = {"sbi": "main.json", "dynamics": "dynamics.json"}[words[1]]
+def test_command_is_accepted(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_survey(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    default = DEFAULTS[words[1]]
     changes = assignments(words)
     before = PARSED[words[1]].parse(raw_values(ROOT / "experiments" / default, []))
     after = PARSED[words[1]].parse(raw_values(ROOT / "experiments" / default, changes))
@@ -71,6 +88,7 @@ def test_command_is_accepted(words: list[str]) -> None:
 @pytest.mark.slow
 def test_the_page_runs(tmp_path: Path, process_environment: dict[str, str]) -> None:
     (tmp_path / "experiments").symlink_to(ROOT / "experiments")
+    write_survey(tmp_path)
     environment = process_environment | {
         "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path / 'mlflow.db'}",
         "MPLBACKEND": "agg",

@@ -293,6 +293,22 @@ def observe(configuration: Path, assignments: tuple[str, ...]) -> None:
     observe_catalogue(config)
 
 
+@cli.command(
+    cls=options.SpacedLists, short_help="Compare the observed sky with what a posterior predicts."
+)
+@options.configured("experiments/compare.json")
+@options.documented(options.COMPARE)
+def compare(configuration: Path, assignments: tuple[str, ...], **flags: Any) -> None:
+    """Compare the observed sky with simulations at a posterior, or at one theta, with p-values."""
+    from mlpop.config.files.compare import CompareConfig
+
+    values = _values(configuration, [*options.assignments(options.COMPARE, flags), *assignments])
+    config = CompareConfig.parse(values, str(configuration))
+    from mlpop.commands.compare import compare
+
+    compare(config)
+
+
 @cli.command(short_help="Show runs: what is alive, dead or complete.")
 @click.argument("run_id", required=False)
 @click.option("--all", "every", is_flag=True, help="Show every run at the top, not the newest 50.")

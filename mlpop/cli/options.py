@@ -73,7 +73,7 @@ class AsSet(click.ParamType):
 
     def __init__(self, hint: str = "", read: Callable[[str], str] = str) -> None:
         self.hint, self.read = hint, read
-        self.is_list = read is _json_list
+        self.is_list = read in (_json_list, _json_pairs)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Return what would follow the `=` of `--set`."""
@@ -83,6 +83,19 @@ class AsSet(click.ParamType):
 def _json_list(text: str) -> str:
     parts = text.strip("[]").replace(",", " ").split()
     return json.dumps([int(part) if part.isdecimal() else part for part in parts])
+
+
+def _json_pairs(text: str) -> str:
+    """Return `a=1,b=2` as a JSON object; what is none of that the schema refuses."""
+    pairs = [part.partition("=") for part in text.replace(",", " ").split()]
+    for name, sign, value in pairs:
+        try:
+            float(value)
+        except ValueError:
+            raise click.BadParameter(
+                f"expected LABEL=NUMBER, found '{name}{sign}{value}'", param_hint="--theta"
+            ) from None
+    return json.dumps({name: float(value) for name, _, value in pairs})
 
 
 def _json_truth(text: str) -> str:
@@ -102,6 +115,7 @@ FILE, FOLDER = click.Path(dir_okay=False), click.Path(file_okay=False)
 COLUMNS = Values(names=True)
 VALUE, PATH = AsSet(), AsSet(read=json.dumps)
 LIST = AsSet(", a list such as 9,10,11", _json_list)
+PAIRS = AsSet(", numbers by label such as a_late=-1.3,P_initial_log10_mean=-0.7", _json_pairs)
 BOOLEAN = AsSet(", true or false", _json_truth)
 
 
@@ -143,6 +157,15 @@ INFER: Mapping[str, Flag] = {
     "input_shape": SBI["input_shape"],
     "normalize": SBI["normalize"],
     "standardize": SBI["standardize"],
+}
+
+COMPARE: Mapping[str, Flag] = {
+    "load_dir": Flag(("load_dir",), PATH, cleared=("base",)),
+    "base": Flag(("base",), PATH, cleared=("load_dir",)),
+    "theta": Flag(("theta",), PAIRS),
+    "observed": Flag(("observed",), PATH),
+    "num_predictive": Flag(("num_predictive",), VALUE),
+    "save_dir": Flag(("save_dir",), PATH),
 }
 
 TRAIN_NN: Mapping[str, Flag] = {

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mlpop.commands import compare as compare_command
 from mlpop.commands import dynamics as dynamics_command
 from mlpop.commands import infer as infer_command
 from mlpop.commands import infer_nn as infer_nn_command
@@ -19,6 +20,7 @@ from mlpop.commands import study as study_command
 from mlpop.commands import train_nn as train_nn_command
 from mlpop.commands.configuration import Source, parsed
 from mlpop.config.blocks.dynamics import DynamicsConfig
+from mlpop.config.files.compare import CompareConfig
 from mlpop.config.files.observe import ObserveConfig
 from mlpop.config.files.regression import RegressionConfig
 from mlpop.config.files.sbi import SbiConfig
@@ -214,6 +216,26 @@ def observe(configuration: Source | ObserveConfig, changes: Changes | None = Non
         DataError: the catalogue cannot be read, or the maps cannot be written.
     """
     return observe_command.observe_catalogue(parsed(ObserveConfig, configuration, changes))
+
+
+def compare(
+    configuration: Source | CompareConfig, changes: Changes | None = None
+) -> compare_command.CompareResult:
+    """Compare an observed sky with simulations at a posterior or a theta, `mlpop compare`.
+
+    Example:
+        >>> import mlpop
+        >>> done = mlpop.run_experiment("experiments/smoke.json", mlpop.QUICK)
+        >>> posterior = {"load_dir": f"runs:/{done.run_id}", "num_predictive": 4}
+        >>> found = mlpop.compare(posterior, {"compute.n_processes": 1, "seed": 1})
+        >>> sorted({row.survey for row in found.comparison.rows})
+        ['HTRU', 'PMPS', 'SMPS']
+
+    Raises:
+        ConfigError: the configuration names what does not exist, or no pulsars are simulated.
+        MlpopError: a step failed; the MLflow run ends FAILED and says why.
+    """
+    return compare_command.compare(parsed(CompareConfig, configuration, changes))
 
 
 def dynamics(

@@ -1,14 +1,17 @@
 """`mlpop status`: the run tree as text."""
 
-from mlpop.tracking import Node, connect_to_read, root_of, status, tree
+from mlpop.errors import TrackingError
+from mlpop.tracking import Node, connect_to_read, project_root, root_of, status, tree
 from mlpop.tracking.description import clock
-from mlpop.tracking.store import without_credentials
+from mlpop.tracking.store import resolve_uri, sqlite_file, without_credentials
 
 SHOWN = 50  # runs at the top
 
 
 def status_table(run_id: str | None = None, *, every: bool = False) -> str:
     """Return one line a run: name, state, what lives, age, id; of one tree, also its outlook.
+
+    Where there is no store yet, none is made.
 
     Args:
         run_id: any run of a tree; by default the newest runs at the top of all trees.
@@ -17,6 +20,16 @@ def status_table(run_id: str | None = None, *, every: bool = False) -> str:
     Raises:
         TrackingError: there is no such run, or the store cannot be read.
     """
+    database = sqlite_file(resolve_uri(project_root()))
+    if database is not None and not database.exists():
+        nothing = (
+            f"no runs yet: there is no {database}; start one here with `mlpop sbi -c FILE` "
+            "(`mlpop init FOLDER` makes a project with such files), or go to the project that has "
+            "runs"
+        )
+        if run_id is not None:
+            raise TrackingError(f"run {run_id}: {nothing}")
+        return nothing
     store = connect_to_read()
     limit = None if every or run_id is not None else SHOWN + 1
     rows = status(run_id, store=store, limit=limit)
@@ -30,7 +43,7 @@ def status_table(run_id: str | None = None, *, every: bool = False) -> str:
         lines.append(f"the newest {SHOWN}; `mlpop status --all` shows every run")
     if run_id is not None:
         # what reads artifacts takes its time to import
-        from mlpop.commands.outlook import outlook
+        from mlpop.experiment.resume.outlook import outlook
 
         lines += ["", *outlook(store, tree(store, root_of(store, run_id)))]
     return "\n".join(lines)

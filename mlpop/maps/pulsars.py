@@ -54,3 +54,10 @@ def pulsar_table(catalogue: Catalogue, rng: np.random.Generator) -> NDArray[np.f
     table = np.zeros((ROWS, len(COLUMNS)), np.float32)
     table[: len(stars)] = np.where(np.isfinite(stars), stars, 0.0)
     return table
+
+
+def known(table: NDArray[np.floating], column: str) -> NDArray[np.floating]:
+    """Return what is known of a column of a table (n, 6): (k,); a latitude of 0 is known."""
+    values = table[:, COLUMNS.index(column)]
+    there = (table[:, 0] > 0) & ((values > 0) | (column in ("l", "b")))
+    return np.asarray(values[there])

@@ -5,7 +5,7 @@ from mlpop.plots.coverage import coverage, ranks, ranks_cumulative, verdict_stat
 from mlpop.plots.curves import training_curves
 from mlpop.plots.population import population
 from mlpop.plots.predictive import predictive
-from mlpop.plots.pulsars import predictive_pulsars
+from mlpop.plots.pulsars import predictive_counts, predictive_pulsars
 
 __all__ = [
     "corner",
@@ -14,6 +14,7 @@ __all__ = [
     "plain_texts",
     "population",
     "predictive",
+    "predictive_counts",
     "predictive_pulsars",
     "ranks",
     "ranks_cumulative",

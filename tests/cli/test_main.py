@@ -21,6 +21,7 @@ from mlpop.datasets.dataset import dataset_digest
 from mlpop.population.stars.database import StellarDatabase
 from mlpop.tracking import connect, find, verify
 
+ROOT = Path(__file__).parents[2]
 COMMANDS = sorted(cli.commands)
 HEAVY = {"torch", "mlflow", "sbi", "dask", "distributed", "numba", "pandas", "matplotlib", "scipy"}
 LABELS = ("B_initial_log10_mean", "P_initial_log10_mean")
@@ -67,6 +68,7 @@ LIGHT = sorted({*HEAVY, "sqlalchemy", "optuna", "zuko", "sklearn"})
         ["dynamics", "--set", "no_such_field=1"],
         ["simulate", "--set", "no_such_field=1"],
         ["observe", "--set", "no_such_field=1"],
+        ["compare", "--set", "no_such_field=1"],
         ["study", "--set", "no_such_field=1"],
         ["train-nn", "--set", "no_such_field=1"],
         ["infer-nn", "--trained_model", "a.pth", "--set", "no_such_field=1"],
@@ -571,6 +573,28 @@ def test_observe_refuses_before_it_writes(refused: Callable[..., str], tmp_path:
     assert "gone.db" in refused("observe", "-c", file)
 
 
+# --- compare --------------------------------------------------------------------------------
+
+
+def test_theta_of_a_comparison_by_hand(monkeypatch: pytest.MonkeyPatch, mlpop: Any) -> None:
+    """Labels and numbers, set apart by commas or spaces; `--base` replaces `load_dir`."""
+    asked = []
+    monkeypatch.setattr("mlpop.commands.compare.compare", asked.append)
+    file = str(ROOT / "experiments" / "compare.json")
+    for words in (["a_late=-1.3,h_c=0.2"], ["a_late=-1.3", "h_c=0.2"]):
+        done = mlpop(
+            "compare", "-c", file, "--base", "b.json", "--theta", *words, "--observed", "o"
+        )
+        assert done.code == 0, done.err
+    for config in asked:
+        assert config.theta == {"a_late": -1.3, "h_c": 0.2}
+        assert (config.load_dir, config.base, config.observed) == (None, Path("b.json"), Path("o"))
+    wrong = mlpop("compare", "-c", file, "--theta", "a_late")
+    assert wrong.code == 2
+    assert "expected LABEL=NUMBER, found 'a_late'" in wrong.err
+    assert len(asked) == 2
+
+
 # --- status ---------------------------------------------------------------------------------
 
 
@@ -582,7 +606,13 @@ def test_status(
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
     monkeypatch.chdir(tmp_path)
-    assert mlpop("status").out == f"no runs in sqlite:///{tmp_path / 'mlflow.db'}\n"
+    before = tree_of(tmp_path)
+    (line,) = mlpop("status").out.splitlines()
+    assert line.startswith(f"no runs yet: there is no {tmp_path / 'mlflow.db'}; start one here")
+    unknown = mlpop("status", "0" * 32)
+    assert unknown.code == 2
+    assert "no runs yet" in unknown.err
+    assert tree_of(tmp_path) == before
     values = vectors(
         tmp_path / "output",
         test_data_loader__testing=False,

@@ -23,6 +23,7 @@ WITH_EXAMPLE = (
     "simulate",
     pytest.param("train_nn", marks=pytest.mark.slow),
     "observe",
+    pytest.param("compare", marks=pytest.mark.slow),
     "dynamics",
     pytest.param("run_study", marks=pytest.mark.slow),
     "simulate_population",

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from mlpop.commands.outlook import RESUMED_BY, outlook
 from mlpop.commands.status import status_table
 from mlpop.experiment.resume.attempts import CONFIG_FILES
+from mlpop.experiment.resume.outlook import RESUMED_BY, outlook
 from mlpop.tracking import Store, TrackedRun, connect, open_run, tree
 from mlpop.tracking.artifacts import local_path
 from mlpop.tracking.owner import HEARTBEAT_TAG, OWNER_TAG, Owner

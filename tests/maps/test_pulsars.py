@@ -3,7 +3,7 @@
 import numpy as np
 
 from mlpop.config.blocks.generator import GeneratorConfig
-from mlpop.maps.pulsars import COLUMNS, ROWS, pulsar_table, pulsar_tables
+from mlpop.maps.pulsars import COLUMNS, ROWS, known, pulsar_table, pulsar_tables
 
 
 def catalogue(number: int) -> dict[str, np.ndarray]:
@@ -40,3 +40,18 @@ def test_every_survey_of_the_maps_has_one() -> None:
     tables = pulsar_tables(made, GeneratorConfig(), np.random.default_rng(0))
     counts = {name: int((table[:, 0] > 0).sum()) for name, table in tables.items()}
     assert counts == {"pulsars_PMPS": 2, "pulsars_SMPS": 3, "pulsars_HTRU": 5}
+
+
+def test_what_is_known_of_a_column() -> None:
+    """0 is not known, but of coordinates; empty rows are no pulsars."""
+    table = np.zeros((4, 6))
+    table[:3] = [[1, 2, 0, 0, 5, 6], [2, 3, -1, 7, 0, 8], [3, 4, 1, -2, 9, 0]]
+    found = {name: known(table, name).tolist() for name in COLUMNS}
+    assert found == {
+        "P": [1, 2, 3],
+        "P_dot": [2, 3, 4],
+        "l": [0, -1, 1],
+        "b": [0, 7, -2],
+        "DM": [5, 9],
+        "S_radio_obs_mean_1400": [6, 8],
+    }

@@ -5,6 +5,7 @@ from typing import Any
 
 from mlpop.config.base import StrictModel
 from mlpop.config.blocks.dynamics import DynamicsConfig
+from mlpop.config.files.compare import CompareConfig
 from mlpop.config.files.observe import ObserveConfig
 from mlpop.config.files.regression import RegressionConfig
 from mlpop.config.files.sbi import SbiConfig
@@ -14,6 +15,7 @@ from mlpop.config.messages import one_of
 from mlpop.errors import ConfigError
 
 KINDS: Mapping[str, type[StrictModel]] = {
+    "compare": CompareConfig,
     "dynamics": DynamicsConfig,
     "infer_nn": RegressionConfig,
     "observe": ObserveConfig,

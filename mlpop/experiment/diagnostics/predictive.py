@@ -87,18 +87,18 @@ class PredictiveDiagnostic(Diagnostic):
         if len(predicted) < 2:
             write_json(path, values)
             return (path,)
-        observed_tables, tables = _tables(observed, predicted, len(predicted))
-        others = _views_of(observed_tables, tables)
+        observed_tables, tables = tables_of(observed, predicted)
+        others = views_of(observed_tables, tables)
         check = predictive_check(observed.x, predicted.x, observed.channels, others)
         if check.unlike:
             logger.warning("%s", _reason(check.p_value, check.p_values))
         if read_generator(predicted.source.parent) is not None:
             values["pulsars"] = list(tables)
         write_json(path, values | _values(check))
-        figure = predictive(observed.x, predicted.x, observed.channels, *_limits(predicted))
+        figure = predictive(observed.x, predicted.x, observed.channels, *limits_of(predicted))
         files = [path, *save_figure(figure, evidence.folder / PLOT.file)]
         if tables:
-            figure = predictive_pulsars(observed_tables, tables, *_limits(predicted))
+            figure = predictive_pulsars(observed_tables, tables, *limits_of(predicted))
             files += save_figure(figure, evidence.folder / PULSARS_PLOT.file)
         return files
 
@@ -132,10 +132,10 @@ class PredictiveDiagnostic(Diagnostic):
         )
 
 
-def _tables(
-    observed: ObservedSample, predicted: Dataset, number: int
+def tables_of(
+    observed: ObservedSample, predicted: Dataset
 ) -> tuple[dict[str, Array], dict[str, Array]]:
-    """Return survey -> table (n, 6) of x_o, and tables (number, n, 6) of its predictions.
+    """Return survey -> table (n, 6) of x_o, and tables (m, n, 6) of its m predictions.
 
     Only surveys of which both have tables.
     """
@@ -148,7 +148,7 @@ def _tables(
         for name, table in observed.details.items()
         if name.startswith(PREFIX)
         and name in details
-        and details[name].shape == (number, *table.shape)
+        and details[name].shape == (len(predicted), *table.shape)
     ]
     surveys = {name: name.removeprefix(PREFIX) for name in names}
     return (
@@ -157,7 +157,8 @@ def _tables(
     )
 
 
-def _views_of(observed: Mapping[str, Array], predicted: Mapping[str, Array]) -> dict[str, Array]:
+def views_of(observed: Mapping[str, Array], predicted: Mapping[str, Array]) -> dict[str, Array]:
+    """Return view -> features (1 + m, f) of what `tables_of` gives, first those of x_o."""
     if not predicted:
         return {}
     pooled = {s: np.concatenate([observed[s][None], tables]) for s, tables in predicted.items()}
@@ -173,7 +174,7 @@ def _values(check: PredictiveCheck) -> dict[str, Any]:
     }
 
 
-def _limits(predicted: Dataset) -> tuple[tuple[float, float], tuple[float, float]]:
+def limits_of(predicted: Dataset) -> tuple[tuple[float, float], tuple[float, float]]:
     """Return the ranges of period [s] and its derivative [s/s] of the maps, if they have any."""
     generator = read_generator(predicted.source.parent)
     if generator is None:

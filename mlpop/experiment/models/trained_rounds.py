@@ -74,13 +74,14 @@ class TrainedRounds:
         return None if run_id is None else tree(store, run_id)
 
 
-def load_rounds(load_dir: Path, num_rounds: int) -> TrainedRounds:
+def load_rounds(load_dir: Path, num_rounds: int | None, *, field: str = FIELD) -> TrainedRounds:
     """Load the posteriors of rounds 0 to `num_rounds` - 1.
 
     Args:
         load_dir: `models/<name>/<stamp>` of a launch, `models/<name>`, of which the newest
             launch is taken, or `runs:/<run id>` of an experiment.
-        num_rounds: how many.
+        num_rounds: how many; None: as many as the training was to have.
+        field: what gave `load_dir`, for messages.
 
     Raises:
         ConfigError: there is no such folder, or it holds no trained rounds.
@@ -88,7 +89,7 @@ def load_rounds(load_dir: Path, num_rounds: int) -> TrainedRounds:
         TrackingError: the run does not exist or is not complete.
     """
     if not str(load_dir).startswith(RUN_URI):
-        return _load(launch_folder(load_dir), num_rounds, None)
+        return _load(launch_folder(load_dir, field=field), num_rounds, None)
     store = connect()
     try:
         # a path has lost one of the two slashes that some write
@@ -97,7 +98,7 @@ def load_rounds(load_dir: Path, num_rounds: int) -> TrainedRounds:
             _fetch(store, run_id, num_rounds, Path(scratch))
             return _load(Path(scratch), num_rounds, run_id)
     except TrackingError as error:
-        raise TrackingError(f"{FIELD}: {error}") from error
+        raise TrackingError(f"{field}: {error}") from error
 
 
 def launch_folder(load_dir: Path, *, field: str = FIELD) -> Path:
@@ -135,12 +136,14 @@ def _age(stamp: str) -> tuple[str, int]:
     return f"{day}_{time}", int(count) if count.isdecimal() else 0
 
 
-def _load(folder: Path, num_rounds: int, run_id: str | None) -> TrainedRounds:
-    posteriors = [load_round(folder / f"round_{i}", i) for i in range(num_rounds)]
+def _load(folder: Path, num_rounds: int | None, run_id: str | None) -> TrainedRounds:
+    number = _recorded_rounds(folder) if num_rounds is None else num_rounds
+    fewer = num_rounds is not None
+    posteriors = [load_round(folder / f"round_{i}", i, fewer=fewer) for i in range(number)]
     first = folder / "round_0"
     try:
-        learned = [load_learned(folder / f"round_{i}") for i in range(num_rounds)]
-        records = [folder / f"round_{i}" / PROPOSAL_JSON for i in range(num_rounds)]
+        learned = [load_learned(folder / f"round_{i}") for i in range(number)]
+        records = [folder / f"round_{i}" / PROPOSAL_JSON for i in range(number)]
         proposals = [read_json(path) if path.is_file() else {} for path in records]
         problem = load_problem(first / PROBLEM)
         kept = (first / X_O).is_file() and (first / X_O_JSON).is_file()
@@ -160,15 +163,30 @@ def _load(folder: Path, num_rounds: int, run_id: str | None) -> TrainedRounds:
     )
 
 
-def load_round(folder: Path, round_: int) -> Posterior:
+def _recorded_rounds(folder: Path) -> int:
+    """Return how many rounds the training in a folder was to have.
+
+    Raises:
+        DataError: its configuration is missing or broken.
+    """
+    path = folder / CONFIG_FILE
+    try:
+        return int(read_json(path)["trainer"]["num_rounds"])
+    except (ConfigError, KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{path}: does not tell the number of rounds: {error}") from None
+
+
+def load_round(folder: Path, round_: int, *, fewer: bool = True) -> Posterior:
     """Load the posterior of a round from its folder below `models/`.
+
+    `fewer` tells whether who asks for it might ask for fewer rounds.
 
     Raises:
         DataError: a file is missing, damaged, or not the one that the round wrote.
     """
     path = folder / POSTERIOR_FILE
     if not path.is_file():
-        advice = f", or set trainer.num_rounds to {round_}" if round_ else ""
+        advice = f", or set trainer.num_rounds to {round_}" if round_ and fewer else ""
         raise DataError(
             f"round {round_}: {path}: no such file; the training has not finished this round: "
             f"resume it{advice}"
@@ -202,7 +220,7 @@ def _run_of(store: Store, folder: Path, config: Mapping[str, Any]) -> str | None
     return None
 
 
-def _fetch(store: Store, run_id: str, num_rounds: int, folder: Path) -> None:
+def _fetch(store: Store, run_id: str, num_rounds: int | None, folder: Path) -> None:
     """Copy what `_load` reads; every file is compared with the manifest of its run."""
     node = tree(store, run_id)
     if node.kind != "experiment":
@@ -211,13 +229,13 @@ def _fetch(store: Store, run_id: str, num_rounds: int, folder: Path) -> None:
         )
     lineage = lineage_of(store, node)
     lineage.fetch(node, CONFIG_FILE, folder / CONFIG_FILE)
-    for i in range(num_rounds):
+    for i in range(_recorded_rounds(folder) if num_rounds is None else num_rounds):
         round_ = lineage.round(i)
         if round_ is None:
-            raise TrackingError(
-                f"run '{node.name}' ({run_id}) has no round {i}; set trainer.num_rounds to "
-                f"{max(i, 1)}"
-            )
+            advice = f"set trainer.num_rounds to {max(i, 1)}"
+            if num_rounds is None:
+                advice = f"mlpop sbi --resume {run_id}"
+            raise TrackingError(f"run '{node.name}' ({run_id}) has no round {i}; {advice}")
         fetch_round(lineage, round_, folder / f"round_{i}")
         for name in {*memory_files(), PROPOSAL_JSON} & set(lineage.names(round_)):
             lineage.fetch(round_, name, folder / f"round_{i}" / name)

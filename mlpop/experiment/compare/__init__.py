@@ -1,0 +1,1 @@
+"""An observed sky beside predictions of it."""
