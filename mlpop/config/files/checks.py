@@ -16,6 +16,7 @@ from mlpop.config.blocks.generator import (
     POPULATION_CHANNELS,
     PPDOT_KIND,
     SKY_KINDS,
+    is_count,
 )
 from mlpop.config.messages import nearest, show
 from mlpop.errors import ConfigError
@@ -83,11 +84,15 @@ class ExperimentFacts:
             self.channels[e] if isinstance(e, int) and e < len(self.channels) else e
             for e in entries
         ]
-        return tuple(name for name in names if name in self.channels)
+        return tuple(name for name in names if name in self.channels and not is_count(name))
 
     def shape_of(self, channel: str) -> tuple[tuple[int, int], str]:
         """Return the shape of a simulated map, and what decides it."""
         generator = self.config.generator
+        if (name := generator.sky_map_of(channel)) is not None:
+            bins = ppdot_resolution(self.config)
+            resolved = generator.model_copy(update={"resolution_ppdot": bins})
+            return resolved.sky_map_shape(name), f"generator.sky_maps.{name}"
         if channel.endswith(PPDOT_MAPS):
             if self.takes_resolution_from_shape and self.config.arch is not None:
                 _, height, _ = self.config.arch.args.input_shape
@@ -104,8 +109,16 @@ class ExperimentFacts:
             self.makes_maps
             and self.config.arch is not None
             and "resolution_ppdot" not in self.config.generator.model_fields_set
-            and (self.selects_unseen or any(n.endswith(PPDOT_MAPS) for n in self.selected))
+            and (self.selects_unseen or any(map(self._shares_resolution, self.selected)))
         )
+
+    def _shares_resolution(self, channel: str) -> bool:
+        """Whether `generator.resolution_ppdot` decides the shape of a map."""
+        generator = self.config.generator
+        name = generator.sky_map_of(channel)
+        if name is None:
+            return channel.endswith(PPDOT_MAPS)
+        return any(axis.bins is None for axis in generator.sky_maps[name].axes)
 
 
 def ppdot_resolution(config: SbiConfig) -> int:
@@ -134,8 +147,19 @@ def contradictions(config: SbiConfig) -> Iterator[Contradiction]:
 def _filters(config: SbiConfig) -> Iterator[Contradiction]:
     columns = config.training_data_loader.filter_inputs
     path = "training_data_loader.filter_inputs"
+    counts = config.training_data_loader.filter_counts
     if config.arch is None:
+        if counts is not None:
+            where = "training_data_loader.filter_counts"
+            yield where, "must be null when arch is null: choose all numbers by filter_inputs"
         return
+    compression = config.compression_input
+    if counts is not None and compression.use_compression and compression.rescale == "sample":
+        yield (
+            "compression_input.rescale",
+            "must be 'component' or 'none' with training_data_loader.filter_counts: 'sample' "
+            "would scale counts by what the maps hold",
+        )
     channels = config.arch.args.input_shape[0]
     if columns is None:
         yield path, f"is required: name the {channels} channels of arch.args.input_shape"
@@ -163,6 +187,9 @@ def _maps(config: SbiConfig) -> Iterator[Contradiction]:
             near = nearest(entry, channels)
             hint = f"did you mean {near!r}?" if near else f"allowed: {', '.join(channels)}"
             yield f"{path}[{i}]", f"is no map that is simulated, found {show(entry)}; {hint}"
+        elif is_count(entry if isinstance(entry, str) else channels[entry]):
+            yield f"{path}[{i}]", f"is a number and no map: move {show(entry)} to filter_counts"
+    yield from _counts(facts)
     map_shapes = {name: facts.shape_of(name) for name in facts.selected}
     if len({shape for shape, _ in map_shapes.values()}) > 1:
         shapes = ", ".join(f"{name} {list(shape)}" for name, (shape, _) in map_shapes.items())
@@ -175,6 +202,21 @@ def _maps(config: SbiConfig) -> Iterator[Contradiction]:
                 "arch.args.input_shape",
                 f"must be {[config.arch.args.input_shape[0], *shape]} for the maps that are "
                 f"simulated ({source}), found {list(config.arch.args.input_shape)}",
+            )
+
+
+def _counts(facts: ExperimentFacts) -> Iterator[Contradiction]:
+    """Counts that are chosen and not simulated."""
+    made = [name for name in facts.channels if is_count(name)]
+    hint = f"allowed: {', '.join(made)}" if made else "set generator.counts to true"
+    for i, entry in enumerate(facts.config.training_data_loader.filter_counts or ()):
+        name = entry
+        if isinstance(entry, int):
+            name = facts.channels[entry] if entry < len(facts.channels) else ""
+        if name not in made:
+            yield (
+                f"training_data_loader.filter_counts[{i}]",
+                f"is no count that is simulated, found {show(entry)}; {hint}",
             )
 
 
@@ -192,7 +234,7 @@ def _labels(config: SbiConfig) -> Iterator[Contradiction]:
         )
     elif isinstance(columns[0], str) and columns != labels:
         yield path, f"must be prior_ranges.labels {list(labels)}, found {list(columns)}"
-    inputs = config.training_data_loader.filter_inputs or ()
+    inputs = config.training_data_loader.columns or ()
     for i, column in enumerate(columns):
         if column in inputs:
             yield f"{path}[{i}]", f"must not be an input column too, found {show(column)}"

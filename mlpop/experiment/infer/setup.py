@@ -106,11 +106,16 @@ def _check_training(config: SbiConfig, trained: TrainedRounds) -> None:
             for name in ("labels", "low", "high", "distributions")
         },
         "training_data_loader: scaling": (loader.scaling, problem.preprocessing.input_scaling),
+        "training_data_loader.log_counts": (loader.log_counts, bool(problem.preprocessing.logged)),
     }
     names = _names(config)
     if names is not None:
         channels = list(problem.channels)
         pairs["training_data_loader.filter_inputs"] = (list(names), channels)
+    trained_counts = problem.preprocessing.num_counts
+    if loader.num_counts != trained_counts:
+        counts = list(problem.channels[len(problem.channels) - trained_counts :])
+        pairs["training_data_loader.filter_counts"] = (loader.filter_counts, counts or None)
     if trained.config is not None:
         resolved = _resolved(config)
         pairs |= {name: (_at(resolved, name), _at(trained.config, name)) for name in AGREEING}
@@ -128,7 +133,7 @@ def _check_training(config: SbiConfig, trained: TrainedRounds) -> None:
 
 def _names(config: SbiConfig) -> tuple[str, ...] | None:
     """Return the names of the chosen maps, None where there is nothing to look them up in."""
-    chosen = config.training_data_loader.filter_inputs
+    chosen = config.training_data_loader.columns
     if config.training_data_loader.simulate:
         labels = config.prior_ranges.labels
         plan = check_plan(config.simulator, labels, config.map_generator, config.dyn_data_loader)
