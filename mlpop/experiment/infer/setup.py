@@ -110,12 +110,10 @@ def _check_training(config: SbiConfig, trained: TrainedRounds) -> None:
     }
     names = _names(config)
     if names is not None:
-        channels = list(problem.channels)
-        pairs["training_data_loader.filter_inputs"] = (list(names), channels)
-    trained_counts = problem.preprocessing.num_counts
-    if loader.num_counts != trained_counts:
-        counts = list(problem.channels[len(problem.channels) - trained_counts :])
-        pairs["training_data_loader.filter_counts"] = (loader.filter_counts, counts or None)
+        wanted = _apart(names, loader.num_counts)
+        found = _apart(problem.channels, problem.preprocessing.num_counts)
+        for name, chosen, recorded in zip(("inputs", "counts"), wanted, found, strict=True):
+            pairs[f"training_data_loader.filter_{name}"] = (chosen, recorded)
     if trained.config is not None:
         resolved = _resolved(config)
         pairs |= {name: (_at(resolved, name), _at(trained.config, name)) for name in AGREEING}
@@ -129,6 +127,12 @@ def _check_training(config: SbiConfig, trained: TrainedRounds) -> None:
     for i, posterior in enumerate(trained.posteriors):
         if posterior.prior.to_dict() != prior:
             raise DataError(f"round {i} of {trained.source}: its prior is not that of round 0")
+
+
+def _apart(channels: Sequence[str], counts: int) -> tuple[list[str], list[str]]:
+    """Return the names of maps, and those of so many counts behind them."""
+    maps = len(channels) - counts
+    return list(channels[:maps]), list(channels[maps:])
 
 
 def _names(config: SbiConfig) -> tuple[str, ...] | None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from resume_checks import without_figures
 
 import mlpop
 from mlpop.commands.infer import infer
@@ -89,7 +90,14 @@ def done(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Any:
     """The experiment with counts, once for the tests of this module."""
-    return run(counted(tmp_path_factory.mktemp("counted"), name="counted"))
+    with pytest.MonkeyPatch.context() as patch:
+        without_figures(patch)
+        return run(counted(tmp_path_factory.mktemp("counted"), name="counted"))
+
+
+@pytest.fixture
+def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    without_figures(monkeypatch)
 
 
 def draws_at_x_o(done: Any) -> np.ndarray:
@@ -100,8 +108,7 @@ def draws_at_x_o(done: Any) -> np.ndarray:
 def test_a_label_that_counts_alone_tell_is_learned(done: Any) -> None:
     draws = draws_at_x_o(done)
     # a count of about 80 tells a to 0.11, no count leaves the prior's 0.58
-    assert draws[:, 0].std() < 0.3
-    assert draws[:, 1].std() < 0.3
+    assert (draws.std(0) < 0.35).all()
     assert (np.abs(np.median(draws, axis=0) - list(TRUTH.values())) < 0.35).all()
     member = json.loads((done.models / "round_0/member_00/estimator.json").read_text())
     embedding = member["spec"]["embedding"]
@@ -135,15 +142,20 @@ def test_the_posterior_is_loaded_again_with_its_counts(done: Any, at_work: Path)
 
 
 def test_infer_elsewhere_takes_the_counts(
-    done: Any, counted: Callable[..., Values], at_work: Path, tmp_path: Path
+    done: Any, counted: Callable[..., Values], at_work: Path, tmp_path: Path, no_figures: None
 ) -> None:
-    values = counted(done.save_dir, name="counted", infer={"save_dir": str(tmp_path)})
+    elsewhere = {"save_dir": str(tmp_path), "compute_coverage": False}
+    values = counted(done.save_dir, name="counted", infer=elsewhere)
     inferred = infer(SbiConfig.parse(values))
-    assert inferred is not None
-    (folder,) = (tmp_path / "models" / "counted").iterdir()
-    assert (folder / "round_0" / "samples_posterior.pt").is_file()
+    assert (inferred.folder / "round_0" / "samples_posterior.pt").is_file()
+    posterior = inferred.rounds[0].posterior
+    x_o = done.result.rounds[0].observed.x
+    draws = posterior.sample(400, x_o, generator_from_seed(5))
+    np.testing.assert_array_equal(draws, draws_at_x_o(done))
     values["training_data_loader"]["filter_counts"] = None
-    with pytest.raises(ConfigError, match=r"filter_counts: is null, but .* trained with .*found"):
+    with pytest.raises(
+        ConfigError, match=r'^training_data_loader\.filter_counts: is \[\], but .* \["found"\]$'
+    ):
         infer(SbiConfig.parse(values))
 
 
@@ -153,6 +165,7 @@ def test_resumed_in_the_middle_of_training_has_the_same_bits(
     at_work: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
+    no_figures: None,
 ) -> None:
     calls, real = 0, member_files.CheckpointSender.__call__
 
@@ -189,10 +202,11 @@ def test_counts_stand_beside_compressed_maps(
     counted: Callable[..., Values],
     tmp_path: Path,
     at_work: Path,
+    no_figures: None,
     type_: str,
     kind: str,
 ) -> None:
-    block = {"use_compression": True, "compression_type": kind, "fit": True}
+    block = {"use_compression": True, "compression_type": kind, "fit": True, "num_components": 3}
     compressed = run(
         counted(
             tmp_path,
@@ -209,7 +223,7 @@ def test_counts_stand_beside_compressed_maps(
     # the count is the last component of those that are passed on
     assert compressor.full_width - 1 in (compressor.kept or range(compressor.full_width))
     draws = draws_at_x_o(compressed)
-    assert draws[:, 0].std() < 0.3
+    assert draws[:, 0].std() < 0.35
     assert abs(np.median(draws[:, 0]) - TRUTH["a"]) < 0.4
     loaded = load_posterior(compressed.models / "round_0" / "posterior.json")
     assert loaded.x_shape == (2, 8, 8)
@@ -218,7 +232,11 @@ def test_counts_stand_beside_compressed_maps(
 
 
 def test_a_member_that_saw_counts_compresses_maps_for_the_next(
-    done: Any, run: Callable[[Values], Any], counted: Callable[..., Values], tmp_path: Path
+    done: Any,
+    run: Callable[[Values], Any],
+    counted: Callable[..., Values],
+    tmp_path: Path,
+    no_figures: None,
 ) -> None:
     """Its branch stays behind: it was made for the counts of another training set."""
     member = done.models / "round_0" / "member_00"
