@@ -7,12 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mlpop.config.blocks.generator import (
-    FLUX_KIND,
-    GeneratorConfig,
-    is_count,
-    survey_channels,
-)
+from mlpop.config.blocks.generator import FLUX_KIND, GeneratorConfig, survey_channels
 from mlpop.config.blocks.surveys import SURVEYS, Survey
 from mlpop.config.fields import INPUT_PREFIX
 from mlpop.datasets.dataset import read_generator
@@ -20,7 +15,7 @@ from mlpop.datasets.details import write_observed_details
 from mlpop.datasets.image import write_image
 from mlpop.datasets.index import DatasetIndex
 from mlpop.datasets.layout import GENERATOR_JSON, OBSERVED_CSV, TRUTH_JSON
-from mlpop.datasets.loading import load_observed, stored_maps
+from mlpop.datasets.loading import stored_maps
 from mlpop.errors import DataError
 from mlpop.io.files import write_array, write_csv, write_json
 from mlpop.maps.catalogues import Catalogue
@@ -134,11 +129,10 @@ def check_same_maps(
         check_made_alike(observed_csv, training, f"the training set {training_csv}", used)
     indices = DatasetIndex.read(observed_csv), DatasetIndex.read(training_csv)
     empty = indices[0].empty_columns
-    maps = [c for c in indices[0].channels if INPUT_PREFIX + c not in empty and not is_count(c)]
-    for channel in load_observed(observed_csv, filter_inputs=maps, resize="pad").channels:
-        if used is not None and channel not in used:
+    for channel in indices[0].channels:
+        if INPUT_PREFIX + channel in empty or (used is not None and channel not in used):
             continue
-        if channel not in indices[1].channels or not len(indices[1]):
+        if channel not in indices[1].channels or not (len(indices[0]) and len(indices[1])):
             continue
         shapes = [next(stored_maps(index, channel)).shape for index in indices]
         if shapes[0] != shapes[1]:

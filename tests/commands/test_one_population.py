@@ -110,3 +110,14 @@ def test_the_observed_sky_has_the_sky_maps_of_the_simulated_one(
         # places of the file are recomputed, and may move a pulsar over an edge
         assert np.abs(seen["l_b"] - sky.maps[names["l_b"]]).sum() <= 2
     assert sky.maps["survey_HTRU_p_dm"].sum() > 5
+
+
+def test_counts_fill_a_map_of_x(at_work: Path, stars: Any) -> None:
+    sky = mlpop.simulate_population(
+        THETA, population=SMALL, stars=stars, generator={"counts": True}, seed=5
+    )
+    names = ["survey_HTRU_ppdot_map", "survey_HTRU_count"]
+    x = sky.x(names)
+    assert x.shape == (2, 32, 32)
+    assert (x[1] == len(sky.catalogues["HTRU_low_mid"]["P"])).all()
+    assert sky.x(["survey_PMPS_count", "survey_HTRU_count"]).shape == (2,)
