@@ -4,7 +4,7 @@ from pathlib import Path
 
 from mlpop.config.blocks.dynamics import DYNAMICS_LABELS
 from mlpop.config.fields import INPUT_PREFIX
-from mlpop.config.files.checks import ExperimentFacts
+from mlpop.config.files.facts import ExperimentFacts
 from mlpop.config.files.sbi import SbiConfig
 from mlpop.datasets.index import DatasetIndex
 from mlpop.datasets.layout import OBSERVED_CSV
