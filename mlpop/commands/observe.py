@@ -14,6 +14,7 @@ from mlpop.datasets.layout import DETAILS, GENERATOR_JSON, OBSERVED_JSON
 from mlpop.datasets.observed import write_observed
 from mlpop.errors import DataError
 from mlpop.io.files import write_csv, write_json
+from mlpop.maps.sky import not_in_sky_map
 from mlpop.population.catalogue.doubts import named
 from mlpop.population.catalogue.selection import (
     CutRow,
@@ -60,6 +61,7 @@ def observe_catalogue(config: ObserveConfig) -> Path:
                 survey_catalogues(selection),
                 flux_catalogues(selection),
                 generator,
+                {survey: len(table) for survey, table in selection.counts.items()},
             )
             cuts = config.save_dir / CUTS_CSV
             write_csv(cuts, CutRow._fields, [list(row) for row in selection.rows])
@@ -121,8 +123,9 @@ def cut_table(rows: Sequence[CutRow]) -> list[str]:
 
 
 def outside_the_maps(selection: Selection, generator: GeneratorConfig) -> list[str]:
-    """Return a sentence for every survey with pulsars whose spin lies outside of its maps."""
+    """Return a sentence for every survey with pulsars that lie outside of its maps."""
     found = []
+    catalogues = survey_catalogues(selection) if generator.sky_maps else {}
     for survey in generator.surveys:
         table = selection.maps[survey]
         inside = np.ones(len(table), dtype=bool)
@@ -134,6 +137,14 @@ def outside_the_maps(selection: Selection, generator: GeneratorConfig) -> list[s
                 "P-Pdot maps (generator.p_limits, generator.pdot_limits) and are left out there: "
                 f"{named(table['PSRJ'][~inside].tolist())}."
             )
+        for name in generator.sky_maps:
+            left_out = not_in_sky_map(catalogues[survey], survey, generator, name)
+            if left_out.any():
+                found.append(
+                    f"{int(left_out.sum())} of {len(table)} pulsars of {survey} lie outside of "
+                    f"generator.sky_maps.{name} ({generator.sky_maps[name]}), or have no such "
+                    f"value, and are left out there: {named(table['PSRJ'][left_out].tolist())}."
+                )
     return found
 
 

@@ -45,15 +45,21 @@ class Population:
     def x(self, channels: Sequence[str]) -> NDArray[np.float32]:
         """Return the maps of these channels as one x (C, H, W), as networks of them take it.
 
+        A count among them fills a map.
+
         Raises:
             ConfigError: there is no such map, or they differ in shape.
         """
         unknown = [name for name in channels if name not in self.maps]
         shapes = {self.maps[name].shape for name in channels if name in self.maps}
+        if len(shapes) > 1:
+            shapes.discard(())
         if unknown or len(shapes) != 1:
             found = f"no map {unknown[0]!r}" if unknown else f"maps of the shapes {shapes}"
             raise ConfigError(f"channels: {found}; there are {', '.join(self.maps)}")
-        return np.stack([self.maps[name] for name in channels]).astype(np.float32)
+        (shape,) = shapes
+        maps = [np.broadcast_to(self.maps[name], shape) for name in channels]
+        return np.stack(maps).astype(np.float32)
 
     def write_csv(self, path: str | os.PathLike[str]) -> Path:
         """Write the pulsars with psrcat's column names, as `mlpop observe` reads them.
@@ -126,7 +132,7 @@ def simulate_population(
     return Population(
         {label: float(value) for label, value in theta.items()},
         made.catalogues,
-        simulator.maps_of(made.catalogues, source),
+        simulator.maps_of(made, source),
         made.status,
         made.birth_rate,
         simulator.generator,

@@ -60,7 +60,7 @@ def remap(source: Path, config: SimulateConfig) -> SuppliedSet:
     if not records:
         raise DataError(f"{source}: holds no finished shards")
     maps = _with_census_of(source, config.generator)
-    claim = {"remap_of": dataset_digest(source), "generator": maps.model_dump(mode="json")}
+    claim = {"remap_of": dataset_digest(source), "generator": maps.settings()}
     params = {"remap": str(source), "num_sim": len(theta), "parameters": " ".join(labels)}
     with graceful_signals():
         with open_run("simulate", config.name, params=params) as run, alone_in(folder):
@@ -101,8 +101,14 @@ def _rows(source: Path, record: ShardRecord, maps: GeneratorConfig) -> Iterator[
 
 def _mapped(simulation: Detected, maps: GeneratorConfig) -> SimulationRow:
     catalogues = simulation.catalogues
+    if maps.sky_maps and not all("DM" in columns for columns in catalogues.values()):
+        raise ConfigError(
+            "generator.sky_maps: must be left out, since the set was simulated by an older mlpop, "
+            "which kept no places and dispersion measures of detected pulsars; simulate it again"
+        )
     try:
-        made = population_maps(catalogues, maps, generator(simulation.seed, Stage.TPA))
+        rng = generator(simulation.seed, Stage.TPA)
+        made = population_maps(catalogues, maps, rng, simulation.row.info.get("n_detected"))
     except DataError as error:
         raise ConfigError(f"generator.surveys: {error}") from None
     info = dict(simulation.row.info) | {"dropped": dropped_stars(catalogues, maps)}

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from mlpop.compute import draw_root_seed
-from mlpop.config.files.checks import ExperimentFacts
+from mlpop.config.files.facts import ExperimentFacts
 from mlpop.config.files.sbi import SbiConfig
 from mlpop.experiment.inputs.checks import check_classes, check_inputs
 from mlpop.experiment.models.known_posterior import KnownPosterior

@@ -60,6 +60,7 @@ def load_dataset(
     filter_inputs: Filter | None = None,
     filter_labels: Filter | None = None,
     resize: Resize = "none",
+    numbers: int = 0,
 ) -> Dataset:
     """Load a dataset.
 
@@ -70,6 +71,7 @@ def load_dataset(
         filter_labels: labels to load, likewise.
         resize: `pad` fills smaller maps up with their own lowest value; `none` refuses maps of
             unequal shape.
+        numbers: so many of the last channels are one number each, which fills a map.
 
     Raises:
         DataError: a file, column or value is missing or broken; the message names file, row and
@@ -81,18 +83,23 @@ def load_dataset(
     if not len(index):
         raise DataError(f"{path}: no row below the header")
     theta = index.label_values(labels)
-    return Dataset(theta, _load_maps(index, channels, resize), labels, channels, path)
+    x = _load_maps(index, channels, resize, numbers)
+    return Dataset(theta, x, labels, channels, path)
 
 
 def load_observed(
-    path: Path, *, filter_inputs: Filter | None = None, resize: Resize = "none"
+    path: Path,
+    *,
+    filter_inputs: Filter | None = None,
+    resize: Resize = "none",
+    numbers: int = 0,
 ) -> Dataset:
     """Load an observed sample: one row, its labels unknown, `theta` (1, 0); x is float64.
 
     Args:
         path: its index file, `dataset_atnf.csv`.
         filter_inputs: maps to load; None loads every map that is there.
-        resize: as `load_dataset`.
+        resize, numbers: as `load_dataset`.
 
     Raises:
         DataError: there is not exactly one row, or a chosen map is missing or broken.
@@ -104,18 +111,20 @@ def load_observed(
         empty = index.empty_columns
         filter_inputs = [c for c in index.channels if INPUT_PREFIX + c not in empty]
     channels = index.select_channels(filter_inputs)
-    x = _load_maps(index, channels, resize, whole=True)
+    x = _load_maps(index, channels, resize, numbers, whole=True)
     return Dataset(np.empty((1, 0)), x, (), channels, path)
 
 
-def x_shape(index: DatasetIndex, channels: tuple[str, ...]) -> tuple[int, ...]:
+def x_shape(index: DatasetIndex, channels: tuple[str, ...], numbers: int = 0) -> tuple[int, ...]:
     """Shape of one x made of these channels, by the maps of the first row.
+
+    So many of the last channels are one number each, which fills a map.
 
     Raises:
         DataError: a map is missing or broken, or the maps cannot be stacked.
     """
     shapes = [next(stored_maps(index, channel)).shape for channel in channels]
-    return (len(channels), *_common_shape(index, channels, shapes, "none"))
+    return (len(channels), *_common_shape(index, channels, shapes, "none", numbers))
 
 
 def stored_maps(index: DatasetIndex, channel: str) -> Iterator[NDArray]:
@@ -132,7 +141,12 @@ def stored_maps(index: DatasetIndex, channel: str) -> Iterator[NDArray]:
 
 
 def _load_maps(
-    index: DatasetIndex, channels: tuple[str, ...], resize: Resize, *, whole: bool = False
+    index: DatasetIndex,
+    channels: tuple[str, ...],
+    resize: Resize,
+    num_numbers: int,
+    *,
+    whole: bool = False,
 ) -> Observations:
     """Stack the maps; `whole` leaves them float64 in any case."""
     if not channels:
@@ -154,7 +168,7 @@ def _load_maps(
             if first_cell.row is None
             else files[first_cell.path].shape[1:]
         )
-    target = _common_shape(index, channels, shapes, resize)
+    target = _common_shape(index, channels, shapes, resize, num_numbers)
     # a column of numbers must be seen whole to tell; maps, which fill the memory, each by itself
     for kind in (np.float32, np.float64) if target and not whole else (np.float64,):
         x = scratch_array((len(index), len(channels), *target), kind, index.path.parent)
@@ -180,7 +194,7 @@ def _fill(
     """Fill channel c of x; return whether its numbers hold what varies in its maps."""
     held = True
     out = x[:, c]
-    of_one = max(1, math.prod(shape) * 8)
+    of_one = max(1, math.prod(shape or out.shape[1:]) * 8)
     waiting = 0
     for path, all_numbers in cells.by_file():
         for start in range(0, len(all_numbers), max(1, BLOCK // of_one)):
@@ -200,7 +214,13 @@ def _fill(
                 raise DataError(f"{index.place(int(first), channel)}: the map has {BEYOND}")
             if out.dtype == np.float32 and block.ndim > 1:
                 held &= float32_holds(block, tuple(range(1, block.ndim)))
-            out[numbers] = _pad(block.astype(out.dtype), out.shape[1:])
+            if block.ndim < out.ndim:
+                if out.dtype == np.float32:
+                    held &= float32_holds(block, (0,))
+                block = block.reshape(-1, *(1 for _ in out.shape[1:]))
+                out[numbers] = block.astype(out.dtype)
+            else:
+                out[numbers] = _pad(block.astype(out.dtype), out.shape[1:])
             waiting += len(numbers) * of_one
             if waiting > LARGE:
                 let_go(x)
@@ -251,8 +271,19 @@ def _common_shape(
     channels: tuple[str, ...],
     shapes: list[tuple[int, ...]],
     resize: Resize,
+    num_numbers: int,
 ) -> tuple[int, ...]:
-    for c, shape in enumerate(shapes):
+    num_maps = len(channels) - num_numbers
+    for channel, shape in zip(channels[num_maps:], shapes[num_maps:], strict=True):
+        if shape:
+            raise DataError(
+                f"{index.path}: channel {channel} must hold one number, found a map of shape "
+                f"{shape}"
+            )
+    if num_numbers and () in shapes[:num_maps]:
+        number = channels[shapes.index(())]
+        raise DataError(f"{index.path}: channel {number} must hold maps, found one number")
+    for c, shape in enumerate(shapes[:num_maps]):
         if len(shape) != len(shapes[0]):
             raise DataError(
                 f"{index.path}: maps cannot be stacked: channel 0 ({channels[0]}) has "
@@ -265,7 +296,7 @@ def _common_shape(
                     f"channel 0 ({channels[0]}) has size {first}, channel {c} ({channels[c]}) "
                     f"has size {here}; choose maps of one shape or set resize to 'pad'"
                 )
-    return tuple(max(sizes) for sizes in zip(*shapes, strict=True))
+    return tuple(max(sizes) for sizes in zip(*shapes[:num_maps], strict=True))
 
 
 def _pad(block: NDArray, shape: tuple[int, ...]) -> NDArray:

@@ -15,10 +15,11 @@ from mlpop.datasets.details import write_observed_details
 from mlpop.datasets.image import write_image
 from mlpop.datasets.index import DatasetIndex
 from mlpop.datasets.layout import GENERATOR_JSON, OBSERVED_CSV, TRUTH_JSON
-from mlpop.datasets.loading import load_observed, stored_maps
+from mlpop.datasets.loading import stored_maps
 from mlpop.errors import DataError
 from mlpop.io.files import write_array, write_csv, write_json
-from mlpop.maps.density import Catalogue, observed_survey_maps
+from mlpop.maps.catalogues import Catalogue
+from mlpop.maps.density import counts_of, observed_survey_maps
 from mlpop.maps.pulsars import PREFIX, pulsar_table
 
 logger = getLogger(__name__)
@@ -42,6 +43,7 @@ def write_observed(
     catalogues: Mapping[str, Catalogue],
     flux_catalogues: Mapping[str, Catalogue] | None,
     generator: GeneratorConfig,
+    detected: Mapping[str, int] | None = None,
 ) -> Path:
     """Write the maps of observed pulsars, their index file `dataset_atnf.csv`, and their tables.
 
@@ -50,19 +52,22 @@ def write_observed(
     Args:
         folder: where to write.
         catalogues: per survey the pulsars of the count and sky maps, columns `ra`, `dec` [deg],
-            `P` [s], `P_dot` [s/s]; for the tables also those of `maps.pulsars`, if known.
+            `P` [s], `P_dot` [s/s], and those of `generator.sky_maps`; for the tables also those of
+            `maps.pulsars`, if known.
         flux_catalogues: per survey the pulsars with a measured flux: `P`, `P_dot` and
             `S_radio_obs_mean_1400` [Jy]; None makes no flux maps.
         generator: map type and resolution, equal to the training set's.
+        detected: per survey the number of pulsars that simulations aim at; needed for
+            `generator.counts`.
 
     Returns:
         The index file: all 15 input columns, those of the six velocity maps (and of flux maps
-        that are not made) empty.
+        that are not made) empty; then those of `generator.sky_maps` and `generator.counts`.
 
     Raises:
         DataError: a survey or a column is missing, or the folder cannot be written.
     """
-    maps: dict[str, NDArray] = {}
+    maps: dict[str, NDArray] = counts_of(detected, generator) if generator.counts else {}
     for survey in generator.surveys:
         for samples in (catalogues, flux_catalogues):
             if samples is not None and survey not in samples:
@@ -78,7 +83,7 @@ def write_observed(
     }
     write_observed_details(folder, tables)
     own = [survey for survey in generator.surveys if survey not in SURVEYS]
-    channels = survey_channels([*SURVEYS, *own])
+    channels = (*survey_channels([*SURVEYS, *own]), *generator.further_channels)
     return _write(folder, maps, generator, OBSERVED_LABELS, channels)
 
 
@@ -123,10 +128,11 @@ def check_same_maps(
     if training is not None:
         check_made_alike(observed_csv, training, f"the training set {training_csv}", used)
     indices = DatasetIndex.read(observed_csv), DatasetIndex.read(training_csv)
-    for channel in load_observed(observed_csv, resize="pad").channels:
-        if used is not None and channel not in used:
+    empty = indices[0].empty_columns
+    for channel in indices[0].channels:
+        if INPUT_PREFIX + channel in empty or (used is not None and channel not in used):
             continue
-        if channel not in indices[1].channels or not len(indices[1]):
+        if channel not in indices[1].channels or not (len(indices[0]) and len(indices[1])):
             continue
         shapes = [next(stored_maps(index, channel)).shape for index in indices]
         if shapes[0] != shapes[1]:
@@ -163,6 +169,19 @@ def check_made_alike(
         if setting != expected:
             raise DataError(
                 f"{observed_csv}: generator.{name} is {setting}, {owner} has {expected}; make one "
+                "of them again with the setting of the other"
+            )
+    _check_sky_maps(observed_csv, observed, generator, owner, used)
+
+
+def _check_sky_maps(
+    csv: Path, own: GeneratorConfig, other: GeneratorConfig, owner: str, used: Sequence[str]
+) -> None:
+    for name in dict.fromkeys(map(other.sky_map_of, used)):
+        plane, expected = own.sky_maps.get(name or ""), other.sky_maps.get(name or "")
+        if plane is not None and str(plane) != str(expected):
+            raise DataError(
+                f"{csv}: generator.sky_maps.{name} is {plane}, {owner} has {expected}; make one "
                 "of them again with the setting of the other"
             )
 

@@ -8,9 +8,10 @@ declination, y or z.
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from mlpop.config.blocks.generator import (
+    COUNT_KIND,
     FLUX_KIND,
     POPULATION_CHANNELS,
     PPDOT_KIND,
@@ -19,13 +20,12 @@ from mlpop.config.blocks.generator import (
 )
 from mlpop.config.blocks.surveys import Survey
 from mlpop.errors import DataError
+from mlpop.maps.catalogues import FLUX_COLUMN, Catalogue, catalogue_of, checked_columns
 from mlpop.maps.histogram import Array, Axis, Grid, smooth
+from mlpop.maps.sky import not_in_sky_map, sky_maps
 
 KINDS = (*SKY_KINDS, PPDOT_KIND)
 
-FLUX_COLUMN = "S_radio_obs_mean_1400"
-
-Catalogue = Mapping[str, ArrayLike]
 Maps = dict[str, NDArray]
 
 
@@ -36,19 +36,20 @@ def survey_maps(
 
     Args:
         catalogue: columns of the detected pulsars, each (n,): `ra`, `dec` [deg], `pm_ra`,
-            `pm_dec` [mas/yr], `P` [s], `P_dot` [s/s], `S_radio_obs_mean_1400` [Jy].
+            `pm_dec` [mas/yr], `P` [s], `P_dot` [s/s], `S_radio_obs_mean_1400` [Jy]; those of
+            `generator.sky_maps`, `l`, `b` [deg], `DM` [pc cm^-3].
         survey: the survey's name in the maps.
         generator: resolution, limits, smoothing.
         rng: draws the stars of the flux map where there are more than the census holds.
 
     Returns:
         Map by name: counts on the sky, mean |pm_ra| and |pm_dec| [mas/yr], counts in period and
-        period derivative, mean flux [log10 of Jy].
+        period derivative, mean flux [log10 of Jy]; and those of `generator.sky_maps`.
 
     Raises:
         DataError: a column is missing, or columns differ in length.
     """
-    columns = _columns(catalogue, _SURVEY_COLUMNS, f"catalogue of {survey}")
+    columns = checked_columns(catalogue, _SURVEY_COLUMNS, f"catalogue of {survey}")
     usable = np.isfinite(columns["P"]) & np.isfinite(columns["P_dot"])
     usable &= np.isfinite(_log10_flux(columns[FLUX_COLUMN]))
     chosen = np.flatnonzero(usable)
@@ -60,7 +61,8 @@ def survey_maps(
         *_sky_maps(columns, generator, ("pm_ra", "pm_dec")),
         *_ppdot_maps(columns, generator, fluxes),
     ]
-    return _named(survey, (*KINDS, FLUX_KIND), made, generator)
+    maps = _named(survey, (*KINDS, FLUX_KIND), made, generator)
+    return maps | sky_maps(catalogue, survey, generator)
 
 
 def observed_survey_maps(
@@ -72,29 +74,35 @@ def observed_survey_maps(
     """The maps of one survey of the sky: no velocities, and fluxes of other pulsars than counts.
 
     Args:
-        catalogue: `ra`, `dec` [deg], `P` [s], `P_dot` [s/s] of the survey's pulsars, each (n,).
+        catalogue: `ra`, `dec` [deg], `P` [s], `P_dot` [s/s] of the survey's pulsars, each (n,);
+            and those of `generator.sky_maps`.
         flux_catalogue: `P`, `P_dot`, `S_radio_obs_mean_1400` [Jy] of those with a measured
             flux; None makes no flux map.
         survey: the survey's name in the maps.
         generator: resolution, limits, smoothing.
 
     Returns:
-        Map by name: counts on the sky, counts in period and period derivative, mean flux.
+        Map by name: counts on the sky, counts in period and period derivative, mean flux; and
+        those of `generator.sky_maps`.
 
     Raises:
         DataError: a column is missing, or columns differ in length.
     """
-    columns = _columns(catalogue, ("ra", "dec", "P", "P_dot"), f"catalogue of {survey}")
+    columns = checked_columns(catalogue, ("ra", "dec", "P", "P_dot"), f"catalogue of {survey}")
     fluxes = None
     if flux_catalogue is not None:
-        fluxes = _columns(flux_catalogue, _FLUX_COLUMNS, f"flux catalogue of {survey}")
+        fluxes = checked_columns(flux_catalogue, _FLUX_COLUMNS, f"flux catalogue of {survey}")
     made = [*_sky_maps(columns, generator, ()), *_ppdot_maps(columns, generator, fluxes)]
     kinds = ("position_map_radec", "ppdot_map", FLUX_KIND)[: len(made)]
-    return _named(survey, kinds, made, generator)
+    maps = _named(survey, kinds, made, generator)
+    return maps | sky_maps(catalogue, survey, generator)
 
 
 def population_maps(
-    catalogues: Mapping[str, Catalogue], generator: GeneratorConfig, rng: np.random.Generator
+    catalogues: Mapping[str, Catalogue],
+    generator: GeneratorConfig,
+    rng: np.random.Generator,
+    detected: Mapping[str, int] | None = None,
 ) -> Maps:
     """The maps of one simulated population, in the order of a survey dataset's columns.
 
@@ -103,14 +111,38 @@ def population_maps(
             instance `HTRU`, or by the catalogue's own name, `HTRU_low_mid`. Others are ignored.
         generator: resolution, limits, smoothing.
         rng: draws the stars of the flux maps.
+        detected: pulsars that each catalogue had at the stop, before any were left out; needed
+            for `generator.counts`.
 
     Raises:
         DataError: a survey or a column is missing.
     """
-    made: Maps = {}
+    made = counts_of(detected, generator) if generator.counts else {}
     for survey in generator.surveys:
         made |= survey_maps(catalogue_of(catalogues, survey, generator), survey, generator, rng)
     return {channel: made[channel] for channel in generator.survey_channels}
+
+
+def counts_of(detected: Mapping[str, int] | None, generator: GeneratorConfig) -> Maps:
+    """The numbers of detected pulsars, each an array () by the name of its channel.
+
+    Args:
+        detected: by catalogue or by survey.
+        generator: which surveys.
+
+    Raises:
+        DataError: the number of a survey is missing.
+    """
+    made, known = {}, detected or {}
+    for survey in generator.surveys:
+        names = [n for n in (survey, generator.catalogue_name(survey)) if n in known]
+        if not names:
+            raise DataError(
+                f"generator.counts: nobody says how many pulsars {survey} has detected; found "
+                f"{', '.join(known) or 'none'}"
+            )
+        made[f"survey_{survey}_{COUNT_KIND}"] = np.array(known[names[0]], dtype=generator.dtype)
+    return made
 
 
 def final_population_maps(table: Catalogue, generator: GeneratorConfig) -> Maps:
@@ -129,7 +161,7 @@ def final_population_maps(table: Catalogue, generator: GeneratorConfig) -> Maps:
         DataError: a column is missing, or columns differ in length.
     """
     fluxes = (FLUX_COLUMN,) if FLUX_COLUMN in table else ()
-    columns = _columns(table, (*_POPULATION_COLUMNS, *fluxes), "final population")
+    columns = checked_columns(table, (*_POPULATION_COLUMNS, *fluxes), "final population")
     limit, n = generator.xyz_limit_kpc, generator.resolution_dyn
     galaxy = Grid(Axis(-limit, limit, n), Axis(-limit, limit, n))
     with np.errstate(invalid="ignore"):
@@ -159,12 +191,13 @@ def dropped_stars(
 
     Returns:
         Per survey: `not_finite`, stars with a missing value in some column, and `out_of_range`,
-        other stars outside the limits of the sky or the period maps.
+        other stars outside the limits of the sky or the period maps; for every map of
+        `generator.sky_maps`, `not_in_<name>`, stars that it leaves out.
     """
     dropped: dict[str, dict[str, int]] = {}
     for survey in generator.surveys:
         catalogue = catalogue_of(catalogues, survey, generator)
-        columns = _columns(catalogue, _SURVEY_COLUMNS, f"catalogue of {survey}")
+        columns = checked_columns(catalogue, _SURVEY_COLUMNS, f"catalogue of {survey}")
         finite = np.isfinite(_log10_flux(columns[FLUX_COLUMN]))
         for name in _SURVEY_COLUMNS:
             finite &= np.isfinite(columns[name])
@@ -174,6 +207,9 @@ def dropped_stars(
             "not_finite": int(np.count_nonzero(~finite)),
             "out_of_range": int(np.count_nonzero(outside & finite)),
         }
+        for name in generator.sky_maps:
+            outside = not_in_sky_map(catalogue, survey, generator, name)
+            dropped[survey][f"not_in_{name}"] = int(np.count_nonzero(outside))
     return dropped
 
 
@@ -232,33 +268,3 @@ def _log10_flux(flux: Array) -> Array:
     result = np.full(len(flux), np.nan)
     np.log10(flux, out=result, where=flux > 0)
     return result
-
-
-def catalogue_of(
-    catalogues: Mapping[str, Catalogue], survey: Survey, generator: GeneratorConfig
-) -> Catalogue:
-    """Return the catalogue of a survey, by its name or by that of its table.
-
-    Raises:
-        DataError: there is none.
-    """
-    for name in (survey, generator.catalogue_name(survey), generator.surveys[survey]):
-        if name in catalogues:
-            return catalogues[name]
-    raise DataError(
-        f"no catalogue of the survey {survey}: expected '{survey}' or "
-        f"'{generator.catalogue_name(survey)}', found {', '.join(catalogues) or 'none'}"
-    )
-
-
-def _columns(table: Catalogue, names: Sequence[str], source: str) -> dict[str, Array]:
-    missing = [name for name in names if name not in table]
-    if missing:
-        raise DataError(
-            f"{source}: no column {', '.join(missing)}; found {', '.join(table) or 'none'}"
-        )
-    columns = {name: np.asarray(table[name], dtype=np.float64) for name in names}
-    lengths = {name: column.shape for name, column in columns.items()}
-    if len(set(lengths.values())) != 1 or len(next(iter(lengths.values()))) != 1:
-        raise DataError(f"{source}: columns must be equally long vectors, found {lengths}")
-    return columns

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlpop.config.blocks.generator import GeneratorConfig
-from mlpop.maps.density import Catalogue, catalogue_of
+from mlpop.maps.catalogues import Catalogue, catalogue_of
 
 COLUMNS = ("P", "P_dot", "l", "b", "DM", "S_radio_obs_mean_1400")
 """Of a table: [s], [s/s], [deg], [deg], [pc cm^-3], [Jy]."""

@@ -11,10 +11,23 @@ from matplotlib.colors import Normalize, PowerNorm
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
+from mlpop.config.blocks.sky_maps import PulsarColumn, SkyAxis, SkyMap
 from mlpop.errors import DataError
 from mlpop.plots.style import COUNTS, FLUXES, panels, styled
 
 Maps = Mapping[str, NDArray]
+
+Planes = Mapping[str, SkyMap]
+"""The planes of maps that are none of the usual kinds, by channel."""
+
+AXIS_LABELS: Mapping[PulsarColumn, str] = {
+    "l": "$l$ [deg]",
+    "b": "$b$ [deg]",
+    "b_abs": "$|b|$ [deg]",
+    "DM": r"DM [pc cm$^{-3}$]",
+    "P": "$P$ [s]",
+    "P_dot": r"$\dot{P}$ [s/s]",
+}
 
 P_LIMITS = (1e-3, 1e2)
 PDOT_LIMITS = (1e-21, 1e-9)
@@ -37,12 +50,15 @@ class Kind:
     is_ppdot: bool
 
 
-def kind_of(name: str) -> Kind:
+def kind_of(name: str, planes: Planes | None = None) -> Kind:
     """Return what the map called `name` (a channel of the generator) shows.
 
     Raises:
-        DataError: no such kind of map.
+        DataError: no such kind of map, and none of `planes`.
     """
+    if planes is not None and name in planes:
+        x, y = (AXIS_LABELS[axis.column] for axis in planes[name].axes)
+        return Kind(x, y, "stars", COUNTS, False)
     if name.endswith("ppdot_map"):
         return Kind("$P$ [s]", r"$\dot{P}$ [s/s]", "stars", COUNTS, True)
     if name.endswith("ppdot_map_fluxes"):
@@ -57,19 +73,22 @@ def kind_of(name: str) -> Kind:
     raise DataError(f"no survey map is called '{name}'")
 
 
-def is_survey_map(name: str) -> bool:
+def is_survey_map(name: str, planes: Planes | None = None) -> bool:
     """Whether there is a way to draw the map called `name`."""
     try:
-        kind_of(name)
+        kind_of(name, planes)
     except DataError:
         return False
     return True
 
 
 def map_title(name: str) -> str:
-    """Return a short title: the survey, and `fluxes` for a flux map."""
-    survey = name.removeprefix("survey_").split("_")[0]
-    return f"{survey}, fluxes" if name.endswith("fluxes") else survey
+    """Return a short title: the survey, with `fluxes` or the name of a sky map."""
+    survey, _, kind = name.removeprefix("survey_").partition("_")
+    if name.endswith("fluxes"):
+        return f"{survey}, fluxes"
+    known = any(kind.endswith(stem) for stem in ("ppdot_map", "radec", "vra", "vdec"))
+    return survey if known or not kind else f"{survey}, {kind.replace('_', ' ')}"
 
 
 def population(
@@ -77,6 +96,7 @@ def population(
     p_limits: tuple[float, float] = P_LIMITS,
     pdot_limits: tuple[float, float] = PDOT_LIMITS,
     title: str = "",
+    planes: Planes | None = None,
 ) -> Figure:
     """Draw the maps of one population with their axes, three in a row.
 
@@ -85,19 +105,19 @@ def population(
         p_limits: of the maps' period axis [s].
         pdot_limits: of the maps' period-derivative axis [s/s].
         title: above the figure.
+        planes: those of sky maps among them.
 
     Raises:
         DataError: there is no map, or a name or a shape is none of a map.
     """
-    names = _checked(maps)
+    names = _checked(maps, planes)
     with styled():
         figure, grid = panels(len(names), min(3, len(names)), (3.9, 3.2), (0.4, 0.3))
         for axes, name in zip(grid, names, strict=True):
-            image = draw_map(
-                axes, name, maps[name], map_norm(name, maps[name]), p_limits, pdot_limits
-            )
+            norm = map_norm(name, maps[name])
+            image = draw_map(axes, name, maps[name], norm, p_limits, pdot_limits, planes=planes)
             axes.set_title(map_title(name))
-            figure.colorbar(image, ax=axes, label=kind_of(name).value, pad=0.02)
+            figure.colorbar(image, ax=axes, label=kind_of(name, planes).value, pad=0.02)
         if title:
             figure.suptitle(title, fontsize=13)
     return figure
@@ -121,11 +141,17 @@ def draw_map(
     p_limits: tuple[float, float],
     pdot_limits: tuple[float, float],
     colours: str | None = None,
+    planes: Planes | None = None,
 ) -> QuadMesh:
     """Draw one map, for arguments see `population`; `colours` replaces those of its kind."""
-    kind = kind_of(name)
+    kind = kind_of(name, planes)
     x_bins, y_bins = np.shape(values)
-    if kind.is_ppdot:
+    plane = (planes or {}).get(name)
+    if plane is not None:
+        x, y = _edges(plane.first, x_bins), _edges(plane.second, y_bins)
+        scales = ("log" if axis.is_log else "linear" for axis in plane.axes)
+        axes.set(xscale=next(scales), yscale=next(scales))
+    elif kind.is_ppdot:
         x, y = np.geomspace(*p_limits, x_bins + 1), np.geomspace(*pdot_limits, y_bins + 1)
         axes.set(xscale="log", yscale="log")
     else:
@@ -136,10 +162,15 @@ def draw_map(
     axes.set(xlim=(x[0], x[-1]), ylim=(y[0], y[-1]), xlabel=kind.x, ylabel=kind.y)
     if kind.is_ppdot:
         _guide_lines(axes, p_limits, pdot_limits)
-    else:
+    elif plane is None:
         axes.set_xticks(range(0, 361, 90))
         axes.set_yticks(range(-90, 91, 45))
     return image
+
+
+def _edges(axis: SkyAxis, bins: int) -> NDArray[np.float64]:
+    make = np.geomspace if axis.is_log else np.linspace
+    return np.asarray(make(*axis.range, bins + 1))
 
 
 def _guide_lines(
@@ -170,11 +201,11 @@ def map_norm(name: str, values: NDArray) -> Normalize:
     return PowerNorm(0.5, min(low, 0.0), high)
 
 
-def _checked(maps: Maps) -> list[str]:
+def _checked(maps: Maps, planes: Planes | None) -> list[str]:
     if not maps:
         raise DataError("there is no map to draw")
     for name, values in maps.items():
-        kind_of(name)
+        kind_of(name, planes)
         if np.ndim(values) != 2 or not np.isfinite(values).all():
             raise DataError(
                 f"{name}: expected a finite map (n_x, n_y), found shape {np.shape(values)}"

@@ -9,10 +9,12 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
+from mlpop.config.blocks.generator import is_count
 from mlpop.errors import DataError
 from mlpop.plots.population import (
     P_LIMITS,
     PDOT_LIMITS,
+    Planes,
     draw_map,
     is_survey_map,
     kind_of,
@@ -34,11 +36,13 @@ def predictive(
     channels: Sequence[str],
     p_limits: tuple[float, float] = P_LIMITS,
     pdot_limits: tuple[float, float] = PDOT_LIMITS,
+    planes: Planes | None = None,
 ) -> Figure:
     """Draw an observation beside predictions of it.
 
     Of maps each row shows one: observed, the mean of the predictions, one of them, and what the
-    observation has more than the mean, in standard deviations of the predictions. Of a vector
+    observation has more than the mean, in standard deviations of the predictions; counts beside
+    the maps have a histogram of the predictions. Of a vector
     every component is drawn in standard deviations from the mean of its predictions.
 
     Args:
@@ -47,6 +51,7 @@ def predictive(
         channels: C names.
         p_limits: of the maps' period axis [s].
         pdot_limits: of the maps' period-derivative axis [s/s].
+        planes: those of sky maps among the channels.
 
     Raises:
         DataError: the shapes differ.
@@ -59,7 +64,7 @@ def predictive(
         )
     with styled():
         if x_o.ndim == 3:
-            return _maps(x_o, x, channels, p_limits, pdot_limits)
+            return _maps(x_o, x, channels, p_limits, pdot_limits, planes)
         return _components(x_o.ravel(), x.reshape(len(x), -1), channels)
 
 
@@ -81,22 +86,26 @@ def _maps(
     channels: Sequence[str],
     p_limits: tuple[float, float],
     pdot_limits: tuple[float, float],
+    planes: Planes | None,
 ) -> Figure:
     def draw(axes: Axes, name: str, values: NDArray, norm: Normalize, colours: str) -> QuadMesh:
-        if is_survey_map(name):
-            return draw_map(axes, name, values, norm, p_limits, pdot_limits, colours)
+        if is_survey_map(name, planes):
+            return draw_map(axes, name, values, norm, p_limits, pdot_limits, colours, planes)
         return axes.pcolormesh(values.T, norm=norm, cmap=colours, rasterized=True)
 
     figure, grid = panels(len(COLUMNS) * len(channels), len(COLUMNS), (3.4, 2.8), (0.6, 0.3))
     for row, name in enumerate(channels):
         axes = grid[len(COLUMNS) * row :]
+        if is_count(name):
+            _count(axes, observed[row], predicted[:, row], map_title(name))
+            continue
         shown = np.stack([observed[row], predicted[:, row].mean(0), predicted[0, row]])
-        survey = is_survey_map(name)
+        survey = is_survey_map(name, planes)
         norm = map_norm(name, shown)
-        colours = kind_of(name).colours if survey else COUNTS
+        colours = kind_of(name, planes).colours if survey else COUNTS
         for place, values in zip(axes, shown, strict=False):
             image = draw(place, name, values, norm, colours)
-        value = kind_of(name).value if survey else ""
+        value = kind_of(name, planes).value if survey else ""
         figure.colorbar(image, ax=axes[2], label=value, pad=0.02)
         limits = Normalize(-LARGEST_RESIDUAL, LARGEST_RESIDUAL)
         image = draw(axes[3], name, residual(observed[row], predicted[:, row]), limits, RESIDUALS)
@@ -105,6 +114,17 @@ def _maps(
         for place, column in zip(axes, COLUMNS, strict=False):
             place.set_title(f"{title}: {column}", fontsize=10)
     return figure
+
+
+def _count(axes: Sequence[Axes], observed: NDArray, predicted: NDArray, title: str) -> None:
+    """Draw one number, which fills its channel, beside its predictions (n, H, W)."""
+    axes[0].hist(predicted[:, 0, 0], bins="auto", color=BAND, label="predictions")
+    axes[0].axvline(observed[0, 0], color=MEDIAN, label="observed")
+    axes[0].set(xlabel="detected pulsars", ylabel="simulations")
+    axes[0].set_title(f"{title}: observed {observed[0, 0]:g}", fontsize=10)
+    axes[0].legend()
+    for place in axes[1 : len(COLUMNS)]:
+        place.set_axis_off()
 
 
 def _components(observed: NDArray, predicted: NDArray, channels: Sequence[str]) -> Figure:

@@ -13,7 +13,7 @@ from mlpop.config.blocks.flux_subsample import with_census
 from mlpop.config.blocks.generator import FLUX_KIND, POPULATION_CHANNELS, GeneratorConfig
 from mlpop.config.blocks.population import PopulationConfig
 from mlpop.errors import ConfigError, DataError, SimulationFailed
-from mlpop.maps.density import Catalogue, dropped_stars, final_population_maps, population_maps
+from mlpop.maps.density import dropped_stars, final_population_maps, population_maps
 from mlpop.maps.detected import detected_arrays
 from mlpop.maps.pulsars import pulsar_tables
 from mlpop.population.stars.build import Progress
@@ -125,11 +125,10 @@ class PulsarSimulator:
         except ConfigError as error:
             raise SimulationFailed(str(error)) from None
 
-    def maps_of(
-        self, catalogues: Mapping[str, Catalogue], seed: SeedSequence
-    ) -> dict[str, NDArray[Any]]:
-        """Return map by channel of the catalogues of `synthesize` with the same seed."""
-        return population_maps(catalogues, self.generator, generator(seed, Stage.TPA))
+    def maps_of(self, made: Population, seed: SeedSequence) -> dict[str, NDArray[Any]]:
+        """Return map by channel of the population of `synthesize` with the same seed."""
+        rng = generator(seed, Stage.TPA)
+        return population_maps(made.catalogues, self.generator, rng, made.n_detected)
 
     def _conditions(
         self, values: Mapping[str, float], seed: SeedSequence
@@ -180,7 +179,7 @@ class PulsarSimulator:
                 f"the {len(stars)} stars of the database were used up at a birth rate of "
                 f"{population.birth_rate:.3g} per century, before a target or birth_rate_max"
             )
-        maps = self.maps_of(population.catalogues, seed)
+        maps = self.maps_of(population, seed)
         info = {
             "status": population.status,
             "n_created": population.n_created,
@@ -239,6 +238,12 @@ class PulsarSimulator:
             raise ConfigError(f"run_mode: must be magrot_det or full, found '{self.run_mode}'")
         survey_keys(self.population)
         if self.run_mode == "full":
+            for name in ("sky_maps", "counts"):
+                if getattr(self.generator, name):
+                    raise ConfigError(
+                        f"generator.{name}: must be left out with run_mode 'full', whose maps are "
+                        "of all stars and not of surveys"
+                    )
             return
         for survey in self.generator.surveys:
             name = self.generator.catalogue_name(survey)

@@ -7,7 +7,10 @@ import numpy as np
 import pytest
 
 import mlpop
+from mlpop.commands.observe import observe_catalogue
 from mlpop.compute import Purpose, seed_sequence
+from mlpop.config.files.observe import ObserveConfig
+from mlpop.datasets.loading import load_observed
 from mlpop.errors import ConfigError, SimulationFailed
 from mlpop.population.catalogue.observed_catalogue import read_catalogue
 from mlpop.simulators.pulsar import PulsarSimulator
@@ -74,3 +77,47 @@ def test_wrong_arguments_are_refused(at_work: Path, stars: Any) -> None:
         simulate(THETA, population={"birth_rate_max": 5.0})
     with pytest.raises(SimulationFailed, match="finite"):
         simulate({"B_initial_log10_mean": float("nan")})
+
+
+def test_the_observed_sky_has_the_sky_maps_of_the_simulated_one(
+    at_work: Path, stars: Any, tmp_path: Path
+) -> None:
+    """A simulated sky, written as a catalogue and observed, in planes that no cut rounds."""
+    planes = {
+        "p_dm": {"first": {"column": "P"}, "second": {"column": "DM", "bins": 8}},
+        "l_b": {"first": {"column": "l", "bins": 6}, "second": {"column": "b", "bins": 4}},
+    }
+    generator = {"sky_maps": planes, "smoothing_sigma": 0.0}
+    sky = mlpop.simulate_population(
+        THETA, population=SMALL, stars=stars, generator=generator, seed=5
+    )
+    csv = observe_catalogue(
+        ObserveConfig.parse(
+            {
+                "source": str(sky.write_csv(tmp_path / "catalogue.csv")),
+                "save_dir": str(tmp_path / "observed"),
+                "generator": generator,
+            }
+        )
+    )
+    for survey in ("PMPS", "SMPS", "HTRU"):
+        seen = {
+            name: load_observed(csv, filter_inputs=[f"survey_{survey}_{name}"]).x[0, 0]
+            for name in planes
+        }
+        names = {name: f"survey_{survey}_{name}" for name in planes}
+        np.testing.assert_array_equal(seen["p_dm"], sky.maps[names["p_dm"]])
+        # places of the file are recomputed, and may move a pulsar over an edge
+        assert np.abs(seen["l_b"] - sky.maps[names["l_b"]]).sum() <= 2
+    assert sky.maps["survey_HTRU_p_dm"].sum() > 5
+
+
+def test_counts_fill_a_map_of_x(at_work: Path, stars: Any) -> None:
+    sky = mlpop.simulate_population(
+        THETA, population=SMALL, stars=stars, generator={"counts": True}, seed=5
+    )
+    names = ["survey_HTRU_ppdot_map", "survey_HTRU_count"]
+    x = sky.x(names)
+    assert x.shape == (2, 32, 32)
+    assert (x[1] == len(sky.catalogues["HTRU_low_mid"]["P"])).all()
+    assert sky.x(["survey_PMPS_count", "survey_HTRU_count"]).shape == (2,)

@@ -11,7 +11,7 @@ from PIL import Image
 
 from mlpop.config.fields import dataset_root
 from mlpop.datasets.index import DatasetIndex
-from mlpop.datasets.loading import load_dataset, load_observed, stored_maps
+from mlpop.datasets.loading import load_dataset, load_observed, stored_maps, x_shape
 from mlpop.errors import DataError
 
 Make = Callable[..., Path]
@@ -315,3 +315,24 @@ def test_many_packed_files_are_read_with_few_open(tmp_path: Path, channels: int)
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     np.testing.assert_array_equal(data.x[:, -1, 0, 0], np.arange(count) + 1000.0 * (channels - 1))
     assert maps == list(range(count))
+
+
+def test_numbers_fill_maps(tmp_path: Path, make_dataset: Make) -> None:
+    shapes = {"a": (4, 3), "b": (4, 3), "n": (), "m": ()}
+    path = make_dataset(tmp_path, 7, 3, shapes=shapes) / "dataset_full.csv"
+    lone = load_dataset(path, filter_inputs=["n", "m"])
+    assert lone.x.shape == (7, 2)
+    data = load_dataset(path, filter_inputs=["b", "n", "m"], numbers=2)
+    assert (data.x.shape, data.x.dtype) == ((7, 3, 4, 3), np.float32)
+    planes = np.broadcast_to(lone.x[:, :, None, None], (7, 2, 4, 3))
+    np.testing.assert_array_equal(data.x[:, 1:], planes)
+    np.testing.assert_array_equal(data.x[:, 0], load_dataset(path, filter_inputs=["b"]).x[:, 0])
+    index = DatasetIndex.read(path)
+    assert x_shape(index, ("b", "n", "m"), 2) == (3, 4, 3)
+    # nothing else may stand among maps, nor maps among numbers
+    with pytest.raises(DataError, match=r"channel 0 \(b\) has 2 axes, channel 1 \(n\) has 0"):
+        load_dataset(path, filter_inputs=["b", "n"])
+    with pytest.raises(DataError, match=r"channel a must hold one number, found a map of shape"):
+        load_dataset(path, filter_inputs=["b", "a"], numbers=1)
+    with pytest.raises(DataError, match="channel n must hold maps, found one number"):
+        load_dataset(path, filter_inputs=["a", "n", "m"], numbers=1)

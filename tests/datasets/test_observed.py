@@ -12,7 +12,12 @@ from mlpop.config.blocks.generator import SURVEY_CHANNELS, GeneratorConfig
 from mlpop.datasets.dataset import assemble, dataset_digest
 from mlpop.datasets.details import load_observed_details
 from mlpop.datasets.loading import load_dataset, load_observed
-from mlpop.datasets.observed import check_same_maps, write_observed, write_synthetic_observed
+from mlpop.datasets.observed import (
+    check_made_alike,
+    check_same_maps,
+    write_observed,
+    write_synthetic_observed,
+)
 from mlpop.datasets.shards import SimulationRow, finished_shards, write_shard
 from mlpop.errors import DataError
 from mlpop.io.files import read_csv
@@ -193,3 +198,38 @@ def test_shapes_are_compared_where_nothing_else_is_known(
     (tmp_path / "sky" / "generator.json").unlink()
     with pytest.raises(DataError, match=r"ppdot_map has shape \(16, 16\), .* has \(32, 32\)"):
         check_same_maps(path, trained)
+
+
+def test_counts_are_written_and_read(tmp_path: Path, catalogues: dict, fluxes: dict) -> None:
+    counting = GeneratorConfig(counts=True)
+    detected = {"PMPS": 988, "SMPS": 201, "HTRU": 1019}
+    path = write_observed(tmp_path, catalogues, fluxes, counting, detected)
+    names = [f"survey_{survey}_count" for survey in SURVEYS]
+    header, _ = read_csv(path)
+    assert header[:15] == [f"input:{c}" for c in SURVEY_CHANNELS]
+    assert header[15:18] == [f"input:{name}" for name in names]
+    np.testing.assert_array_equal(load_observed(path, filter_inputs=names).x, [[988, 201, 1019]])
+    seen = load_observed(path, filter_inputs=["survey_SMPS_ppdot_map", *names], numbers=3)
+    assert seen.x.shape == (1, 4, 32, 32)
+    assert (seen.x[0, 1:] == np.array([988, 201, 1019])[:, None, None]).all()
+    with pytest.raises(DataError, match="nobody says how many pulsars PMPS has detected"):
+        write_observed(tmp_path / "none", catalogues, fluxes, counting)
+
+
+def test_sky_maps_of_other_axes_are_refused_where_they_are_used(
+    tmp_path: Path, make_catalogue: Make
+) -> None:
+    def made(high: float, folder: Path) -> tuple[GeneratorConfig, dict]:
+        plane = {"first": {"column": "b_abs", "limits": [0, high]}, "second": {"column": "DM"}}
+        stars = {survey: make_catalogue(3, b=1.0, DM=30.0) for survey in SURVEYS}
+        return GeneratorConfig.parse({"sky_maps": {"b_dm": plane}}), stars
+
+    wide, stars = made(30.0, tmp_path)
+    narrow, _ = made(10.0, tmp_path)
+    observed = write_observed(tmp_path / "observed", stars, None, wide)
+    check_made_alike(observed, wide, "the training set")
+    with pytest.raises(
+        DataError, match=r"sky_maps\.b_dm is b_abs from 0 to 30 and DM .* has b_abs from 0 to 10"
+    ):
+        check_made_alike(observed, narrow, "the training set", ["survey_PMPS_b_dm"])
+    check_made_alike(observed, narrow, "the training set", ["survey_PMPS_ppdot_map"])

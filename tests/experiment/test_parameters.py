@@ -69,6 +69,10 @@ OBSERVED_JSON = {
         "catalogue": {"version": "2.6.0"},
     }
 }
+COUNTS = {
+    "generator.counts": True,
+    "training_data_loader.filter_counts": ["survey_PMPS_count", "survey_HTRU_count"],
+}
 HEALPIX = {f"{STARS}.tsky_model": "healpix", f"{STARS}.tsky_map": "sky.fits"}
 
 BESIDE: Mapping[str, Mapping[str, Any]] = {
@@ -84,6 +88,8 @@ BESIDE: Mapping[str, Mapping[str, Any]] = {
     "training_data_loader.statistic_path": GIVEN,
     "test_data_loader.dataset_path_round_0": GIVEN,
     "test_data_loader.simulate": {"test_data_loader.testing": False},
+    "training_data_loader.filter_counts": COUNTS,
+    "arch.count_layers": COUNTS,
     "observed_sample.dataset_path": OBSERVED,
     "observed_sample.filter_inputs": OBSERVED,
     "resume_training.last_round": RESUMED,
@@ -115,6 +121,7 @@ BESIDE: Mapping[str, Mapping[str, Any]] = {
 
 OTHER: Mapping[str, Any] = {
     "arch.type": "ModelConvSBIdeep",
+    "arch.count_layers": [12],
     "arch.args.input_shape": [6, 16, 16],
     "arch.args.filters": [4, 8],
     "density_estimator.args.z_score_x": "independent",
@@ -129,6 +136,7 @@ OTHER: Mapping[str, Any] = {
         for kind in ("_fluxes", "")
         for survey in ("PMPS", "SMPS", "HTRU")
     ],
+    "training_data_loader.filter_counts": ["survey_SMPS_count"],
     "training_data_loader.filter_labels": [LABEL],
     "observed_sample.filter_inputs": CHANNELS,
     "observed_sample.synthetic.theta": {LABEL: -1.7},
@@ -138,6 +146,7 @@ OTHER: Mapping[str, Any] = {
     "simulator.args": {"population": {"birth_rate_max": 0.05}},
     "generator.p_limits": [1e-2, 100.0],
     "generator.pdot_limits": [1e-20, 1e-9],
+    "generator.sky_maps": {"b_dm": {"first": {"column": "b_abs"}, "second": {"column": "DM"}}},
     "generator.flux_subsample": {"PMPS": 10, "SMPS": 170, "HTRU": 668},
     "generator.surveys": {
         "PMPS": "survey_PMPS_results",

@@ -282,3 +282,22 @@ def test_end_to_end_flux_map_where_fluxes_are_known() -> None:
     assert tuple(maps) == (*POPULATION_CHANNELS, "ppdot_map_fluxes")
     assert maps["ppdot_map_fluxes"][19, 16] == pytest.approx(-4)
     assert maps["ppdot_map_fluxes"].min() == -7
+
+
+def test_counts_are_those_at_the_stop(make_catalogue: Make, rng: np.random.Generator) -> None:
+    stars = {name: make_catalogue(n) for name, n in (("PMPS", 4), ("SMPS", 2), ("HTRU", 3))}
+    counting = GeneratorConfig(counts=True)
+    detected = {"PMPS": 5, "SMPS": 2, "HTRU_low_mid": 9}
+    maps = population_maps(stars, counting, rng, detected)
+    names = ("survey_PMPS_count", "survey_SMPS_count", "survey_HTRU_count")
+    assert tuple(maps) == (*SURVEY_CHANNELS, *names)
+    assert [(maps[name].shape, float(maps[name])) for name in names] == [
+        ((), 5.0),
+        ((), 2.0),
+        ((), 9.0),
+    ]
+    with pytest.raises(DataError, match="how many pulsars HTRU has detected; found PMPS"):
+        population_maps(stars, counting, rng, {"PMPS": 5, "SMPS": 2})
+    with pytest.raises(DataError, match="how many pulsars PMPS has detected; found none"):
+        population_maps(stars, counting, rng)
+    assert tuple(population_maps(stars, GeneratorConfig(), rng)) == SURVEY_CHANNELS

@@ -1,11 +1,17 @@
-"""Kept columns of detected pulsars: 40 bytes each, and the same maps."""
+"""Kept columns of detected pulsars: 52 bytes each, and the same maps."""
 
 import numpy as np
 import pytest
 
 from mlpop.config.blocks.generator import GeneratorConfig
 from mlpop.maps.density import population_maps
-from mlpop.maps.detected import BYTES, SKY_COLUMNS, detected_arrays, detected_catalogues
+from mlpop.maps.detected import (
+    BYTES,
+    PLACE_COLUMNS,
+    SKY_COLUMNS,
+    detected_arrays,
+    detected_catalogues,
+)
 
 CATALOGUES = ("PMPS", "SMPS", "HTRU_low_mid")
 
@@ -19,6 +25,9 @@ def catalogues(single: bool = True) -> dict[str, dict[str, np.ndarray]]:
             "dec": rng.uniform(-90, 90, count),
             "pm_ra": rng.normal(0, 10, count),
             "pm_dec": rng.normal(0, 10, count),
+            "l": rng.uniform(-180, 180, count),
+            "b": rng.normal(0, 5, count),
+            "DM": 10 ** rng.uniform(0, 3, count),
         }
         if single:
             sky = {key: values.astype(np.float32).astype(float) for key, values in sky.items()}
@@ -35,8 +44,9 @@ def test_columns_come_back_with_their_bits(single: bool) -> None:
     before = catalogues(single)
     arrays = detected_arrays(before, GeneratorConfig())
     bytes_ = sum(array.nbytes for array in arrays.values())
-    assert bytes_ == 907 * (BYTES if single else BYTES + 4 * len(SKY_COLUMNS))
-    assert BYTES == 40
+    in_double = 4 * len(SKY_COLUMNS) + 4 * len(PLACE_COLUMNS)
+    assert bytes_ == 907 * (BYTES if single else BYTES + in_double)
+    assert BYTES == 52
     after = detected_catalogues(arrays)
     assert set(after) == set(CATALOGUES)
     for name, columns in after.items():
@@ -53,6 +63,16 @@ def test_maps_of_the_kept_columns_have_the_same_bits_at_any_resolution() -> None
         two = population_maps(after, generator, np.random.default_rng(3))
         for channel, values in one.items():
             np.testing.assert_array_equal(values, two[channel])
+
+
+def test_catalogues_without_places_come_back_without_them() -> None:
+    bare = {
+        name: {key: values for key, values in columns.items() if key not in PLACE_COLUMNS}
+        for name, columns in catalogues().items()
+    }
+    arrays = detected_arrays(bare, GeneratorConfig())
+    assert len(arrays) == 6
+    assert set(detected_catalogues(arrays)["PMPS"]) == set(bare["PMPS"])
 
 
 def test_values_that_are_not_finite_are_kept() -> None:

@@ -100,7 +100,7 @@ class ComputeConfig(StrictModel):
     """Simulations in one task, which writes one shard; 0.5-5 s of work. Sets of more than 1000
     shards have larger ones instead."""
     keep_detections: bool | None = None
-    """Keep the detected pulsars of every simulation beside its maps, 40 bytes each, so that maps
+    """Keep the detected pulsars of every simulation beside its maps, 52 bytes each, so that maps
     can be made again (`mlpop simulate --remap`); null: of sets of up to 100 000 simulations."""
     time_limit: Positive | None = 600.0
     """Seconds one simulation may run before it is recorded as `timeout` [s]; null: no limit."""

@@ -17,7 +17,7 @@ from mlpop.config.fields import (
     S3Uri,
     bare_names,
 )
-from mlpop.config.messages import Problem, Refused
+from mlpop.config.messages import Problem, Refused, show
 
 InputColumns = Annotated[Columns, AfterValidator(bare_names)]
 
@@ -33,12 +33,16 @@ class TrainingDataConfig(StrictModel):
     """Statistics of the training labels (JSON); computed when `simulate` makes the data."""
     filter_inputs: InputColumns | None = None
     """Channels, in order: positions in the CSV header, or names; null: all (vectors only)."""
+    filter_counts: InputColumns | None = None
+    """Numbers of detected pulsars that networks see beside the maps, likewise; null: none."""
     filter_labels: Columns | None = None
     """Label columns, in the order of `prior_ranges.labels`; null: those names."""
     normalize: bool = False
     """Scale maps and labels to [0, 1]; excludes `standardize`."""
     standardize: bool = True
     """Scale maps and labels to mean 0, standard deviation 1; excludes `normalize`."""
+    log_counts: bool = False
+    """Networks see log(1 + n) of maps of counts; those of fluxes and velocities as they are."""
     num_sim: Count = 1000
     """Simulations of a round that is simulated."""
     simulate: bool = False
@@ -51,7 +55,24 @@ class TrainingDataConfig(StrictModel):
             return "standardize"
         return "normalize" if self.normalize else "none"
 
+    @property
+    def columns(self) -> tuple[int | str, ...] | None:
+        """Columns of x: those of maps, then those of counts; None: all inputs."""
+        if self.filter_inputs is None:
+            return None
+        return (*self.filter_inputs, *(self.filter_counts or ()))
+
+    @property
+    def num_counts(self) -> int:
+        """How many of the columns are counts."""
+        return len(self.filter_counts or ())
+
     def _contradictions(self) -> Iterator[Problem]:
+        if self.filter_counts is not None and self.filter_inputs is None:
+            yield "filter_inputs", "is required with filter_counts: name the maps"
+        for count in self.filter_counts or ():
+            if count in (self.filter_inputs or ()):
+                yield "filter_counts", f"must have no column of filter_inputs, found {show(count)}"
         if self.normalize and self.standardize:
             yield "normalize", "must be false when standardize is true, or set standardize false"
 

@@ -2,11 +2,12 @@
 
 import re
 from collections.abc import Iterable, Iterator
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
 from mlpop.config.base import StrictModel
+from mlpop.config.blocks.sky_maps import SkyMap
 from mlpop.config.blocks.surveys import MAP_SURVEYS, SURVEYS, Survey
 from mlpop.config.fields import Count, Name, Positive
 from mlpop.config.messages import Problem, one_of, show
@@ -14,16 +15,34 @@ from mlpop.config.messages import Problem, one_of, show
 SKY_KINDS = ("position_map_radec", "velocity_map_vra", "velocity_map_vdec")
 PPDOT_KIND = "ppdot_map"
 FLUX_KIND = "ppdot_map_fluxes"
+COUNT_KIND = "count"
+_KINDS = (*SKY_KINDS, PPDOT_KIND, FLUX_KIND)
 
 
 def survey_channels(surveys: Iterable[str]) -> tuple[str, ...]:
     """Return the maps of surveys, in the order of a dataset's columns: five kinds of each."""
-    kinds = (*SKY_KINDS, PPDOT_KIND, FLUX_KIND)
+    return channels_of(_KINDS, surveys)
+
+
+def channels_of(kinds: Iterable[str], surveys: Iterable[str]) -> tuple[str, ...]:
+    """Return the channels of these kinds of maps, each of all surveys."""
+    surveys = tuple(surveys)
     return tuple(f"survey_{survey}_{kind}" for kind in kinds for survey in surveys)
 
 
 SURVEY_CHANNELS = survey_channels(SURVEYS)
 """The maps of a survey dataset, without those of surveys of one's own."""
+
+
+def is_count(channel: str) -> bool:
+    """Whether a channel is one number, how many pulsars a survey has detected."""
+    return channel.endswith(f"_{COUNT_KIND}")
+
+
+def holds_counts(channel: str) -> bool:
+    """Whether a channel holds numbers of stars, not their mean motion or flux."""
+    return not channel.endswith(FLUX_KIND) and "velocity_map" not in channel
+
 
 POPULATION_CHANNELS: tuple[str, ...] = (
     "position_map_xy",
@@ -48,6 +67,9 @@ def _tables() -> dict[Survey, str]:
 
 
 PositiveLimits = tuple[Positive, Positive]
+
+_RESERVED = (*_KINDS, "velocity_map", "position_map", COUNT_KIND)
+_ADDING = ("sky_maps", "counts")
 
 
 class GeneratorConfig(StrictModel):
@@ -78,6 +100,11 @@ class GeneratorConfig(StrictModel):
     by its name and `survey_<catalogue>_results`."""
     dtype: Literal["float32", "float64"] = "float64"
     """Number type of the stored arrays."""
+    sky_maps: dict[Name, SkyMap] = {}
+    """Further maps of every survey, `survey_<survey>_<name>`: counts in a plane of Galactic place,
+    dispersion measure or spin."""
+    counts: bool = False
+    """Keep how many pulsars each survey has detected at the stop, `survey_<survey>_count`."""
 
     def _contradictions(self) -> Iterator[Problem]:
         limits = {"p_limits": self.p_limits, "pdot_limits": self.pdot_limits}
@@ -88,6 +115,15 @@ class GeneratorConfig(StrictModel):
             if name not in SURVEYS and not re.fullmatch(r"survey_.+_results", table):
                 own = "a survey of your own with its table 'survey_<catalogue>_results'"
                 yield f"surveys.{name}", one_of(name, SURVEYS, own)
+        if self.counts and self.data_type == "image":
+            yield "counts", "must be false with data_type 'image': a number is no picture"
+        for name in self.sky_maps:
+            if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name) or name.endswith(_RESERVED):
+                yield (
+                    f"sky_maps.{name}",
+                    "must be made of letters, digits and '_', begin with a letter and not end "
+                    f"with {', '.join(_RESERVED)}",
+                )
         known = list(dict.fromkeys([*SURVEYS, *self.surveys]))
         for name in self.flux_subsample:
             if name not in known:
@@ -96,8 +132,43 @@ class GeneratorConfig(StrictModel):
     @property
     def survey_channels(self) -> tuple[str, ...]:
         """The maps of the chosen surveys, in the order of a dataset's columns."""
+        return (*survey_channels(self._ordered_surveys), *self.further_channels)
+
+    @property
+    def further_channels(self) -> tuple[str, ...]:
+        """Those of `survey_channels` that stand behind the five kinds of every survey."""
+        kinds = (*self.sky_maps, *([COUNT_KIND] if self.counts else []))
+        return channels_of(kinds, self._ordered_surveys)
+
+    @property
+    def _ordered_surveys(self) -> tuple[str, ...]:
         known = [survey for survey in SURVEYS if survey in self.surveys]
-        return survey_channels([*known, *(s for s in self.surveys if s not in SURVEYS)])
+        return (*known, *(survey for survey in self.surveys if survey not in SURVEYS))
+
+    def sky_map_of(self, channel: str) -> str | None:
+        """Return the name of the sky map that a channel is, None of another channel."""
+        for name in self.sky_maps:
+            if channel in channels_of([name], self._ordered_surveys):
+                return name
+        return None
+
+    def sky_map_shape(self, name: str) -> tuple[int, int]:
+        """Return the bins of both axes of a sky map."""
+        plane, bins = self.sky_maps[name], self.resolution_ppdot
+        return plane.first.bins or bins, plane.second.bins or bins
+
+    def planes(self, channels: Iterable[str]) -> dict[str, SkyMap]:
+        """Return channel -> plane of the sky maps among the channels."""
+        names = {channel: self.sky_map_of(channel) for channel in channels}
+        return {channel: self.sky_maps[name] for channel, name in names.items() if name}
+
+    def settings(self) -> dict[str, Any]:
+        """Return the JSON values that decide what maps hold, without those that add none.
+
+        Digests of sets made before there were such settings stay what they were.
+        """
+        values = self.model_dump(mode="json")
+        return {name: value for name, value in values.items() if value or name not in _ADDING}
 
     @property
     def sky_shape(self) -> tuple[int, int]:

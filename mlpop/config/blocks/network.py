@@ -54,6 +54,9 @@ class ArchConfig(StrictModel):
     type: Annotated[str, AfterValidator(_architecture)] = "ModelConvSBI"
     """`ModelConvSBI`, `ModelConvSBIdeep`, `ModelConvSBIshallow` or `package.module:Class`."""
     args: ArchArgs = ArchArgs()
+    count_layers: Annotated[tuple[Few, ...], Field(min_length=1)] = (16, 8)
+    """Widths of the layers that counts (`training_data_loader.filter_counts`) go through; what the
+    last one gives stands beside the embedding of the maps."""
 
     @property
     def is_custom(self) -> bool:

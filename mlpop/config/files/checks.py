@@ -11,12 +11,8 @@ from typing import TYPE_CHECKING
 
 from mlpop.config.blocks.dynamics import DYNAMICS_LABELS
 from mlpop.config.blocks.flux_subsample import with_census
-from mlpop.config.blocks.generator import (
-    FLUX_KIND,
-    POPULATION_CHANNELS,
-    PPDOT_KIND,
-    SKY_KINDS,
-)
+from mlpop.config.blocks.generator import is_count
+from mlpop.config.files.facts import ExperimentFacts
 from mlpop.config.messages import nearest, show
 from mlpop.errors import ConfigError
 
@@ -25,94 +21,7 @@ if TYPE_CHECKING:
 
 Contradiction = tuple[str, str]
 
-PPDOT_MAPS = (PPDOT_KIND, FLUX_KIND)
-
 YEARS_PER_CENTURY = 100
-
-
-class ExperimentFacts:
-    """What follows from several blocks together."""
-
-    def __init__(self, config: SbiConfig) -> None:
-        self.config = config
-
-    @property
-    def simulates(self) -> bool:
-        """Whether any population is simulated."""
-        config = self.config
-        return (
-            config.training_data_loader.simulate
-            or self.simulates_tests
-            or config.observed_sample.synthetic is not None
-            or config.trainer.num_rounds > 1
-        )
-
-    @property
-    def simulates_tests(self) -> bool:
-        """Whether the round-0 test set is simulated."""
-        return self.config.test_data_loader.testing and self.config.test_data_loader.simulate
-
-    @property
-    def makes_maps(self) -> bool:
-        """Whether populations are simulated and turned into survey maps for a network."""
-        return self.simulates and self.config.simulator.draws_stars
-
-    @property
-    def channels(self) -> tuple[str, ...]:
-        """The maps that the pulsar simulator makes, in the order of the CSV's columns."""
-        if self.config.simulator.pulsar.run_mode == "full":
-            return (*POPULATION_CHANNELS, FLUX_KIND)
-        return self.config.generator.survey_channels
-
-    @property
-    def selects_unseen(self) -> bool:
-        """Whether `filter_inputs` gives positions in a CSV that is given, and not read here."""
-        loader = self.config.training_data_loader
-        entries = loader.filter_inputs
-        return not loader.simulate and (entries is None or isinstance(entries[0], int))
-
-    @property
-    def selected(self) -> tuple[str, ...]:
-        """The maps that `filter_inputs` selects, those that exist; none if that is unknown."""
-        entries = self.config.training_data_loader.filter_inputs
-        if self.selects_unseen:
-            return ()
-        if entries is None:
-            return self.channels
-        names = [
-            self.channels[e] if isinstance(e, int) and e < len(self.channels) else e
-            for e in entries
-        ]
-        return tuple(name for name in names if name in self.channels)
-
-    def shape_of(self, channel: str) -> tuple[tuple[int, int], str]:
-        """Return the shape of a simulated map, and what decides it."""
-        generator = self.config.generator
-        if channel.endswith(PPDOT_MAPS):
-            if self.takes_resolution_from_shape and self.config.arch is not None:
-                _, height, _ = self.config.arch.args.input_shape
-                return (height, height), "P-Pdot maps are square"
-            return generator.ppdot_shape, "generator.resolution_ppdot"
-        if channel.endswith(SKY_KINDS):
-            return generator.sky_shape, "generator.resolution_dyn"
-        return (generator.resolution_dyn,) * 2, "generator.resolution_dyn"
-
-    @property
-    def takes_resolution_from_shape(self) -> bool:
-        """Whether P-Pdot maps are simulated whose size only `arch.args.input_shape` gives."""
-        return (
-            self.makes_maps
-            and self.config.arch is not None
-            and "resolution_ppdot" not in self.config.generator.model_fields_set
-            and (self.selects_unseen or any(n.endswith(PPDOT_MAPS) for n in self.selected))
-        )
-
-
-def ppdot_resolution(config: SbiConfig) -> int:
-    """Return the bins of simulated P-Pdot maps: from the shape that the network takes, if free."""
-    if ExperimentFacts(config).takes_resolution_from_shape and config.arch is not None:
-        return config.arch.args.input_shape[1]
-    return config.generator.resolution_ppdot
 
 
 def contradictions(config: SbiConfig) -> Iterator[Contradiction]:
@@ -134,8 +43,19 @@ def contradictions(config: SbiConfig) -> Iterator[Contradiction]:
 def _filters(config: SbiConfig) -> Iterator[Contradiction]:
     columns = config.training_data_loader.filter_inputs
     path = "training_data_loader.filter_inputs"
+    counts = config.training_data_loader.filter_counts
     if config.arch is None:
+        if counts is not None:
+            where = "training_data_loader.filter_counts"
+            yield where, "must be null when arch is null: choose all numbers by filter_inputs"
         return
+    compression = config.compression_input
+    if counts is not None and compression.use_compression and compression.rescale == "sample":
+        yield (
+            "compression_input.rescale",
+            "must be 'component' or 'none' with training_data_loader.filter_counts: 'sample' "
+            "would scale counts by what the maps hold",
+        )
     channels = config.arch.args.input_shape[0]
     if columns is None:
         yield path, f"is required: name the {channels} channels of arch.args.input_shape"
@@ -163,6 +83,9 @@ def _maps(config: SbiConfig) -> Iterator[Contradiction]:
             near = nearest(entry, channels)
             hint = f"did you mean {near!r}?" if near else f"allowed: {', '.join(channels)}"
             yield f"{path}[{i}]", f"is no map that is simulated, found {show(entry)}; {hint}"
+        elif is_count(entry if isinstance(entry, str) else channels[entry]):
+            yield f"{path}[{i}]", f"is a number and no map: move {show(entry)} to filter_counts"
+    yield from _counts(facts)
     map_shapes = {name: facts.shape_of(name) for name in facts.selected}
     if len({shape for shape, _ in map_shapes.values()}) > 1:
         shapes = ", ".join(f"{name} {list(shape)}" for name, (shape, _) in map_shapes.items())
@@ -175,6 +98,21 @@ def _maps(config: SbiConfig) -> Iterator[Contradiction]:
                 "arch.args.input_shape",
                 f"must be {[config.arch.args.input_shape[0], *shape]} for the maps that are "
                 f"simulated ({source}), found {list(config.arch.args.input_shape)}",
+            )
+
+
+def _counts(facts: ExperimentFacts) -> Iterator[Contradiction]:
+    """Counts that are chosen and not simulated."""
+    made = [name for name in facts.channels if is_count(name)]
+    hint = f"allowed: {', '.join(made)}" if made else "set generator.counts to true"
+    for i, entry in enumerate(facts.config.training_data_loader.filter_counts or ()):
+        name = entry
+        if isinstance(entry, int):
+            name = facts.channels[entry] if entry < len(facts.channels) else ""
+        if name not in made:
+            yield (
+                f"training_data_loader.filter_counts[{i}]",
+                f"is no count that is simulated, found {show(entry)}; {hint}",
             )
 
 
@@ -192,7 +130,7 @@ def _labels(config: SbiConfig) -> Iterator[Contradiction]:
         )
     elif isinstance(columns[0], str) and columns != labels:
         yield path, f"must be prior_ranges.labels {list(labels)}, found {list(columns)}"
-    inputs = config.training_data_loader.filter_inputs or ()
+    inputs = config.training_data_loader.columns or ()
     for i, column in enumerate(columns):
         if column in inputs:
             yield f"{path}[{i}]", f"must not be an input column too, found {show(column)}"

@@ -28,7 +28,8 @@ from mlpop.config.blocks.preset_stars import fill_stars
 from mlpop.config.blocks.prior import PriorConfig
 from mlpop.config.blocks.training import InferConfig, ResumeConfig, SimulatorConfig, TrainerConfig
 from mlpop.config.fields import Count, Few, Natural
-from mlpop.config.files.checks import contradictions, ppdot_resolution
+from mlpop.config.files.checks import contradictions
+from mlpop.config.files.facts import ppdot_resolution
 from mlpop.config.messages import Problem, Refused, show
 from mlpop.config.reference import Translation, sbi_fields
 

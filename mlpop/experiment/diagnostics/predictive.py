@@ -95,10 +95,13 @@ class PredictiveDiagnostic(Diagnostic):
         if read_generator(predicted.source.parent) is not None:
             values["pulsars"] = list(tables)
         write_json(path, values | _values(check))
-        figure = predictive(observed.x, predicted.x, observed.channels, *limits_of(predicted))
+        generator = read_generator(predicted.source.parent)
+        planes = None if generator is None else generator.planes(observed.channels)
+        limits = limits_of(predicted)
+        figure = predictive(observed.x, predicted.x, observed.channels, *limits, planes)
         files = [path, *save_figure(figure, evidence.folder / PLOT.file)]
         if tables:
-            figure = predictive_pulsars(observed_tables, tables, *limits_of(predicted))
+            figure = predictive_pulsars(observed_tables, tables, *limits)
             files += save_figure(figure, evidence.folder / PULSARS_PLOT.file)
         return files
 

@@ -106,11 +106,14 @@ def _check_training(config: SbiConfig, trained: TrainedRounds) -> None:
             for name in ("labels", "low", "high", "distributions")
         },
         "training_data_loader: scaling": (loader.scaling, problem.preprocessing.input_scaling),
+        "training_data_loader.log_counts": (loader.log_counts, bool(problem.preprocessing.logged)),
     }
     names = _names(config)
     if names is not None:
-        channels = list(problem.channels)
-        pairs["training_data_loader.filter_inputs"] = (list(names), channels)
+        wanted = _apart(names, loader.num_counts)
+        found = _apart(problem.channels, problem.preprocessing.num_counts)
+        for name, chosen, recorded in zip(("inputs", "counts"), wanted, found, strict=True):
+            pairs[f"training_data_loader.filter_{name}"] = (chosen, recorded)
     if trained.config is not None:
         resolved = _resolved(config)
         pairs |= {name: (_at(resolved, name), _at(trained.config, name)) for name in AGREEING}
@@ -126,9 +129,15 @@ def _check_training(config: SbiConfig, trained: TrainedRounds) -> None:
             raise DataError(f"round {i} of {trained.source}: its prior is not that of round 0")
 
 
+def _apart(channels: Sequence[str], counts: int) -> tuple[list[str], list[str]]:
+    """Return the names of maps, and those of so many counts behind them."""
+    maps = len(channels) - counts
+    return list(channels[:maps]), list(channels[maps:])
+
+
 def _names(config: SbiConfig) -> tuple[str, ...] | None:
     """Return the names of the chosen maps, None where there is nothing to look them up in."""
-    chosen = config.training_data_loader.filter_inputs
+    chosen = config.training_data_loader.columns
     if config.training_data_loader.simulate:
         labels = config.prior_ranges.labels
         plan = check_plan(config.simulator, labels, config.map_generator, config.dyn_data_loader)

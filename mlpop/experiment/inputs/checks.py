@@ -4,7 +4,7 @@ from pathlib import Path
 
 from mlpop.config.blocks.dynamics import DYNAMICS_LABELS
 from mlpop.config.fields import INPUT_PREFIX
-from mlpop.config.files.checks import ExperimentFacts
+from mlpop.config.files.facts import ExperimentFacts
 from mlpop.config.files.sbi import SbiConfig
 from mlpop.datasets.index import DatasetIndex
 from mlpop.datasets.layout import OBSERVED_CSV
@@ -16,7 +16,7 @@ from mlpop.errors import ConfigError, DataError
 from mlpop.experiment.inputs.given_compressor import check_compressor
 from mlpop.experiment.inputs.memory import check_memory
 from mlpop.experiment.inputs.observed import check_observed
-from mlpop.experiment.inputs.problem import check_shape, configured_prior
+from mlpop.experiment.inputs.problem import check_shape, configured_prior, logged_channels
 from mlpop.experiment.output_tree import check_writable, dataset_csv
 from mlpop.experiment.simulations.simulated_set import SimulatorPlan
 from mlpop.experiment.simulations.simulator import check_plan
@@ -56,12 +56,12 @@ def check_inputs(config: SbiConfig) -> None:
     if training.dataset_path_round_0 is None:
         assert plan is not None
         index = simulated_index(plan.channels, labels)
-        channels = index.select_channels(training.filter_inputs)
+        channels = index.select_channels(training.columns)
         kind = _simulated_kind(config)
     else:
         training_csv = dataset_csv(localized(training.dataset_path_round_0))
         index = DatasetIndex.read(training_csv)
-        channels = index.select_channels(training.filter_inputs)
+        channels = index.select_channels(training.columns)
         shape = check_set(config, index, channels)
         if len(index) < 2:
             raise DataError(
@@ -72,9 +72,14 @@ def check_inputs(config: SbiConfig) -> None:
         ):
             raise ConfigError(f"trainer.validation_fraction: {reason} ({index.path})")
         _check_labels(config, index)
-        kind = _kind_of_maps(index, channels)
+        kind = _kind_of_maps(index, maps_of(config, channels))
         if plan is not None:
             _check_simulated_alike(config, plan, training_csv, channels, shape, kind)
+    if logged_channels(config, channels) and kind == "image":
+        raise ConfigError(
+            "training_data_loader.log_counts: must be false for pictures, which hold no counts "
+            "but shades, scaled map by map"
+        )
     check_memory(config, shape)
     check_compressor(
         config, channels, shape, training.num_sim if training_csv is None else len(index)
@@ -88,11 +93,17 @@ def check_inputs(config: SbiConfig) -> None:
                 f"{test_index.path}: holds maps of shape {list(test_shape)}, the training set "
                 f"{training_csv} of shape {list(shape)}"
             )
-        _require_kind(test_index, channels, kind)
+        _require_kind(test_index, maps_of(config, channels), kind)
     check_observed(config, channels, shape, training_csv, None if plan is None else plan.generator)
     if config.observed_sample.dataset_path is not None:
         folder = localized(config.observed_sample.dataset_path)
-        _require_kind(DatasetIndex.read(folder / OBSERVED_CSV), channels, kind)
+        observed_index = DatasetIndex.read(folder / OBSERVED_CSV)
+        _require_kind(observed_index, maps_of(config, channels), kind)
+
+
+def maps_of(config: SbiConfig, channels: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the channels of x without those of counts, which come last."""
+    return channels[: len(channels) - config.training_data_loader.num_counts]
 
 
 def check_classes(config: SbiConfig) -> None:
@@ -178,7 +189,7 @@ def _check_simulated_alike(
         return
     check_made_alike(csv, plan.generator, simulations, channels)
     facts = ExperimentFacts(config)
-    for name in channels:
+    for name in maps_of(config, channels):
         expected, source = facts.shape_of(name)
         if shape[1:] != expected:
             raise ConfigError(
@@ -198,7 +209,7 @@ def check_set(
     """Return the shape of one x of a given set; refuse an empty set, and another shape."""
     if not len(index):
         raise DataError(f"{index.path}: no row below the header")
-    shape = x_shape(index, channels)
+    shape = x_shape(index, channels, config.training_data_loader.num_counts)
     check_shape(config, shape, index.path)
     return shape
 

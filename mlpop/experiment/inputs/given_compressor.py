@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from mlpop.config.files.sbi import SbiConfig
+from mlpop.config.messages import show
 from mlpop.errors import ConfigError, DataError
 from mlpop.experiment.inputs.problem import PROBLEM
 from mlpop.inference.compression.compressor import Compressor
@@ -44,7 +45,8 @@ def check_compressor(
         return
     if not block.fit:
         if x_shape is None and config.arch is not None and not config.arch.is_custom:
-            x_shape = tuple(config.arch.args.input_shape)
+            maps, *others = config.arch.args.input_shape
+            x_shape = (maps + config.training_data_loader.num_counts, *others)
         compressor = configured_compressor(config, channels, x_shape)
         if block.rescale == "sample":
             fit_rescaling(torch.zeros(1, compressor.width), "sample", "none")
@@ -58,7 +60,8 @@ def _check_count(
 ) -> None:
     limits = []
     if x_shape is not None:
-        limits.append((int(np.prod(x_shape)), f"one x has {int(np.prod(x_shape))} numbers"))
+        size = int(np.prod(_of_maps(config, x_shape)))
+        limits.append((size, f"one x has {size} numbers"))
     if num_simulations is not None and num_simulations > 1:
         fraction = config.trainer.validation_fraction
         split = validation_split(num_simulations, fraction, generator_from_seed(0))
@@ -69,6 +72,11 @@ def _check_count(
             raise ConfigError(
                 f"{BLOCK}.num_components: must be at most {limit}, since {why}; found {number}"
             )
+
+
+def _of_maps(config: SbiConfig, x_shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the shape of the maps of one x, without counts."""
+    return (x_shape[0] - config.training_data_loader.num_counts, *x_shape[1:])
 
 
 def configured_compressor(
@@ -90,13 +98,14 @@ def configured_compressor(
         compressor = read_compressor(
             path,
             block.compression_type,
-            x_shape=x_shape,
+            x_shape=None if x_shape is None else _of_maps(config, x_shape),
             network=network,
             trust=Trust(block.allow_pickle, block.sha256),
         )
     compressor = compressor if compressor.channels else _as_trained(compressor, path)
-    _check_made_for(config, compressor, channels)
-    return compressor
+    number = config.training_data_loader.num_counts
+    _check_made_for(config, compressor, channels[: len(channels) - number])
+    return replace(compressor, numbers=number)
 
 
 def _as_trained(compressor: Compressor, path: Path) -> Compressor:
@@ -107,11 +116,14 @@ def _as_trained(compressor: Compressor, path: Path) -> Compressor:
         return compressor
     problem = read_json_object(recorded)
     try:
-        channels = tuple(str(name) for name in problem["channels"])
+        counts = problem["preprocessing"].get("counts", {"shift": []})["shift"]
+        names = [str(name) for name in problem["channels"]]
+        channels = tuple(names[: len(names) - len(counts)])
         scaling = problem["preprocessing"]["input_scaling"]
+        log_counts = bool(problem["preprocessing"].get("logged"))
     except (KeyError, TypeError):
         return compressor
-    return replace(compressor, channels=channels, input_scaling=scaling)
+    return replace(compressor, channels=channels, input_scaling=scaling, log_counts=log_counts)
 
 
 def _check_made_for(config: SbiConfig, compressor: Compressor, channels: tuple[str, ...]) -> None:
@@ -127,6 +139,12 @@ def _check_made_for(config: SbiConfig, compressor: Compressor, channels: tuple[s
         raise ConfigError(
             f"{field}: was made for maps with the scaling '{compressor.input_scaling}', but "
             f"training_data_loader has '{scaling}'; set its normalize and standardize alike"
+        )
+    wanted = config.training_data_loader.log_counts
+    if compressor.input_scaling is not None and compressor.log_counts != wanted:
+        raise ConfigError(
+            f"{field}: was made for maps with training_data_loader.log_counts "
+            f"{show(compressor.log_counts)}, found {show(wanted)}; set it alike"
         )
 
 

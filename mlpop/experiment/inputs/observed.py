@@ -2,7 +2,7 @@
 
 import hashlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -222,8 +222,13 @@ def _simulate(
 def _read_index(
     config: SbiConfig, csv: Path, channels: tuple[str, ...], x_shape: tuple[int, ...] | None
 ) -> Observations:
-    filters = config.observed_sample.filter_inputs or channels
-    sample = load_observed(csv, filter_inputs=filters)
+    number = config.training_data_loader.num_counts
+    filters: Sequence[int | str] = channels
+    if config.observed_sample.filter_inputs is not None:
+        # of counts, which have names alone here, nothing else can be chosen
+        counts = channels[len(channels) - number :]
+        filters = (*config.observed_sample.filter_inputs, *counts)
+    sample = load_observed(csv, filter_inputs=filters, numbers=number)
     if sample.channels != channels:
         raise DataError(
             f"{csv}: observed_sample.filter_inputs selects {', '.join(sample.channels)}, the "

@@ -9,13 +9,18 @@ from pathlib import Path
 
 import numpy as np
 
+from mlpop.config.blocks.generator import holds_counts
 from mlpop.config.files.sbi import SbiConfig
 from mlpop.datasets.loading import Dataset, load_dataset
 from mlpop.datasets.precision import InputUnits, poor_channels
 from mlpop.datasets.remote.mirror import localized
 from mlpop.datasets.scaling import LabelScaling, Mode, read_statistics
 from mlpop.errors import ConfigError, DataError
-from mlpop.inference.posteriors.preprocessing import COMPRESSED_AT_A_TIME, Preprocessing
+from mlpop.inference.posteriors.preprocessing import (
+    COMPRESSED_AT_A_TIME,
+    Preprocessing,
+    count_units,
+)
 from mlpop.inference.prior import Prior
 from mlpop.io.files import read_json_object, write_json
 from mlpop.io.scratch import blocks
@@ -82,8 +87,33 @@ def learning_problem(config: SbiConfig, data: Dataset, statistics: Path) -> Lear
     poor = poor_channels(data.x, data.channels)
     for name, text in poor.items():
         logger.warning("%s: channel %s %s", data.source, name, text)
-    units = InputUnits.fit(data.x) if data.x.dtype == np.float64 else None
-    return LearningProblem(prior, data.channels, Preprocessing(mode, units=units))
+    number = loader.num_counts
+    counts, maps = count_units(data.x, number), data.x[:, : data.x.shape[1] - number]
+    logged = logged_channels(config, data.channels)
+    units = None
+    if maps.dtype == np.float64:
+        units = InputUnits.fit(Preprocessing(logged=logged).log_of(maps))
+    preprocessing = Preprocessing(mode, units=units, logged=logged, counts=counts)
+    return LearningProblem(prior, data.channels, preprocessing)
+
+
+def logged_channels(config: SbiConfig, channels: Sequence[str]) -> tuple[int, ...]:
+    """Return the places of the maps of which networks see log(1 + n).
+
+    Raises:
+        ConfigError: that is asked for, and no channel holds counts.
+    """
+    loader = config.training_data_loader
+    if not loader.log_counts:
+        return ()
+    maps = channels[: len(channels) - loader.num_counts]
+    places = tuple(place for place, name in enumerate(maps) if holds_counts(name))
+    if not places:
+        raise ConfigError(
+            "training_data_loader.log_counts: must be false, since no chosen map holds "
+            f"counts; found {', '.join(maps)}"
+        )
+    return places
 
 
 def save_problem(path: Path, problem: LearningProblem) -> None:
@@ -143,7 +173,9 @@ def load_training_set(config: SbiConfig, csv: Path) -> Dataset:
     """
     loader = config.training_data_loader
     labels: Sequence[int | str] = loader.filter_labels or config.prior_ranges.labels
-    data = load_dataset(csv, filter_inputs=loader.filter_inputs, filter_labels=labels)
+    data = load_dataset(
+        csv, filter_inputs=loader.columns, filter_labels=labels, numbers=loader.num_counts
+    )
     check_shape(config, data.x.shape[1:], csv)
     return data
 
@@ -157,10 +189,12 @@ def check_shape(config: SbiConfig, shape: tuple[int, ...], source: Path | str) -
     if config.arch is None or config.arch.is_custom:
         return
     expected = tuple(config.arch.args.input_shape)
-    if shape != expected:
+    # counts are further channels of x, each a plane of one number
+    found = (shape[0] - config.training_data_loader.num_counts, *shape[1:])
+    if found != expected:
         raise ConfigError(
             f"arch.args.input_shape: is {list(expected)}, but {source} holds maps of shape "
-            f"{list(shape)}; set it to that, or choose other filter_inputs"
+            f"{list(found)}; set it to that, or choose other filter_inputs"
         )
 
 

@@ -229,8 +229,21 @@ def _refuse(
     growing: tuple[str, ...],
 ) -> None:
     refuse_changes(
-        recorded, config.resolved(), free, growing, free_blocks=FREE_BLOCKS, fixed=(COUNTED,)
+        _completed(recorded),
+        config.resolved(),
+        free,
+        growing,
+        free_blocks=FREE_BLOCKS,
+        fixed=(COUNTED,),
     )
+
+
+def _completed(recorded: Mapping[str, object]) -> Mapping[str, object]:
+    """Return a recorded configuration with the fields that have come since, at their defaults."""
+    try:
+        return SbiConfig.parse(dict(recorded)).resolved()
+    except ConfigError:
+        return recorded
 
 
 def _branch_seed(root: Node, config: SbiConfig) -> int:

@@ -144,7 +144,7 @@ def make_compressor(
         TrainingError: the network of the compressor could not be trained.
     """
     config, block = launch.config, launch.config.compression_input
-    shape = data.x.shape[1:]
+    shape, number = data.x.shape[1:], problem.preprocessing.num_counts
     configured = None if block.fit else configured_compressor(config, problem.channels, shape)
     if configured is not None and problem.preprocessing.units is not None:
         raise ConfigError(
@@ -166,11 +166,19 @@ def make_compressor(
         compressor = configured
     elif block.compression_type == "pca":
         with about(f"{BLOCK}.num_components"):
-            pca = fit_pca(maps[used].flatten(1).numpy(), block.num_components)
-        compressor = Compressor(PcaEncoder(pca, shape), source=str(data.source))
+            of_maps = maps[used][:, : shape[0] - number]
+            pca = fit_pca(of_maps.flatten(1).numpy(), block.num_components)
+        encoder = PcaEncoder(pca, (shape[0] - number, *shape[1:]))
+        compressor = Compressor(encoder, source=str(data.source))
     else:
         compressor, numbers = _train_cnn(launch, problem, data, folder, held_out, on_event)
-    compressor = replace(compressor, channels=problem.channels, input_scaling=scaling)
+    compressor = replace(
+        compressor,
+        channels=problem.channels,
+        input_scaling=scaling,
+        log_counts=bool(problem.preprocessing.logged),
+        numbers=number,
+    )
     compressor = compressor.rescaled(maps[used], block.rescale, scaling)
     numbers |= _numbers(compressor, maps[used], maps[held_out])
     count = int(used.sum())
@@ -197,6 +205,9 @@ def _on_maps(config: SbiConfig) -> SbiConfig:
     """
     trainer = config.trainer.model_copy(update={"type": COMPRESSOR_METHOD})
     arch = config.arch
+    if arch is not None:
+        # counts join as they are: a likelihood has no density of functions of each other
+        arch = arch.model_copy(update={"count_layers": ()})
     if arch is not None and not arch.is_custom:
         args = arch.args.model_copy(update={"final_activation": "none"})
         arch = arch.model_copy(update={"args": args})
@@ -233,7 +244,9 @@ def _train_cnn(
     (outcome,) = launch.backend.run(train_member, [task], on_event=on_event)
     if outcome.status != "ok":
         raise TrainingError(f"the network of the compressor: {outcome.error}")
-    compressor = read_compressor(place / "network", "cnn", x_shape=arrays.x_shape)
+    channels, *others = arrays.x_shape
+    of_maps = (channels - problem.preprocessing.num_counts, *others)
+    compressor = read_compressor(place / "network", "cnn", x_shape=of_maps)
     # what an interrupted training would go on from
     shutil.rmtree(place, ignore_errors=True)
     return replace(compressor, source=str(data.source)), {
@@ -246,13 +259,13 @@ def _numbers(compressor: Compressor, used: Tensor, held_out: Tensor) -> dict[str
     encoder = compressor.encoder
     numbers = {
         "compressor/components": float(compressor.width),
-        "compressor/constant_components": float(encoder.width - compressor.width),
+        "compressor/constant_components": float(compressor.full_width - compressor.width),
     }
     if isinstance(encoder, PcaEncoder):
         explained = float(encoder.pca.explained_variance_ratio.sum())
         numbers["compressor/explained_variance"] = explained
         for name, maps in (("training", used), ("validation", held_out)):
-            lost = encoder.pca.unexplained(maps.flatten(1).numpy())
+            lost = encoder.pca.unexplained(compressor.maps_of(maps).flatten(1).numpy())
             numbers[f"compressor/lost_variance_{name}"] = lost
     else:
         numbers["compressor/equal_values"] = _equal_values(compressor(used))
@@ -291,7 +304,7 @@ def _warnings(
             )
         return warnings
     lost = numbers["compressor/lost_variance_validation"]
-    limit = min(count - 1, int(np.prod(compressor.x_shape)))
+    limit = min(count - 1, int(np.prod(compressor.encoder.x_shape)))
     if fitted and count - 1 == limit and width > NEAR_LIMIT * limit:
         warnings.append(
             f"{width} components of {count} training maps, which cannot have more than {limit}: "
@@ -318,6 +331,10 @@ def _fingerprint(
         "channels": problem.channels,
         "validation": (config.trainer.validation_fraction, launch.root_seed),
     }
+    if problem.preprocessing.logged:
+        values["logged"] = problem.preprocessing.logged
+    if problem.preprocessing.num_counts:
+        values["counts"] = problem.preprocessing.num_counts
     if configured is not None:
         values["given"] = configured.digest
     elif block.compression_type == "pca":

@@ -93,6 +93,7 @@ def load_sets(
             supplied[kind.use].csv,
             filter_inputs=problem.channels,
             filter_labels=problem.prior.labels,
+            numbers=problem.preprocessing.num_counts,
         )
         for number, supplied in rounds.items()
         if kind.use in supplied
@@ -136,7 +137,10 @@ def supply_at(
     """
     supplied = _Source(current).simulated(kind, len(theta), lambda: theta, 0.0)
     data = load_dataset(
-        supplied.csv, filter_inputs=problem.channels, filter_labels=problem.prior.labels
+        supplied.csv,
+        filter_inputs=problem.channels,
+        filter_labels=problem.prior.labels,
+        numbers=problem.preprocessing.num_counts,
     )
     return supplied, data
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,6 +38,7 @@ from mlpop.inference.posteriors.ensemble_posterior import EnsemblePosterior
 from mlpop.inference.posteriors.mcmc_posterior import McmcPosterior
 from mlpop.inference.posteriors.posterior import Posterior
 from mlpop.inference.proposals.truncation import Support
+from mlpop.networks.joined import JOINED
 from mlpop.networks.rng import generator_from_seed
 from mlpop.plots import training_curves
 from mlpop.tracking import Node, save_figure
@@ -88,9 +90,13 @@ def estimator_spec(
     """
     embedding = None
     if config.arch is not None and not config.compression_input.use_compression:
+        network: dict[str, Any] = {"type": config.arch.type, "args": config.arch.arguments()}
+        if number := config.training_data_loader.num_counts:
+            layers = list(config.arch.count_layers)
+            args = {"maps": network, "numbers": number, "layers": layers}
+            network = {"type": JOINED, "args": args}
         embedding = EmbeddingSpec(
-            type=config.arch.type,
-            args=config.arch.arguments(),
+            **network,
             initializer=config.weights_initializer.type,
             include_conv=config.weights_initializer.args.include_conv,
         )

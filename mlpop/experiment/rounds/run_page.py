@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from mlpop.config.blocks.generator import is_count
 from mlpop.config.files.sbi import SbiConfig
 from mlpop.experiment.inputs.observed import ObservedSample
 from mlpop.experiment.output_tree import RoundFolders
@@ -146,12 +147,16 @@ def observed_figure(
 ) -> dict[str, Path]:
     """Draw the maps of x_o; return artifact name -> file, nothing for other x."""
     maps = config.simulator.draws_stars and observed.x.ndim == 3
-    if not maps or not all(is_survey_map(name) for name in observed.channels):
+    planes = config.generator.planes(observed.channels)
+    channels = dict(zip(observed.channels, observed.x, strict=True)) if maps else {}
+    shown = {name: values for name, values in channels.items() if not is_count(name)}
+    if not shown or not all(is_survey_map(name, planes) for name in shown):
         return {}
     figure = population(
-        dict(zip(observed.channels, observed.x, strict=True)),
+        shown,
         config.generator.p_limits,
         config.generator.pdot_limits,
         title="observed sample",
+        planes=planes,
     )
     return {p.name: p for p in save_figure(figure, folders.models / "observed_sample.pdf")}

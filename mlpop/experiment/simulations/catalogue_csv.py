@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from mlpop.config.blocks.generator import GeneratorConfig
 from mlpop.config.blocks.surveys import MAP_SURVEYS
 from mlpop.io.files import write_csv
-from mlpop.maps.density import FLUX_COLUMN, Catalogue, catalogue_of
+from mlpop.maps.catalogues import FLUX_COLUMN, Catalogue, catalogue_of
 from mlpop.population.catalogue.psrcat import galactic
 
 HEADER = ("PSRJ", "RAJD", "DECJD", "Gl", "Gb", "PMRA", "PMDEC", "P0", "P1", "S1400")

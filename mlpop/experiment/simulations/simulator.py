@@ -49,7 +49,8 @@ def simulator_plan(
     if stars is not None:
         generator = with_census(generator, simulator.pulsar.population)
         args["labels"] = list(labels)
-        args["generator"] = content["generator"] = generator.model_dump(mode="json")
+        args["generator"] = generator.model_dump(mode="json")
+        content["generator"] = generator.settings()
     block = {"type": simulator.type, "args": args}
     built = load(simulator.type, args)
     if tuple(built.labels) != tuple(labels):

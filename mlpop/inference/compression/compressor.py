@@ -129,6 +129,9 @@ class Compressor:
             a density there.
         channels: names of the channels it was made for; empty where nobody knows.
         input_scaling: of the maps it was made for; None where nobody knows.
+        log_counts: whether those maps held log(1 + n) of counts n.
+        numbers: how many of the last channels of x are one number each, which the encoder does not
+            see: they are further components of a vector.
         source: for people: what it was made of.
     """
 
@@ -138,6 +141,8 @@ class Compressor:
     channels: tuple[str, ...] = ()
     input_scaling: Mode | None = None
     source: str = ""
+    log_counts: bool = False
+    numbers: int = 0
 
     @property
     def kind(self) -> Literal["cnn", "pca"]:
@@ -145,11 +150,21 @@ class Compressor:
 
     @property
     def x_shape(self) -> tuple[int, ...]:
-        return self.encoder.x_shape
+        channels, *others = self.encoder.x_shape
+        return (channels + self.numbers, *others)
 
     @property
     def width(self) -> int:
-        return len(self.kept) or self.encoder.width
+        return len(self.kept) or self.full_width
+
+    @property
+    def full_width(self) -> int:
+        """Components before those that do not vary are left out."""
+        return self.encoder.width + self.numbers
+
+    def maps_of(self, x: Tensor) -> Tensor:
+        """Return of `x` (b, *x_shape) what the encoder sees."""
+        return x[:, : x.shape[1] - self.numbers]
 
     @cached_property
     def digest(self) -> str:
@@ -178,8 +193,11 @@ class Compressor:
                 f"got {tuple(x.shape)}"
             )
         with torch.no_grad(), one_thread():
-            parts = [self.encoder.encode(chunk) for chunk in x.float().split(_CHUNK)]
+            maps = self.maps_of(x)
+            parts = [self.encoder.encode(chunk) for chunk in maps.float().split(_CHUNK)]
         vectors = torch.cat(parts)
+        if self.numbers:
+            vectors = torch.cat([vectors, x[:, -self.numbers :, 0, 0].float()], 1)
         if not bool(vectors.isfinite().all()):
             row = int(vectors.isfinite().all(1).float().argmin())
             raise DataError(f"the compressor makes NaN or infinity of x, first in row {row}")
@@ -206,6 +224,7 @@ class Compressor:
             "width": self.width,
             "kept": list(self.kept),
             "rescaling": self.rescaling.model_dump(mode="json"),
+            **({"numbers": self.numbers} if self.numbers else {}),
             **self.encoder.describe(),
         }
 
@@ -225,6 +244,7 @@ class Compressor:
             "channels": list(self.channels),
             "input_scaling": self.input_scaling,
             "source": self.source,
+            **({"log_counts": True} if self.log_counts else {}),
             "file": file.name,
             "sha256": sha256_of(file),
             "digest": self.digest,
@@ -248,7 +268,9 @@ def load_compressor(folder: Path) -> Compressor:
                 f"{file}: its SHA-256 is {digest}, {COMPRESSOR} has {values['sha256']}; it is "
                 "damaged or of another compressor"
             )
-        shape = tuple(int(length) for length in values["x_shape"])
+        numbers = int(values.get("numbers", 0))
+        channels, *others = (int(length) for length in values["x_shape"])
+        shape = (channels - numbers, *others)
         compressor = Compressor(
             _load_encoder(file, values, shape),
             Rescaling.parse(values["rescaling"], str(path)),
@@ -256,6 +278,8 @@ def load_compressor(folder: Path) -> Compressor:
             tuple(values["channels"]),
             values["input_scaling"],
             values["source"],
+            bool(values.get("log_counts", False)),
+            numbers,
         )
         recorded = values["digest"]
     except (OSError, KeyError, TypeError, ValueError, SafetensorError, ConfigError) as error:

@@ -5,7 +5,7 @@ import importlib
 import json
 import pickle
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
@@ -24,11 +24,13 @@ from mlpop.inference.compression.compressor import (
     load_compressor,
 )
 from mlpop.inference.compression.pca import ARRAYS, PCA, load_pca
+from mlpop.inference.compression.rescaling import Rescaling
 from mlpop.inference.estimators.estimator import EmbedOnce
 from mlpop.inference.estimators.spec import EmbeddingSpec
 from mlpop.inference.estimators.standardize import Standardize
 from mlpop.inference.estimators.store import DESCRIPTION, WEIGHTS, load_estimator
 from mlpop.io.files import read_json_object, sha256_of
+from mlpop.networks.joined import MapsAndNumbers
 from mlpop.networks.rng import generator_from_seed, one_thread
 
 PICKLES = (".pickle", ".pkl", ".joblib", ".p")
@@ -127,6 +129,9 @@ def file_digest(path: Path) -> str:
 
 def _saved(folder: Path, kind: str, trust: Trust) -> Compressor:
     compressor = load_compressor(folder)
+    if compressor.numbers:
+        maps = compressor.channels[: -compressor.numbers]
+        compressor = replace(compressor, channels=maps, numbers=0, kept=(), rescaling=Rescaling())
     if compressor.kind != kind:
         raise DataError(
             f"{folder}: holds a compressor of type '{compressor.kind}', but compression_type is "
@@ -210,9 +215,16 @@ def _cnn_of_member(path: Path, trust: Trust) -> Compressor:
             "or set fit to true"
         )
     standardize, network = _parts(folder, estimator.embedding_net)
-    return Compressor(
-        CnnEncoder(spec.embedding, network, spec.x_shape, standardize), source=str(folder)
-    )
+    embedding, shape = spec.embedding, spec.x_shape
+    if isinstance(network, MapsAndNumbers):
+        # numbers join the vectors as they are: what the maps gave stands alone
+        shape = (shape[0] - network.num_numbers, *shape[1:])
+        embedding = EmbeddingSpec.parse(embedding.args["maps"], f"{folder}/{DESCRIPTION}")
+        network = network.maps
+        if standardize is not None:
+            first = slice(None if len(standardize.shift) == 1 else shape[0])
+            standardize = Standardize(standardize.shift[first], standardize.scale[first])
+    return Compressor(CnnEncoder(embedding, network, shape, standardize), source=str(folder))
 
 
 def _cnn_of_weights(path: Path, x_shape: tuple[int, ...] | None, trust: Trust) -> Compressor:

@@ -107,18 +107,20 @@ def views(x: Array, channels: Sequence[str]) -> dict[str, Array]:
 
     A vector has one view, `x`. Maps have `totals`, the sums of all maps; `shapes`, level, centres
     and second moments of all; `pixels`, in blocks; and one a channel, with its total and shape.
+    A number that fills its channel has no pixels.
     """
     if x.ndim != 4:
         return {"x": _standardized(x.reshape(len(x), -1))}
     totals = _standardized(_totals(x))
     shapes = _standardized(map_shapes(x))
+    numbers = (x == x[:, :, :1, :1]).all((0, 2, 3)) & (x != x[:1]).any((0, 2, 3))
     of_channels = {
         name: np.column_stack([totals[:, c], shapes[:, c]]) for c, name in enumerate(channels)
     }
     return {
         "totals": totals,
         "shapes": shapes.reshape(len(x), -1),
-        "pixels": _pixels(x),
+        "pixels": _pixels(x if numbers.all() or not numbers.any() else x[:, ~numbers]),
         **of_channels,
     }
 

@@ -1,7 +1,7 @@
-"""What happens to x before the networks see it: scaling of maps, then compression."""
+"""What happens to x before the networks see it: logs, scaling of maps, then compression."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,10 @@ class Preprocessing:
         input_scaling: how every map is scaled by its own pixels.
         compressor: what makes a vector of scaled maps; None for no compression.
         units: in which float32 holds x; None where it holds them as they are.
+        logged: places of the channels of counts n of which the networks see log(1 + n); before
+            everything else.
+        counts: units of log(1 + n) of numbers n, one of which fills each of the last channels;
+            everything else is about the maps before them.
 
     Raises:
         ConfigError: the scaling is unknown, or not the one that the compressor was made for.
@@ -37,6 +41,8 @@ class Preprocessing:
     input_scaling: Mode = "none"
     compressor: Compressor | None = None
     units: InputUnits | None = None
+    logged: tuple[int, ...] = ()
+    counts: InputUnits | None = None
 
     def __post_init__(self) -> None:
         if self.input_scaling not in MODES:
@@ -74,14 +80,44 @@ class Preprocessing:
         """Return `x` (b, ...) scaled, as a compressor sees it.
 
         Raises:
-            DataError: float32 cannot hold it.
+            DataError: float32 cannot hold it, or counts are below 0.
         """
-        values = x if self.units is None else self.units(x)
+        if self.counts is not None:
+            maps, numbers = split_counts(x, self.num_counts)
+            planes = np.empty((len(x), self.num_counts, *x.shape[2:]), np.float32)
+            planes[...] = self.counts(_logs(numbers))[:, :, None, None]
+            only_maps = replace(self, counts=None, compressor=None)
+            return np.concatenate([only_maps.scaled(maps), planes], axis=1)
+        values = self.log_of(x)
+        if self.units is not None:
+            values = self.units(values)
         if is_beyond(values):
             raise DataError(f"x has, as the networks see it, {BEYOND}")
         if self.units is None:
             values = values.astype(np.float32, copy=False)
         return scale_inputs(values, self.input_scaling)
+
+    @property
+    def num_counts(self) -> int:
+        """How many of the last channels are numbers."""
+        return 0 if self.counts is None else len(self.counts.shift)
+
+    def log_of(self, x: Observations) -> Observations:
+        """Return `x` (b, C, ...) with the log of its counts.
+
+        Raises:
+            DataError: counts are below 0.
+        """
+        if not self.logged:
+            return x
+        if x.ndim < 2 or x.shape[1] <= max(self.logged):
+            raise DataError(
+                f"expected x of at least {max(self.logged) + 1} channels, found shape {x.shape}"
+            )
+        values = x.copy()
+        for place in self.logged:
+            values[:, place] = _logs(x[:, place], place)
+        return values
 
     def stored_shape(self, network_shape: tuple[int, ...]) -> tuple[int, ...]:
         """Return the shape of one x as stored, of networks that take `network_shape`.
@@ -110,6 +146,10 @@ class Preprocessing:
         values: dict[str, Any] = {"input_scaling": self.input_scaling, "compressor": None}
         if self.units is not None:
             values["units"] = self.units.to_dict()
+        if self.logged:
+            values["logged"] = list(self.logged)
+        if self.counts is not None:
+            values["counts"] = self.counts.to_dict()
         if self.compressor is not None:
             self.compressor.save(folder / COMPRESSOR_FOLDER)
             values["compressor"] = {"folder": COMPRESSOR_FOLDER, "digest": self.compressor.digest}
@@ -125,10 +165,12 @@ class Preprocessing:
         try:
             scaling, described = values["input_scaling"], values["compressor"]
             units = InputUnits.from_dict(values["units"]) if "units" in values else None
+            logged = tuple(int(place) for place in values.get("logged", ()))
+            counts = InputUnits.from_dict(values["counts"]) if "counts" in values else None
             if described is None:
-                return cls(scaling, units=units)
+                return cls(scaling, units=units, logged=logged, counts=counts)
             name, digest = described["folder"], described["digest"]
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"{folder}: broken preprocessing {values!r}: {error!r}") from None
         # a posterior may come from a server: its JSON must not point out of its folder
         if name != COMPRESSOR_FOLDER:
@@ -142,4 +184,37 @@ class Preprocessing:
                 f"{folder / name}: is the compressor {compressor.digest}, the posterior was saved "
                 f"with {digest}"
             )
-        return cls(scaling, compressor, units)
+        return cls(scaling, compressor, units, logged, counts)
+
+
+def count_units(x: Observations, number: int) -> InputUnits | None:
+    """Measure the units of log(1 + n) of the counts in the last channels of x (N, C, H, W).
+
+    Raises:
+        DataError: counts are below 0.
+    """
+    return InputUnits.fit(_logs(split_counts(x, number)[1])) if number else None
+
+
+def split_counts(x: Observations, number: int) -> tuple[Observations, Observations]:
+    """Return the maps (b, C - number, H, W) of x (b, C, H, W), and its counts (b, number).
+
+    Raises:
+        DataError: there are no maps before the counts.
+    """
+    if x.ndim != 4 or x.shape[1] <= number:
+        raise DataError(
+            f"expected x of maps and {number} counts, (b, C, height, width) with C above "
+            f"{number}, found shape {x.shape}"
+        )
+    return x[:, :-number], x[:, -number:, 0, 0]
+
+
+def _logs(counts: Observations, place: int | None = None) -> NDArray[np.float64]:
+    """Return log(1 + n); messages call the counts those of channel `place`."""
+    if (low := counts.min(initial=0.0)) < 0:
+        name = "a number beside the maps" if place is None else f"channel {place} of x"
+        raise DataError(
+            f"{name}, of which log(1 + n) is taken, has the value {low:.6g}: counts are 0 or more"
+        )
+    return np.asarray(np.log1p(counts.astype(np.float64)))

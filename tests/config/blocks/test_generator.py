@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from mlpop.config.blocks.generator import GeneratorConfig
+from mlpop.config.blocks.generator import SURVEY_CHANNELS, GeneratorConfig, is_count
 from mlpop.errors import ConfigError
 
 
@@ -26,7 +26,68 @@ def test_defaults_are_the_documented_ones() -> None:
             "HTRU": "survey_HTRU_low_mid_results",
         },
         "dtype": "float64",
+        "sky_maps": {},
+        "counts": False,
     }
+
+
+def test_settings_that_add_nothing_leave_digests_alone() -> None:
+    plane = {"first": {"column": "l"}, "second": {"column": "DM"}}
+    assert "sky_maps" not in GeneratorConfig().settings()
+    assert "sky_maps" in GeneratorConfig.parse({"sky_maps": {"sky": plane}}).settings()
+    assert GeneratorConfig().settings() | {"sky_maps": {}, "counts": False} == (
+        GeneratorConfig().model_dump(mode="json")
+    )
+    assert GeneratorConfig(counts=True).settings()["counts"] is True
+
+
+def test_sky_maps_are_channels_behind_the_others() -> None:
+    plane = {"first": {"column": "l", "bins": 8}, "second": {"column": "DM"}}
+    generator = GeneratorConfig.parse({"sky_maps": {"sky": plane}, "resolution_ppdot": 16})
+    assert generator.survey_channels == (
+        *SURVEY_CHANNELS,
+        *("survey_PMPS_sky", "survey_SMPS_sky", "survey_HTRU_sky"),
+    )
+    assert generator.sky_map_shape("sky") == (8, 16)
+    assert generator.sky_map_of("survey_HTRU_sky") == "sky"
+    assert generator.sky_map_of("survey_HTRU_ppdot_map") is None
+    first, second = generator.sky_maps["sky"].axes
+    assert (first.range, first.is_log) == ((-180.0, 180.0), False)
+    assert (second.range, second.is_log) == ((1.0, 3000.0), True)
+    assert str(generator.sky_maps["sky"]) == (
+        "l from -180 to 180, 8 bins and DM from 1 to 3000 (log)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "axis", "match"),
+    [
+        ("sky", {"column": "dist"}, r"first\.column: must be one of 'l', 'b', 'b_abs', 'DM'"),
+        ("sky", {"column": "DM"}, r"second\.column: must be another than first\.column"),
+        ("sky", {"column": "l", "limits": [3.0, 3.0]}, r"first\.limits: must be \[low, high\]"),
+        ("sky", {"column": "b_abs", "log": True}, r"first\.log: the limits of a log axis"),
+        ("sky", {"column": "P", "limits": [0.0, 1.0]}, r"first\.limits: the limits of a log"),
+        ("sky", {"column": "l", "bins": 1}, r"first\.bins"),
+        ("my_ppdot_map", {"column": "l"}, r"sky_maps\.my_ppdot_map: must be made of letters"),
+        ("a b", {"column": "l"}, r"sky_maps\.a b: must be made of letters"),
+    ],
+)
+def test_sky_maps_that_cannot_be_made(name: str, axis: dict[str, object], match: str) -> None:
+    planes = {name: {"first": axis, "second": {"column": "DM"}}}
+    with pytest.raises(ConfigError, match=match):
+        GeneratorConfig.parse({"sky_maps": planes})
+
+
+def test_counts_are_the_last_channels() -> None:
+    plane = {"first": {"column": "l"}, "second": {"column": "DM"}}
+    generator = GeneratorConfig.parse({"sky_maps": {"sky": plane}, "counts": True})
+    assert generator.survey_channels[15:] == (
+        *("survey_PMPS_sky", "survey_SMPS_sky", "survey_HTRU_sky"),
+        *("survey_PMPS_count", "survey_SMPS_count", "survey_HTRU_count"),
+    )
+    assert [is_count(name) for name in generator.survey_channels].count(True) == 3
+    with pytest.raises(ConfigError, match="counts: must be false with data_type 'image'"):
+        GeneratorConfig.parse({"counts": True, "data_type": "image"})
 
 
 def test_shapes_and_catalogue_names() -> None:

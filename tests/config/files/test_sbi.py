@@ -10,7 +10,7 @@ from config_documents import GIVEN, SIMULATED, TUTORIAL, changed
 from mlpop.config.base import read_json
 from mlpop.config.blocks.generator import SURVEY_CHANNELS
 from mlpop.config.fields import dataset_root
-from mlpop.config.files.checks import ExperimentFacts
+from mlpop.config.files.facts import ExperimentFacts
 from mlpop.config.files.observe import ObserveConfig
 from mlpop.config.files.sbi import SbiConfig
 from mlpop.config.files.schema import schemas

@@ -11,14 +11,18 @@ import pytest
 
 from mlpop.config.files.sbi import SbiConfig
 from mlpop.datasets.loading import Dataset
+from mlpop.datasets.scaling import label_statistics
 from mlpop.errors import ConfigError, DataError
 from mlpop.experiment.inputs.problem import (
     LearningProblem,
     configured_prior,
+    learning_problem,
+    logged_channels,
     write_training_arrays,
 )
 from mlpop.inference.posteriors.preprocessing import Preprocessing
 from mlpop.inference.prior import Prior
+from mlpop.io.files import write_json
 
 
 def test_labels_must_be_those_of_the_data_S15(
@@ -55,3 +59,42 @@ def test_arrays_written_by_blocks_are_the_same_bits(
     # one that differs, in the last block
     alike.x[-1, 0, 0, 0] += 1
     write_training_arrays(tmp_path / "last", problem, alike)
+
+
+def with_logs(smoke: Callable[..., dict[str, Any]], folder: Path, **changes: Any) -> SbiConfig:
+    return SbiConfig.parse(smoke(folder, training_data_loader__log_counts=True, **changes))
+
+
+def test_logs_are_those_of_counts_alone(
+    smoke: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    channels = (
+        *("survey_PMPS_ppdot_map_fluxes", "survey_PMPS_ppdot_map", "position_map_xy"),
+        *("survey_SMPS_velocity_map_vra", "velocity_map_xy_vr", "survey_SMPS_position_map_radec"),
+    )
+    config = with_logs(smoke, tmp_path)
+    assert logged_channels(config, channels) == (1, 2, 5)
+    assert logged_channels(SbiConfig.parse(smoke(tmp_path)), channels) == ()
+    with pytest.raises(ConfigError, match="log_counts: must be false, since no chosen map"):
+        logged_channels(config, channels[:1])
+
+
+def test_units_are_those_of_the_logs(smoke: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
+    """Counts that float32 cannot tell apart: it is their logs that are shifted and scaled."""
+    config = with_logs(smoke, tmp_path)
+    labels = tuple(config.prior_ranges.labels)
+    rng = np.random.default_rng(2)
+    theta = rng.uniform(config.prior_ranges.low, config.prior_ranges.high, (50, len(labels)))
+    x = 1e9 + rng.random((50, 2, 4, 4))
+    names = ("survey_PMPS_ppdot_map", "survey_PMPS_ppdot_map_fluxes")
+    data = Dataset(theta, x, labels, names, tmp_path / "d.csv")
+    statistics = tmp_path / "statistics.json"
+    write_json(statistics, label_statistics(theta, labels))
+    problem = learning_problem(config, data, statistics)
+    units = problem.preprocessing.units
+    assert problem.preprocessing.logged == (0,)
+    assert units is not None
+    assert units.shift[0] == pytest.approx(np.log1p(x[:, 0]).mean(), rel=1e-12)
+    assert units.shift[1] == pytest.approx(x[:, 1].mean(), rel=1e-12)
+    seen = problem.preprocessing(x).numpy()
+    np.testing.assert_allclose(seen[:, 0].std((1, 2)), 1, rtol=1e-5)

@@ -14,7 +14,7 @@ from mlpop.inference.estimators.estimator import build_estimator
 from mlpop.inference.estimators.spec import EstimatorSpec
 from mlpop.inference.estimators.store import save_estimator
 from mlpop.inference.posteriors.ensemble_posterior import EnsemblePosterior
-from mlpop.inference.posteriors.preprocessing import Preprocessing
+from mlpop.inference.posteriors.preprocessing import Preprocessing, count_units
 from mlpop.inference.posteriors.store import load_posterior, save_posterior
 from mlpop.inference.prior import Prior
 from mlpop.networks.rng import generator_from_seed
@@ -129,3 +129,101 @@ def test_contradictions():
         DataError, match=r"vectors of 3 components, but a member was trained for x"
     ):
         posterior(Preprocessing("standardize", compressor()), width=4)
+
+
+def test_the_log_of_counts_comes_before_the_scaling():
+    x = maps(5)
+    seen = Preprocessing("standardize", logged=(1,))(x).numpy()
+    usual = Preprocessing("standardize")(x).numpy()
+    np.testing.assert_array_equal(seen[:, 0], usual[:, 0])
+    logs = np.log1p(x[:, 1].astype(np.float64))
+    expected = (logs - logs.mean((1, 2), keepdims=True)) / logs.std((1, 2), keepdims=True)
+    np.testing.assert_allclose(seen[:, 1], expected, atol=1e-5)
+    assert np.abs(expected - usual[:, 1]).max() > 0.1
+    # what was given stays as it was
+    assert np.array_equal(x, maps(5))
+    vectors = Preprocessing(logged=(0, 1))(x[:, :, 0, 0])
+    np.testing.assert_allclose(vectors, np.log1p(x[:, :, 0, 0]), rtol=1e-6)
+
+
+def test_counts_below_zero_are_refused():
+    x = maps(5)
+    x[3, 1, 2, 2] = -0.5
+    Preprocessing(logged=(0,))(x)
+    with pytest.raises(DataError, match=r"channel 1 of x, .* has the value -0\.5: counts are 0"):
+        Preprocessing(logged=(0, 1))(x)
+    with pytest.raises(DataError, match="at least 3 channels"):
+        Preprocessing(logged=(2,))(x)
+
+
+def test_the_log_of_counts_is_stored(tmp_path):
+    x = maps()
+    first = Preprocessing("standardize", logged=(1,))
+    values = json.loads(json.dumps(first.save(tmp_path)))
+    loaded = Preprocessing.load(tmp_path, values)
+    assert loaded.logged == (1,)
+    assert np.array_equal(loaded(x), first(x))
+    # as it was before there were logs
+    assert "logged" not in Preprocessing("standardize").save(tmp_path)
+    scaled = torch.tensor(first.scaled(x))
+    encoder = PcaEncoder(fit_pca(scaled.flatten(1).numpy(), 3), SHAPE)
+    made = Compressor(encoder, input_scaling="standardize", log_counts=True).rescaled(
+        scaled, "component", "standardize"
+    )
+    compressed = Preprocessing("standardize", made, logged=(1,))
+    again = Preprocessing.load(tmp_path, compressed.save(tmp_path))
+    assert again.compressor is not None
+    assert again.compressor.log_counts
+    assert np.array_equal(again(x), compressed(x))
+
+
+def with_counts(count=50, seed=0):
+    """Maps, and two numbers, each of which fills a channel."""
+    numbers = np.random.default_rng(seed + 1).poisson((900, 30), (count, 2)).astype(np.float32)
+    planes = np.broadcast_to(numbers[:, :, None, None], (count, 2, *SHAPE[1:]))
+    return np.concatenate([maps(count, seed), planes], axis=1), numbers
+
+
+def test_counts_are_logs_in_units_of_the_training_set():
+    x, numbers = with_counts()
+    units = count_units(x, 2)
+    assert count_units(x, 0) is None
+    seen = Preprocessing("standardize", counts=units, logged=(0,))(x).numpy()
+    assert np.array_equal(seen[:, :2], Preprocessing("standardize", logged=(0,))(x[:, :2]).numpy())
+    logs = np.log1p(numbers.astype(np.float64))
+    expected = (logs - logs.mean(0)) / logs.std(0)
+    np.testing.assert_allclose(seen[:, 2:, 0, 0], expected, atol=1e-5)
+    assert (seen[:, 2:] == seen[:, 2:, :1, :1]).all()
+    # another x is scaled by the training set's numbers, not by its own
+    lone = Preprocessing("standardize", counts=units)(x[:1]).numpy()
+    np.testing.assert_allclose(lone[0, 2:, 0, 0], expected[0], atol=1e-5)
+
+
+def test_counts_that_make_no_sense_are_refused():
+    x, _ = with_counts()
+    preprocessing = Preprocessing(counts=count_units(x, 2))
+    x[4, 3] = -1
+    with pytest.raises(DataError, match="a number beside the maps, .* has the value -1"):
+        preprocessing(x)
+    with pytest.raises(DataError, match=r"expected x of maps and 2 counts.* found shape \(50, 2,"):
+        preprocessing(maps())
+    with pytest.raises(DataError, match="expected x of maps and 2 counts"):
+        count_units(x[:, :, 0, 0], 2)
+
+
+def test_counts_stand_beside_what_a_compressor_makes_of_maps(tmp_path):
+    x, _ = with_counts()
+    first = Preprocessing("standardize", counts=count_units(x, 2))
+    scaled = torch.tensor(first.scaled(x))
+    encoder = PcaEncoder(fit_pca(scaled[:, :2].flatten(1).numpy(), 3), SHAPE)
+    made = Compressor(encoder, input_scaling="standardize", numbers=2)
+    assert (made.x_shape, made.width) == ((4, 6, 5), 5)
+    np.testing.assert_array_equal(made.encode(scaled)[:, 3:], scaled[:, 2:, 0, 0])
+    np.testing.assert_array_equal(made.encode(scaled)[:, :3], encoder.encode(scaled[:, :2]))
+    made = made.rescaled(scaled, "component", "standardize")
+    preprocessing = Preprocessing("standardize", made, counts=first.counts)
+    values = json.loads(json.dumps(preprocessing.save(tmp_path)))
+    again = Preprocessing.load(tmp_path, values)
+    assert again.num_counts == 2
+    assert again.stored_shape((5,)) == (4, 6, 5)
+    assert np.array_equal(again(x), preprocessing(x))
