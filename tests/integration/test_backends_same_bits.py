@@ -1,14 +1,16 @@
 """The same experiment is the same bits, whoever computes it, and however it is cut into tasks."""
 
-import logging
+import json
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from mlpop.commands.sbi import run_experiment
-from mlpop.config.files.sbi import SbiConfig
 from mlpop.datasets.dataset import dataset_digest
 from mlpop.io.files import sha256_of
 
@@ -19,6 +21,7 @@ BACKENDS: dict[str, dict[str, Any]] = {
 }
 PER_TASK = {"serial": 2, "processes-2": 3, "dask-3": 1}
 SIMULATIONS = 8
+LONGEST = 600  # [s]
 
 
 @pytest.fixture(scope="module")
@@ -28,8 +31,6 @@ def launched(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> dict[str, Path]:
     """Folder of what each backend has made."""
-    # Dask's own handler would write to a stream that pytest has closed by then.
-    logging.getLogger("distributed").handlers.clear()
     folders = {}
     for name in BACKENDS:
         folders[name] = tmp_path_factory.mktemp(name)
@@ -41,8 +42,29 @@ def launched(
             compute__simulations_per_task=PER_TASK[name],
         )
         with workplace():
-            run_experiment(SbiConfig.parse(values | BACKENDS[name]))
+            launch(values | BACKENDS[name], folders[name])
     return folders
+
+
+def launch(values: dict[str, Any], folder: Path) -> None:
+    """Run an experiment in a process of its own; one that hangs says where."""
+    file, log = folder / "sbi.json", folder / "output.txt"
+    file.write_text(json.dumps(values))
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-X", "faulthandler", "-m", "mlpop", "sbi", "-c", str(file)],
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        code = process.wait(timeout=LONGEST)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGABRT)  # every thread's stack
+        process.wait()
+        os.killpg(process.pid, signal.SIGKILL)
+        code = None
+    assert code == 0, log.read_text()
 
 
 def only(folder: Path, pattern: str) -> Path:
