@@ -6,7 +6,8 @@ from pathlib import Path
 
 from mlpop.compute import draw_root_seed
 from mlpop.config.files.compare import CompareConfig
-from mlpop.experiment.compare.predictions import THETA, predict
+from mlpop.datasets.layout import THETA
+from mlpop.experiment.compare.predictions import predict
 from mlpop.experiment.compare.report import REPORT, numbers, table, write_comparison
 from mlpop.experiment.compare.setup import prepare
 from mlpop.experiment.session import session

@@ -14,5 +14,6 @@ TRUTH_JSON = "truth.json"
 OBSERVED_JSON = "observed.json"
 DETAILS = "details"
 SET_KEY = "set_key.txt"
+THETA = "theta.npy"
 
 GENERATED = "generated_dataset"

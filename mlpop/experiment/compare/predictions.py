@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlpop.compute import Backend, Progress, Purpose
+from mlpop.datasets.layout import THETA
 from mlpop.datasets.loading import Dataset, load_dataset
 from mlpop.datasets.shards import finished_shards
 from mlpop.errors import DataError
@@ -29,7 +30,6 @@ logger = logging.getLogger(__name__)
 Array = NDArray[np.float64]
 
 PURPOSE = Purpose.SIMULATION_PREDICTIVE
-THETA = "theta.npy"
 
 
 @dataclass(frozen=True, eq=False)

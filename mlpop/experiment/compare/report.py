@@ -31,7 +31,7 @@ def write_comparison(
         The predictive check of maps and pulsars, as in the report of an experiment, None where
         the sky has no map of P and P_dot; and the files.
     """
-    limits = limits_of(predictions.maps)
+    limits = limits_of(job.generator)
     p_values = {(row.survey, row.quantity): row.p_value for row in comparison.rows}
     files: list[Path] = []
     check = None

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from mlpop.compute import Purpose, seed_sequence, torch_seed
 from mlpop.config.allowed_modules import refuse_pickles
 from mlpop.config.base import read_json
-from mlpop.config.blocks.generator import PPDOT_KIND, GeneratorConfig
+from mlpop.config.blocks.generator import PPDOT_KIND, GeneratorConfig, channels_of
 from mlpop.config.blocks.observed_file import ObservedNumbers
 from mlpop.config.files.compare import CompareConfig
 from mlpop.config.files.sbi import SbiConfig
@@ -155,4 +155,4 @@ def _observed(
 
 def ppdot_channels(generator: GeneratorConfig) -> tuple[str, ...]:
     """Return the names of the maps of P and P_dot."""
-    return tuple(f"survey_{survey}_{PPDOT_KIND}" for survey in generator.surveys)
+    return channels_of([PPDOT_KIND], generator.surveys)

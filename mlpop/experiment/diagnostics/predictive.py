@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from mlpop.compute import Purpose
+from mlpop.config.blocks.generator import GeneratorConfig
 from mlpop.datasets.dataset import read_generator
 from mlpop.datasets.details import load_details
 from mlpop.datasets.loading import Dataset
@@ -92,12 +93,12 @@ class PredictiveDiagnostic(Diagnostic):
         check = predictive_check(observed.x, predicted.x, observed.channels, others)
         if check.unlike:
             logger.warning("%s", _reason(check.p_value, check.p_values))
-        if read_generator(predicted.source.parent) is not None:
+        generator = read_generator(predicted.source.parent)
+        if generator is not None:
             values["pulsars"] = list(tables)
         write_json(path, values | _values(check))
-        generator = read_generator(predicted.source.parent)
         planes = None if generator is None else generator.planes(observed.channels)
-        limits = limits_of(predicted)
+        limits = limits_of(generator)
         figure = predictive(observed.x, predicted.x, observed.channels, *limits, planes)
         files = [path, *save_figure(figure, evidence.folder / PLOT.file)]
         if tables:
@@ -177,9 +178,10 @@ def _values(check: PredictiveCheck) -> dict[str, Any]:
     }
 
 
-def limits_of(predicted: Dataset) -> tuple[tuple[float, float], tuple[float, float]]:
-    """Return the ranges of period [s] and its derivative [s/s] of the maps, if they have any."""
-    generator = read_generator(predicted.source.parent)
+def limits_of(
+    generator: GeneratorConfig | None,
+) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Return the ranges of period [s] and its derivative [s/s] of the maps that it makes."""
     if generator is None:
         return P_LIMITS, PDOT_LIMITS
     return generator.p_limits, generator.pdot_limits

@@ -2,7 +2,7 @@
 
 import logging
 
-from mlpop.datasets.layout import FULL_CSV
+from mlpop.datasets.layout import FULL_CSV, THETA
 from mlpop.datasets.remote.mirror import localized
 from mlpop.datasets.shards import SHARDS_FOLDER
 from mlpop.errors import DataError
@@ -15,7 +15,6 @@ from mlpop.experiment.resume.lineage import member_of
 from mlpop.experiment.rounds.context import Launch
 from mlpop.experiment.rounds.datasets import (
     TEST,
-    THETA,
     TRAINING,
     SetKind,
     place,

@@ -13,7 +13,7 @@ from mlpop.compute import Progress, Purpose, seed_sequence
 from mlpop.config.blocks.data import TestDataConfig, TrainingDataConfig
 from mlpop.config.fields import Location, S3Uri
 from mlpop.config.files.sbi import SbiConfig
-from mlpop.datasets.layout import FULL_CSV, FULL_STATISTICS, GENERATOR_JSON, MANIFEST_CSV
+from mlpop.datasets.layout import FULL_CSV, FULL_STATISTICS, GENERATOR_JSON, MANIFEST_CSV, THETA
 from mlpop.datasets.loading import Dataset, load_dataset
 from mlpop.datasets.remote.mirror import localized
 from mlpop.errors import DataError
@@ -39,7 +39,6 @@ from mlpop.tracking.uploads import Uploader
 
 logger = logging.getLogger(__name__)
 
-THETA = "theta.npy"
 PROPOSAL_TAG = "mlflow.mlpop.proposal_digest"
 
 Proposed = dict[str, float | str | int | None]
