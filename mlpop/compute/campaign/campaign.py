@@ -93,7 +93,7 @@ def run_campaign(
     folder: Path,
     backend: Backend,
     *,
-    simulations_per_task: int = 16,
+    simulations_per_task: int = 32,
     time_limit: float | None = None,
     grace: float = 5.0,
     max_attempts: int = MAX_ATTEMPTS,
