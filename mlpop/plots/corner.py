@@ -183,10 +183,11 @@ def corner(
                     panel.set_axis_off()
                     continue
                 if row == column:
-                    _marginal(panel, draws[:, row], panels[row], summary[row])
+                    width = _marginal(panel, draws[:, row], panels[row], summary[row])
                     if prior is not None:
                         edges = np.linspace(*panels[row], BINS + 1)
                         counts = len(draws) * np.diff(prior[row](edges))
+                        counts *= width / np.diff(edges)
                         panel.stairs(counts, edges, baseline=None, color=SECOND, lw=1.3, zorder=1)
                     panel.set_title(
                         f"{axis_label(labels[row])} = {interval_text(*summary[row])}", fontsize=12
@@ -207,8 +208,9 @@ def corner(
 
 def _marginal(
     axes: Axes, values: NDArray[np.float64], panel: tuple[float, float], summary: ArrayLike
-) -> None:
-    counts, edges = np.histogram(values, bins=BINS, range=panel)
+) -> float:
+    """Draw a histogram whose bins fit the draws, however narrow they are; return their width."""
+    counts, edges = np.histogram(values, bins=_grid(values, panel))
     axes.stairs(counts, edges, fill=True, color=SAMPLES, alpha=0.25)
     axes.stairs(counts, edges, color=SAMPLES, lw=1.3)
     low, median, high = np.asarray(summary)
@@ -217,6 +219,7 @@ def _marginal(
     axes.axvline(median, color=MEDIAN, lw=1.2)
     axes.set_xlim(panel)
     axes.set_ylim(0, max(1, counts.max()) * 1.12)
+    return float(edges[1] - edges[0])
 
 
 def _pair(
