@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from object_store import BUCKET, Gateway
+from object_store import BUCKET, Gateway, ObjectStoreServer
 
 from mlpop.tracking import Store, connect, find, tree
 
@@ -62,11 +62,15 @@ def left_running(store: Store, name: str) -> list[str]:
 
 @pytest.mark.parametrize("delay", [0.0, 0.05, 0.1, 0.2, 0.5])
 def test_launch_killed_in_its_first_second_hides_no_older_one(
-    start: Callable[..., Any], mlpop: Callable[..., Any], at_work: Path, delay: float
+    start: Callable[..., Any],
+    launch: Callable[..., Any],
+    mlpop: Callable[..., Any],
+    at_work: Path,
+    delay: float,
 ) -> None:
     name = f"first_second_{round(1000 * delay)}"
     older = start(
-        name, simulator={"type": "slow_simulator:SlowGaussian", "args": {"seconds": 0.1}}
+        name, simulator={"type": "slow_simulator:SlowGaussian", "args": {"seconds": 0.3}}
     )
     store = connect()
     older.wait_for(lambda: "round_00" in left_running(store, name), "simulations")
@@ -80,8 +84,9 @@ def test_launch_killed_in_its_first_second_hides_no_older_one(
     assert newest != first.info.run_id
     outlook = mlpop("status", newest).out.splitlines()[-1]
     recorded = "nothing to resume" not in outlook
-    ended = mlpop("sbi", "--resume", "last")
-    assert ended.code == 0, ended.err
+    # a process, which finds slow_simulator
+    again = launch("sbi", "--resume", "last")
+    assert again.process.wait(timeout=300) == 0, again.log.read_text()
     resumed, other = (newest, first.info.run_id) if recorded else (first.info.run_id, newest)
     assert store.client.get_run(resumed).info.status == "FINISHED"
     assert store.client.get_run(other).info.status != "FINISHED"
@@ -90,6 +95,7 @@ def test_launch_killed_in_its_first_second_hides_no_older_one(
 @pytest.mark.parametrize("cut", ["start", "end"])
 def test_object_store_that_is_away_while_the_database_is_there(
     start: Callable[..., Any],
+    object_store: ObjectStoreServer,
     gateway: Gateway,
     at_work: Path,
     cut: str,
@@ -98,7 +104,7 @@ def test_object_store_that_is_away_while_the_database_is_there(
     store = connect()
     name = f"away_{cut}"
     store.client.create_experiment(name, artifact_location=f"s3://{BUCKET}/{name}")
-    process_environment |= {
+    process_environment |= object_store.environment | {
         "MLFLOW_S3_ENDPOINT_URL": gateway.endpoint,
         "MLPOP_STORE_DEADLINE": "5",
     }
@@ -110,6 +116,7 @@ def test_object_store_that_is_away_while_the_database_is_there(
         gateway.cut()
     assert this.process.wait(timeout=300) == 2, this.log.read_text()
     assert "Traceback" not in this.log.read_text()
+    assert "credentials" not in this.log.read_text()
     assert left_running(store, name) == []
     for run in runs_of(store, name):
         assert run.info.status == "FAILED"
