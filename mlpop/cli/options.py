@@ -207,9 +207,10 @@ class Configured(click.Command):
             return super().parse_args(ctx, args)
         except click.UsageError as error:
             named = any("--configuration" in parameter.opts for parameter in self.params)
-            if named and error.message.startswith("Got unexpected extra argument"):
-                error.message += f"; name a configuration with -c: {ctx.command_path} -c {file}"
-            raise
+            if not named or not error.message.startswith("Got unexpected extra argument"):
+                raise
+            hint = f"name a configuration with -c: {ctx.command_path} -c {file}"
+            raise click.UsageError(f"{error.message}; {hint}", ctx) from error
 
 
 class SpacedLists(Configured):
