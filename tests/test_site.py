@@ -1,5 +1,6 @@
 """The documentation site builds without a warning, and its reference is whole."""
 
+import json
 import os
 import re
 import subprocess
@@ -72,6 +73,15 @@ def test_what_import_mlpop_shows_is_in_the_reference(site: Path) -> None:
     text = (site / "reference" / "python.html").read_text()
     for name in set(mlpop.__all__) - {"__version__"}:
         assert f".{name}" in text
+
+
+def test_search_finds_every_question_of_an_astronomer(site: Path) -> None:
+    pages = json.loads((site / "search" / "search_index.json").read_text())["docs"]
+    found = {page["title"]: page["location"] for page in pages}
+    page = (ROOT / "docs" / "how-do-i.md").read_text()
+    asked = re.findall(r"^## (.+)$", page, re.MULTILINE)
+    assert len(asked) >= 8
+    assert all(found[title].startswith("how-do-i.html#") for title in asked)
 
 
 @pytest.mark.parametrize(

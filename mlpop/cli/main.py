@@ -2,7 +2,6 @@
 
 import json
 import os
-import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,6 +26,9 @@ def cli(on_terminal: bool | None) -> None:
         from mlpop.experiment.logs import show_on_terminal
 
         show_on_terminal()
+
+
+cli.command_class = options.Configured
 
 
 def _on_command_line(context: click.Context, name: str) -> bool:
@@ -323,11 +325,11 @@ def status(run_id: str | None, every: bool) -> None:
 @click.argument("folder", type=FOLDER)
 def init(folder: Path) -> None:
     """Make a project of your own: MLproject, environment and every shipped experiment."""
-    from mlpop.commands.init import init_project
+    from mlpop.commands.init import init_project, what_next
 
     for path in init_project(folder):
         click.echo(path)
-    click.echo(f"Next: cd {shlex.quote(str(folder))} && mlflow run . -e sbi --env-manager local")
+    click.echo(what_next(folder))
 
 
 @cli.command("init-folders", short_help="Make the folder tree for given datasets.")

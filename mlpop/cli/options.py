@@ -197,7 +197,23 @@ INFER_NN: Mapping[str, Flag] = {
 }
 
 
-class SpacedLists(click.Command):
+class Configured(click.Command):
+    """A command that says how a configuration is named, if a file stands without `-c`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse as usual, and add the hint to the complaint about one argument too many."""
+        file = next((arg for arg in args if arg.endswith(".json")), "FILE")
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as error:
+            named = any("--configuration" in parameter.opts for parameter in self.params)
+            if not named or not error.message.startswith("Got unexpected extra argument"):
+                raise
+            hint = f"name a configuration with -c: {ctx.command_path} -c {file}"
+            raise click.UsageError(f"{error.message}; {hint}", ctx) from error
+
+
+class SpacedLists(Configured):
     """A command without arguments whose list flags also take values set apart by spaces."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:

@@ -67,11 +67,12 @@ def _artifact(uri: str) -> dict[str, Any]:
     """Read a configuration that is an artifact of a run, `runs:/<run id>/<name>`."""
     from mlpop.config.allowed_modules import refuse_pickles
     from mlpop.experiment.resume.attempts import recorded_json
-    from mlpop.tracking import connect
+    from mlpop.tracking import connect, refuse_without_runs
 
     run_id, _, name = uri.removeprefix(RUN_URI).partition("/")
     if not run_id or not name:
         raise ConfigError(f"{uri}: expected runs:/<run id>/<name of a JSON artifact>")
+    refuse_without_runs(uri)
     values = recorded_json(connect(), run_id, name)
     refuse_pickles(values, uri)
     return values

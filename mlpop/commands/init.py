@@ -1,6 +1,7 @@
 """`mlpop init`: a folder of one's own, from which experiments run without a checkout."""
 
 import json
+import shlex
 from importlib.metadata import PackageNotFoundError, distribution
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -9,7 +10,7 @@ from mlpop import __version__
 from mlpop.errors import DataError
 
 EXPERIMENTS = "experiments"
-IGNORED = ("mlruns/", "output/", "data/", "__pycache__/")
+IGNORED = ("mlflow.db*", "mlruns/", "output/", "data/", "__pycache__/")
 
 
 def init_project(folder: Path) -> list[Path]:
@@ -43,6 +44,15 @@ def init_project(folder: Path) -> list[Path]:
     except OSError as error:
         raise DataError(f"{folder}: cannot be written ({error.strerror or error})") from error
     return written
+
+
+def what_next(folder: Path) -> str:
+    """Return the commands that a new project begins with, for a terminal."""
+    return (
+        f"Next: cd {shlex.quote(str(folder))}\n"
+        "  mlpop sbi -c experiments/smoke.json  # everything once, in seconds; it means nothing\n"
+        "  mlflow run . -e sbi --env-manager local --experiment-name main  # the main job: minutes"
+    )
 
 
 def _this_package() -> str:

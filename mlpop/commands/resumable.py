@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from mlpop.experiment.resume.attempts import CONFIG_FILES, LAST, Config, resumable_run
-from mlpop.tracking import connect_to_read
+from mlpop.tracking import connect_to_read, refuse_without_runs
 
 
 def run_to_resume(
@@ -28,6 +28,7 @@ def run_to_resume(
         TrackingError: there is none, it is complete, it is of another kind, or a living process
             works on it.
     """
+    refuse_without_runs(f"--resume {which}")
     store, file = connect_to_read(), CONFIG_FILES[kind]
     complete_too &= which != LAST
     found = resumable_run(store, kind, which, file, config, parse, complete_too=complete_too)

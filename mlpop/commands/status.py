@@ -1,9 +1,16 @@
 """`mlpop status`: the run tree as text."""
 
-from mlpop.errors import TrackingError
-from mlpop.tracking import Node, connect_to_read, project_root, root_of, status, tree
+from mlpop.tracking import (
+    Node,
+    connect_to_read,
+    no_runs_yet,
+    refuse_without_runs,
+    root_of,
+    status,
+    tree,
+)
 from mlpop.tracking.description import clock
-from mlpop.tracking.store import resolve_uri, sqlite_file, without_credentials
+from mlpop.tracking.store import without_credentials
 
 SHOWN = 50  # runs at the top
 
@@ -20,15 +27,9 @@ def status_table(run_id: str | None = None, *, every: bool = False) -> str:
     Raises:
         TrackingError: there is no such run, or the store cannot be read.
     """
-    database = sqlite_file(resolve_uri(project_root()))
-    if database is not None and not database.exists():
-        nothing = (
-            f"no runs yet: there is no {database}; start one here with `mlpop sbi -c FILE` "
-            "(`mlpop init FOLDER` makes a project with such files), or go to the project that has "
-            "runs"
-        )
-        if run_id is not None:
-            raise TrackingError(f"run {run_id}: {nothing}")
+    if run_id is not None:
+        refuse_without_runs(f"run {run_id}")
+    elif nothing := no_runs_yet():
         return nothing
     store = connect_to_read()
     limit = None if every or run_id is not None else SHOWN + 1

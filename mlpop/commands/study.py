@@ -37,7 +37,7 @@ from mlpop.study.report import BEST_CONFIG, study_note, write_findings
 from mlpop.study.space import applied, search_space
 from mlpop.study.storage import TrialRecord, best, open_storage, open_study, records
 from mlpop.study.trial_runs import TRIAL_TAG, TrialRuns
-from mlpop.tracking import Node, Store, TrackedRun, connect
+from mlpop.tracking import Node, Store, TrackedRun, connect, refuse_without_runs
 from mlpop.tracking.artifacts import fetched
 from mlpop.tracking.store import without_credentials
 from mlpop.training.device import training_device
@@ -98,6 +98,7 @@ def resume_study(which: str, config: StudyConfig | None = None) -> StudyResult:
         ConfigError: the study has changed; every field that differs is named.
         TrackingError: there is no such run, it is complete, or a living process works on it.
     """
+    refuse_without_runs(f"--resume {which}")
     store = connect()
     root, config, recorded = resumed_run(
         store, KIND, which, CONFIG, config, partial(_parsed, which)

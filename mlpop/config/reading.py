@@ -172,12 +172,24 @@ def missing_file(path: os.PathLike[str]) -> str:
         text += f" in {Path.cwd()}"
         if os.environ.get("MLFLOW_RUN_ID"):
             text += ", the folder of the project, where `mlflow run` starts its commands"
-    try:
-        near = nearest(file.name, [found.name for found in file.parent.iterdir()])
-    except OSError:
-        near = None
-    if near:
-        text += f"; did you mean '{file.parent / near}'?"
+    near = _nearest_file(file)
+    if near is not None:
+        text += f"; did you mean '{near}'?"
     elif file.parts[0] == SHIPPED and not file.parent.is_dir():
         text += "; `mlpop init FOLDER` makes a project with all shipped experiments"
     return text
+
+
+def _nearest_file(file: Path) -> Path | None:
+    """Return the file whose name `file` misspells: beside it, else `name` for a shipped one."""
+    folders = [file.parent]
+    if file == Path(file.name):
+        folders.append(Path(SHIPPED))
+    for folder in folders:
+        try:
+            near = nearest(file.name, [found.name for found in folder.iterdir()])
+        except OSError:
+            near = None
+        if near:
+            return folder / near
+    return None

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
 from mlpop.errors import DataError
@@ -94,6 +95,8 @@ def ranks(ranks: ArrayLike, labels: Sequence[str], num_draws: int) -> Figure:
                 ylabel="test samples" if axes.get_subplotspec().is_first_col() else "",
             )
             axes.set_ylim(bottom=0)
+            axes.xaxis.set_major_locator(MaxNLocator(nbins=4, integer=True))
+            axes.yaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
             bare(axes)
     return figure
 

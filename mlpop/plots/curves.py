@@ -18,7 +18,7 @@ VALIDATION = "validation_log_probs"
 
 
 def training_curves(records: Statistics, title: str = "") -> Figure:
-    """Draw both log probabilities against the epoch and mark the best epoch.
+    """Draw both log probabilities against the epoch, from 1 on, and mark the best epoch.
 
     Args:
         records: content of a `training_statistics.json`.
@@ -59,6 +59,7 @@ def training_curves(records: Statistics, title: str = "") -> Figure:
 
 
 def _curve(records: Statistics, tag: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return the epochs, counted from 1 whatever steps came before, and the values."""
     if tag not in records:
         raise DataError(f"training curves need '{tag}', found {', '.join(sorted(records))}")
     step = np.asarray(records[tag]["step"], dtype=np.float64)
@@ -68,7 +69,7 @@ def _curve(records: Statistics, tag: str) -> tuple[np.ndarray, np.ndarray]:
             f"'{tag}' needs one finite value a step, found {len(step)} steps and "
             f"{np.isfinite(value).sum()} finite of {len(value)} values"
         )
-    return step, value
+    return step - step[0] + 1, value
 
 
 def _limits(curves: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> tuple[float, float]:

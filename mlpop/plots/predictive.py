@@ -139,6 +139,7 @@ def _components(observed: NDArray, predicted: NDArray, channels: Sequence[str]) 
         )
         name = f"{level:.0%} of the predictions".replace("%", " %")
         axes.bar(places, high - low, 0.6, bottom=low, color=BAND, alpha=alpha, label=name)
+    axes.use_sticky_edges = False
     axes.axhline(0, color=MUTED, lw=0.8)
     axes.plot(places, (observed - mean) / deviation, "o", color=MEDIAN, label="observed")
     axes.set_xticks(places, [axis_label(name) for name in channels])
@@ -146,5 +147,5 @@ def _components(observed: NDArray, predicted: NDArray, channels: Sequence[str]) 
     axes.set(
         ylabel="standard deviations from the mean", title="The observation and its predictions"
     )
-    axes.legend()
+    figure.legend(loc="outside lower center")
     return figure

@@ -13,7 +13,14 @@ from mlpop.tracking.description import (
     round_note,
 )
 from mlpop.tracking.lineage import Node, StatusRow, find, recorded_datasets, root_of, status, tree
-from mlpop.tracking.links import compare_link, run_link, ui_command, where_to_look
+from mlpop.tracking.links import (
+    compare_link,
+    no_runs_yet,
+    refuse_without_runs,
+    run_link,
+    ui_command,
+    where_to_look,
+)
 from mlpop.tracking.params import flatten, parameters
 from mlpop.tracking.provenance import record_provenance
 from mlpop.tracking.run import TrackedRun
@@ -40,6 +47,7 @@ __all__ = [
     "flatten",
     "graceful_signals",
     "member_note",
+    "no_runs_yet",
     "note_attempt",
     "open_run",
     "parameters",
@@ -47,6 +55,7 @@ __all__ = [
     "project_root",
     "record_provenance",
     "recorded_datasets",
+    "refuse_without_runs",
     "replay",
     "root_of",
     "round_note",

@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
-from mlpop.tracking.store import Store
+from mlpop.errors import TrackingError
+from mlpop.tracking.store import Store, project_root, resolve_uri, sqlite_file
 
 LOCAL_SERVER = "http://127.0.0.1:5000"
 TRAINING_MODE = "workflowType=machine_learning"
@@ -105,3 +106,33 @@ def where_to_look(
         if 1 < len(runs) <= MOST_COMPARED:
             lines.append(f"    compare   {compare_link(store, experiment_id, runs)}")
     return "\n".join(lines)
+
+
+def no_runs_yet(start: Path | None = None) -> str | None:
+    """Return where a first run would be recorded and how to start it; None if there is a store.
+
+    Args:
+        start: the folder whose project is meant, by default the working directory.
+    """
+    database = sqlite_file(resolve_uri(project_root(start)))
+    if database is None or database.exists():
+        return None
+    return (
+        f"no runs yet: there is no {database}; start one here with `mlpop sbi -c FILE` "
+        "(`mlpop init FOLDER` makes a project with such files), or go to the project that has "
+        "runs"
+    )
+
+
+def refuse_without_runs(what: str) -> None:
+    """Refuse a launch that needs an earlier run where there is no store yet.
+
+    Args:
+        what: needs it, for the message.
+
+    Raises:
+        TrackingError: there is no store.
+    """
+    nothing = no_runs_yet()
+    if nothing is not None:
+        raise TrackingError(f"{what}: {nothing}")

@@ -122,6 +122,16 @@ def test_every_command_says_what_it_does(mlpop: Callable[..., Any]) -> None:
         assert len(line.split()) > 3, line
 
 
+@pytest.mark.parametrize("name", ["status", "init"])
+def test_no_configuration_is_suggested_to_who_takes_none(
+    mlpop: Callable[..., Any], name: str
+) -> None:
+    ended = mlpop(name, "a", "b.json")
+    assert ended.code == 2
+    assert "unexpected extra argument" in ended.err
+    assert "-c" not in ended.err
+
+
 def test_schema(mlpop: Callable[..., Any]) -> None:
     kinds = json.loads(mlpop("schema").out)
     assert set(kinds) >= {"sbi", "simulate", "observe", "dynamics"}
@@ -140,6 +150,8 @@ def test_schema(mlpop: Callable[..., Any]) -> None:
         (["sbi", "--colour", "red"], "No such option"),
         (["init-folders"], "Missing option '--base_path'"),
         (["sbi", "-c"], "requires an argument"),
+        (["sbi", "experiments/a.json"], "mlpop sbi -c experiments/a.json"),
+        (["dynamics", "main"], "mlpop dynamics -c FILE"),
     ],
 )
 def test_wrong_usage(mlpop: Callable[..., Any], arguments: list[str], message: str) -> None:
@@ -596,6 +608,31 @@ def test_theta_of_a_comparison_by_hand(monkeypatch: pytest.MonkeyPatch, mlpop: A
 
 
 # --- status ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "asked"),
+    [
+        (["sbi", "--resume", "last"], "--resume last"),
+        (["train-nn", "--resume", "last"], "--resume last"),
+        (["study", "--resume", "0" * 32], "--resume 000"),
+        (["sbi", "-c", "runs:/abc/config.json"], "runs:/abc/config.json"),
+    ],
+)
+def test_before_the_first_run_no_store_is_made_by_who_needs_one(
+    mlpop: Callable[..., Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    asked: str,
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+    monkeypatch.chdir(tmp_path)
+    ended = mlpop(*arguments)
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err.startswith(f"Error: {asked}")
+    assert "no runs yet: there is no" in ended.err
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_status(

@@ -1,6 +1,7 @@
 """A project folder of one's own: whole, one truth with the checkout, never over other files."""
 
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -41,7 +42,11 @@ def test_shipped_experiment_is_accepted_there(
     runner = CliRunner()
     done = runner.invoke(cli, ["init", str(tmp_path / "p")])
     assert done.exit_code == 0, done.output
-    assert "mlflow run . -e sbi" in done.output
+    commands = [line.partition("  #")[0].strip() for line in done.output.splitlines()[-2:]]
+    readme = (ROOT / "README.md").read_text()
+    assert commands[0] == "mlpop sbi -c experiments/smoke.json"
+    assert commands[1].startswith("mlflow run . -e sbi")
+    assert commands[1] in readme
     monkeypatch.chdir(tmp_path / "p")
     from mlpop.config.files.sbi import SbiConfig
 
@@ -49,6 +54,19 @@ def test_shipped_experiment_is_accepted_there(
         values = json.loads(path.read_text())
         if "trainer" in values and "prior_ranges" in values:
             assert SbiConfig.parse(values, str(path)).name == path.stem
+
+
+def test_what_runs_leave_is_ignored_by_git(tmp_path: Path) -> None:
+    init_project(tmp_path)
+    subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
+    left = ("mlflow.db", "mlflow.db.lock", "mlruns/1/a", "output/models/a", "data/a.csv")
+    for name in left:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    listed = ["git", "status", "--porcelain", "--untracked-files=all"]
+    told = subprocess.run(listed, cwd=tmp_path, check=True, capture_output=True, text=True).stdout
+    assert "experiments/main.json" in told
+    assert not [name for name in left if name in told]
 
 
 @pytest.mark.parametrize("name", ["notes.txt", ".git", "MLproject"])

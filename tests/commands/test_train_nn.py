@@ -343,12 +343,17 @@ def test_optional_blocks_may_be_missing_N10_N13_C6(configuration, optional):
         (
             {"training_data_loader__args__dataset_path": "gone.csv"},
             DataError,
-            "gone.csv: no such file",
+            r"^training_data_loader\.args\.dataset_path: gone\.csv: no such file",
         ),
         (
             {"training_data_loader__args__statistic_path": "gone.json"},
             DataError,
-            "gone.json: no such file",
+            r"^training_data_loader\.args\.statistic_path: gone\.json: no such file",
+        ),
+        (
+            {"validation_data_loader__args__dataset_path": "gone.csv"},
+            DataError,
+            r"^validation_data_loader\.args\.dataset_path: gone.csv.* `mlpop simulate` makes",
         ),
     ],
 )

@@ -666,6 +666,29 @@ def test_missing_file_is_named(tmp_path: Path) -> None:
         read_json(tmp_path / "none.json")
 
 
+@pytest.mark.parametrize("given", ["two_moons", "two_mons.json", "experiments/two_mons.json"])
+def test_a_shipped_file_is_found_by_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "experiments").mkdir()
+    (tmp_path / "experiments" / "two_moons.json").touch()
+    with pytest.raises(ConfigError, match=r"did you mean 'experiments/two_moons\.json'\?$"):
+        read_json(Path(given))
+
+
+def test_a_file_elsewhere_is_not_sought_among_the_shipped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("experiments", "mine"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "experiments" / "two_moons.json").touch()
+    with pytest.raises(ConfigError, match="no such file") as caught:
+        read_json(Path("mine/two_mons.json"))
+    assert "did you mean" not in str(caught.value)
+
+
 def test_overrides_are_typed_by_the_schema() -> None:
     values = apply_overrides(
         GIVEN, ["trainer.lr=1e-3", "name=night", "arch.args.layout=reference"]

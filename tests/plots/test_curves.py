@@ -26,6 +26,15 @@ def test_curves_and_best_epoch_B14() -> None:
     assert np.array_equal(lines["best: -0.500 in epoch 2"].get_xydata(), [[2, -0.5]])
 
 
+def test_epochs_of_a_later_round_begin_with_1() -> None:
+    records = statistics([-3.0, -1.0], [-2.0, -0.5])
+    for curve in records.values():
+        curve["step"] = [40, 41]
+    lines = {str(line.get_label()): line for line in training_curves(records).axes[0].lines}
+    assert np.array_equal(lines["training"].get_xydata(), [[1, -3], [2, -1]])
+    assert "best: -0.500 in epoch 2" in lines
+
+
 def test_a_bad_start_does_not_flatten_the_rest() -> None:
     curve = [-500.0] + [float(v) for v in np.linspace(-1, 0, 40)]
     low, high = training_curves(statistics(curve, curve)).axes[0].get_ylim()

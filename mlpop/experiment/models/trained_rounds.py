@@ -114,7 +114,7 @@ def launch_folder(load_dir: Path, *, field: str = FIELD) -> Path:
     if not load_dir.is_dir():
         raise ConfigError(
             f"{field}: no such folder '{load_dir}'; give a launch's folder below models/, or "
-            "runs:/<run id>"
+            "runs:/<run id>; `mlpop sbi` makes them"
         )
     if (load_dir / "round_0").is_dir():
         return load_dir

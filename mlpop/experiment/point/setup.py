@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch import nn
 
 from mlpop.compute import Purpose, seed_sequence, torch_seed
 from mlpop.config.files.regression import LoaderConfig, RegressionConfig
+from mlpop.config.reading import missing_file
 from mlpop.datasets.remote.mirror import localized
 from mlpop.datasets.scaling import LabelScaling, Mode, read_statistics
 from mlpop.errors import ConfigError, DataError
@@ -33,6 +35,8 @@ KINDS: dict[str, Kind] = {
     "LoaderMultichannelImage": "image",
     "LoaderRGBImage": "rgb",
 }
+
+DATA_FILES = ("dataset_path", "statistic_path")
 
 FIRST_WEIGHTS, ORDER = 0, 1
 """Streams of random bits of a trial: seed (trial, stream)."""
@@ -166,6 +170,7 @@ def pose(config: RegressionConfig, root_seed: int) -> Problem:
     find(config.arch.type)
     check_initializer(config.weights_initializer.type)
     loss = build_loss(config.loss.type, config.loss.args)
+    _check_files(config)
     train = load(loader, label_mode(loader, loss))
     scaling = scaling_for(loader, label_mode(loader, loss))(train.labels)
     valid = None
@@ -183,6 +188,26 @@ def pose(config: RegressionConfig, root_seed: int) -> Problem:
     problem = Problem(config, root_seed, device, train, valid, scaling, loss, std)
     problem.training(1)
     return problem
+
+
+def _check_files(config: RegressionConfig) -> None:
+    """Refuse a dataset that is not there, before anything of it is read.
+
+    Raises:
+        DataError: naming the field.
+    """
+    for block in ("training_data_loader", "validation_data_loader"):
+        loader = getattr(config, block)
+        if loader is None:
+            continue
+        fields = ("dataset_path",) if loader.args.scaling == "none" else DATA_FILES
+        for field in fields:
+            path = getattr(loader.args, field)
+            if isinstance(path, Path) and not path.exists():
+                raise DataError(
+                    f"{block}.args.{field}: {missing_file(path)}; `mlpop simulate` makes datasets "
+                    "with their statistics"
+                )
 
 
 def label_mode(loader: LoaderConfig, loss: Loss) -> Mode:

@@ -35,6 +35,11 @@ REQUIRED = ("PSRJ", "P0", "P1", "RAJD", "DECJD", "Gl", "Gb", "ASSOC", "SURVEY")
 """Columns without which no sample can be selected."""
 MISSING = ("", "*", "nan", "none", "null")
 """What stands for an absent value, in any case."""
+BY_HAND = (
+    "without a network, copy psrcat.db from https://www.atnf.csiro.au/research/pulsar/psrcat and "
+    "name it: mlpop observe --set source=/path/to/psrcat.db"
+)
+"""What to do where the catalogue cannot be downloaded."""
 
 
 def read_catalogue(path: Path) -> pd.DataFrame:
@@ -90,8 +95,7 @@ def download_catalogue() -> pd.DataFrame:
         tarball = _psrqpy_copy()
         if tarball is None:
             raise DataError(
-                f"psrqpy could not download the ATNF catalogue: {reason}; "
-                "download psrcat.db by hand and give its path instead"
+                f"psrqpy could not download the ATNF catalogue: {reason}; {BY_HAND}"
             ) from error
         return _read_copy(tarball, reason)
     raw = query.pandas
@@ -129,7 +133,7 @@ def _read_copy(tarball: Path, reason: str) -> pd.DataFrame:
     except (OSError, EOFError, KeyError, tarfile.TarError, DataError) as error:
         raise DataError(
             f"psrqpy could not download the ATNF catalogue: {reason}; and its copy {tarball} "
-            f"cannot be read: {error}; download psrcat.db by hand and give its path instead"
+            f"cannot be read: {error}; {BY_HAND}"
         ) from None
     day = datetime.fromtimestamp(tarball.stat().st_mtime, UTC).date()
     table.attrs["source"], table.attrs["sha256"] = "psrqpy", sha256_of(tarball)

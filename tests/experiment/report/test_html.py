@@ -120,6 +120,24 @@ def rounds(
             return Rounds(values, store, whole.run_id, html, path.read_text())
 
 
+def test_every_colour_has_one_for_the_dark() -> None:
+    text = (Path(report.__file__).parent / report.TEMPLATE).read_text()
+    light, dark = re.findall(r":root \{(.*?)\}", text, re.DOTALL)
+    names = set(re.findall(r"(--[a-z]+):", light))
+    assert names == set(re.findall(r"(--[a-z]+):", dark))
+    # the frame of a bar and the white card of a figure are the same in both
+    rest = re.sub(r":root \{.*?\}", "", text, flags=re.DOTALL)
+    assert set(re.findall(r"#[0-9a-f]{3,6}\b", rest)) == {"#8d99a6", "#fff"}
+
+
+def test_a_bar_stands_below_its_interval(rounds: Rounds) -> None:
+    result = Page(rounds.html).section("result").html
+    cells = re.findall(r'<td class="interval">(.*?)</td>', result, re.DOTALL)
+    assert len(cells) == 2
+    assert all(re.search(r"\]\s*<svg", re.sub("</?span[^>]*>", "", cell)) for cell in cells)
+    assert result.count("<svg") == len(cells)
+
+
 def test_report_is_a_file_of_the_launch_and_an_artifact(gaussian) -> None:
     with fetched(gaussian.store.client, gaussian.result.run_id, REPORT) as path:
         assert path.read_bytes() == (gaussian.models / REPORT).read_bytes()
