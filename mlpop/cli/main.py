@@ -14,8 +14,8 @@ from mlpop import __version__
 from mlpop.cli import options
 from mlpop.errors import MlpopError
 
-FILE = click.Path(dir_okay=False, path_type=Path)
-FOLDER = click.Path(file_okay=False, path_type=Path)
+FILE = options.HomePath(dir_okay=False, path_type=Path)
+FOLDER = options.HomePath(file_okay=False, path_type=Path)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})

@@ -8,7 +8,8 @@ from typing import overload
 import numpy as np
 from numpy.typing import NDArray
 
-from mlpop.config.fields import INPUT_PREFIX
+from mlpop.config.fields import INPUT_PREFIX, expanded
+from mlpop.config.messages import Refused
 from mlpop.errors import DataError
 from mlpop.io.columns import WHOLE, Column, NumberColumn, PathColumn
 from mlpop.io.files import csv_rows, sha256_of
@@ -205,7 +206,10 @@ class DatasetIndex:
         place = self.place(number, channel)
         if not name:
             raise DataError(f"{place}: no map is given")
-        written, folder = Path(name).expanduser(), self.path.parent
+        try:
+            written, folder = expanded(Path(name)), self.path.parent
+        except Refused as error:
+            raise DataError(f"{place}: the path of a map {error}") from None
         if packed:
             beside, elsewhere = [folder / written], []
         else:
