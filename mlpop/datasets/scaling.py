@@ -62,6 +62,11 @@ def read_statistics(path: Path) -> Statistics:
                 f"found {values}"
             )
         statistics[label] = {key: float(values[key]) for key in KEYS}
+        if values["min"] > values["max"] or values["std"] < 0:
+            raise DataError(
+                f"{path}: label '{label}': min must not be above max, nor std negative, found "
+                f"{values}"
+            )
     return statistics
 
 
