@@ -30,7 +30,7 @@ BASE = 1000
 
 def make(folder: Path, count: int) -> np.ndarray:
     """Write the shards of a set; return theta (count, 2)."""
-    from mlpop.compute.campaign.campaign import size_of_shards
+    from mlpop.compute.campaign.claim import size_of_shards
     from mlpop.datasets.shards import SimulationRow, write_shard
 
     rng = np.random.default_rng(1)

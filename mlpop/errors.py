@@ -27,3 +27,7 @@ class TrackingError(MlpopError):
 
 class ComputeError(MlpopError):
     """A compute backend could not be started or lost its workers for good."""
+
+
+class Stopped(SystemExit):
+    """mlpop itself was told to stop, by SIGTERM or SIGHUP; code of the user calls `sys.exit`."""

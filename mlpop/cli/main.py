@@ -2,19 +2,21 @@
 
 import json
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import click
 
 from mlpop import __version__
 from mlpop.cli import options
+from mlpop.cli.failing import fail
 from mlpop.errors import MlpopError
 
-FILE = click.Path(dir_okay=False, path_type=Path)
-FOLDER = click.Path(file_okay=False, path_type=Path)
+FILE = options.HomePath(dir_okay=False, path_type=Path)
+FOLDER = options.HomePath(file_okay=False, path_type=Path)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
@@ -351,26 +353,6 @@ def schema(kind: str | None) -> None:
     click.echo(json.dumps(schemas(kind), indent=2))
 
 
-LONGEST_LINE = 2000
-"""Longest line of a message [characters]."""
-
-
-def _fail(message: str) -> NoReturn:
-    lines = (
-        line
-        if len(line) <= LONGEST_LINE
-        else f"{line[:LONGEST_LINE]} ... ({len(line)} characters)"
-        for line in message.splitlines()
-    )
-    message = "\n".join(lines)
-    click.echo(f"Error: {message}", err=True)
-    if os.environ.get("MLFLOW_RUN_ID"):
-        from mlpop.tracking import tell_given_run
-
-        tell_given_run(message)
-    sys.exit(2)
-
-
 def main() -> None:
     """Run the command line; exit codes: 0 done, 2 bad input or failure, 130/143 interrupted."""
     # as `python -m mlpop` does: a user's own simulator lies in the working directory
@@ -382,16 +364,22 @@ def main() -> None:
         error.show()
         sys.exit(2)
     except MlpopError as error:
-        _fail(str(error))
+        fail(str(error))
     except OSError as error:
         # a full disk, a folder that was taken away: the message names file and reason
-        _fail(str(error))
+        unnamed = "" if error.filename else " (of a file without a name, or of the output)"
+        fail(f"{error}{unnamed}")
+    except RuntimeError as error:
+        # of a path that is resolved; opening one is an OSError
+        if "Symlink loop" not in str(error):
+            raise
+        fail(f"a symbolic link points to itself: {error}; remove it, or give another path")
     except MemoryError as error:
-        _fail(f"out of memory: {error or 'there is none left'}; take less, or a larger machine")
+        fail(f"out of memory: {error or 'there is none left'}; take less, or a larger machine")
     except (KeyboardInterrupt, click.Abort) as error:
         if isinstance(error.__cause__, EOFError):
             # click takes the end of any file for Ctrl-C
-            _fail(f"something ended unexpectedly: {error.__cause__ or 'EOFError'!s}")
+            fail(f"something ended unexpectedly: {error.__cause__ or 'EOFError'!s}")
         click.echo("Interrupted.", err=True)
         sys.exit(130)
 

@@ -3,6 +3,7 @@
 import functools
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -95,6 +96,9 @@ def _json_pairs(text: str) -> str:
             raise click.BadParameter(
                 f"expected LABEL=NUMBER, found '{name}{sign}{value}'", param_hint="--theta"
             ) from None
+    names = [name for name, _, _ in pairs]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise click.BadParameter(f"{', '.join(twice)} is given twice", param_hint="--theta")
     return json.dumps({name: float(value) for name, _, value in pairs})
 
 
@@ -111,7 +115,19 @@ class Flag:
     cleared: tuple[str, ...] = ()
 
 
-FILE, FOLDER = click.Path(dir_okay=False), click.Path(file_okay=False)
+class HomePath(click.Path):
+    """A path whose leading `~` is the home folder: a shell leaves that of `--option=~/x`."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path."""
+        if str(value).startswith("~"):
+            # of a user that nobody knows it is the name of a file
+            with suppress(RuntimeError):
+                value = str(Path(value).expanduser())
+        return super().convert(value, param, ctx)
+
+
+FILE, FOLDER = HomePath(dir_okay=False), HomePath(file_okay=False)
 COLUMNS = Values(names=True)
 VALUE, PATH = AsSet(), AsSet(read=json.dumps)
 LIST = AsSet(", a list such as 9,10,11", _json_list)
@@ -289,7 +305,7 @@ def configured(default: str | None) -> Callable[[Command], Command]:
         return click.option(
             "-c",
             "--configuration",
-            type=click.Path(dir_okay=False, path_type=Path),
+            type=HomePath(dir_okay=False, path_type=Path),
             default=default,
             required=default is None,
             help="The JSON file that describes what to do; runs:/RUN_ID/NAME is one of a run.",

@@ -13,6 +13,7 @@ from mlpop.config.files.observe import ObserveConfig
 from mlpop.datasets.layout import DETAILS, GENERATOR_JSON, OBSERVED_JSON
 from mlpop.datasets.observed import write_observed
 from mlpop.errors import DataError
+from mlpop.experiment.output_tree import check_writable
 from mlpop.io.files import write_csv, write_json
 from mlpop.maps.sky import not_in_sky_map
 from mlpop.population.catalogue.doubts import named
@@ -40,7 +41,9 @@ def observe_catalogue(config: ObserveConfig) -> Path:
     Raises:
         DataError: the catalogue or a table cannot be read, or the maps cannot be written.
     """
+    check_writable(config.save_dir, "save_dir")
     selection = observed_selection(config)
+    found = observed_numbers(selection)
     generator = _with_own_fluxes(config.generator, selection)
     for line in cut_table(selection.rows):
         logger.info("%s", line)
@@ -66,7 +69,7 @@ def observe_catalogue(config: ObserveConfig) -> Path:
             cuts = config.save_dir / CUTS_CSV
             write_csv(cuts, CutRow._fields, [list(row) for row in selection.rows])
             numbers = config.save_dir / OBSERVED_JSON
-            write_json(numbers, observed_numbers(selection).model_dump(mode="json"))
+            write_json(numbers, found.model_dump(mode="json"))
             run.log_metrics(_final_counts(selection))
             run.set_note("\n".join(f"- {note}" for note in [*told, *selection.notes]))
             folder = csv.parent
@@ -92,7 +95,12 @@ def observed_numbers(selection: Selection) -> ObservedNumbers:
         return {survey: len(table) for survey, table in samples.items() if len(table)}
 
     if not numbers(selection.counts):
-        raise DataError("no pulsar of any survey is left: there is nothing to observe")
+        cuts = "; ".join(f"{row.step}: {row.pulsars}" for row in selection.rows)
+        raise DataError(
+            "no pulsar of any survey is left: there is nothing to observe; pulsars after every "
+            f"cut: {cuts}; look at regions (their tags must be those of the column SURVEY) and at "
+            f"the catalogue{''.join(f'; {doubt}' for doubt in selection.doubts)}"
+        )
     return ObservedNumbers(
         detected_real=numbers(selection.counts),
         thin_to=numbers(selection.maps),

@@ -55,7 +55,9 @@ def simulate_sets(config: SimulateConfig) -> SuppliedSet:
         sampling_size=config.sampling_size,
     )
     split_rng = np.random.default_rng(seed_sequence(seed, Purpose.SWEEP, SPLIT))
-    check_plan(config.simulator, sets.labels, config.generator, config.dyn_data_loader)
+    check_plan(
+        config.simulator, sets.labels, config.generator, config.dyn_data_loader, "parameters"
+    )
     if config.split is not None:
         split_rows(len(sets), test=config.split.test, valid=config.split.valid, rng=split_rng)
     _require_same_sweep(table, sets, seed)

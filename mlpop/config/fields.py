@@ -91,7 +91,12 @@ class OneOf:
         return core_schema.literal_schema(self.names)
 
 
-def _expanded(path: Path) -> Path:
+def expanded(path: Path) -> Path:
+    """Return a path with the home folder in place of a leading `~`.
+
+    Raises:
+        Refused: nobody has that home folder, or the path holds a NUL character.
+    """
     if "\0" in str(path):
         raise Refused(("", "must not hold a NUL character"))
     try:
@@ -152,7 +157,7 @@ def _one_kind(columns: tuple[int | str, ...]) -> tuple[int | str, ...]:
 
 # A validator before the type hands pydantic Python objects, of which strict mode takes no string
 # for a path; lax mode takes a string, and still no number.
-LaxPath = Annotated[Path, Field(strict=False), AfterValidator(_expanded)]
+LaxPath = Annotated[Path, Field(strict=False), AfterValidator(expanded)]
 
 Folder = Annotated[LaxPath, BeforeValidator(_given), BeforeValidator(_local)]
 """A path that must be given."""

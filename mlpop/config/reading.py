@@ -30,6 +30,10 @@ FOREIGN = {
 }
 
 
+UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+"""Marks at the beginning of text as some Windows programs save it."""
+
+
 class Unreadable(ValueError):
     """A file is not what it should be; the message does not name it."""
 
@@ -99,6 +103,8 @@ def _decode(decoder: codecs.IncrementalDecoder, block: bytes, place: int) -> Non
 
 
 def _refuse_foreign(data: bytes) -> None:
+    if data.startswith(UTF16):
+        raise Unreadable("is text in UTF-16; save it as UTF-8")
     for magic, kind in FOREIGN.items():
         if data.startswith(magic):
             raise Unreadable(f"is {kind}, not text")

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar
 
 from mlpop.config.allowed_modules import require_allowed
+from mlpop.config.foreign_code import foreign_code
 from mlpop.config.messages import nearest
 from mlpop.errors import ConfigError
 
@@ -88,10 +89,11 @@ class Registry(Generic[Base]):
             )
         if path == name and path not in self._entry_points().values():
             require_allowed(self.field, name)
-        try:
-            found = getattr(importlib.import_module(module_name), class_name)
-        except (ImportError, AttributeError) as error:
-            raise ConfigError(f"{self.field}: '{name}' cannot be imported: {error}") from None
+        with foreign_code(f"{self.field}: '{name}' cannot be imported"):
+            try:
+                found = getattr(importlib.import_module(module_name), class_name)
+            except (ImportError, AttributeError) as error:
+                raise ConfigError(f"{self.field}: '{name}' cannot be imported: {error}") from None
         if self.base is None:
             if not callable(found):
                 raise ConfigError(f"{self.field}: '{name}' is not a class")
@@ -116,7 +118,10 @@ class Registry(Generic[Base]):
             allowed = ", ".join(inspect.signature(found).parameters) or "none"
             block = self.field.removesuffix("type") + "args"
             raise ConfigError(f"{block} of {name}: {error}; allowed: {allowed}") from None
-        return found(**args)
+        if name in self._classes or name in self.own:
+            return found(**args)
+        with foreign_code(f"{self.field}: '{name}' cannot be made"):
+            return found(**args)
 
     def _entry_points(self) -> dict[str, str]:
         return {e.name: e.value for e in importlib.metadata.entry_points(group=self.group)}

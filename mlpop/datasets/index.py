@@ -8,7 +8,8 @@ from typing import overload
 import numpy as np
 from numpy.typing import NDArray
 
-from mlpop.config.fields import INPUT_PREFIX
+from mlpop.config.fields import INPUT_PREFIX, expanded
+from mlpop.config.messages import Refused
 from mlpop.errors import DataError
 from mlpop.io.columns import WHOLE, Column, NumberColumn, PathColumn
 from mlpop.io.files import csv_rows, sha256_of
@@ -84,6 +85,15 @@ class DatasetIndex:
         if not any(name.startswith(INPUT_PREFIX) for name in header):
             raise DataError(
                 f"{path}: no column starts with '{INPUT_PREFIX}'; found {', '.join(header)}"
+            )
+        if separator := next((s for s in ";\t|" if len(header) == 1 and s in header[0]), None):
+            raise DataError(
+                f"{path}: its columns are separated by {separator!r}; an index file has commas"
+            )
+        if padded := next((name for name in header if name != name.strip()), None):
+            raise DataError(
+                f"{path}: the column {padded!r} begins or ends with a space; take spaces around "
+                "the commas away"
             )
         return cls.of_rows(path, header, rows)
 
@@ -205,7 +215,10 @@ class DatasetIndex:
         place = self.place(number, channel)
         if not name:
             raise DataError(f"{place}: no map is given")
-        written, folder = Path(name).expanduser(), self.path.parent
+        try:
+            written, folder = expanded(Path(name)), self.path.parent
+        except Refused as error:
+            raise DataError(f"{place}: the path of a map {error}") from None
         if packed:
             beside, elsewhere = [folder / written], []
         else:

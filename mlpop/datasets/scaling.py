@@ -17,6 +17,10 @@ Mode = Literal["standardize", "normalize", "none"]
 MODES: tuple[Mode, ...] = ("standardize", "normalize", "none")
 
 _CHUNK = 256
+_FAR = 20.0
+"""Scaled labels lie within about 5 if the statistics are theirs."""
+_NARROW = 1e-4
+"""So much of the statistics' spread even a late truncated round keeps."""
 
 Statistics = dict[str, dict[str, float]]
 """`{label: {"mean", "std", "max", "min"}}`, the standard deviation with ddof 0."""
@@ -52,16 +56,26 @@ def read_statistics(path: Path) -> Statistics:
     """
     statistics: Statistics = {}
     for label, values in read_json_object(path).items():
-        if not isinstance(values, dict) or any(
-            not isinstance(values.get(key), (int, float)) or not isfinite(values[key])
-            for key in KEYS
-        ):
+        if not isinstance(values, dict) or any(not _is_number(values.get(key)) for key in KEYS):
             raise DataError(
                 f"{path}: label '{label}': expected finite numbers for {', '.join(KEYS)}, "
                 f"found {values}"
             )
         statistics[label] = {key: float(values[key]) for key in KEYS}
+        if values["min"] > values["max"] or values["std"] < 0:
+            raise DataError(
+                f"{path}: label '{label}': min must not be above max, nor std negative, found "
+                f"{values}"
+            )
     return statistics
+
+
+def _is_number(value: Any) -> bool:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    try:
+        return number and isfinite(value)
+    except OverflowError:
+        return False
 
 
 @dataclass(frozen=True)
@@ -163,6 +177,30 @@ class LabelScaling:
                 f"found an array of shape {array.shape}"
             )
         return array
+
+
+def foreign_statistics(scaling: LabelScaling, theta: NDArray[np.float64]) -> list[str]:
+    """Return a sentence for every label of a dataset that its statistics do not fit.
+
+    Args:
+        scaling: made of the statistics.
+        theta: (N, D) labels of the dataset, physical units.
+    """
+    if scaling.mode == "none" or not len(theta):
+        return []
+    scaled = scaling.scale(theta)
+    far = np.abs(scaled).max(axis=0) > _FAR
+    narrow = (scaled.std(axis=0) < _NARROW) & (theta.std(axis=0) > 0)
+    found = []
+    for d in np.flatnonzero(far | narrow):
+        label = scaling.labels[d]
+        said = scaling.statistics[label]
+        found.append(
+            f"the statistics give {label} the mean {said['mean']:g} and the std {said['std']:g}, "
+            f"but here they are {theta[:, d].mean():g} and {theta[:, d].std():g}: "
+            "they may be those of another set, or of other units"
+        )
+    return found
 
 
 def scale_inputs(x: Observations, mode: Mode) -> NDArray[np.float32]:

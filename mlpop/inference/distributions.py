@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from mlpop.config.blocks.prior import DistributionConfig
+from mlpop.config.foreign_code import foreign_code
 from mlpop.config.registry import Registry
 from mlpop.errors import ConfigError
 
@@ -101,12 +102,9 @@ def _without_edges(name: str, config: DistributionConfig, tail: float) -> Margin
     if config.type == "normal":
         frozen: Any = stats.norm(**config.args)
     else:
-        try:
-            frozen = DISTRIBUTIONS.build(config.type, config.args)
-        except (TypeError, ValueError) as error:
-            raise ConfigError(
-                f"{name} cannot be made with the args {dict(config.args)}: {error}"
-            ) from None
+        make = DISTRIBUTIONS.find(config.type)
+        with foreign_code(f"{name} cannot be made with the args {dict(config.args)}"):
+            frozen = make(**config.args)
     if missing := [f for f in ("cdf", "ppf", "logpdf") if not callable(getattr(frozen, f, None))]:
         raise ConfigError(
             f"{name} must have cdf, ppf and logpdf, as the distributions of scipy.stats have; it "

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import numba
@@ -10,7 +11,11 @@ import platformdirs
 
 def cache_folder() -> Path:
     """Return `$MLPOP_CACHE_DIR`, or else the user's cache folder of mlpop."""
-    return Path(os.environ.get("MLPOP_CACHE_DIR") or platformdirs.user_cache_dir("mlpop"))
+    folder = Path(os.environ.get("MLPOP_CACHE_DIR") or platformdirs.user_cache_dir("mlpop"))
+    with suppress(RuntimeError):
+        # files of environment variables and job systems leave a `~` as it is
+        folder = folder.expanduser()
+    return folder
 
 
 def key_compiled_kernels(package: Path) -> None:

@@ -13,6 +13,17 @@ WHOLE = -1
 """The row of a cell that names a file of one map."""
 
 
+def number_in(text: str) -> float:
+    """Return the number that a text is.
+
+    Raises:
+        ValueError: it is none. `1_000` and digits of other scripts, which Python reads, are none.
+    """
+    if "_" in text or not text.isascii():
+        raise ValueError(f"could not convert string to float: '{text}'")
+    return float(text)
+
+
 class PathColumn:
     """Cells that name maps: `shards/shard-00012/a.npy#3`, or a file of one map."""
 
@@ -77,7 +88,7 @@ class NumberColumn:
     def append(self, text: str) -> None:
         """Take in the next cell."""
         try:
-            value = float(text)
+            value = number_in(text)
         except ValueError:
             value = float("nan")
         place = len(self._values)

@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -65,10 +66,18 @@ def read_json_object(path: Path) -> dict[str, Any]:
     """Read a data file that holds one JSON object.
 
     Raises:
-        DataError: the file is missing, not JSON, or holds something else.
+        DataError: the file is missing, not JSON, names a field twice, or holds something else.
     """
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            twice, _ = Counter(name for name, _ in pairs).most_common(1)[0]
+            raise DataError(f"{path}: '{twice}' is given twice in one object")
+        return found
+
     try:
-        values = parse_json(read_text(path))
+        values = parse_json(read_text(path), unique)
     except FileNotFoundError:
         raise DataError(missing_file(path)) from None
     except (OSError, ValueError) as error:

@@ -6,6 +6,7 @@ torch's DataLoader. Both serve the same batches.
 """
 
 import hashlib
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -21,13 +22,15 @@ from torch.utils.data import DataLoader
 
 from mlpop.datasets.index import Filter
 from mlpop.datasets.loading import load_dataset
-from mlpop.datasets.scaling import LabelScaling, Mode, scale_inputs
+from mlpop.datasets.scaling import LabelScaling, Mode, foreign_statistics, scale_inputs
 from mlpop.errors import MlpopError
 from mlpop.io.locks import make_room_for_sockets
 from mlpop.regression.maps import Kind, MapReader, Resize, read_index
 
 EVALUATION_CHUNK = 64
 """Rows of a batch without gradients; 512 take twice as long, as they do not fit the cache."""
+
+logger = logging.getLogger(__name__)
 
 _MIB = 2**20
 
@@ -224,6 +227,8 @@ def load_set(
     scaling = scaling_of if isinstance(scaling_of, LabelScaling) else scaling_of(tuple(labels))
     reader = MapReader(index, channels, selection.kind, selection.input_scaling, selection.resize)
     theta = index.label_values(labels)
+    for text in foreign_statistics(scaling, theta):
+        logger.warning("%s: %s", path, text)
     if reader.nbytes > cache_mb * _MIB:
         return StreamedSet(reader, theta, scaling, num_workers)
     if selection.kind == "rgb":

@@ -9,9 +9,10 @@ import numpy as np
 from numpy.random import SeedSequence
 from numpy.typing import ArrayLike, NDArray
 
+from mlpop.config.foreign_code import foreign_code, same_folder
 from mlpop.config.names import fault_of_name
 from mlpop.config.registry import Registry
-from mlpop.errors import ConfigError, SimulationFailed
+from mlpop.errors import ConfigError, SimulationFailed, Stopped
 
 REGISTERED: Mapping[str, str] = {
     "pulsar": "mlpop.simulators.pulsar:PulsarSimulator",
@@ -95,12 +96,38 @@ def load(type: str, args: Mapping[str, Any] | None = None) -> Simulator:
             f"simulator.type: '{type}' is no simulator: what it makes cannot be called with "
             "(theta, seed); its labels must be a tuple of names, and so must its channels"
         )
-    try:
-        simulator = builder(**(args or {}))
-    except TypeError as error:
-        raise ConfigError(f"simulator.args: '{type}' refuses them: {error}") from error
-    _require_simulator(simulator, type)
+    with foreign_code(f"simulator.args: '{type}' cannot be made of them"):
+        try:
+            simulator: Simulator = builder(**(args or {}))
+        except TypeError as error:
+            raise ConfigError(f"simulator.args: '{type}' refuses them: {error}") from error
+    with foreign_code(f"simulator.type: '{type}' cannot be used"):
+        _require_simulator(simulator, type)
     return simulator
+
+
+def simulate(
+    simulator: Simulator, theta: NDArray[np.float64], seed: SeedSequence, *, detailed: bool = False
+) -> Simulation:
+    """Simulate one observation of `theta` (D,), which code of the user gets as a copy.
+
+    Args:
+        detailed: with the details that the simulator can give.
+
+    Raises:
+        SimulationFailed: the simulator calls `sys.exit`, or returns no `Simulation`.
+    """
+    call = in_detail(simulator) if detailed else simulator
+    try:
+        with same_folder():
+            made = call(theta.copy(), seed)
+    except Stopped:
+        raise
+    except SystemExit as error:
+        raise SimulationFailed(f"the simulator called sys.exit({error.code})") from error
+    if not isinstance(made, Simulation):
+        raise SimulationFailed(f"the simulator returned a {type(made).__name__}, no Simulation")
+    return made
 
 
 def theta_by_label(theta: ArrayLike, labels: Sequence[str]) -> dict[str, float]:

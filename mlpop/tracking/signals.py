@@ -19,6 +19,8 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
+from mlpop.errors import Stopped
+
 if TYPE_CHECKING:
     import psutil
 
@@ -61,7 +63,7 @@ class _Stop:
         self.waiting = False
         if self.first == signal.SIGINT:
             raise KeyboardInterrupt
-        raise SystemExit(128 + (self.first or signal.SIGTERM))
+        raise Stopped(128 + (self.first or signal.SIGTERM))
 
 
 _stop: _Stop | None = None

@@ -703,3 +703,60 @@ def test_a_disk_that_fails_is_one_message(
     ended = mlpop("sbi", "-c", write(tmp_path / "smoke.json", smoke(tmp_path / "output")))
     assert ended.code == 2
     assert ended.err == "Error: [Errno 28] No space left on device: 'samples_posterior.pt'\n"
+
+
+@pytest.mark.parametrize("option", ["--configuration={}", "-c={}", "--configuration {}"])
+def test_a_tilde_that_the_shell_leaves_is_the_home_folder(
+    mlpop: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: str
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir("/")
+    (tmp_path / "observe.json").write_text('{"nonsense": 1}')
+    words = option.replace("-c=", "-c").format("~/observe.json").split()
+    ended = mlpop("observe", *words)
+    assert (ended.code, "nonsense: unknown field" in ended.err) == (2, True)
+
+
+def test_a_project_in_the_home_folder(
+    mlpop: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    assert mlpop("init", "~/project").code == 0
+    assert (tmp_path / "home/project/MLproject").is_file()
+    assert not (tmp_path / "~").exists()
+
+
+def test_a_label_given_twice_is_refused(mlpop: Callable[..., Any]) -> None:
+    ended = mlpop("compare", "--theta", "a_late=-1,a_late=-2")
+    assert (ended.code, "a_late is given twice" in ended.err) == (2, True)
+
+
+def test_a_link_to_itself_is_one_message(
+    mlpop: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    link = tmp_path / "link"
+    link.symlink_to("link")
+    monkeypatch.setattr("mlpop.commands.init.init_project", lambda folder: [folder.resolve()])
+    ended = mlpop("init", link / "x")
+    assert ended.code == 2
+    assert "symbolic link points to itself" in ended.err
+
+
+def test_observe_refuses_an_empty_sky_before_it_writes(
+    mlpop: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+    header = "PSRJ,P0,P1,RAJD,DECJD,Gl,Gb,ASSOC,SURVEY"
+    for row in ("J1,0.5,1e-15,250,-40,310,3,,other", "J1,,1e-15,250,-40,310,3,,pksmb"):
+        (tmp_path / "atnf.csv").write_text(f"{header}\n{row}\n")
+        write(tmp_path / "observe.json", {"source": "atnf.csv", "save_dir": "out"})
+        ended = mlpop("observe", "-c", "observe.json")
+        assert ended.code == 2
+        assert "no pulsar of any survey is left" in ended.err
+        assert {path.name for path in tmp_path.iterdir()} == {"atnf.csv", "observe.json"}
+    (tmp_path / "out").write_text("a file")
+    ended = mlpop("observe", "-c", "observe.json")
+    assert ended.code == 2
+    assert "save_dir: 'out' cannot be written" in ended.err

@@ -28,6 +28,8 @@ def test_a_byte_order_mark_does_not_matter(mark: bytes, tmp_path: Path) -> None:
         (b"\x00\x01", "holds NUL bytes"),
         (b'{"a": "\xff"}', "no UTF-8 text"),
         (b"\x1f\x8b\x08", "gzip archive"),
+        ("{}".encode("utf-16"), "text in UTF-16; save it as UTF-8"),
+        (b"\xfe\xff\x00{\x00}", "text in UTF-16; save it as UTF-8"),
         (b"{", ":1: not valid JSON"),
     ],
 )

@@ -10,7 +10,9 @@ from mlpop.datasets.scaling import (
     LabelScaling,
     Mode,
     Statistics,
+    foreign_statistics,
     label_statistics,
+    read_statistics,
     scale_inputs,
 )
 from mlpop.errors import ConfigError, DataError
@@ -146,3 +148,34 @@ def test_numbers_and_mode_none_stay_as_they_are() -> None:
     np.testing.assert_array_equal(scale_inputs(x, "none"), x)
     with pytest.raises(ConfigError, match="'log' is none of"):
         scale_inputs(x, "log")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("mode", ["standardize", "normalize"])
+@pytest.mark.parametrize(
+    ("factor", "offset"), [(1e3, 0.0), (1.0, 100.0), (1e-6, 0.0), (1e-6, 5e-7)]
+)
+def test_statistics_of_another_set_are_told(mode: Mode, factor: float, offset: float) -> None:
+    theta = np.random.default_rng(4).uniform(0.5, 1.5, (50, 2))
+    scaling = LabelScaling(mode, label_statistics(theta, LABELS), LABELS)
+    assert foreign_statistics(scaling, theta) == []
+    assert foreign_statistics(scaling, theta[:, :] * 0.01 + 1.0) == []
+    other = theta * [1.0, factor] + [0.0, offset]
+    (text,) = foreign_statistics(scaling, other)
+    assert f"the statistics give {LABELS[1]} the mean" in text
+
+
+@pytest.mark.parametrize(
+    "odd", [{"std": True}, {"min": 2.0}, {"std": -1.0}, {"mean": 10**400}, {"max": "1"}]
+)
+def test_statistics_that_cannot_be_are_refused(tmp_path, odd: dict) -> None:
+    path = tmp_path / "statistics.json"
+    path.write_text(json.dumps({"a": {"mean": 0.5, "std": 0.1, "min": 0.0, "max": 1.0} | odd}))
+    with pytest.raises(DataError, match=r"statistics.json: label 'a': "):
+        read_statistics(path)
+
+
+def test_statistics_that_are_given_twice_are_refused(tmp_path) -> None:
+    path = tmp_path / "statistics.json"
+    path.write_text('{"a": {"mean": 0.5, "mean": 50, "std": 0.1, "min": 0.0, "max": 1.0}}')
+    with pytest.raises(DataError, match="'mean' is given twice"):
+        read_statistics(path)

@@ -6,14 +6,13 @@ interrupted campaign goes on where it was. With a dataset in an object store, wo
 shards there too, so that they need no disk in common, and a campaign goes on anywhere.
 """
 
-import hashlib
 import json
 import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from logging import getLogger
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlpop.compute.backends.base import MAX_ATTEMPTS, Backend, Event, Outcome
+from mlpop.compute.campaign.claim import claim_folder
 from mlpop.compute.campaign.journal import journal_path, note_timeout, read_journal
 from mlpop.compute.campaign.shard_task import (
-    CAMPAIGN_FILE,
     ShardJob,
     ShardTask,
     failed_row,
@@ -42,28 +41,12 @@ from mlpop.datasets.shards import (
     write_shard,
 )
 from mlpop.errors import ComputeError, DataError
-from mlpop.io.files import json_digest, read_json_object, sha256_of, write_json
+from mlpop.io.files import json_digest
+
+logger = getLogger(__name__)
 
 # What a worker may take to build its simulator before a task counts as stuck [s].
 BUILD_SECONDS = 900.0
-
-
-MOST_SHARDS = 1000
-"""Of a larger set shards hold more simulations than asked for: a few MB, and fewer files."""
-
-
-def size_of_shards(folder: Path, simulations: int, asked: int) -> int:
-    """Return how many simulations a shard of a set holds.
-
-    Args:
-        folder: of the dataset; a set that was begun with `asked` in a shard goes on so.
-        simulations: in the set.
-        asked: in a shard, at least.
-    """
-    claim = folder / CAMPAIGN_FILE
-    if claim.is_file() and read_json_object(claim).get("simulations_per_task") == asked:
-        return asked
-    return max(asked, -(-simulations // MOST_SHARDS))
 
 
 @dataclass(frozen=True)
@@ -150,7 +133,7 @@ def run_campaign(
         grace=grace,
         max_attempts=max_attempts,
         remote=remote,
-        claim=_claim(
+        claim=claim_folder(
             folder,
             theta,
             tuple(labels),
@@ -337,53 +320,3 @@ def _check_theta(theta: NDArray[np.float64], labels: Sequence[str]) -> NDArray[n
         row = int(np.flatnonzero(~np.isfinite(theta).all(axis=1))[0])
         raise DataError(f"theta row {row} holds a value that is not finite: {theta[row].tolist()}")
     return theta
-
-
-def _claim(
-    folder: Path,
-    theta: NDArray[np.float64],
-    labels: tuple[str, ...],
-    seeds: tuple[int, Purpose, int],
-    simulations_per_task: int,
-    identity: str,
-    remote: RemoteDataset | None,
-) -> str:
-    """Write down what the folder is for, or compare with what it says; return its digest.
-
-    Raises:
-        DataError: the folder, or the place in the object store, holds another campaign.
-    """
-    root_seed, purpose, round_index = seeds
-    claim = {
-        "labels": list(labels),
-        "simulations": len(theta),
-        "theta": hashlib.sha256(theta.tobytes()).hexdigest(),
-        "root_seed": root_seed,
-        "purpose": purpose.name,
-        "round": round_index,
-        "simulations_per_task": simulations_per_task,
-        "simulator": identity,
-    }
-    path = folder / CAMPAIGN_FILE
-    if path.exists():
-        _compare(read_json_object(path), claim, str(path))
-    else:
-        write_json(path, claim)
-    if remote is not None:
-        with tempfile.TemporaryDirectory(prefix="mlpop-") as scratch:
-            if remote.pull_file(CAMPAIGN_FILE, Path(scratch)):
-                stored_claim = read_json_object(Path(scratch, CAMPAIGN_FILE))
-                _compare(stored_claim, claim, str(remote.uri / CAMPAIGN_FILE))
-            else:
-                remote.push_file(path)
-    return sha256_of(path)
-
-
-def _compare(found: Mapping[str, Any], claim: Mapping[str, Any], place: str) -> None:
-    different = [name for name, value in claim.items() if found.get(name) != value]
-    if different:
-        changes = "; ".join(f"{k}: {found.get(k)} there, {claim[k]} now" for k in different)
-        raise DataError(
-            f"{place}: the folder holds the simulations of another campaign ({changes}); use "
-            "another folder, or remove this one"
-        )

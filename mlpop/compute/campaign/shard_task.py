@@ -40,7 +40,7 @@ from mlpop.datasets.shards import (
 )
 from mlpop.errors import ConfigError, DataError, SimulationFailed
 from mlpop.io.files import sha256_of
-from mlpop.simulators.base import in_detail
+from mlpop.simulators.base import simulate
 
 CAMPAIGN_FILE = "campaign.json"
 
@@ -255,11 +255,11 @@ def _simulate(
     maps: Mapping[str, NDArray] = {}
     # what a posterior predicts is compared with what was observed beyond the maps
     detailed = job.purpose is Purpose.SIMULATION_PREDICTIVE
-    simulate = in_detail(simulator) if detailed else simulator
     started = time.perf_counter()
     try:
         with exit_after(hard_limit, journal):
-            simulation = call_within(job.time_limit, partial(simulate, theta.copy(), seed))
+            once = partial(simulate, simulator, theta, seed, detailed=detailed)
+            simulation = call_within(job.time_limit, once)
         maps = by_channel(simulation.x, simulator.channels) | dict(simulation.details)
         info = _json_safe(simulation.info)
         if info.get("status") == "limit":

@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field, ValidationError
 
 from mlpop.config.base import StrictModel, read_json
 from mlpop.config.blocks.surveys import MAP_SURVEYS, Survey
-from mlpop.config.fields import Count
+from mlpop.config.fields import Count, expanded
 from mlpop.config.messages import Refused, describe, show
 from mlpop.errors import ConfigError
 
@@ -54,7 +54,7 @@ def by_catalogue(entries: Any, field: str) -> Any:
 def as_observed(value: Any) -> Any:
     """Return the numbers of a JSON file's path, or of its content; what is neither as it is."""
     if isinstance(value, str | Path):
-        path = Path(value).expanduser()
+        path = expanded(Path(value))
         try:
             return ObservedNumbers.parse(read_json(path), source=str(path))
         except ConfigError as error:

@@ -144,5 +144,11 @@ class PriorConfig(StrictModel):
             yield f"{name}[{i}]", f"is required for {label}, whose distribution is '{kind}'"
         elif low >= high:
             yield f"low[{i}]", f"must be less than high[{i}] = {high} for {label}, found {low}"
+        elif not isfinite(high - low):
+            yield (
+                f"high[{i}]",
+                f"must be nearer to low[{i}] = {low} for {label}: the range is beyond the largest "
+                f"number, found {high}",
+            )
         elif DISTRIBUTIONS[kind].positive and low <= 0:
             yield f"low[{i}]", f"must be greater than 0 for {label}, a '{kind}' one, found {low}"

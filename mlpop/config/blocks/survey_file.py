@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 
 from mlpop.config.base import StrictModel, read_json
-from mlpop.config.fields import Count, Name, Positive
+from mlpop.config.fields import Count, Name, Positive, expanded
 from mlpop.config.messages import Problem, Refused, describe, show
 from mlpop.errors import ConfigError
 
@@ -147,7 +147,7 @@ def as_survey(value: Any) -> Any:
         if not str(value).endswith(".json"):
             raise Refused(("", f"must be the path of a survey's .json file, found {show(value)}"))
         try:
-            return SurveyFile.read(Path(value).expanduser())
+            return SurveyFile.read(expanded(Path(value)))
         except ConfigError as error:
             raise Refused(("", "; ".join(str(error).split("\n")))) from None
     if isinstance(value, Mapping):

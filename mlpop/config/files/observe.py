@@ -9,8 +9,8 @@ from pydantic import Field
 from mlpop.config.base import StrictModel
 from mlpop.config.blocks.generator import GeneratorConfig
 from mlpop.config.blocks.surveys import MAP_SURVEYS, SURVEYS, Region, Survey
-from mlpop.config.fields import Folder, Name, OptionalPath
-from mlpop.config.messages import Problem, one_of
+from mlpop.config.fields import Folder, Name, OptionalPath, expanded
+from mlpop.config.messages import Problem, Refused, one_of
 
 ONLINE = "psrqpy"
 """The source that downloads the newest catalogue."""
@@ -54,6 +54,10 @@ class ObserveConfig(StrictModel):
     """Type, resolution and smoothing of the maps; must equal those of the training set."""
 
     def _contradictions(self) -> Iterator[Problem]:
+        try:
+            _ = self.catalogue_path
+        except Refused as error:
+            yield "source", error.problems[0][1]
         if (self.fluxes == "tpa") != (self.tpa_table is not None):
             yield (
                 "tpa_table",
@@ -72,4 +76,4 @@ class ObserveConfig(StrictModel):
     @property
     def catalogue_path(self) -> Path | None:
         """Path of the catalogue file; None where it is downloaded."""
-        return None if self.source == ONLINE else Path(self.source).expanduser()
+        return None if self.source == ONLINE else expanded(Path(self.source))

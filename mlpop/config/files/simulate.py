@@ -104,6 +104,8 @@ def sampling_problems(
             yield path, f"must be {entries} for sampling_type '{sampling_type}', {found}"
         elif not all(isfinite(value) for value in values) or values[0] >= values[1]:
             yield path, f"must have finite low < high, {found}"
+        elif not isfinite(values[1] - values[0]):
+            yield path, f"must be narrower: high - low is beyond the largest number, {found}"
         elif grid and (values[2] != int(values[2]) or values[2] < 2):
             yield path, f"must have a whole number of steps, at least 2, {found}"
     if grid and sampling_size is not None:

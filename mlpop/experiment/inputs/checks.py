@@ -13,6 +13,7 @@ from mlpop.datasets.observed import check_made_alike
 from mlpop.datasets.remote.mirror import localized
 from mlpop.datasets.scaling import read_statistics
 from mlpop.errors import ConfigError, DataError
+from mlpop.experiment.inputs.apart import check_apart
 from mlpop.experiment.inputs.given_compressor import check_compressor
 from mlpop.experiment.inputs.memory import check_memory
 from mlpop.experiment.inputs.observed import check_observed
@@ -94,6 +95,8 @@ def check_inputs(config: SbiConfig) -> None:
                 f"{training_csv} of shape {list(shape)}"
             )
         _require_kind(test_index, maps_of(config, channels), kind)
+        if training_csv is not None:
+            check_apart(index, test_index, labels)
     check_observed(config, channels, shape, training_csv, None if plan is None else plan.generator)
     if config.observed_sample.dataset_path is not None:
         folder = localized(config.observed_sample.dataset_path)

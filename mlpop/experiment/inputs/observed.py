@@ -13,6 +13,7 @@ from mlpop.compute import Purpose, seed_sequence
 from mlpop.config.blocks.generator import GeneratorConfig
 from mlpop.config.blocks.observed_file import ObservedNumbers
 from mlpop.config.files.sbi import SbiConfig
+from mlpop.config.foreign_code import foreign_code
 from mlpop.datasets.details import load_observed_details, read_array, write_observed_details
 from mlpop.datasets.layout import OBSERVED_CSV, OBSERVED_JSON, TRUTH_JSON
 from mlpop.datasets.loading import load_observed
@@ -25,12 +26,13 @@ from mlpop.datasets.observed import (
 from mlpop.datasets.precision import BEYOND, Observations, as_numbers, is_beyond
 from mlpop.datasets.remote.mirror import localized
 from mlpop.datasets.shards import by_channel
-from mlpop.errors import DataError
+from mlpop.errors import ConfigError, DataError, SimulationFailed
 from mlpop.experiment.inputs.problem import LearningProblem, check_shape
 from mlpop.experiment.simulations.simulated_set import SimulatorPlan
 from mlpop.io.arrays import read_npy
 from mlpop.io.files import read_json_object, write_array, write_json
-from mlpop.simulators import in_detail, load
+from mlpop.simulators import load
+from mlpop.simulators.base import simulate
 
 logger = logging.getLogger(__name__)
 
@@ -211,7 +213,14 @@ def _simulate(
 ) -> Path:
     simulator = load(str(plan.block["type"]), plan.block["args"])
     theta = np.array([truth[label] for label in plan.labels])
-    simulation = in_detail(simulator)(theta, seed_sequence(root_seed, Purpose.OBSERVED, 0))
+    seed = seed_sequence(root_seed, Purpose.OBSERVED, 0)
+    with foreign_code(f"observed_sample.synthetic.theta: {dict(truth)} cannot be simulated"):
+        try:
+            simulation = simulate(simulator, theta, seed, detailed=True)
+        except SimulationFailed as error:
+            raise ConfigError(
+                f"observed_sample.synthetic.theta: {dict(truth)} has no observation: {error}"
+            ) from None
     logger.info("observed sample: a synthetic population of known truth %s", dict(truth))
     labels = plan.labels if plan.generator is None else OBSERVED_LABELS
     maps = by_channel(simulation.x, plan.channels)

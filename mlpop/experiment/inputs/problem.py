@@ -14,7 +14,7 @@ from mlpop.config.files.sbi import SbiConfig
 from mlpop.datasets.loading import Dataset, load_dataset
 from mlpop.datasets.precision import InputUnits, poor_channels
 from mlpop.datasets.remote.mirror import localized
-from mlpop.datasets.scaling import LabelScaling, Mode, read_statistics
+from mlpop.datasets.scaling import LabelScaling, Mode, foreign_statistics, read_statistics
 from mlpop.errors import ConfigError, DataError
 from mlpop.inference.posteriors.preprocessing import (
     COMPRESSED_AT_A_TIME,
@@ -84,6 +84,9 @@ def learning_problem(config: SbiConfig, data: Dataset, statistics: Path) -> Lear
         source = loader.statistic_path
         values = read_statistics(statistics if source is None else localized(source))
     prior = configured_prior(config, values, data.labels)
+    if prior.scaling is not None:
+        for text in foreign_statistics(prior.scaling, data.theta):
+            logger.warning("training_data_loader.statistic_path: %s", text)
     poor = poor_channels(data.x, data.channels)
     for name, text in poor.items():
         logger.warning("%s: channel %s %s", data.source, name, text)

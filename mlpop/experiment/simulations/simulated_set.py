@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from mlpop.compute import Backend, Progress, Purpose, run_campaign
-from mlpop.compute.campaign.campaign import size_of_shards
+from mlpop.compute.campaign.claim import size_of_shards
 from mlpop.compute.campaign.shard_task import CAMPAIGN_FILE
 from mlpop.config.blocks.compute import ComputeConfig
 from mlpop.config.blocks.generator import GeneratorConfig

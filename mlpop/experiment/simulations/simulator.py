@@ -20,18 +20,23 @@ from mlpop.simulators import load
 
 logger = logging.getLogger(__name__)
 
+LABELS_FIELD = "prior_ranges.labels"
+"""Field that names the labels of an experiment."""
+
 
 def simulator_plan(
     simulator: SimulatorConfig,
     labels: tuple[str, ...],
     generator: GeneratorConfig,
     stars: StellarDatabase | DynamicsConfig | None,
+    field: str = LABELS_FIELD,
 ) -> SimulatorPlan:
     """Complete the `simulator` block with what only the launch knows, and try to build it.
 
     Args:
         stars: the stellar database, or, where theta changes the stars, how every simulation
             makes its own; None where the simulator needs none.
+        field: that names the labels, for messages.
 
     Raises:
         ConfigError: the simulator is unknown, refuses its arguments, or has other labels.
@@ -55,8 +60,8 @@ def simulator_plan(
     built = load(simulator.type, args)
     if tuple(built.labels) != tuple(labels):
         raise ConfigError(
-            f"prior_ranges.labels: {list(labels)} must be the labels of the simulator "
-            f"'{simulator.type}' in their order, {list(built.labels)}"
+            f"{field}: {list(labels)} must be the labels of the simulator '{simulator.type}' in "
+            f"their order, {list(built.labels)}"
         )
     if (version := getattr(built, "version", None)) is not None:
         content["version"] = version
@@ -105,6 +110,7 @@ def check_plan(
     labels: tuple[str, ...],
     generator: GeneratorConfig,
     source: DynamicalDataConfig,
+    field: str = LABELS_FIELD,
 ) -> SimulatorPlan:
     """Try to build the simulator without building or importing a stellar database.
 
@@ -121,4 +127,4 @@ def check_plan(
         if source.dataset_path is not None:
             folder = localized(source.dataset_path)
             stars = opened(folder) or csv_settings(folder, simulator.pulsar.population)
-    return simulator_plan(simulator, labels, generator, stars)
+    return simulator_plan(simulator, labels, generator, stars, field)

@@ -83,12 +83,44 @@ def doubts(table: pd.DataFrame, absent: Sequence[str] = ()) -> Iterator[str]:
     yield from _cut_texts(table)
     yield from _gap(table)
     yield from _two_places(table)
+    yield from _odd_names(table)
+    yield from _twins(table)
+    yield from _odd_lists(table)
     places = table[["RAJD", "DECJD", "Gl", "Gb"]].isna().any(axis=1)
     if places.any():
         yield (
             f"{int(places.sum())} pulsars have no position and are in no region of a survey: "
             f"{named(table['PSRJ'][places].tolist())}."
         )
+
+
+def _odd_names(table: pd.DataFrame) -> Iterator[str]:
+    odd = table["PSRJ"][~table["PSRJ"].str.startswith("J")].tolist()
+    if odd:
+        yield (
+            f"{len(odd)} names in PSRJ do not begin with J, so that no table of fluxes or "
+            f"corrections can name them: {named(odd)}."
+        )
+
+
+def _twins(table: pd.DataFrame) -> Iterator[str]:
+    place = table[["PSRJ", "P0", "RAJD", "DECJD"]].dropna().round(9)
+    twins = place[place.duplicated(["P0", "RAJD", "DECJD"], keep=False)]["PSRJ"].tolist()
+    if twins:
+        yield (
+            f"{len(twins)} pulsars have the period and the position of another one, and may be "
+            f"there twice under two names: {named(twins)}."
+        )
+
+
+def _odd_lists(table: pd.DataFrame) -> Iterator[str]:
+    for name in ("SURVEY", "ASSOC", "TYPE"):
+        odd = table["PSRJ"][table[name].str.contains(r"[;|]|\w\s+\w", regex=True)].tolist()
+        if odd:
+            yield (
+                f"{name} of {len(odd)} pulsars has entries that commas do not separate, and that "
+                f"are taken for one: {named(odd)}."
+            )
 
 
 def check_tags(table: pd.DataFrame, regions: Mapping[Survey, Region], source: str) -> list[str]:
@@ -101,6 +133,12 @@ def check_tags(table: pd.DataFrame, regions: Mapping[Survey, Region], source: st
     tags = pd.Series([tag.strip() for text in table["SURVEY"] for tag in text.split(",") if tag])
     known = tags.value_counts()
     for survey, region in regions.items():
+        alike = [tag for tag in known.index if tag.lower() == region.token.lower()]
+        if others := [tag for tag in alike if tag != region.token]:
+            found.append(
+                f"regions.{survey}.token: {int(known[others].sum())} pulsars have the tag "
+                f"{', '.join(others)}, which is not '{region.token}', and are left out."
+            )
         if region.token not in known.index:
             common = ", ".join(f"{tag} ({count})" for tag, count in known.items()) or "none"
             text = (

@@ -20,6 +20,7 @@ import pandas as pd
 
 from mlpop.config.reading import Unreadable, read_text
 from mlpop.errors import DataError
+from mlpop.io.columns import number_in
 from mlpop.io.files import sha256_of
 from mlpop.population.catalogue.doubts import check_ranges, doubts
 from mlpop.population.catalogue.psrcat import (
@@ -176,7 +177,7 @@ def read_table(path: Path) -> pd.DataFrame:
     except (OSError, Unreadable) as error:
         raise DataError(f"{path}: cannot be read: {error}") from None
     first = text.split("\n", 1)[0]
-    delimiter = ";" if first.count(";") > first.count(",") else ","
+    delimiter = max(",;\t", key=first.count)
     try:
         lines = [
             (number, [cell.strip() for cell in cells])
@@ -224,7 +225,7 @@ def numbers(table: pd.DataFrame, name: str, source: str) -> np.ndarray:
         if not text:
             continue
         try:
-            values[row] = float(text)
+            values[row] = number_in(text)
         except ValueError:
             values[row] = np.inf
         if not np.isfinite(values[row]):
@@ -268,7 +269,7 @@ def _checked(table: pd.DataFrame, source: str, absent: Sequence[str] = ()) -> pd
     unnamed = np.flatnonzero(table["PSRJ"] == "")
     if unnamed.size:
         raise DataError(f"{source}: the pulsar in row {unnamed[0] + 1} has no PSRJ")
-    twice = table["PSRJ"][table["PSRJ"].duplicated()]
+    twice = table["PSRJ"][table["PSRJ"].str.replace("^j", "J", regex=True).duplicated()]
     if not twice.empty:
         raise DataError(f"{source}: {twice.iloc[0]} is there more than once")
     check_ranges(table, source)

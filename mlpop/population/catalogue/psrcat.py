@@ -22,6 +22,7 @@ import pandas as pd
 
 from mlpop.config.reading import Unreadable, read_text
 from mlpop.errors import DataError
+from mlpop.io.columns import number_in
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +66,8 @@ def read_psrcat_db(path: Path) -> pd.DataFrame:
     if not rows:
         raise DataError(
             f"{path}: holds no pulsar in psrcat's database format "
-            "(lines 'PSRJ value', records closed by '@'); give the catalogue's psrcat.db"
+            "(lines 'PSRJ value', records closed by '@'); give the catalogue's psrcat.db, or a "
+            "CSV whose name ends in .csv"
         )
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
@@ -167,7 +169,7 @@ def _number(record: Record, name: str, where: str) -> float:
         return math.nan
     try:
         # some entries carry a Fortran exponent
-        value = float(text.replace("D", "E").replace("d", "e"))
+        value = number_in(text.replace("D", "E").replace("d", "e"))
     except ValueError:
         raise DataError(f"{where}: {name} must be a number, but is '{text}'") from None
     if not math.isfinite(value):
@@ -217,7 +219,11 @@ def _astrometry(record: Record, where: str) -> tuple[float, float, float, float]
 def _sexagesimal(record: Record, name: str, where: str) -> float:
     text = record[name]
     try:
-        parts = [float(part) for part in text.lstrip("+-").split(":")]
+        parts = [number_in(part) for part in text.lstrip("+-").split(":")]
+        # 10.5 without minutes may be degrees as well as hours
+        before = text.lstrip("+-").split(":")[: max(1, len(parts) - 1)]
+        if not all(part.isdecimal() for part in before) or not np.isfinite(parts).all():
+            raise ValueError
     except ValueError:
         raise DataError(f"{where}: {name} must be like 12:34:56.7, but is '{text}'") from None
     whole, *rest = parts

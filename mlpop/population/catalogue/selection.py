@@ -15,7 +15,6 @@ References:
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -25,13 +24,18 @@ from numpy.typing import NDArray
 from mlpop.config.blocks.surveys import Region, Survey
 from mlpop.config.files.observe import FluxSource, ObserveConfig
 from mlpop.errors import DataError
-from mlpop.population.catalogue.doubts import check_tags, named, unknown_types, without_p1
+from mlpop.population.catalogue.doubts import (
+    check_ranges,
+    check_tags,
+    named,
+    unknown_types,
+    without_p1,
+)
 from mlpop.population.catalogue.observed_catalogue import (
     download_catalogue,
-    numbers,
     read_catalogue,
-    read_table,
 )
+from mlpop.population.catalogue.tables import corrected, read_corrections, read_tpa
 
 MIN_PERIOD = 0.01
 """Shorter periods are those of recycled pulsars [s]."""
@@ -155,7 +159,8 @@ def select(
             "No period was corrected: some listed periods are harmonics (Song et al. 2023)."
         )
     else:
-        sample = _corrected(sample, corrections)
+        sample = corrected(sample, corrections)
+        check_ranges(sample, f"{attrs.get('source', 'the catalogue')} with corrected periods")
         notes.append(
             f"{len(corrections)} periods were corrected for harmonics, and P1 by the same factor."
         )
@@ -211,7 +216,10 @@ def select(
         for survey, table in flux_samples.items():
             note_row(f"flux from {fluxes}", table, survey)
             if table.empty:
-                raise DataError(f"no pulsar of {survey} has a flux in {fluxes}; check the table")
+                raise DataError(
+                    f"fluxes: no pulsar of {survey} has a flux in {fluxes}: the names must be the "
+                    f"J names of the catalogue, such as {named(maps[survey]['PSRJ'].tolist(), 3)}"
+                )
         if fluxes == "S1400":
             notes.append(
                 "Flux maps hold the catalogue's S1400, compiled from many telescopes at 1400 MHz, "
@@ -255,82 +263,6 @@ def flux_catalogues(selection: Selection) -> dict[str, Columns] | None:
         return None
     names = {"P": "P0", "P_dot": "P1", "S_radio_obs_mean_1400": "S_radio_obs_mean_1400"}
     return {survey: _columns(table, names) for survey, table in selection.fluxes.items()}
-
-
-def read_tpa(path: Path) -> pd.DataFrame:
-    """Read the census of the Thousand-Pulsar-Array programme (Posselt et al. 2023).
-
-    The CSV has the columns PSRJ and ch6flux [mJy at 1429 MHz]; others are ignored. A flux that is
-    absent becomes NaN.
-
-    Raises:
-        DataError: a column is missing, a flux is not positive, or a pulsar is there twice.
-    """
-    raw = _named_table(path, ("PSRJ", "ch6flux"))
-    flux = numbers(raw, "ch6flux", str(path))
-    for psrj, value in zip(raw["PSRJ"][flux <= 0.0], flux[flux <= 0.0], strict=True):
-        raise DataError(f"{path}: {psrj}: ch6flux must be positive, but is {value} mJy")
-    return pd.DataFrame({"PSRJ": raw["PSRJ"], "ch6flux": flux})
-
-
-def read_corrections(path: Path) -> pd.DataFrame:
-    """Read corrected periods.
-
-    The CSV has the column PSRJ and either `factor`, the true period over that in the catalogue, or
-    `P0`, the true period [s]. The one that is not there is NaN in every row of the table.
-
-    Raises:
-        DataError: columns are missing, both are given, a value is absent or not positive, or a
-            pulsar is there twice.
-    """
-    raw = _named_table(path, ("PSRJ",))
-    names = [name for name in ("factor", "P0") if name in raw.columns]
-    if len(names) != 1:
-        raise DataError(
-            f"{path}: needs either a column 'factor' or a column 'P0', "
-            f"but has {' and '.join(names) or 'neither'}"
-        )
-    [name] = names
-    values = numbers(raw, name, str(path))
-    if not (values > 0.0).all():
-        psrj, text = raw[["PSRJ", name]].iloc[int(np.argmin(values > 0.0))]
-        raise DataError(f"{path}: {psrj}: {name} must be positive, but is '{text}'")
-    columns = {"PSRJ": raw["PSRJ"], "factor": np.nan, "P0": np.nan}
-    return pd.DataFrame({**columns, name: values})
-
-
-def _named_table(path: Path, required: tuple[str, ...]) -> pd.DataFrame:
-    raw = read_table(path)
-    absent = [name for name in required if name not in raw.columns]
-    if absent:
-        raise DataError(
-            f"{path}: lacks the column {', '.join(absent)}; found {', '.join(raw.columns)}"
-        )
-    twice = raw["PSRJ"][raw["PSRJ"].duplicated()]
-    if not twice.empty:
-        raise DataError(f"{path}: {twice.iloc[0]} is there more than once")
-    return raw
-
-
-def _corrected(catalogue: pd.DataFrame, corrections: pd.DataFrame) -> pd.DataFrame:
-    unknown = sorted(set(corrections["PSRJ"]) - set(catalogue["PSRJ"]))
-    if unknown:
-        raise DataError(
-            f"corrected periods of pulsars that are not in the catalogue: {', '.join(unknown)}; "
-            "use the J names of the catalogue"
-        )
-    table = catalogue.copy()
-    row = pd.Index(table["PSRJ"]).get_indexer(corrections["PSRJ"])
-    listed = table["P0"].to_numpy()[row]
-    if np.isnan(listed).any():
-        name = corrections["PSRJ"].iloc[int(np.argmax(np.isnan(listed)))]
-        raise DataError(f"corrected period of {name}: the catalogue has no P0 to correct")
-    factor = corrections["factor"].fillna(corrections["P0"] / listed).to_numpy()
-    for name in ("P0", "P1"):
-        values = table[name].to_numpy(copy=True)
-        values[row] *= factor
-        table[name] = values
-    return table
 
 
 def _any_token(column: pd.Series, accepts: Callable[[str], bool]) -> NDArray[np.bool_]:

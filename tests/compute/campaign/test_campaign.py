@@ -27,7 +27,8 @@ from mlpop.compute.backends.base import Backend
 from mlpop.compute.backends.processes import ProcessesBackend
 from mlpop.compute.backends.serial import SerialBackend
 from mlpop.compute.campaign import shard_task
-from mlpop.compute.campaign.campaign import CAMPAIGN_FILE, Progress, run_campaign, size_of_shards
+from mlpop.compute.campaign.campaign import Progress, run_campaign
+from mlpop.compute.campaign.claim import CAMPAIGN_FILE, size_of_shards
 from mlpop.compute.seeds import Purpose, seed_sequence
 from mlpop.datasets.details import load_details
 from mlpop.errors import ComputeError, DataError

@@ -278,3 +278,63 @@ def test_an_old_copy_of_psrqpy_is_called_old(
     assert f"the copy of {day}" in doubt
     assert "version 9.1" in doubt
     assert (attrs["version"], attrs["sha256"]) == ("9.1", sha256_of(kept))
+
+
+@pytest.mark.parametrize("survey", ["pksmb pks70", "pksmb;pks70", "htru_pks|pksmb"])
+def test_lists_without_commas_are_named(tmp_path: Path, survey: str) -> None:
+    text = doubts_of(table(tmp_path, row(1), row(2, survey=survey)))
+    assert "SURVEY of 1 pulsars has entries that commas do not separate" in text
+    assert "J0002" in text
+
+
+@pytest.mark.parametrize("name", ["B0001+01", "0001+0001", "PSR J0001+0001"])
+def test_names_that_no_table_can_give_are_named(tmp_path: Path, name: str) -> None:
+    text = doubts_of(table(tmp_path, row(1).replace("J0001", name), row(2)))
+    assert "1 names in PSRJ do not begin with J" in text
+    assert name in text
+
+
+@pytest.mark.parametrize("name", ["J0101", "B0001"])
+def test_a_pulsar_under_two_names_is_named(tmp_path: Path, name: str) -> None:
+    assert f"twice under two names: J0001, {name}" in doubts_of(
+        table(tmp_path, row(1), row(1).replace("J0001", name), row(2))
+    )
+
+
+def test_names_that_differ_in_the_case_of_their_j_are_one(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="j0001 is there more than once"):
+        read_catalogue(table(tmp_path, row(1), row(1, p0=0.6).replace("J0001", "j0001")))
+
+
+@pytest.mark.parametrize("tag", ["PKSMB", "Pksmb"])
+def test_tags_in_other_letters_are_told(tmp_path: Path, tag: str) -> None:
+    path = table(tmp_path, row(1), row(2), row(3, survey=tag))
+    (text,) = (d for d in observed_selection(config_of(path)).doubts if tag in d)
+    assert f"regions.PMPS.token: 1 pulsars have the tag {tag}, which is not 'pksmb'" in text
+
+
+@pytest.mark.parametrize("text", ["0_5", "٠.5", "0,5", "1e-0_1", "0x1"])
+@pytest.mark.parametrize("column", ["P0", "S1400"])
+def test_what_is_no_number_for_others_is_none_here(tmp_path: Path, text: str, column: str) -> None:
+    header = f"{HEADER},S1400"
+    good = row(1) + ",1.0"
+    cells = good.replace(",0.5,", f',"{text}",', 1) if column == "P0" else f'{row(1)},"{text}"'
+    with pytest.raises(DataError, match=f"J0001: {column} must be a finite number"):
+        read_catalogue(table(tmp_path, cells, header=header))
+
+
+@pytest.mark.parametrize("place", ["10.5", "nan:00", "10.5:30", "1_0:00", "inf"])
+def test_an_ambiguous_place_is_refused(tmp_path: Path, place: str) -> None:
+    path = tmp_path / "psrcat.db"
+    path.write_text(
+        "#CATALOGUE 9.1\n" + record("J1", f"RAJ {place}", "DECJ -60:00:00", "P0 0.5", "P1 1e-15")
+    )
+    with pytest.raises(DataError, match="J1: RAJ must be"):
+        read_catalogue(path)
+
+
+def test_tabs_separate_as_commas_do(tmp_path: Path) -> None:
+    rows = [line.replace(f'"{EVERY}"', "pksmb").replace('""', "") for line in (row(1), row(2))]
+    path = tmp_path / "atnf.csv"
+    path.write_text("\n".join([HEADER, *rows]).replace(",", "\t") + "\n")
+    assert len(read_catalogue(path)) == 2

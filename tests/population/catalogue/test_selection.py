@@ -17,11 +17,10 @@ from mlpop.population.catalogue.selection import (
     CutRow,
     flux_catalogues,
     observed_selection,
-    read_corrections,
-    read_tpa,
     select,
     survey_catalogues,
 )
+from mlpop.population.catalogue.tables import read_corrections, read_tpa
 
 REAL = Path(__file__).parents[3].parent / "shared" / "data" / "psrcat.db"
 REAL_FILES = [path for path in (REAL,) if path.is_file()]
