@@ -1,8 +1,6 @@
 """Every command of mlpop, and nothing else: parse, call, turn an error into one message."""
 
 import json
-import os
-import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
