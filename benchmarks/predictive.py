@@ -31,7 +31,6 @@ from mlpop.compute import Purpose, seed_sequence
 from mlpop.config.base import read_json
 from mlpop.config.files.sbi import SbiConfig
 from mlpop.datasets.layout import FULL_STATISTICS
-from mlpop.datasets.shards import by_channel
 from mlpop.experiment.diagnostics.table import load_learned
 from mlpop.experiment.simulations.simulator import experiment_plan
 from mlpop.inference.diagnostics.predictive import ALPHA, PredictiveCheck, predictive_check
@@ -42,6 +41,7 @@ from mlpop.inference.posteriors.store import load_posterior
 from mlpop.maps.pulsars import PREFIX
 from mlpop.networks.rng import generator_from_seed
 from mlpop.simulators import Simulator, in_detail, load
+from mlpop.simulators.outputs import by_channel
 
 SKIES: Mapping[str, Mapping[str, Any]] = {
     "same": {},

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from mlpop.compute.backends.base import describe
 from mlpop.compute.seeds import Purpose, seed_sequence
-from mlpop.datasets.shards import by_channel
 from mlpop.errors import ConfigError, MlpopError, SimulationFailed
 from mlpop.simulators.base import Simulation, Simulator, load
+from mlpop.simulators.outputs import by_channel
 from mlpop.testing.conformance import ConformanceError
 
 Arrays = dict[str, NDArray[Any]]

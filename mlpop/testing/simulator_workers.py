@@ -14,9 +14,10 @@ from mlpop.compute.backends.base import Outcome
 from mlpop.compute.backends.processes import ProcessesBackend
 from mlpop.compute.campaign.campaign import run_campaign
 from mlpop.compute.seeds import Purpose
-from mlpop.datasets.shards import SHARDS_FOLDER, USABLE, ShardRecord, by_channel
+from mlpop.datasets.shards import SHARDS_FOLDER, USABLE, ShardRecord
 from mlpop.errors import ComputeError, MlpopError, SimulationFailed
 from mlpop.simulators.base import Simulator
+from mlpop.simulators.outputs import by_channel
 from mlpop.testing.conformance import ConformanceError, require
 from mlpop.testing.simulator_case import Arrays, SimulatorCase, same_bits
 

@@ -216,7 +216,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "an argument that the class misses": (
         {"type_": "own_distributions:Triangle"},
-        "own_distributions:Triangle: missing a required argument: 'height'",
+        "'own_distributions:Triangle' cannot be made with the args {}: .*'height'",
     ),
     "no such module": ({"type_": "no.such:Thing"}, "'no.such:Thing' cannot be imported"),
     "no such name": ({"type_": "scipy.stats:betta"}, "'scipy.stats:betta' cannot be imported"),

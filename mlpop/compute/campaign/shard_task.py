@@ -33,7 +33,6 @@ from mlpop.datasets.shards import (
     SHARDS_FOLDER,
     ShardRecord,
     SimulationRow,
-    by_channel,
     read_shard,
     shard_name,
     write_shard,
@@ -41,6 +40,7 @@ from mlpop.datasets.shards import (
 from mlpop.errors import ConfigError, DataError, SimulationFailed
 from mlpop.io.files import sha256_of
 from mlpop.simulators.base import simulate
+from mlpop.simulators.outputs import by_channel
 
 CAMPAIGN_FILE = "campaign.json"
 

@@ -25,7 +25,6 @@ from mlpop.datasets.observed import (
 )
 from mlpop.datasets.precision import BEYOND, Observations, as_numbers, is_beyond
 from mlpop.datasets.remote.mirror import localized
-from mlpop.datasets.shards import by_channel
 from mlpop.errors import ConfigError, DataError, SimulationFailed
 from mlpop.experiment.inputs.problem import LearningProblem, check_shape
 from mlpop.experiment.simulations.simulated_set import SimulatorPlan
@@ -33,6 +32,7 @@ from mlpop.io.arrays import read_npy
 from mlpop.io.files import read_json_object, write_array, write_json
 from mlpop.simulators import load
 from mlpop.simulators.base import simulate
+from mlpop.simulators.outputs import by_channel
 
 logger = logging.getLogger(__name__)
 
