@@ -27,22 +27,27 @@ def write(path: Path, values: Mapping[str, Any]) -> Path:
 
 
 def write_dataset(
-    folder: Path, name: str, rows: int = 4, shape: tuple[int, ...] = (8, 8), labels=LABELS
+    folder: Path,
+    name: str,
+    rows: int = 4,
+    shape: tuple[int, ...] = (8, 8),
+    labels: tuple[str, ...] = LABELS,
+    first: float = 0.3,
 ) -> None:
-    """Write a dataset of one channel `m` with single `.npy` maps."""
+    """Write a dataset of one channel `m` with single `.npy` maps and labels from `first` on."""
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(3)
     lines = [",".join(["input:m", *labels])]
     for k in range(rows):
         np.save(folder / f"m_{k}.npy", rng.random(shape))
-        lines.append(",".join([f"m_{k}.npy", *(f"{0.3 + 0.1 * k}" for _ in labels)]))
+        lines.append(",".join([f"m_{k}.npy", *(f"{first + 0.1 * k}" for _ in labels)]))
     (folder / name).write_text("\n".join(lines) + "\n")
 
 
 def given_values(tmp_path: Path) -> Values:
     """Write a good experiment on given data; return its configuration."""
-    for kind in ("train", "test"):
-        write_dataset(tmp_path / kind, "dataset_full.csv")
+    write_dataset(tmp_path / "train", "dataset_full.csv")
+    write_dataset(tmp_path / "test", "dataset_full.csv", first=0.25)
     write_dataset(tmp_path / "observed", "dataset_atnf.csv", rows=1, labels=())
     statistics = {"mean": 0.5, "std": 0.1, "min": 0.3, "max": 0.6}
     write(tmp_path / "statistics.json", dict.fromkeys(LABELS, statistics))

@@ -2,7 +2,9 @@
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol, get_type_hints, runtime_checkable
 
 import numpy as np
@@ -13,6 +15,7 @@ from mlpop.config.foreign_code import foreign_code, same_folder
 from mlpop.config.names import fault_of_name
 from mlpop.config.registry import Registry
 from mlpop.errors import ConfigError, SimulationFailed, Stopped
+from mlpop.io.files import sha256_of
 
 REGISTERED: Mapping[str, str] = {
     "pulsar": "mlpop.simulators.pulsar:PulsarSimulator",
@@ -128,6 +131,22 @@ def simulate(
     if not isinstance(made, Simulation):
         raise SimulationFailed(f"the simulator returned a {type(made).__name__}, no Simulation")
     return made
+
+
+def revision(type: str, simulator: Simulator) -> dict[str, Any]:
+    """Return what tells simulations of this code from those of an earlier one.
+
+    That is the simulator's `version`; without one, of a simulator that does not ship with mlpop,
+    the SHA-256 of the file of its class, where there is one.
+    """
+    if (version := getattr(simulator, "version", None)) is not None:
+        return {"version": version}
+    if type in REGISTERED:
+        return {}
+    # an object of a module, and a function that makes one, have a class of their own
+    with suppress(TypeError, OSError):
+        return {"source": sha256_of(Path(inspect.getfile(simulator.__class__)))}
+    return {}
 
 
 def theta_by_label(theta: ArrayLike, labels: Sequence[str]) -> dict[str, float]:

@@ -98,7 +98,7 @@ BROKEN = {
     broken.ChannelMissingInMapping: ("observation", "left out the channels v"),
     broken.ShapeVaries: ("observation", "channel u has shape"),
     broken.DtypeVaries: ("observation", "dtype float"),
-    broken.Complex: ("observation", "must hold real numbers, found dtype complex"),
+    broken.Complex: ("observation", "must hold real numbers, found an array of type complex"),
     broken.NotFinite: ("observation", "channel w of theta .* not finite"),
     broken.TooLargeForFloat32: ("observation", "not finite in float32"),
     broken.InfoIsNoJson: ("info", r"info\['generator'\] = .* is no JSON value"),

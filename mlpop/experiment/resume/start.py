@@ -119,10 +119,10 @@ class Beginning:
         recorded = self.lineage.tag(SIMULATOR)
         if recorded not in (None, identity):
             raise ConfigError(
-                "--resume: the simulator, its arguments or its stellar database are not those of "
-                f"the run (SHA-256 {identity[:12]}… now, {recorded[:12]}… in the run): its "
-                "simulations cannot be joined with new ones; give the same "
-                "dyn_data_loader.dataset_path, or begin a new experiment"
+                "--resume: the simulator, the file of its class, its arguments or its stellar "
+                f"database are not those of the run (SHA-256 {identity[:12]}… now, "
+                f"{recorded[:12]}… in the run): its simulations cannot be joined with new ones; "
+                "give the same dyn_data_loader.dataset_path, or begin a new experiment"
             )
 
 

@@ -17,6 +17,7 @@ from mlpop.experiment.simulations.stellar_database import csv_settings, opened, 
 from mlpop.io.files import json_digest
 from mlpop.population.stars.database import StellarDatabase
 from mlpop.simulators import load
+from mlpop.simulators.base import revision
 
 logger = logging.getLogger(__name__)
 
@@ -63,8 +64,7 @@ def simulator_plan(
             f"{field}: {list(labels)} must be the labels of the simulator '{simulator.type}' in "
             f"their order, {list(built.labels)}"
         )
-    if (version := getattr(built, "version", None)) is not None:
-        content["version"] = version
+    content |= revision(simulator.type, built)
     return SimulatorPlan(
         block=block,
         labels=tuple(labels),

@@ -1,6 +1,8 @@
 """From the configuration to the simulator that workers build."""
 
+import importlib
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +64,42 @@ def test_simulations_of_another_version_are_others(
     before = simulator_plan(pulsar(), LABELS, GeneratorConfig(), database)
     assert before.block == now.block
     assert before.identity != now.identity
+
+
+OWN = """
+from mlpop.simulators import Simulation
+
+class Own:
+    labels, channels = ("a",), ("x",)
+
+    def __call__(self, theta, seed):
+        return Simulation(theta)
+"""
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "equal"),
+    [
+        (OWN, OWN, True),
+        (OWN, OWN.replace("(theta)", "(2 * theta)"), False),
+        (f"{OWN}    version = 1", f"{OWN.replace('(theta)', '(theta + 0)')}    version = 1", True),
+        (f"{OWN}    version = 1", f"{OWN}    version = 2", False),
+    ],
+    ids=["same", "changed", "changed within a version", "another version"],
+)
+def test_simulations_of_changed_code_are_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: str, now: str, equal: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    identities = []
+    for code in (before, now):
+        (tmp_path / "own_changing.py").write_text(code)
+        importlib.invalidate_caches()
+        sys.modules.pop("own_changing", None)
+        own = SimulatorConfig(type="own_changing:Own")
+        identities.append(simulator_plan(own, ("a",), GeneratorConfig(), None).identity)
+    assert (identities[0] == identities[1]) is equal
 
 
 def test_a_database_is_checked_before_it_is_built_or_imported(
