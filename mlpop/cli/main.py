@@ -367,11 +367,6 @@ def main() -> None:
         # a full disk, a folder that was taken away: the message names file and reason
         unnamed = "" if error.filename else " (of a file without a name, or of the output)"
         fail(f"{error}{unnamed}")
-    except RuntimeError as error:
-        # of a path that is resolved; opening one is an OSError
-        if "Symlink loop" not in str(error):
-            raise
-        fail(f"a symbolic link points to itself: {error}; remove it, or give another path")
     except MemoryError as error:
         fail(f"out of memory: {error or 'there is none left'}; take less, or a larger machine")
     except (KeyboardInterrupt, click.Abort) as error:
@@ -380,6 +375,11 @@ def main() -> None:
             fail(f"something ended unexpectedly: {error.__cause__ or 'EOFError'!s}")
         click.echo("Interrupted.", err=True)
         sys.exit(130)
+    except RuntimeError as error:
+        # of a path that is resolved; opening one is an OSError (and click.Abort is one of these)
+        if "Symlink loop" not in str(error):
+            raise
+        fail(f"a symbolic link points to itself: {error}; remove it, or give another path")
 
 
 if __name__ == "__main__":
