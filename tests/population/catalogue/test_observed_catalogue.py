@@ -260,7 +260,8 @@ def test_psrqpy_without_network_is_one_clear_error(monkeypatch):
 
     monkeypatch.setattr(psrqpy, "QueryATNF", fail)
     monkeypatch.setattr("psrqpy.utils.CACHEDIR", "no such folder")
-    with pytest.raises(DataError, match=r"no route to host; .* copy psrcat\.db from https://www\.atnf.* --set source="):
+    advice = r"no route to host; .* copy psrcat\.db from https://www\.atnf.* --set source="
+    with pytest.raises(DataError, match=advice):
         download_catalogue()
 
 
