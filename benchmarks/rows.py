@@ -336,7 +336,7 @@ ROWS = (
         "campaign",
         "1000 simulations of 20 ms on two Dask workers, to files",
         "dask.bag, gathered and saved by the client",
-        "the simulations themselves (10 s), then hashing and flushing shards",
+        "the simulations themselves (10 s), then hashing shards",
         campaign,
         time.perf_counter,
     ),
