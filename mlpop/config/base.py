@@ -19,6 +19,7 @@ from mlpop.config.reading import (
     missing_file,
     parse_json,
     read_text,
+    unique_fields,
 )
 from mlpop.config.reference import Translation
 from mlpop.errors import ConfigError
@@ -118,7 +119,9 @@ def read_json(path: Path) -> dict[str, Any]:
             twice.
     """
     try:
-        values = parse_json(read_text(path, limit=LARGEST), partial(_unique, path))
+        values = parse_json(
+            read_text(path, limit=LARGEST), partial(unique_fields, path, ConfigError)
+        )
     except FileNotFoundError:
         raise ConfigError(missing_file(path)) from None
     except NotJson as error:
@@ -158,12 +161,3 @@ def apply_overrides(values: Mapping[str, Any], assignments: Sequence[str]) -> di
                 raise ConfigError(f"--set {show(assignment)}: '{name}' is not an object")
         block[last] = value
     return result
-
-
-def _unique(path: Path, pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    values = dict(pairs)
-    if len(values) < len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
-        raise ConfigError(f"{path}: field '{twice}' is given twice in one object")
-    return values

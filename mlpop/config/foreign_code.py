@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from traceback import extract_tb
+from traceback import walk_tb
 
 from mlpop.errors import ConfigError, MlpopError, Stopped
 
@@ -14,8 +14,11 @@ def place_of(error: BaseException) -> str:
     if isinstance(error, SyntaxError):
         # its message has the place
         return ""
-    frames = extract_tb(error.__traceback__)
-    return f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
+    # no source is read, as a whole traceback would
+    place = ""
+    for frame, line in walk_tb(error.__traceback__):
+        place = f" ({Path(frame.f_code.co_filename).name}, line {line})"
+    return place
 
 
 @contextmanager

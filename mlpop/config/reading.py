@@ -4,11 +4,13 @@ import codecs
 import json
 import os
 import stat
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from mlpop.config.messages import nearest
+from mlpop.errors import MlpopError
 
 LARGEST_TEXT = 1 << 30
 """The largest text file that is read [byte]."""
@@ -125,6 +127,21 @@ def read_text(path: Path, *, errors: str = "strict", limit: int = LARGEST_TEXT) 
         return data.decode("utf-8-sig", errors=errors)
     except UnicodeDecodeError as error:
         raise Unreadable(f"is no UTF-8 text: {error.reason} at byte {error.start}") from None
+
+
+def unique_fields(
+    path: Path, refusal: type[MlpopError], pairs: list[tuple[str, Any]]
+) -> dict[str, Any]:
+    """Return an object of a JSON file, as a hook of `parse_json`.
+
+    Raises:
+        MlpopError: of the class `refusal`, if a field is there twice.
+    """
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        twice, _ = Counter(name for name, _ in pairs).most_common(1)[0]
+        raise refusal(f"{path}: field '{twice}' is given twice in one object")
+    return values
 
 
 def parse_json(text: str, hook: Callable[[list[tuple[str, Any]]], Any] | None = None) -> Any:

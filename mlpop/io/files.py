@@ -5,16 +5,23 @@ import hashlib
 import io
 import json
 import os
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mlpop.config.reading import Unreadable, check_text, missing_file, parse_json, read_text
+from mlpop.config.reading import (
+    Unreadable,
+    check_text,
+    missing_file,
+    parse_json,
+    read_text,
+    unique_fields,
+)
 from mlpop.errors import DataError
 
 
@@ -68,16 +75,8 @@ def read_json_object(path: Path) -> dict[str, Any]:
     Raises:
         DataError: the file is missing, not JSON, names a field twice, or holds something else.
     """
-
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) < len(pairs):
-            twice, _ = Counter(name for name, _ in pairs).most_common(1)[0]
-            raise DataError(f"{path}: '{twice}' is given twice in one object")
-        return found
-
     try:
-        values = parse_json(read_text(path), unique)
+        values = parse_json(read_text(path), partial(unique_fields, path, DataError))
     except FileNotFoundError:
         raise DataError(missing_file(path)) from None
     except (OSError, ValueError) as error:

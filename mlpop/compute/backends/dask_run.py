@@ -290,18 +290,19 @@ class _Events:
     few ms would spend a twentieth of the cores on telling that they are done.
     """
 
-    def __init__(self, worker: Worker, send: Callable[[str, Any], None]) -> None:
+    def __init__(self, worker: Worker, send: Callable[[list[bytes]], None]) -> None:
         self._loop = worker.loop
         self._send = send
-        self._waiting: list[Event] = []
+        self._waiting: list[bytes] = []
         self._sent = float("-inf")
         self._lock = threading.Lock()
 
     def emit(self, event: Event) -> None:
+        """Send the event now or, soon after another, with those that follow."""
         # pickled now: the task may go on to change it
-        event = cloudpickle.dumps(event)
+        pickled = cloudpickle.dumps(event)
         with self._lock:
-            self._waiting.append(event)
+            self._waiting.append(pickled)
             late = time.monotonic() - self._sent
             later = len(self._waiting) == 1 and late < EVENT_SECONDS
         if late >= EVENT_SECONDS:
@@ -313,7 +314,7 @@ class _Events:
         """Send what waits."""
         with self._lock:
             if self._waiting:
-                self._send("events", self._waiting)
+                self._send(self._waiting)
                 self._waiting = []
                 self._sent = time.monotonic()
 
@@ -336,7 +337,7 @@ def _run_in_worker(
     load = partial(pickle.loads, payload)
     if not with_events:
         return execute(function, index, load, None)
-    events = _Events(worker, lambda kind, thing: worker.log_event(topic, message(kind, thing)))
+    events = _Events(worker, lambda waiting: worker.log_event(topic, message("events", waiting)))
     outcome = execute(function, index, load, events.emit)
     events.flush()
     return outcome

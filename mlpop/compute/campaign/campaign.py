@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from logging import getLogger
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +41,6 @@ from mlpop.datasets.shards import (
 )
 from mlpop.errors import ComputeError, DataError
 from mlpop.io.files import json_digest
-
-logger = getLogger(__name__)
 
 # What a worker may take to build its simulator before a task counts as stuck [s].
 BUILD_SECONDS = 900.0

@@ -76,6 +76,12 @@ def _named_table(path: Path, required: tuple[str, ...]) -> pd.DataFrame:
 
 
 def corrected(catalogue: pd.DataFrame, corrections: pd.DataFrame) -> pd.DataFrame:
+    """Return the catalogue with the corrected P0 [s], and P1 changed by the same factor.
+
+    Raises:
+        DataError: a pulsar is not in the catalogue or has no P0 there, or its periods differ by
+            more than a harmonic can.
+    """
     unknown = sorted(set(corrections["PSRJ"]) - set(catalogue["PSRJ"]))
     if unknown:
         raise DataError(
