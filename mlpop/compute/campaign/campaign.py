@@ -9,7 +9,7 @@ shards there too, so that they need no disk in common, and a campaign goes on an
 import json
 import shutil
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -161,8 +161,15 @@ def run_campaign(
             time_limit=limit,
             max_attempts=max_attempts,
         )
-        for outcome in outcomes:
-            campaign.take(waiting[outcome.index], outcome)
+        try:
+            for outcome in outcomes:
+                campaign.take(waiting[outcome.index], outcome)
+        except ComputeError:
+            # the iterator left stops what runs, and no simulation is to blame for that
+            if isinstance(outcomes, Generator):
+                outcomes.close()
+            campaign.clear_left()
+            raise
     return campaign.records()
 
 
@@ -212,13 +219,17 @@ class _Campaign:
         self._shards = job.folder / SHARDS_FOLDER
         self._finished: set[int] = set()
 
-    def adopt_finished(self) -> None:
-        """Take over the shards of an earlier launch; clear away what its deaths left."""
+    def clear_left(self) -> None:
+        """Clear away what was begun and never finished."""
         for left in self._shards.glob(".shard-*"):
             if left.is_dir():
                 shutil.rmtree(left, ignore_errors=True)
             else:
                 left.unlink(missing_ok=True)
+
+    def adopt_finished(self) -> None:
+        """Take over the shards of an earlier launch; clear away what its deaths left."""
+        self.clear_left()
         for record in each_finished_shard(self._job.folder):
             number = record.number
             if number >= len(self._tasks):
