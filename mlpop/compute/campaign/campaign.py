@@ -1,6 +1,6 @@
 """The supply of simulations: parameters in, shards of a dataset out, on any backend.
 
-A campaign is cut into tasks of a fixed number of simulations, whatever the number of workers.
+A campaign is cut into tasks in the same way whatever the number of workers.
 Each worker writes its shards itself; a shard that is there is never made again, so an
 interrupted campaign goes on where it was. With a dataset in an object store, workers send their
 shards there too, so that they need no disk in common, and a campaign goes on anywhere.
@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,7 @@ def run_campaign(
     folder: Path,
     backend: Backend,
     *,
-    simulations_per_task: int = 32,
+    simulations_per_task: int = 64,
     time_limit: float | None = None,
     grace: float = 5.0,
     max_attempts: int = MAX_ATTEMPTS,
@@ -93,7 +94,8 @@ def run_campaign(
         round_index: round of the experiment.
         folder: of the dataset; on a disk that all workers share, unless `remote` is given.
         backend: who simulates.
-        simulations_per_task: simulations in one task and one shard; see `size_of_shards`.
+        simulations_per_task: simulations in one task and one shard, see `size_of_shards`; the last
+            tasks are smaller, see `task_sizes`.
         time_limit: seconds one simulation may run [s]; then its row says `timeout`.
         grace: an interrupted simulation that does not end within so many seconds is ended with
             its process [s].
@@ -140,9 +142,10 @@ def run_campaign(
             remote,
         ),
     )
+    ends = np.cumsum(task_sizes(len(theta), simulations_per_task))
     tasks = [
-        ShardTask(number, first, theta[first : first + simulations_per_task])
-        for number, first in enumerate(range(0, len(theta), simulations_per_task))
+        ShardTask(number, int(first), theta[first:end])
+        for number, (first, end) in enumerate(pairwise([0, *ends]))
     ]
     tally = _Tally(len(theta), on_progress)
     campaign = _Campaign(job, tasks, tally)
@@ -171,6 +174,20 @@ def run_campaign(
             campaign.clear_left()
             raise
     return campaign.records()
+
+
+def task_sizes(simulations: int, per_task: int) -> list[int]:
+    """Cut a set into tasks of `per_task` simulations, of which the last ones are ever smaller.
+
+    So tasks may be large, and workers still end at about the same time, whatever their number:
+    the guided self-scheduling of Polychronopoulos & Kuck 1987, IEEE Trans. Comput. C-36, 1425.
+    """
+    smallest = min(per_task, max(per_task // 8, 8))
+    sizes = []
+    while simulations:
+        sizes.append(min(simulations, max(smallest, min(per_task, simulations // 4))))
+        simulations -= sizes[-1]
+    return sizes
 
 
 @dataclass

@@ -96,9 +96,9 @@ class HTCondorConfig(JobsConfig):
 class ComputeConfig(StrictModel):
     """How work is cut and where it runs; none of it changes a single bit of the results."""
 
-    simulations_per_task: Count = 32
-    """Simulations in one task, which writes one shard; some seconds of work. Fewer where there are
-    more workers than tasks. Sets of more than 1000 shards have larger ones instead."""
+    simulations_per_task: Count = 64
+    """Simulations in one task, which writes one shard: some seconds of work. The last tasks of a
+    set are smaller. Sets of more than 1000 shards have larger ones instead."""
     keep_detections: bool | None = None
     """Keep the detected pulsars of every simulation beside its maps, 52 bytes each, so that maps
     can be made again (`mlpop simulate --remap`); null: of sets of up to 100 000 simulations."""

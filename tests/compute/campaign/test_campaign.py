@@ -27,7 +27,7 @@ from mlpop.compute.backends.base import Backend
 from mlpop.compute.backends.processes import ProcessesBackend
 from mlpop.compute.backends.serial import SerialBackend
 from mlpop.compute.campaign import shard_task
-from mlpop.compute.campaign.campaign import Progress, run_campaign
+from mlpop.compute.campaign.campaign import Progress, run_campaign, task_sizes
 from mlpop.compute.campaign.claim import CAMPAIGN_FILE, size_of_shards
 from mlpop.compute.seeds import Purpose, seed_sequence
 from mlpop.datasets.details import load_details
@@ -52,7 +52,7 @@ def test_same_dataset_on_every_backend(backend: Backend, campaign: Campaign) -> 
 @pytest.mark.parametrize("simulations_per_task", [1, 3, 100])
 def test_same_dataset_however_it_is_cut(campaign: Campaign, simulations_per_task: int) -> None:
     records = campaign.run(SerialBackend(), MIXED, simulations_per_task=simulations_per_task)
-    assert len(records) == -(-len(MIXED) // simulations_per_task)
+    assert len(records) == len(task_sizes(len(MIXED), simulations_per_task))
     assert digest_of(campaign, MIXED, records) == GOLDEN_DIGEST
 
 
@@ -303,3 +303,23 @@ def test_shards_grow_with_the_set(tmp_path: Path, simulations: int, asked: int, 
     # a set of before is gone on with as it was begun
     write_json(tmp_path / "campaign.json", {"simulations_per_task": asked})
     assert size_of_shards(tmp_path, simulations, asked) == asked
+
+
+@pytest.mark.parametrize("per_task", [1, 8, 64, 500])
+@pytest.mark.parametrize("simulations", [1, 7, 9, 63, 64, 65, 300, 1000, 10_001])
+def test_the_last_tasks_are_small(simulations: int, per_task: int) -> None:
+    sizes = task_sizes(simulations, per_task)
+    assert sum(sizes) == simulations
+    assert sizes == sorted(sizes, reverse=True)
+    assert max(sizes) <= per_task
+    # no worker is left with a long task while the others have none
+    assert sizes[-1] <= max(per_task // 8, 8)
+    # and few are added for that
+    assert len(sizes) <= -(-simulations // per_task) + 13
+
+
+def test_two_workers_end_together() -> None:
+    free = [0, 0]
+    for size in task_sizes(1000, 64):
+        free[free.index(min(free))] += size
+    assert max(free) <= 1.01 * 500
