@@ -1,6 +1,5 @@
 """The rows of the table: each does the same work twice, here and the plain way, turn by turn."""
 
-import importlib.util
 import os
 import sys
 import tempfile
@@ -10,7 +9,6 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -39,21 +37,6 @@ class Row:
     limit: str
     prepare: Callable[[bool, ExitStack], tuple[Way, Way]]
     clock: Callable[[], float] = time.process_time
-
-
-def script(name: str) -> ModuleType:
-    """Import another script of this folder."""
-    module = sys.modules.get(f"{name}_benchmark")
-    if module is not None:
-        return module
-    path = Path(__file__).with_name(f"{name}.py")
-    spec = importlib.util.spec_from_file_location(f"{name}_benchmark", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 def spin_down(quick: bool, stack: ExitStack) -> tuple[Way, Way]:
@@ -116,7 +99,8 @@ def spin_down(quick: bool, stack: ExitStack) -> tuple[Way, Way]:
 
 def simulation(quick: bool, stack: ExitStack) -> tuple[Way, Way]:
     """Simulate populations of the default configuration."""
-    bounds = script("bounds")
+    from benchmarks import bounds
+
     stars = 20_000 if quick else 800_000
     database = bounds.find_or_build(bounds.DynamicsConfig.parse({"NS_number": stars, "seed": 11}))
     years = database.t_age_max / bounds.CENTURY_YR
@@ -133,7 +117,8 @@ def simulation(quick: bool, stack: ExitStack) -> tuple[Way, Way]:
 
 def training(quick: bool, peer: str) -> tuple[Way, Way]:
     """Train the documented embedding with a flow for the same number of epochs."""
-    lessons = script("training")
+    from benchmarks import training as lessons
+
     theta, x = lessons.population(100 if quick else 1000)
     options = lessons.TrainingOptions(
         batch_size=50, max_num_epochs=2 if quick else 3, stop_after_epochs=10_000
@@ -149,15 +134,17 @@ def training(quick: bool, peer: str) -> tuple[Way, Way]:
 
     def zuko() -> object:
         with lessons.one_thread():
-            return train_zuko(lessons, theta, x, options)
+            return train_zuko(theta, x, options)
 
     return ours, {"sbi": sbi, "zuko": zuko}[peer]
 
 
-def train_zuko(lessons: ModuleType, theta: Any, x: Any, options: Any) -> Any:
+def train_zuko(theta: Any, x: Any, options: Any) -> Any:
     """Train as a user of zuko writes it: flow, embedding, Adam, a loop, a validation loss."""
     import torch
     import zuko
+
+    from benchmarks import training as lessons
 
     torch.manual_seed(0)
     embedding = lessons.plain_network()
@@ -184,8 +171,9 @@ def draws(quick: bool, stack: ExitStack) -> tuple[Way, Way]:
     import torch
     from sbi.inference.posteriors import DirectPosterior
 
-    lessons = script("training")
-    coverage = script("expected_coverage")
+    from benchmarks import expected_coverage as coverage
+    from benchmarks import training as lessons
+
     theta, x = lessons.population(50 if quick else 200)
     number = 100 if quick else 1000
     member = coverage.make_members("maf", 1, theta, x)[0]
@@ -209,7 +197,8 @@ def draws(quick: bool, stack: ExitStack) -> tuple[Way, Way]:
 
 def chains(quick: bool, stack: ExitStack) -> tuple[Way, Way]:
     """Draw from a likelihood by the same slice sampler, from the same starts."""
-    mcmc = script("mcmc")
+    from benchmarks import mcmc
+
     prior, member, x = mcmc.trained(2)
     samples, number = (40, 4) if quick else (1000, 20)
     options = mcmc.McmcOptions(
@@ -275,7 +264,8 @@ def campaign(quick: bool, stack: ExitStack) -> tuple[Way, Way]:
 
 def status(quick: bool, stack: ExitStack) -> tuple[Way, Way]:
     """Show the newest runs of a store, in a process of its own."""
-    startup = script("startup")
+    from benchmarks import startup
+
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mlpop-")), "store")
     startup.fill(folder, 100 if quick else 20_000)
     python = sys.executable

@@ -119,9 +119,9 @@ def sbi_builder(model: str, embedding: nn.Module) -> Callable[[Tensor, Tensor], 
     )
 
 
-def normal() -> MultivariateNormal:
+def normal(labels: int = LABELS) -> MultivariateNormal:
     """Return the prior of z."""
-    return MultivariateNormal(torch.zeros(LABELS), torch.eye(LABELS))
+    return MultivariateNormal(torch.zeros(labels), torch.eye(labels))
 
 
 def train_ours(theta: Tensor, x: Tensor, model: str, options: TrainingOptions) -> Losses:

@@ -20,6 +20,7 @@ import pytest
 from mlpop.cli.main import main
 from mlpop.config.fields import S3Uri
 
+sys.path.insert(0, str(Path(__file__).parents[1]))  # for `benchmarks`
 sys.path.insert(0, str(Path(__file__).parent))
 
 from object_store import BUCKET, Gateway, ObjectStoreServer

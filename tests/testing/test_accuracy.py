@@ -4,22 +4,16 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
-from benchmark_scripts import load_benchmark
 from sklearn.model_selection import KFold, cross_val_score
 from sklearn.neural_network import MLPClassifier
 
+from benchmarks import accuracy
 from mlpop.config.base import read_json
 from mlpop.config.files.sbi import SbiConfig
-
-
-@pytest.fixture(scope="module")
-def accuracy() -> ModuleType:
-    return load_benchmark("accuracy")
 
 
 def as_in_sbibm(exact: np.ndarray, samples: np.ndarray) -> float:
@@ -40,9 +34,7 @@ def as_in_sbibm(exact: np.ndarray, samples: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize(("shift", "low", "high"), [(0.0, 0.42, 0.58), (3.0, 0.9, 1.0)])
-def test_c2st_is_that_of_sbibm(
-    accuracy: ModuleType, shift: float, low: float, high: float
-) -> None:
+def test_c2st_is_that_of_sbibm(shift: float, low: float, high: float) -> None:
     rng = np.random.default_rng(0)
     exact = rng.standard_normal((300, 2)) * [1.0, 100.0]
     samples = rng.standard_normal((300, 2)) * [1.0, 100.0] + [shift, 0.0]
@@ -65,9 +57,7 @@ def arguments(tmp_path: Path, **changed: Any) -> argparse.Namespace:
 
 
 @pytest.mark.parametrize("task", ["gaussian_linear", "two_moons"])
-def test_networks_and_training_are_those_of_the_shipped_file(
-    accuracy: ModuleType, tmp_path: Path, task: str
-) -> None:
+def test_networks_and_training_are_those_of_the_shipped_file(tmp_path: Path, task: str) -> None:
     shipped = read_json(accuracy.EXPERIMENTS / f"{task}.json")
     for method in accuracy.METHODS:
         values = accuracy.configuration(task, method, arguments(tmp_path), Path("x_o.npy"))
@@ -81,9 +71,7 @@ def test_networks_and_training_are_those_of_the_shipped_file(
             assert values["density_estimator"] == shipped["density_estimator"]
 
 
-def test_what_is_done_is_not_done_again(
-    accuracy: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_is_done_is_not_done_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
     def judged(task: str, method: str, observations: Any, options: Any) -> list[dict[str, Any]]:
@@ -104,7 +92,7 @@ def test_what_is_done_is_not_done_again(
     assert asked[3:] == [("npe", 2), ("tsnpe", 2)]
 
 
-def test_observations_and_exact_draws_are_the_same_every_time(accuracy: ModuleType) -> None:
+def test_observations_and_exact_draws_are_the_same_every_time() -> None:
     x, theta, prior = accuracy.observe("two_moons", 1)
     again, *_ = accuracy.observe("two_moons", 1)
     np.testing.assert_array_equal(x, again)
@@ -115,7 +103,7 @@ def test_observations_and_exact_draws_are_the_same_every_time(accuracy: ModuleTy
     assert draws.shape == (100, 2)
 
 
-def test_the_table_gives_medians(accuracy: ModuleType, tmp_path: Path) -> None:
+def test_the_table_gives_medians(tmp_path: Path) -> None:
     records = [
         accuracy.identity("two_moons", "npe", k, arguments(tmp_path))
         | {"c2st": value, "seconds": 7.0}
@@ -129,7 +117,7 @@ def test_the_table_gives_medians(accuracy: ModuleType, tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["npe", "tsnpe", "snpe_c", "snle", "snre"])
 def test_every_method_learns_two_moons(
-    accuracy: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
     output = tmp_path / "accuracy.json"
     given = ["--tasks", "two_moons", "--methods", method, "--observations", "1"]

@@ -5,15 +5,12 @@ import subprocess
 import sys
 from contextlib import ExitStack
 from pathlib import Path
-from types import ModuleType
 
 import pytest
-from benchmark_scripts import BENCHMARKS, load_benchmark
 
+from benchmarks import rows
 
-@pytest.fixture(scope="module")
-def rows() -> ModuleType:
-    return load_benchmark("rows")
+BENCHMARKS = Path(rows.__file__).parent
 
 
 class Clock:
@@ -35,7 +32,7 @@ class Clock:
         return once
 
 
-def test_ways_take_turns_and_the_first_pair_does_not_count(rows: ModuleType) -> None:
+def test_ways_take_turns_and_the_first_pair_does_not_count() -> None:
     clock = Clock()
     closed: list[str] = []
 
@@ -53,7 +50,7 @@ def test_ways_take_turns_and_the_first_pair_does_not_count(rows: ModuleType) -> 
     assert closed == ["closed"]
 
 
-def test_every_row_is_in_the_readme(rows: ModuleType) -> None:
+def test_every_row_is_in_the_readme() -> None:
     names = [row.name for row in rows.ROWS]
     assert len(set(names)) == len(names)
     lines = (BENCHMARKS / "README.md").read_text().splitlines()
@@ -69,7 +66,7 @@ def test_every_script_is_in_the_readme() -> None:
             assert f"`{path.name}`" in text, path.name
 
 
-def test_the_spin_down_of_the_plain_way_gives_the_same_periods(rows: ModuleType) -> None:
+def test_the_spin_down_of_the_plain_way_gives_the_same_periods() -> None:
     with ExitStack() as stack:
         ours, plain = rows.spin_down(True, stack)
     assert abs(ours() / plain() - 1).max() < 1e-2
@@ -83,7 +80,7 @@ def test_an_unknown_row_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_all_rows_run(rows: ModuleType, tmp_path: Path) -> None:
+def test_all_rows_run(tmp_path: Path) -> None:
     file = tmp_path / "numbers.json"
     command = [sys.executable, "-m", "benchmarks", "--quick", "--json", str(file)]
     done = subprocess.run(command, cwd=BENCHMARKS.parent, capture_output=True, text=True)

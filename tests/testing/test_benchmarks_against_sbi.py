@@ -1,30 +1,19 @@
 """benchmarks/training.py and expected_coverage.py: sbi is asked for the same numbers."""
 
 import math
-from types import ModuleType
 
 import pytest
 import torch
-from benchmark_scripts import load_benchmark
 
+from benchmarks import expected_coverage, training
 from mlpop.config.blocks.training import TrainingOptions
 from mlpop.inference.posteriors.ensemble_posterior import EnsemblePosterior
 from mlpop.inference.prior import RESOLUTION, Prior
 from mlpop.networks.rng import generator_from_seed, lend
 
 
-@pytest.fixture(scope="module")
-def training() -> ModuleType:
-    return load_benchmark("training")
-
-
-@pytest.fixture(scope="module")
-def coverage() -> ModuleType:
-    return load_benchmark("expected_coverage")
-
-
 @pytest.mark.parametrize("case", ["maf", "nsf", "maps", "vectors"])
-def test_losses_with_atoms_are_those_of_sbi(training: ModuleType, case: str) -> None:
+def test_losses_with_atoms_are_those_of_sbi(case: str) -> None:
     theta, x = training.population(6)
     if case in ("maf", "nsf"):
         ways = training.atomic_ways(theta, x, case, 4)
@@ -39,9 +28,7 @@ def test_losses_with_atoms_are_those_of_sbi(training: ModuleType, case: str) -> 
 
 
 @pytest.mark.parametrize("way", ["train_ours", "train_sbi"])
-def test_losses_that_are_compared_are_of_densities_on_the_cube(
-    training: ModuleType, way: str
-) -> None:
+def test_losses_that_are_compared_are_of_densities_on_the_cube(way: str) -> None:
     theta, x = training.population(30)
     options = TrainingOptions(batch_size=10, lr=1e-3, max_num_epochs=2, stop_after_epochs=5)
     losses = getattr(training, way)(theta, x, "mdn", options)
@@ -57,12 +44,12 @@ def test_losses_that_are_compared_are_of_densities_on_the_cube(
 
 
 @pytest.mark.parametrize("model", ["maf", "mdn"])
-def test_ranks_of_coverage_go_by_the_same_density(coverage: ModuleType, model: str) -> None:
+def test_ranks_of_coverage_go_by_the_same_density(model: str) -> None:
     generator = generator_from_seed(0)
-    theta = torch.rand(20, coverage.LABELS, generator=generator)
-    x = torch.rand(20, *coverage.SHAPE, generator=generator)
-    members = coverage.make_members(model, 2, theta, x)
-    truths, _, log_density = coverage.sbi_way(members, model, theta, x)
+    theta = torch.rand(20, expected_coverage.LABELS, generator=generator)
+    x = torch.rand(20, *expected_coverage.SHAPE, generator=generator)
+    members = expected_coverage.make_members(model, 2, theta, x)
+    truths, _, log_density = expected_coverage.sbi_way(members, model, theta, x)
     labels = tuple("abcde")
     posterior = EnsemblePosterior(members, Prior(labels, (0.0,) * 5, (1.0,) * 5))
     expected = posterior.log_prob_embedded(theta[:, None], posterior.embed(x[:1].numpy()))[:, 0]

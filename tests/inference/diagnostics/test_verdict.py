@@ -6,8 +6,8 @@ from typing import get_args
 
 import numpy as np
 import pytest
-from benchmark_scripts import load_benchmark
 
+from benchmarks import verdict as study
 from mlpop.inference.diagnostics.exchange import ExchangeTest
 from mlpop.inference.diagnostics.scores import Cause, Statistic
 from mlpop.inference.diagnostics.verdict import (
@@ -20,20 +20,17 @@ from mlpop.inference.diagnostics.verdict import (
     verdict_name,
 )
 
-STUDY = load_benchmark("verdict")
-"""The study of which the docs show the table."""
 
-
-@pytest.mark.parametrize("name", STUDY.FAULTS)
+@pytest.mark.parametrize("name", study.FAULTS)
 def test_faults_are_found_and_named(name: str) -> None:
-    problem, right = STUDY.FAULTS[name]
-    assert [STUDY.verdict(problem, 600, seed, 199) for seed in (1, 2)] == [right, right]
+    problem, right = study.FAULTS[name]
+    assert [study.verdict(problem, 600, seed, 199) for seed in (1, 2)] == [right, right]
 
 
 def test_exact_posteriors_are_rarely_accused() -> None:
     names = [
-        STUDY.verdict(problem, 60, seed, 99)
-        for problem in STUDY.NULL.values()
+        study.verdict(problem, 60, seed, 99)
+        for problem in study.NULL.values()
         for seed in range(8)
     ]
     # two of 40 are expected; ten have a chance of 1e-5
@@ -41,9 +38,9 @@ def test_exact_posteriors_are_rarely_accused() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", STUDY.NULL)
+@pytest.mark.parametrize("name", study.NULL)
 def test_error_rate_is_alpha(name: str) -> None:
-    names = [STUDY.verdict(STUDY.NULL[name], 150, seed, 199) for seed in range(1000, 1200)]
+    names = [study.verdict(study.NULL[name], 150, seed, 199) for seed in range(1000, 1200)]
     # ten of 200 are expected; 25 have a chance of 1e-5
     assert 200 - names.count("calibrated") < 25
 
@@ -117,8 +114,8 @@ def test_a_width_keeps_its_name_where_the_prior_cuts(
     scale: float, noise: float, name: str
 ) -> None:
     """Next to an edge too wide a posterior lies too far inside, and that is not its fault."""
-    problem = partial(STUDY.cut, scale=scale, noise=noise)
-    assert [STUDY.verdict(problem, 400, seed, 199) for seed in range(1, 7)] == 6 * [name]
+    problem = partial(study.cut, scale=scale, noise=noise)
+    assert [study.verdict(problem, 400, seed, 199) for seed in range(1, 7)] == 6 * [name]
 
 
 @pytest.mark.parametrize(
@@ -131,8 +128,8 @@ def test_a_width_keeps_its_name_where_the_prior_cuts(
     ],
 )
 def test_gross_faults_keep_their_names(fault_of: dict[str, float], name: str) -> None:
-    problem = partial(STUDY.gaussian, **fault_of)
-    assert [STUDY.verdict(problem, 200, seed, 99) for seed in (1, 2)] == [name, name]
+    problem = partial(study.gaussian, **fault_of)
+    assert [study.verdict(problem, 200, seed, 99) for seed in (1, 2)] == [name, name]
 
 
 def test_what_sees_every_fault_names_none_if_another_can() -> None:

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from benchmark_scripts import load_benchmark
 from fake_stars import N_STARS, T_AGE_MAX, make_stars
 
+from benchmarks import bounds
 from mlpop.config.blocks.population import PopulationConfig
 from mlpop.population.pulsars.evolution import evolve_births
 from mlpop.population.pulsars.radio import opening_angles
@@ -150,24 +150,22 @@ def test_what_is_left_out_is_not_beamed_or_too_faint(stars):
 
 def test_the_population_is_that_of_the_plain_way(stars):
     """Other random numbers, another order and bounds, against numpy's and no bounds."""
-    benchmark = load_benchmark("bounds")
     rate = 0.75 * 100 * N_STARS / T_AGE_MAX
     config = PopulationConfig.parse(EVERYONE | {"birth_rate_max": rate})
-    first = benchmark.populations("plain", config, stars, range(40), GROUPS)
-    second = benchmark.populations("here", config, stars, range(40, 80), GROUPS)
-    found = benchmark.differences(first, second, GROUPS)
+    first = bounds.populations("plain", config, stars, range(40), GROUPS)
+    second = bounds.populations("here", config, stars, range(40, 80), GROUPS)
+    found = bounds.differences(first, second, GROUPS)
     assert first["counts"].sum(axis=0).min() > 1000
     assert max(abs(sigma) for sigma, *_ in found.values()) < 4.0
     assert min(min(p) for _, *p in found.values()) > 1e-3
 
 
 def test_the_comparison_notices_a_wrong_population(stars):
-    benchmark = load_benchmark("bounds")
     config = PopulationConfig.parse(EVERYONE)
-    first = benchmark.populations("plain", config, stars, range(10), GROUPS)
+    first = bounds.populations("plain", config, stars, range(10), GROUPS)
     brighter = config.with_override({"L_radio_log10_mean": 26.3})
-    second = benchmark.populations("here", brighter, stars, range(10), GROUPS)
-    assert benchmark.differences(first, second, GROUPS)["PMPS"][0] > 4.0
+    second = bounds.populations("here", brighter, stars, range(10), GROUPS)
+    assert bounds.differences(first, second, GROUPS)["PMPS"][0] > 4.0
     slower = config.with_override({"P_initial_log10_mean": -0.6})
-    third = benchmark.populations("here", slower, stars, range(10), GROUPS)
-    assert benchmark.differences(first, third, GROUPS)["PMPS"][1] < 1e-3
+    third = bounds.populations("here", slower, stars, range(10), GROUPS)
+    assert bounds.differences(first, third, GROUPS)["PMPS"][1] < 1e-3
