@@ -1,7 +1,7 @@
 """Datasets as arrays: labels and maps, read from single or packed files."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -283,20 +283,31 @@ def _common_shape(
     if num_numbers and () in shapes[:num_maps]:
         number = channels[shapes.index(())]
         raise DataError(f"{index.path}: channel {number} must hold maps, found one number")
-    for c, shape in enumerate(shapes[:num_maps]):
+    return stacked_shape(index.path, channels, shapes[:num_maps], resize)
+
+
+def stacked_shape(
+    source: Path, channels: Sequence[str], shapes: Sequence[tuple[int, ...]], resize: Resize
+) -> tuple[int, ...]:
+    """Return the shape that the maps of all channels have, or get by padding.
+
+    Raises:
+        DataError: `resize` is "none" and they differ, or they differ in the number of axes.
+    """
+    for c, shape in enumerate(shapes):
         if len(shape) != len(shapes[0]):
             raise DataError(
-                f"{index.path}: maps cannot be stacked: channel 0 ({channels[0]}) has "
+                f"{source}: maps cannot be stacked: channel 0 ({channels[0]}) has "
                 f"{len(shapes[0])} axes, channel {c} ({channels[c]}) has {len(shape)}"
             )
         for axis, (first, here) in enumerate(zip(shapes[0], shape, strict=True)):
             if first != here and resize == "none":
                 raise DataError(
-                    f"{index.path}: maps of unequal shape cannot be stacked: on map axis {axis} "
+                    f"{source}: maps of unequal shape cannot be stacked: on map axis {axis} "
                     f"channel 0 ({channels[0]}) has size {first}, channel {c} ({channels[c]}) "
                     f"has size {here}; choose maps of one shape or set resize to 'pad'"
                 )
-    return tuple(max(sizes) for sizes in zip(*shapes[:num_maps], strict=True))
+    return tuple(max(sizes) for sizes in zip(*shapes, strict=True))
 
 
 def _pad(block: NDArray, shape: tuple[int, ...]) -> NDArray:

@@ -21,11 +21,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from mlpop.datasets.index import Filter
-from mlpop.datasets.loading import load_dataset
+from mlpop.datasets.loading import Resize, load_dataset
 from mlpop.datasets.scaling import LabelScaling, Mode, foreign_statistics, scale_inputs
 from mlpop.errors import MlpopError
 from mlpop.io.locks import make_room_for_sockets
-from mlpop.regression.maps import Kind, MapReader, Resize, read_index
+from mlpop.regression.maps import Kind, MapReader, read_index
 
 EVALUATION_CHUNK = 64
 """Rows of a batch without gradients; 512 take twice as long, as they do not fit the cache."""

@@ -10,14 +10,13 @@ from numpy.typing import NDArray
 from mlpop.config.fields import INPUT_PREFIX
 from mlpop.datasets.image import read_pixels, read_red
 from mlpop.datasets.index import Cells, DatasetIndex
-from mlpop.datasets.loading import PackedFiles, read_single
+from mlpop.datasets.loading import PackedFiles, Resize, read_single, stacked_shape
 from mlpop.datasets.precision import BEYOND, Observations, float32_holds, is_beyond
 from mlpop.datasets.scaling import Mode, scale_inputs
 from mlpop.errors import DataError
 from mlpop.io.files import read_csv
 
 Kind = Literal["array", "image", "rgb"]
-Resize = Literal["none", "pad"]
 
 SUFFIX: dict[Kind, str] = {"array": ".npy", "image": ".png", "rgb": ".png"}
 
@@ -151,16 +150,7 @@ class MapReader:
         self._shapes = shapes
         if self.kind == "rgb":
             return shapes[0]
-        for c, shape in enumerate(shapes):
-            for axis, (first, here) in enumerate(zip(shapes[0], shape, strict=True)):
-                if first != here and resize == "none":
-                    raise DataError(
-                        f"{self.source}: maps of unequal shape cannot be stacked: on map axis "
-                        f"{axis} channel 0 ({self.channels[0]}) has size {first}, channel {c} "
-                        f"({self.channels[c]}) has size {here}; choose maps of one shape or set "
-                        "resize to 'pad'"
-                    )
-        return (len(shapes), *(max(sizes) for sizes in zip(*shapes, strict=True)))
+        return len(shapes), *stacked_shape(self.source, self.channels, shapes, resize)
 
     def _place(self, row: int, channel: str) -> str:
         return f"{self.source}: row {row}, column '{INPUT_PREFIX}{channel}'"
