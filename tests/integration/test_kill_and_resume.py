@@ -126,7 +126,7 @@ class Play:
         shards = (self._folder / name).glob
         process.wait_for(lambda: any(shards(NEXT_ROUND)), "simulations ahead", seconds=300)
         seconds = process.stop(number, group=False)
-        assert process.left_alive() == []
+        assert process.left_alive(30) == []
         root = experiment_called(connect(), name)
         names = [node.name for _, node in root.walk()]
         assert names == [name, "round_00", "member_00", "member_01"]
