@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from mlpop.compute import draw_root_seed
+from mlpop.compute.backends.serial import SerialBackend
 from mlpop.config.files.facts import ExperimentFacts
 from mlpop.config.files.sbi import SbiConfig
 from mlpop.experiment.inputs.checks import check_classes, check_inputs
@@ -30,6 +31,7 @@ from mlpop.experiment.rounds.result import RoundResult
 from mlpop.experiment.rounds.run import run_round
 from mlpop.experiment.rounds.run_page import send_summary
 from mlpop.experiment.session import Session, session
+from mlpop.experiment.simulations.ahead import Ahead
 from mlpop.experiment.simulations.simulator import experiment_plan
 from mlpop.io.records import BrokenRecord
 from mlpop.tracking import Store, TrackedRun, connect, graceful_signals
@@ -157,8 +159,19 @@ def _run_rounds(beginning: Beginning, launch: Session, profiler: Profiler) -> li
                     config.compute,
                 )
             )
+        # without workers nobody is idle
+        serial = isinstance(backend, SerialBackend)
         shared = Launch(
-            config, beginning.root_seed, backend, plan, stars, launch.tree, profiler, run, lineage
+            config,
+            beginning.root_seed,
+            backend,
+            plan,
+            stars,
+            launch.tree,
+            profiler,
+            run,
+            lineage,
+            ahead=None if serial else stack.enter_context(Ahead(backend)),
         )
         rounds: list[RoundResult] = []
         for round_ in range(number):

@@ -228,6 +228,29 @@ def check_leaving_early(backend: Backend) -> None:
     _require_works(backend, "after the caller left a run early")
 
 
+def check_stopping(backend: Backend) -> None:
+    """`stop` ends the run that another thread waits in; the backend cannot be used after it."""
+    seconds = _SLOW_SECONDS if _in_this_process(backend) else 300.0
+    raised: list[Exception] = []
+
+    def run() -> None:
+        try:
+            list(backend.run(time.sleep, [seconds] * 2 * backend.workers))
+        except Exception as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    time.sleep(_SLOW_SECONDS / 2)
+    backend.stop()
+    thread.join(_PATIENCE_SECONDS)
+    found = [describe(error) for error in raised]
+    require(
+        not thread.is_alive() and len(raised) == 1 and isinstance(raised[0], ComputeError),
+        f"a run that was stopped must raise ComputeError, found {found}",
+    )
+
+
 def check_one_thread(backend: Backend) -> None:
     """BLAS, torch and numba have one thread each in a task, and as many as before here."""
     # Loaded first, so that a backend in this process has something to limit.

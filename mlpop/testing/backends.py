@@ -30,6 +30,8 @@ BACKEND_CHECKS: Mapping[str, Callable[[Backend], None]] = {
     "leaving early": checks.check_leaving_early,
     "one thread": checks.check_one_thread,
     "refusals": checks.check_refusals,
+    # the last one: nothing runs after it
+    "stopping": checks.check_stopping,
 }
 """Every promise of `mlpop.compute.Backend`, by name."""
 

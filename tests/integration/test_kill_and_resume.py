@@ -22,6 +22,7 @@ from mlpop.tracking import connect
 from mlpop.tracking.run import STAGE_TAG
 
 KILLS, KILLS_IN_CI = 20, 2
+NEXT_ROUND = "data/training_dataset/generated_dataset/round_1/shards/shard-*/shard.json"
 EPOCHS = 60
 
 
@@ -115,6 +116,28 @@ class Play:
         assert all(node.life == "dead" for node in running)
         return " ".join(f"{node.name}:{node.tags.get(STAGE_TAG, '')}" for node in running)
 
+    def ended_ahead(self, name: str, number: int) -> dict[Path, int]:
+        """End an experiment while round 1 is simulated and round 0 still tested.
+
+        Returns:
+            Shard of round 1 that was finished -> its time.
+        """
+        process = self.start(name)
+        shards = (self._folder / name).glob
+        process.wait_for(lambda: any(shards(NEXT_ROUND)), "simulations ahead", seconds=300)
+        seconds = process.stop(number, group=False)
+        assert process.left_alive(30) == []
+        root = experiment_called(connect(), name)
+        names = [node.name for _, node in root.walk()]
+        assert names == [name, "round_00", "member_00", "member_01"]
+        if number == signal.SIGTERM:
+            assert (process.process.returncode, seconds < 10) == (143, True)
+            assert {node.status for node in (root, root.children[0])} == {"KILLED"}
+        else:
+            assert root.children[0].life == "dead"
+        assert root.children[0].tags[STAGE_TAG] == "testing"
+        return {path: path.stat().st_mtime_ns for path in shards(NEXT_ROUND)}
+
     def resume(self, name: str) -> None:
         root = experiment_called(connect(), name)
         if root.status == "FINISHED":
@@ -151,3 +174,19 @@ def test_killed_and_resumed_gives_the_same_bits(play: Play) -> None:
 @pytest.mark.slow
 def test_killed_at_twenty_moments_and_resumed_gives_the_same_bits(play: Play) -> None:
     run_harness(play, KILLS)
+
+
+def test_ended_while_the_next_round_is_simulated_and_resumed_gives_the_same_bits(
+    play: Play, tmp_path: Path
+) -> None:
+    expected = play.reference()
+    for number in (signal.SIGKILL, signal.SIGTERM):
+        name = f"ahead-{number.name}"
+        finished = play.ended_ahead(name, number)
+        play.resume(name)
+        now = {path: path.stat().st_mtime_ns for path in (tmp_path / name).glob(NEXT_ROUND)}
+        assert finished.items() <= now.items()
+        store = connect()
+        root = experiment_called(store, name)
+        check_tree(store, root, epochs=EPOCHS)
+        assert results(store, root) == expected.digests

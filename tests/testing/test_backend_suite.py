@@ -240,6 +240,11 @@ class TakesEverything(SerialBackend):
         return super().run(function, tasks, on_event=on_event)
 
 
+class DoesNotStop(SerialBackend):
+    def stop(self) -> None:
+        return None
+
+
 BROKEN: dict[type, tuple[str, str]] = {
     NoName: ("protocol", "name is ''"),
     NoWorkers: ("protocol", "workers must be a number of at least 1, found 0"),
@@ -269,6 +274,7 @@ BROKEN: dict[type, tuple[str, str]] = {
     AllThreads: ("one thread", "tasks must run with one thread, found {'numba': 2"),
     ThreadsAreNotGivenBack: ("one thread", "now they are"),
     TakesEverything: ("refusals", "max_in_flight = 0 must raise ComputeError"),
+    DoesNotStop: ("stopping", "must raise ComputeError, found \\[\\]"),
 }
 
 

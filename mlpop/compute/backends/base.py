@@ -13,6 +13,7 @@ Emit = Callable[[Event], None]
 OnEvent = Callable[[int, Event], object]
 
 MAX_ATTEMPTS = 3
+STOPPED = "the run was stopped; finished work is kept, start again to do the rest"
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,15 @@ class Backend(Protocol):
             max_attempts: a task whose worker died is started at most so many times.
 
         Raises:
-            ComputeError: the function or a task cannot be pickled, or no worker can be had.
+            ComputeError: the function or a task cannot be pickled, no worker can be had, or
+                `stop` was called.
+        """
+        ...
+
+    def stop(self) -> None:
+        """End the run that another thread is waiting in, and let none follow: before leaving.
+
+        Within a second or two that thread gets a `ComputeError`, and its tasks are stopped.
         """
         ...
 

@@ -1,6 +1,7 @@
 """The backend of Dask workers, whoever started them."""
 
 import logging
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from typing import Any, Self
@@ -39,6 +40,7 @@ class DaskBackend:
         self._cluster = LocalWorkers(cluster) if isinstance(cluster, int) else cluster
         self._resources = ExitStack()
         self._client: Client | None = None
+        self._stopped = threading.Event()
 
     @property
     def workers(self) -> int:
@@ -96,6 +98,7 @@ class DaskBackend:
             own_scheduler=self._cluster.own,
             own_processes=self._cluster.local,
             patience=self._cluster.patience,
+            stopped=self._stopped,
         )
 
         def in_flight() -> int:
@@ -103,6 +106,10 @@ class DaskBackend:
             return max_in_flight or 2 * self._cluster.capacity(client)
 
         return run.outcomes(in_flight, time_limit, max_attempts)
+
+    def stop(self) -> None:
+        """See `Backend.stop`."""
+        self._stopped.set()
 
     def _joined(self) -> int:
         """Return the number of tasks that the workers which came so far run at a time."""

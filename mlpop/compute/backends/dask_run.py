@@ -20,7 +20,7 @@ from dask._task_spec import Task
 from distributed import Client, Future, KilledWorker, Worker, get_worker
 from distributed.utils import sync
 
-from mlpop.compute.backends.base import Event, OnEvent, Outcome, describe
+from mlpop.compute.backends.base import STOPPED, Event, OnEvent, Outcome, describe
 from mlpop.compute.backends.execution import dump, execute, lost_outcome, timeout_outcome
 from mlpop.compute.backends.workers import prepare_worker
 from mlpop.errors import ComputeError
@@ -59,6 +59,7 @@ class DaskRun:
             again without a word has lost a worker that retired.
         own_processes: whether workers are processes of this machine that may be killed.
         patience: how long the cluster may be without any worker [s].
+        stopped: set when the run is to end.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class DaskRun:
         own_scheduler: bool,
         own_processes: bool,
         patience: float,
+        stopped: threading.Event,
     ) -> None:
         self._client = client
         self._own_scheduler = own_scheduler
@@ -79,6 +81,7 @@ class DaskRun:
         self._tasks = tasks
         self._on_event = on_event
         self._patience = patience
+        self._stopped = stopped
         self._deserted_since: float | None = None
         self._topic = f"mlpop-{uuid4().hex}"
         self._news: queue.SimpleQueue[tuple[str, int, int, Any]] = queue.SimpleQueue()
@@ -96,6 +99,8 @@ class DaskRun:
         self._client.subscribe_topic(self._topic, self._hear)
         try:
             while pending or finished or self._flying:
+                if self._stopped.is_set():
+                    raise ComputeError(f"dask backend: {STOPPED}")
                 while pending and len(self._flying) < in_flight():
                     self._submit(pending.popleft())
                 while finished:

@@ -13,6 +13,7 @@ import os
 import pickle
 import signal
 import sys
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -22,6 +23,7 @@ from typing import Any, Self
 
 from mlpop.compute.backends.base import (
     MAX_ATTEMPTS,
+    STOPPED,
     OnEvent,
     Outcome,
     check_run_arguments,
@@ -42,6 +44,7 @@ logger = logging.getLogger(__name__)
 GRACE_SECONDS = 2.0
 START_ATTEMPTS = 3
 START_PAUSE = 0.5  # [s]
+POLL_SECONDS = 0.5  # between two looks whether the run was stopped
 
 _PRELOADED = (
     "population",
@@ -73,6 +76,7 @@ class ProcessesBackend:
         self.workers = workers
         self._pool: list[_Worker] = []
         self._running = False
+        self._stopped = threading.Event()
 
     def __enter__(self) -> Self:
         return self
@@ -101,6 +105,10 @@ class ProcessesBackend:
         limit = min(max_in_flight or self.workers, self.workers)
         return self._outcomes(program, tasks, on_event, limit, time_limit, max_attempts)
 
+    def stop(self) -> None:
+        """See `Backend.stop`."""
+        self._stopped.set()
+
     def _outcomes(
         self,
         program: bytes,
@@ -120,6 +128,8 @@ class ProcessesBackend:
             worker.has_function = False
         try:
             while pending or finished or self._busy():
+                if self._stopped.is_set():
+                    raise ComputeError(f"processes backend: {STOPPED}")
                 while pending and len(self._busy()) < in_flight:
                     index = pending.popleft()
                     payload = dump(("task", index, dump(tasks[index], f"task {index}")), "")
@@ -164,13 +174,17 @@ class ProcessesBackend:
         return worker
 
     def _wait(self, time_limit: float | None) -> list["_Worker"]:
-        """Workers with a message (or with an end), at the latest when one is over its limit."""
+        """Workers with a message (or with an end), at the latest when one is over its limit.
+
+        There may be none: somebody who stops the run shall not wait for the next message.
+        """
         busy = self._busy()
         if not busy:
             return []
-        timeout = None
+        timeout = POLL_SECONDS
         if time_limit is not None:
-            timeout = max(time_limit - max(worker.seconds() for worker in busy), 0.0)
+            left = time_limit - max(worker.seconds() for worker in busy)
+            timeout = min(timeout, max(left, 0.0))
         ready = set(wait([worker.connection for worker in busy], timeout))
         return [worker for worker in busy if worker.connection in ready]
 

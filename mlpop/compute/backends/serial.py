@@ -1,5 +1,6 @@
 """The backend without workers: tasks run one after the other in the driver."""
 
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -8,6 +9,7 @@ from typing import Any, Self
 
 from mlpop.compute.backends.base import (
     MAX_ATTEMPTS,
+    STOPPED,
     Event,
     OnEvent,
     Outcome,
@@ -17,6 +19,7 @@ from mlpop.compute.backends.base import (
 from mlpop.compute.backends.execution import timeout_outcome
 from mlpop.compute.backends.limits import TimeLimitReached, call_within
 from mlpop.compute.backends.workers import SingleThread
+from mlpop.errors import ComputeError
 
 
 class SerialBackend:
@@ -29,6 +32,9 @@ class SerialBackend:
 
     name = "serial"
     workers = 1
+
+    def __init__(self) -> None:
+        self._stopped = threading.Event()
 
     def __enter__(self) -> Self:
         return self
@@ -47,7 +53,11 @@ class SerialBackend:
     ) -> Iterator[Outcome]:
         """See `Backend.run`."""
         check_run_arguments(max_in_flight, time_limit, max_attempts)
-        return _outcomes(function, tasks, on_event, time_limit)
+        return _outcomes(function, tasks, on_event, time_limit, self._stopped)
+
+    def stop(self) -> None:
+        """See `Backend.stop`; a task that runs is not interrupted."""
+        self._stopped.set()
 
 
 def _outcomes(
@@ -55,9 +65,12 @@ def _outcomes(
     tasks: Sequence[Any],
     on_event: OnEvent | None,
     limit: float | None,
+    stopped: threading.Event,
 ) -> Iterator[Outcome]:
     single_thread = SingleThread()
     for index, task in enumerate(tasks):
+        if stopped.is_set():
+            raise ComputeError(f"serial backend: {STOPPED}")
         listener = None if on_event is None else _Listener(index, on_event)
         arguments = (task,) if listener is None else (task, listener)
         started = time.perf_counter()

@@ -9,6 +9,7 @@ from mlpop.experiment.output_tree import OutputTree, RoundFolders
 from mlpop.experiment.profile import Profiler
 from mlpop.experiment.resume.lineage import Lineage
 from mlpop.experiment.rounds.result import RoundResult
+from mlpop.experiment.simulations.ahead import Ahead
 from mlpop.experiment.simulations.simulated_set import SimulatorPlan
 from mlpop.inference.proposals.proposal import Proposal
 from mlpop.population.stars.database import StellarDatabase
@@ -25,6 +26,7 @@ class Launch:
         stars: the stellar database; None where nothing is simulated from one.
         run: the experiment's run.
         lineage: what earlier launches of the experiment have done.
+        ahead: simulates the next round in the background; None where nothing is to be.
         proposals: of the rounds that were asked for so far: each is found once.
     """
 
@@ -37,6 +39,7 @@ class Launch:
     profiler: Profiler
     run: TrackedRun
     lineage: Lineage
+    ahead: Ahead | None = None
     proposals: dict[int, Proposal] = field(default_factory=dict)
 
 

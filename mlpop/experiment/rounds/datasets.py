@@ -16,13 +16,16 @@ from mlpop.config.files.sbi import SbiConfig
 from mlpop.datasets.layout import FULL_CSV, FULL_STATISTICS, GENERATOR_JSON, MANIFEST_CSV, THETA
 from mlpop.datasets.loading import Dataset, load_dataset
 from mlpop.datasets.remote.mirror import localized
-from mlpop.errors import DataError
+from mlpop.datasets.shards import ShardRecord
+from mlpop.errors import DataError, MlpopError
 from mlpop.experiment.inputs.problem import LearningProblem
 from mlpop.experiment.output_tree import PROPOSAL_JSON, dataset_csv
 from mlpop.experiment.resume.download import restore_shards
 from mlpop.experiment.rounds.context import Launch, OpenRound
 from mlpop.experiment.rounds.learned_region import in_prior
 from mlpop.experiment.rounds.proposals import prior_theta, proposed
+from mlpop.experiment.rounds.result import RoundResult
+from mlpop.experiment.simulations.ahead import SetToMake
 from mlpop.experiment.simulations.pace import Pace
 from mlpop.experiment.simulations.simulated_set import (
     SuppliedSet,
@@ -144,6 +147,31 @@ def supply_at(
     return supplied, data
 
 
+def simulate_ahead(launch: Launch, trained: RoundResult) -> None:
+    """Begin the simulations of the next round in the background, now that its proposal is known.
+
+    They have the bits that they would have without it. Nothing is begun after the last round,
+    without workers, and where an earlier launch has stored theta of the next round. What goes
+    wrong before the simulations begin is left to that round, which meets it again.
+    """
+    config, round_ = launch.config, trained.number + 1
+    if launch.ahead is None or round_ == config.trainer.num_rounds:
+        return
+    if launch.lineage.round(round_) is not None:
+        return
+    sets = {}
+    try:
+        for kind in set_kinds(config):
+            count = kind.loader(config).num_sim
+            theta, proposal = _proposed_theta(launch, trained, kind, count)
+            fraction = config.trainer.min_success_fraction
+            sets[kind.use] = _set_to_make(launch, kind, round_, theta, fraction, proposal)
+    except MlpopError as error:
+        logger.debug("round %d is not simulated ahead: %s", round_, error)
+        return
+    launch.ahead.begin(round_, sets)
+
+
 def place(
     launch: Launch, kind: SetKind, round_: int, theta: NDArray[np.float64]
 ) -> tuple[Path, S3Uri | None]:
@@ -185,19 +213,22 @@ class _Source:
     ) -> SuppliedSet:
         """Simulate so many theta: those that an earlier launch stored, else what `draw` gives."""
         launch, run, earlier = self.round.launch, self.round.run, self.round.earlier
-        config, round_ = launch.config, self.round.number
-        assert launch.plan is not None
-        stored = self._stored(kind)
+        round_ = self.round.number
+        wanted = None if launch.ahead is None else launch.ahead.taken(round_, kind.use)
+        stored = self._stored(kind) if wanted is None else None
         if stored is not None and len(stored) != count:
             stored = None
-        theta = draw() if stored is None else stored
-        folder, remote = place(launch, kind, round_, theta)
-        write_array(folder / THETA, theta)
+        if wanted is None:
+            theta = draw() if stored is None else stored
+            wanted = _set_to_make(launch, kind, round_, theta, min_success_fraction)
+        elif kind is TRAINING:
+            self.proposal = dict(wanted.proposal)
         if stored is None:
-            self._store(kind, folder / THETA, theta)
+            self._store(kind, wanted.folder / THETA, wanted.theta)
         elif earlier is not None:
             store = launch.lineage.store
-            run.records.update(restore_shards(store, earlier.run_id, kind.use, folder))
+            found = restore_shards(store, earlier.run_id, kind.use, wanted.folder)
+            run.records.update(found)
 
         curve, rate = f"sim/{kind.use}_done", f"sim/{kind.use}_rate"
 
@@ -211,24 +242,10 @@ class _Source:
                 points = {curve: float(progress.done), rate: pace.rate}
                 run.curves.extend(points, step=progress.done)
 
-        with (
-            launch.profiler.section(f"SimulatingRound{round_}{kind.use.capitalize()}"),
-            Uploader(run) as uploads,
-        ):
-            return simulate_set(
-                launch.plan,
-                theta,
-                folder,
-                launch.backend,
-                root_seed=launch.root_seed,
-                purpose=kind.simulation,
-                round_=round_,
-                compute=config.compute,
-                min_success_fraction=min_success_fraction,
-                title=f"round {round_}: {kind.use} simulations",
+        with Uploader(run) as uploads:
+            return wanted.make(
                 on_progress=tell,
-                on_shard=lambda record: uploads.send_shard(kind.use, folder, record),
-                remote=remote,
+                on_shard=lambda record: uploads.send_shard(kind.use, wanted.folder, record),
             )
 
     def _drawn(self, kind: SetKind, count: int) -> NDArray[np.float64]:
@@ -237,10 +254,10 @@ class _Source:
         if previous is None:
             seed = seed_sequence(launch.root_seed, kind.theta, number)
             return prior_theta(launch.config, count, seed)
-        draw = proposed(launch, previous, number, kind.use, count)
+        theta, proposal = _proposed_theta(launch, previous, kind, count)
         if kind is TRAINING:
-            self.proposal = draw.to_dict()
-        return previous.problem.prior.to_physical(draw.theta)
+            self.proposal = proposal
+        return theta
 
     def _store(self, kind: SetKind, path: Path, theta: NDArray[np.float64]) -> None:
         """Store theta in the run before anything is simulated."""
@@ -275,6 +292,50 @@ class _Source:
             return None
         run.keep(name)
         return theta
+
+
+def _proposed_theta(
+    launch: Launch, previous: RoundResult, kind: SetKind, count: int
+) -> tuple[NDArray[np.float64], Proposed]:
+    """Return theta (count, D), physical units, that a round proposes for the next one, and how."""
+    draw = proposed(launch, previous, previous.number + 1, kind.use, count)
+    return previous.problem.prior.to_physical(draw.theta), draw.to_dict()
+
+
+def _set_to_make(
+    launch: Launch,
+    kind: SetKind,
+    round_: int,
+    theta: NDArray[np.float64],
+    min_success_fraction: float,
+    proposal: Proposed | None = None,
+) -> SetToMake:
+    """Put theta into the folder of their set; return how it is simulated."""
+    folder, remote = place(launch, kind, round_, theta)
+    write_array(folder / THETA, theta)
+
+    def make(
+        on_progress: Callable[[Progress, Pace], None], on_shard: Callable[[ShardRecord], None]
+    ) -> SuppliedSet:
+        assert launch.plan is not None
+        with launch.profiler.section(f"SimulatingRound{round_}{kind.use.capitalize()}"):
+            return simulate_set(
+                launch.plan,
+                theta,
+                folder,
+                launch.backend,
+                root_seed=launch.root_seed,
+                purpose=kind.simulation,
+                round_=round_,
+                compute=launch.config.compute,
+                min_success_fraction=min_success_fraction,
+                title=f"round {round_}: {kind.use} simulations",
+                on_progress=on_progress,
+                on_shard=on_shard,
+                remote=remote,
+            )
+
+    return SetToMake(theta, folder, proposal or {}, make)
 
 
 def joined(sets: Iterable[Dataset]) -> Dataset:

@@ -1,6 +1,7 @@
 """One round: simulations, training, posterior at x_o, tests; each step told to its MLflow run."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from mlpop.datasets.loading import Dataset
 from mlpop.experiment.diagnostics import table
@@ -26,6 +27,7 @@ from mlpop.experiment.rounds.datasets import (
     joined,
     load_sets,
     set_kinds,
+    simulate_ahead,
     supply,
 )
 from mlpop.experiment.rounds.ensemble import (
@@ -123,6 +125,21 @@ def run_round(
         run.set_state("testing")
         posterior = make_posterior(config, ensemble.folders, problem)
         save_posterior(folders.models / POSTERIOR_FILE, posterior, ensemble.folders)
+        trained = RoundResult(
+            number=round_,
+            run_id=run.run_id,
+            problem=problem,
+            observed=observed,
+            posterior=posterior,
+            members=ensemble.folders,
+            sets=sets,
+            estimates=(),
+            findings={},
+            numbers={},
+            member_runs=ensemble.run_ids,
+            support=support,
+        )
+        simulate_ahead(launch, trained)
         own = {round_: learned_from.used[round_]}
         learned = table.learn(
             Simulations(
@@ -153,19 +170,11 @@ def run_round(
             num_predictive=config.test_data_loader.num_predictive,
             section="TestingRound",
         )
-        result = RoundResult(
-            number=round_,
-            run_id=run.run_id,
-            problem=problem,
-            observed=observed,
-            posterior=posterior,
-            members=ensemble.folders,
-            sets=sets,
+        result = replace(
+            trained,
             estimates=evaluation.estimates,
             findings=evaluation.findings,
             numbers=round_numbers(training, proposal, ensemble, evaluation, learned_from.count),
-            member_runs=ensemble.run_ids,
-            support=support,
         )
         next_proposal = {}
         if config.trainer.plot_proposal:
