@@ -3,14 +3,14 @@
     python -P benchmarks/published.py counts [--births edm arms] [--databases 6] [--stars 120000]
         [--seeds 40]
     python -P benchmarks/published.py births
-    python -P benchmarks/published.py smps --database FOLDER [--seeds 40]
+    python -P benchmarks/published.py smps --databases_of FOLDER [FOLDER ...] [--seeds 40]
 
 `counts`: detections of 7e5 created stars against the table of the specification (section 9.4).
 `births`: the share of births by electron density within 0.5 kpc of the Sun, by the grid's nodes.
 `smps`: at which birth rate the Swinburne survey has its pulsars at the fit of Graber et al. 2024,
-and what one number of it after the other changes; FOLDER is a stellar database up to 1e8 yr. All
-variants look at the same stars in one simulation, so that differences are far more precise than
-the counts themselves.
+and what one number of it after the other changes; FOLDER is a stellar database up to 1e8 yr, those
+after it of other models. All variants look at the same stars in one simulation, so that
+differences are far more precise than the counts themselves.
 """
 
 import argparse
@@ -37,7 +37,7 @@ EXPECTED = {"edm": (987, 251, 1249, 251), "arms": (991, 274, 1218, 294)}
 EXPECTED_SEEDS = 5
 """Detections of CREATED stars up to 3e7 yr, means over so many runs (specification, 9.4)."""
 NEAR_KPC, SUN_KPC = 0.5, 8.3
-SMPS_TARGET = 218
+TARGETS = {"PMPS": 1009, "SMPS": 218, "HTRU_low_mid": 1023, "HTRU_high": 20}
 UNREACHABLE = 10**6
 VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "as it is": {},
@@ -53,7 +53,10 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "240 s": {"t_obs": 240.0},
     "sampling 250 us": {"t_samp": 250.0},
     "beams of 14.4 arcmin": {"FWHM": 14.4},
+    "0.30 mJy instead of 0.263": {"deg_factor": 1.25 * 0.30 / 0.263},
 }
+WARMER = (10.0, 20.0)
+"""Added to the sky at 408 MHz, everywhere [K]."""
 
 
 def say(text: str) -> None:
@@ -136,31 +139,54 @@ def births() -> None:
         say(f"{nodes} nodes, {20e3 / (nodes - 1):.0f} pc in radius: {share:.4f} % of all births")
 
 
-def smps(folder: Path, seeds: int) -> None:
-    """Tell what single numbers of the Swinburne survey change."""
-    stars = StellarDatabase.open(folder)
+def smps(folders: Sequence[Path], seeds: int) -> None:
+    """Tell what single numbers of the Swinburne survey, the sky and other stars change."""
+    first, *others = [StellarDatabase.open(folder) for folder in folders]
     base = read_json(FOLDER / "SMPS.json") | {"versions": {}}
     own = [base | change | {"key": f"v{k}"} for k, change in enumerate(VARIANTS.values())]
     groups = [*GROUPS, *(survey["key"] for survey in own)]
-    rate = math.floor(len(stars) * 100 / stars.t_age_max * 1e3) / 1e3
     for version in ("current", "older"):
-        config = PopulationConfig.parse(
-            {
-                "preset": "graber2024",
-                "survey_version": version,
-                "birth_rate_max": rate,
-                "surveys_radio": targets(groups),
-                "surveys": own,
-            }
-        )
-        found = detections(stars, config, seeds)
-        places = {name: place for place, name in enumerate(config.surveys_radio)}
-        say(f"{version} survey parameters, {seeds} seeds, detections at {rate:g} a century:")
-        for group in GROUPS:
-            n = found[:, places[group]]
-            say(f"  {group:<13} {n.mean():7.1f} +- {n.std(ddof=1) / math.sqrt(seeds):.1f}")
+        config = published(version, first, groups, own)
+        found = detections(first, config, seeds)
+        tell_groups(f"{version} survey parameters", config, found)
         if version == "current":
-            variants(found[:, [places[survey["key"]] for survey in own]], rate)
+            places = [list(config.surveys_radio).index(survey["key"]) for survey in own]
+            variants(found[:, places], config.birth_rate_max)
+    for more in WARMER:
+        columns = {**first.columns, "T_sky408": first.columns["T_sky408"] + np.float32(more)}
+        config = published("older", first, GROUPS, [])
+        found = detections(StellarDatabase(columns, first.header), config, seeds)
+        tell_groups(f"a sky warmer by {more:g} K at 408 MHz", config, found)
+    for stars in others:
+        config = published("older", stars, GROUPS, [])
+        tell_groups(str(stars.header["config"]), config, detections(stars, config, seeds))
+
+
+def published(
+    version: str,
+    stars: StellarDatabase,
+    groups: Sequence[str],
+    own: Sequence[Mapping[str, Any]],
+) -> PopulationConfig:
+    """Return the fit of Graber et al. 2024, for all stars of a database."""
+    rate = math.floor(len(stars) * 100 / stars.t_age_max * 1e3) / 1e3
+    values = {"preset": "graber2024", "survey_version": version, "birth_rate_max": rate}
+    return PopulationConfig.parse(
+        values | {"surveys_radio": targets(groups), "surveys": list(own)}
+    )
+
+
+def tell_groups(title: str, config: PopulationConfig, found: np.ndarray) -> None:
+    """Print the birth rates at which the four catalogues are complete."""
+    say(f"{title}, {len(found)} seeds, detections at {config.birth_rate_max:g} a century:")
+    for place, name in enumerate(config.surveys_radio):
+        if name in TARGETS:
+            n, error = found[:, place].mean(), found[:, place].std(ddof=1) / math.sqrt(len(found))
+            rate = config.birth_rate_max * TARGETS[name] / n
+            say(
+                f"  {name:<13} {n:7.1f} +- {error:4.1f}: {TARGETS[name]} at "
+                f"{rate:.3f} +- {rate * error / n:.3f} a century"
+            )
 
 
 def variants(found: np.ndarray, rate: float) -> None:
@@ -170,7 +196,7 @@ def variants(found: np.ndarray, rate: float) -> None:
         share = n.sum() / found[:, 0].sum()
         change = n - share * found[:, 0]
         error = math.sqrt(seeds) * change.std(ddof=1) / found[:, 0].sum()
-        reached = rate * SMPS_TARGET / n.mean()
+        reached = rate * TARGETS["SMPS"] / n.mean()
         say(f"  SMPS, {name:<31} {share:.3f} +- {error:.3f} times, {reached:.2f} a century")
 
 
@@ -181,17 +207,17 @@ def main() -> None:
     parser.add_argument("--births", nargs="+", choices=tuple(EXPECTED), default=tuple(EXPECTED))
     parser.add_argument("--databases", type=int, default=6)
     parser.add_argument("--stars", type=int, default=120_000)
-    parser.add_argument("--database", type=Path)
+    parser.add_argument("--databases_of", type=Path, nargs="+")
     parser.add_argument("--seeds", type=int, default=40)
     options = parser.parse_args()
     if options.what == "counts":
         counts(options.births, options.databases, options.stars, options.seeds)
     elif options.what == "births":
         births()
-    elif options.database is None:
-        parser.error("smps needs --database")
+    elif options.databases_of is None:
+        parser.error("smps needs --databases_of")
     else:
-        smps(options.database, options.seeds)
+        smps(options.databases_of, options.seeds)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field
 
 from mlpop.config.base import StrictModel
-from mlpop.config.blocks.electrons import ne2025_source
+from mlpop.config.electrons import ne2025_source
 from mlpop.config.messages import Problem
 from mlpop.errors import ConfigError
 

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from mlpop.config.blocks.electrons import ne2025_source
+from mlpop.config.electrons import ne2025_source
 from mlpop.errors import DataError
 from mlpop.io.arrays import read_npy
 from mlpop.io.cache import cache_folder
