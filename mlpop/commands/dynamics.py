@@ -34,12 +34,15 @@ def build_database(
 
     Raises:
         DataError: a file exists, is missing or is broken.
+        ConfigError: the package of NE2025 is needed and not installed.
     """
     if export_csv is not None and (export_csv / CSV_NAME).exists():
         raise DataError(f"--export-csv: {export_csv / CSV_NAME} exists; choose another folder")
     if export_csv is not None:
         check_writable(export_csv, "--export-csv")
-    if import_csv is not None:
+    if import_csv is None:
+        config.electrons()
+    else:
         opened(import_csv)
     with graceful_signals():
         with open_run("dynamics", EXPERIMENT) as run:
@@ -49,7 +52,9 @@ def build_database(
                 stars = stellar_database(DynamicalDataConfig(dataset_path=import_csv))
             assert stars.folder is not None
             header = stars.header
-            run.log_params({"n_stars": len(stars)} | parameters(header.get("config", {})))
+            settings = dict(header.get("config", {}))
+            settings |= {name: header[name] for name in ("ne2025",) if name in header}
+            run.log_params({"n_stars": len(stars)} | parameters(settings))
             run.log_metrics(
                 {
                     f"orbits/{name}": value

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field
 
 from mlpop.config.base import StrictModel
+from mlpop.config.electrons import ne2025_source
 from mlpop.config.messages import Problem
 from mlpop.errors import ConfigError
 
@@ -99,8 +100,8 @@ class DynamicsConfig(StrictModel):
     """Distance of the Sun from the Galactic centre [kpc]."""
     z_sun: Positive = 0.02
     """Height of the Sun above the plane [kpc]."""
-    ed_model: Literal["ymw16"] = "ymw16"
-    """Free electrons."""
+    ed_model: Literal["ymw16", "ne2025"] = "ymw16"
+    """Free electrons, of dispersion measures: Yao et al. 2017, or Ocker & Cordes 2026."""
     tsky_model: Literal["narayan87", "healpix"] = "narayan87"
     """Sky temperature at 408 MHz: Narayan's law, or a map."""
     tsky_map: str | None = None
@@ -158,16 +159,26 @@ class DynamicsConfig(StrictModel):
     def content_key(self) -> str:
         """SHA-256 [hex] of all that decides the stars; equal keys mean equal databases.
 
-        Fields without effect do not count, and of a sky map the content counts, not the path.
+        Fields without effect do not count, of a sky map the content counts, not the path, and of
+        NE2025 the package and its parameters.
 
         Raises:
-            ConfigError: the sky map cannot be read.
+            ConfigError: the sky map cannot be read, or the package of NE2025 is not installed.
         """
         content: dict[str, Any] = {"schema": SCHEMA_VERSION, "settings": self.settings()}
         if self.tsky_map is not None:
             content["tsky_map"] = _file_digest(Path(self.tsky_map))
+        content |= self.electrons()
         text = json.dumps(content, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
+
+    def electrons(self) -> dict[str, Any]:
+        """Which package gives the electrons, for keys and headers; nothing for our own YMW16.
+
+        Raises:
+            ConfigError: the package of NE2025 is not installed.
+        """
+        return {"ne2025": ne2025_source()} if self.ed_model == "ne2025" else {}
 
     def _without_effect(self) -> list[str]:
         used = KICK_PARAMETERS[self.kick_model]

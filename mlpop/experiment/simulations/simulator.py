@@ -47,6 +47,7 @@ def simulator_plan(
     if isinstance(stars, DynamicsConfig):
         own = stars.model_dump(mode="json", exclude_unset=True)
         args["dynamics"] = content["dynamics"] = own
+        content |= stars.electrons()
     elif stars is not None:
         if stars.folder is None:
             raise ConfigError("the stellar database must lie on disk for workers to share it")

@@ -30,6 +30,8 @@ from numpy.typing import ArrayLike, NDArray
 from mlpop.errors import DataError
 from mlpop.population.constants import PC_KPC
 from mlpop.population.galaxy import electrons as ed
+from mlpop.population.galaxy.ne2025 import lines_of_sight
+from mlpop.population.galaxy.ne2025_model import found_or_tabulated
 
 STEP = 5.0
 """Step of the reference integral, and of ours where the structure is fine [pc]."""
@@ -51,7 +53,9 @@ GUM_REACH = 300.0
 Array = NDArray[np.float64]
 
 
-def dispersion_measures(l_deg: ArrayLike, b_deg: ArrayLike, d_kpc: ArrayLike) -> Array:
+def dispersion_measures(
+    l_deg: ArrayLike, b_deg: ArrayLike, d_kpc: ArrayLike, ed_model: str = "ymw16"
+) -> Array:
     """Integrate the electron density to many stars, fast: (n,) dispersion measure [pc cm^-3].
 
     Every star is computed by itself, so that the result depends neither on the other stars nor
@@ -60,11 +64,15 @@ def dispersion_measures(l_deg: ArrayLike, b_deg: ArrayLike, d_kpc: ArrayLike) ->
     Args:
         l_deg, b_deg: (n,) Galactic longitude, in any turn, and latitude [deg].
         d_kpc: (n,) distance from the Sun [kpc], >= 0.
+        ed_model: "ymw16" or "ne2025".
 
     Raises:
         DataError: shapes differ, a coordinate is not finite, or a distance is negative.
+        ConfigError: the package of NE2025 is needed and not installed.
     """
     longitude, latitude, d = _checked(l_deg, b_deg, d_kpc)
+    if ed_model == "ne2025":
+        return lines_of_sight(longitude, latitude, d * PC_KPC, found_or_tabulated())
     # neighbours in longitude read the same part of the table, which then stays in the cache
     order = np.argsort(longitude, kind="stable")
     result = np.empty_like(d)

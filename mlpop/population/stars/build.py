@@ -174,7 +174,7 @@ def complete_columns(dynamic: Mapping[str, Array], config: DynamicsConfig) -> Co
 
     Args:
         dynamic: the columns of `DYNAMIC_COLUMNS`, each (n,).
-        config: place of the Sun and model of the sky temperature.
+        config: place of the Sun, models of the electrons and of the sky temperature.
 
     Returns:
         Every column of `UNITS`, each (n,).
@@ -191,7 +191,7 @@ def complete_columns(dynamic: Mapping[str, Array], config: DynamicsConfig) -> Co
     columns["l"][columns["l"] <= -180.0] = 180.0
     columns["ra"][columns["ra"] >= 360.0] = 0.0
     l, b, d = columns["l"], columns["b"], columns["d"]  # noqa: E741
-    columns["DM"] = dispersion_measures(l, b, d).astype(np.float32)
+    columns["DM"] = dispersion_measures(l, b, d, config.ed_model).astype(np.float32)
     columns["T_sky408"] = t_sky_408(l, b, config.tsky_model, config.tsky_map).astype(np.float32)
     return columns
 
@@ -205,6 +205,7 @@ def new_header(config: DynamicsConfig, source: str) -> dict[str, Any]:
         "t_age_min": config.t_age_min,
         "t_age_max": config.t_age_max,
         "config": config.settings(),
+        **config.electrons(),
     }
 
 

@@ -1,7 +1,10 @@
 """The dynamics configuration: what it accepts, what it refuses, and its content key."""
 
+import importlib.metadata
+
 import pytest
 
+from mlpop.config.blocks import dynamics
 from mlpop.config.blocks.dynamics import DYNAMICS_LABELS, KICK_PARAMETERS, DynamicsConfig
 from mlpop.errors import ConfigError
 
@@ -75,6 +78,28 @@ def test_content_key_of_a_missing_sky_map(tmp_path):
     values = {"tsky_model": "healpix", "tsky_map": str(tmp_path / "none.fits")}
     with pytest.raises(ConfigError, match=r"tsky_map: .*none\.fits: cannot be read"):
         DynamicsConfig.parse(values).content_key()
+
+
+def test_content_key_counts_the_package_of_ne2025_and_its_parameters(monkeypatch):
+    keys = {DynamicsConfig().content_key()}
+    for source in ({"mwprop": "2.0.5", "parameters": "a"}, {"mwprop": "2.0.6", "parameters": "a"}):
+        monkeypatch.setattr(dynamics, "ne2025_source", lambda source=source: source)
+        keys.add(DynamicsConfig(ed_model="ne2025").content_key())
+        edited = source | {"parameters": "b"}
+        monkeypatch.setattr(dynamics, "ne2025_source", lambda edited=edited: edited)
+        keys.add(DynamicsConfig(ed_model="ne2025").content_key())
+    assert len(keys) == 5
+
+
+def test_ne2025_without_its_package_is_refused(monkeypatch):
+    def missing(name):
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", missing)
+    config = DynamicsConfig(ed_model="ne2025")
+    with pytest.raises(ConfigError, match=r"ed_model: .*mwprop.*mlpop\[ne2025\].*'ymw16'"):
+        config.content_key()
+    DynamicsConfig().content_key()
 
 
 @pytest.mark.parametrize("kick_model", sorted(KICK_PARAMETERS))
