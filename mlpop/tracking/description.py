@@ -87,7 +87,7 @@ def experiment_note(
             ]
             for line in rounds
         ]
-        parts.append(_table(["round", "state", *names], rows))
+        parts.append(markdown_table(["round", "state", *names], rows))
     return "\n\n".join(parts) + "\n"
 
 
@@ -119,7 +119,9 @@ def round_note(
     """
     parts = [*_estimates_line(estimates), about]
     if numbers:
-        parts.append(_table(["", "value"], [[name, value] for name, value in numbers.items()]))
+        parts.append(
+            markdown_table(["", "value"], [[name, value] for name, value in numbers.items()])
+        )
     if estimates:
         parts.append(estimates_table(estimates, columns or {}))
     if members:
@@ -144,10 +146,11 @@ def estimates_table(estimates: Sequence[Estimate], columns: Columns) -> str:
             row.append(estimate.truth_text)
         rows.append([*row, *(texts.get(estimate.label) for texts in columns.values())])
     head = ["parameter", "median", "2.5 %", "97.5 %", *(["truth"] if with_truth else [])]
-    return _table([*head, *columns], rows)
+    return markdown_table([*head, *columns], rows)
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[Number]]) -> str:
+def markdown_table(head: Sequence[str], rows: Sequence[Sequence[Number]]) -> str:
+    """Return a table of Markdown; values as `shown` writes them."""
     lines = [head, ["---"] * len(head), *([_cell(value) for value in row] for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
