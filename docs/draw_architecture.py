@@ -1,8 +1,8 @@
-"""Draw the rooms of mlpop from its imports, into docs/architecture.md.
+"""Write the rooms of mlpop and their imports, read from the code, into docs/architecture.md.
 
     python docs/draw_architecture.py
 
-An arrow goes from a room to one that it imports; it is left out where a longer way leads there.
+An import is left out where a longer way leads there.
 """
 
 import ast
@@ -65,19 +65,17 @@ def inner_rooms(room: str) -> list[str]:
 
 
 def drawing() -> str:
-    """Return the picture, in the language mermaid that GitHub draws, and the list of rooms."""
-    lines = ["```mermaid", "flowchart TB"]
-    for layer in layers():
-        for room in layer:
-            inner = "".join(f"<br/>{name}" for name in inner_rooms(room))
-            lines.append(f'    {room}["<b>{room}</b>{inner}"]')
-    lines += [f"    {room} --> {below}" for room, below in arrows(imports())]
-    lines += ["```", "", "| layer | room | what it is | rooms in it |", "|---|---|---|---|"]
+    """Return the table of rooms, from the top layer to those that import nothing."""
+    lines = ["| layer | room | what it is | rooms in it | imports |", "|---|---|---|---|---|"]
+    below = arrows(imports())
     named = [(str(depth), layer) for depth, layer in enumerate(layers(), 1)]
     for depth, layer in (*named, ("leaf", sorted(LEAVES - {"errors"}))):
         for room in layer:
-            inner = ", ".join(f"`{name}`" for name in inner_rooms(room))
-            lines.append(f"| {depth} | `{room}` | {about(room)} | {inner} |")
+            inner, imported_ = (
+                ", ".join(f"`{name}`" for name in names)
+                for names in (inner_rooms(room), [end for start, end in below if start == room])
+            )
+            lines.append(f"| {depth} | `{room}` | {about(room)} | {inner} | {imported_} |")
     return "\n".join(lines) + "\n"
 
 

@@ -35,6 +35,7 @@ NOTEBOOKS = {
 
 SOURCES = COPIED | NOTEBOOKS
 
+PICTURE = re.compile(r"!\[[^\]]*\]\(([^)\s]+)\)")
 FENCE = re.compile(r"^(```\w+)[ \t].*$", re.MULTILINE)
 LINK = re.compile(r"\[([^\]]*)\]\(([^)#\s]+)(#[^)\s]*)?\)")
 
@@ -60,6 +61,8 @@ def notebook_page(path: Path) -> tuple[str, dict[str, bytes]]:
     folder = {"output_files_dir": f"{path.stem}_files", "unique_key": path.stem}
     text, resources = MarkdownExporter().from_filename(str(path), resources=folder)
     where = f"*This page is the notebook `tutorials/{path.name}` of the repository.*"
+    # pictures are drawn wider than a page: each leads to itself
+    text = PICTURE.sub(r"[\g<0>](\1)", text)
     title, _, rest = text.strip().partition("\n")
     return f"{title}\n\n{where}\n{rest}\n", resources["outputs"]
 

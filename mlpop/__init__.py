@@ -1,4 +1,16 @@
-"""mlpop: how are pulsars born? Simulation-based inference, tracked in MLflow."""
+"""mlpop: how are pulsars born? Simulation-based inference, tracked in MLflow.
+
+Commands as functions, each with a configuration file or a dict, and changes to it:
+`run_experiment` (`mlpop sbi`), `resume_experiment`, `infer`, `run_study`, `dynamics`, `simulate`,
+`observe`, `compare`, `train_nn`, `infer_nn`. One Galaxy: `simulate_population`. A posterior that
+was made: `load_posterior`. A simulator of one's own: `Simulator`, `check_simulator`.
+
+Example:
+    >>> import mlpop
+    >>> result = mlpop.run_experiment("experiments/gaussian_linear.json", mlpop.QUICK)
+    >>> result.posterior.sample(1000, seed=1).shape
+    (1000, 10)
+"""
 
 import importlib
 from typing import TYPE_CHECKING, Any

@@ -17,7 +17,16 @@ FILE = options.HomePath(dir_okay=False, path_type=Path)
 FOLDER = options.HomePath(file_okay=False, path_type=Path)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+FIRST_STEPS = (
+    "First: `mlpop init my-project && cd my-project`, then `mlpop sbi -c experiments/smoke.json`, "
+    "which shows in seconds that all works. `mlpop COMMAND --help` tells more."
+)
+
+
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"], "show_default": True},
+    epilog=FIRST_STEPS,
+)
 @click.version_option(__version__)
 @click.pass_obj
 def cli(on_terminal: bool | None) -> None:
@@ -45,7 +54,7 @@ def _values(configuration: Path, assignments: tuple[str, ...] | list[str]) -> di
 
 @cli.command(
     cls=options.SpacedLists,
-    short_help="Simulate, train, sample the posterior at x_o: the main job.",
+    short_help="Simulate, train, sample the posterior: the main job.",
 )
 @options.configured("experiments/main.json")
 @options.documented(options.SBI)
@@ -65,7 +74,7 @@ def sbi(
     print_job_script: bool,
     **flags: Any,
 ) -> None:
-    """Infer how pulsars are born: simulate, train, and sample the posterior at x_o."""
+    """Infer how pulsars are born: simulate, train, sample the posterior of the observed sky."""
     from mlpop.config.files.sbi import SbiConfig
 
     changes = [*options.assignments(options.SBI, flags), *assignments]
@@ -134,7 +143,7 @@ def train_nn(
 ) -> None:
     """Train a network of point estimates: labels from maps.
 
-    The configuration may also be `convolution` or `linear`, which come with the package.
+    The configurations `convolution` and `linear` come with mlpop: `-c linear`.
     """
     from mlpop.config.files.regression import RegressionConfig
 

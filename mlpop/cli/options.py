@@ -11,8 +11,8 @@ from typing import Any
 import click
 
 PACKAGED = Path(__file__).parents[1] / "config" / "defaults"
-DEFAULT = "mlpop/config/defaults/convolution.json"
-"""The configuration of both commands when none is given: it comes with the package."""
+DEFAULT = "convolution"
+"""The configuration of both commands when none is given: a name of one in `PACKAGED`."""
 
 TRAIN, VALID, TEST = "training_data_loader", "validation_data_loader", "test_data_loader"
 
@@ -255,12 +255,10 @@ class SpacedLists(Configured):
 
 
 def file_of(configuration: Path) -> Path:
-    """Return the file of a configuration: `convolution`, `linear` and the default are packaged."""
-    packaged = PACKAGED / f"{configuration.stem}.json"
-    short = configuration == Path(configuration.stem) and packaged.is_file()
-    if configuration.is_file() or not (short or configuration == Path(DEFAULT)):
-        return configuration
-    return packaged
+    """Return the file of a configuration: the names `convolution` and `linear` are packaged."""
+    packaged = PACKAGED / f"{configuration}.json"
+    known = configuration == Path(configuration.name) and packaged.is_file()
+    return packaged if known and not configuration.is_file() else configuration
 
 
 def gpus_here(configuration: Path) -> list[str]:
@@ -367,7 +365,7 @@ def assignments(
 
 @functools.cache
 def _packaged_values() -> dict[str, Any]:
-    return dict(json.loads((PACKAGED / Path(DEFAULT).name).read_text(encoding="utf-8")))
+    return dict(json.loads((PACKAGED / f"{DEFAULT}.json").read_text(encoding="utf-8")))
 
 
 def _packaged(field: str) -> str:

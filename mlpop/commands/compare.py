@@ -8,7 +8,7 @@ from mlpop.compute import draw_root_seed
 from mlpop.config.files.compare import CompareConfig
 from mlpop.datasets.layout import THETA
 from mlpop.experiment.compare.predictions import predict
-from mlpop.experiment.compare.report import REPORT, numbers, table, write_comparison
+from mlpop.experiment.compare.report import REPORT, note, numbers, table, write_comparison
 from mlpop.experiment.compare.setup import prepare
 from mlpop.experiment.session import session
 from mlpop.inference.diagnostics.predictive import PredictiveCheck
@@ -80,11 +80,11 @@ def compare(config: CompareConfig) -> CompareResult:
         )
         check, files = write_comparison(job, predictions, comparison, folder)
         run.log_metrics(numbers(comparison, check))
-        lines = [*table(comparison), *_sentences(comparison, check, made.num_simulations)]
-        for line in lines:
+        sentences = _sentences(comparison, check, made.num_simulations)
+        for line in (*table(comparison), *sentences):
             logger.info("%s", line)
         about = f"{job.observed.source} beside simulations as in `{job.source}`."
-        run.set_note("\n".join([about, "", "```", *lines, "```"]))
+        run.set_note(note(about, comparison, sentences))
         launch.files.update({path.name: path for path in files})
         launch.files[THETA] = made.csv.parent / THETA
         logger.info("numbers: %s", folder / REPORT)

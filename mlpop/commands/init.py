@@ -1,6 +1,7 @@
 """`mlpop init`: a folder of one's own, from which experiments run without a checkout."""
 
 import json
+import re
 import shlex
 from importlib.metadata import PackageNotFoundError, distribution
 from importlib.resources import as_file, files
@@ -10,6 +11,9 @@ from mlpop import __version__
 from mlpop.errors import DataError
 
 EXPERIMENTS = "experiments"
+LINK_OUT = re.compile(r"\[([^\]]*)\]\(\.\./([^)#]+)[^)]*\)")
+"""A link of Markdown to a file that a project does not have."""
+
 IGNORED = ("mlflow.db*", "mlruns/", "output/", "data/", "__pycache__/")
 
 
@@ -36,7 +40,7 @@ def init_project(folder: Path) -> list[Path]:
             for source in sources:
                 target = folder / source.relative_to(template)
                 target.parent.mkdir(exist_ok=True)
-                text = source.read_text()
+                text = LINK_OUT.sub(r"\1: `\2` of mlpop's repository", source.read_text())
                 if source.name == "conda.yaml":
                     text += f"      - {_this_package()}\n"
                 target.write_text(text)

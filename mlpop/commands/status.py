@@ -37,9 +37,12 @@ def status_table(run_id: str | None = None, *, every: bool = False) -> str:
     more = limit is not None and len(rows) == limit
     if not rows:
         return f"no runs in {without_credentials(store.uri)}"
-    lines = [f"{'run':<34} {'state':<12} {'status':<10} {'life':<6} {'age':>9} {'took':>9}  id"]
     shown = rows[:SHOWN] if more else rows
-    lines += [_line(row.depth, row.node, row.age, row.duration) for row in shown]
+    width = max(len(_name(row.depth, row.node)) for row in shown)
+    lines = [
+        f"{'run':<{width}} {'state':<10} {'status':<8} {'life':<5} {'age':>9} {'took':>8}  id",
+        *(_line(row.depth, row.node, row.age, row.duration, width) for row in shown),
+    ]
     if more:
         lines.append(f"the newest {SHOWN}; `mlpop status --all` shows every run")
     if run_id is not None:
@@ -50,10 +53,13 @@ def status_table(run_id: str | None = None, *, every: bool = False) -> str:
     return "\n".join(lines)
 
 
-def _line(depth: int, node: Node, age: float, duration: float) -> str:
-    name = "  " * depth + node.name
+def _name(depth: int, node: Node) -> str:
+    return "  " * depth + node.name
+
+
+def _line(depth: int, node: Node, age: float, duration: float, width: int) -> str:
     reason = f"  {node.error}" if node.error else ""
     return (
-        f"{name:<34} {node.state or '–':<12} {node.status:<10} {node.life:<6} "
-        f"{clock(age):>9} {clock(duration):>9}  {node.run_id}{reason}"
+        f"{_name(depth, node):<{width}} {node.state or '–':<10} {node.status:<8} "
+        f"{node.life:<5} {clock(age):>9} {clock(duration):>8}  {node.run_id}{reason}"
     )

@@ -164,4 +164,5 @@ class TrainingProgress:
         if self.most is None:
             return f"at least {clock(least / rate)}"
         most = sum(max(self.most - state.epochs, 0) for state in going)
-        return f"{clock(min(least, most) / rate)} to {clock(most / rate)}"
+        times = dict.fromkeys(clock(epochs / rate) for epochs in (min(least, most), most))
+        return " to ".join(times)

@@ -151,7 +151,8 @@ def corner(
         samples: (S, D) draws, physical units.
         labels: D names.
         truth: (D,) true values, if known.
-        bounds: (low, high) of every panel, usually the prior; by default the extent of the draws.
+        bounds: (low, high) of every panel, usually the prior; by default the extent of draws and
+            truth.
         title: above the figure.
         prior: distribution function of every label's prior, which is then an orange line in
             every marginal, of as many draws.
@@ -161,8 +162,9 @@ def corner(
     """
     draws = _checked(samples, labels, truth, bounds)
     size = len(labels)
-    panels = [_extent(draws[:, k]) for k in range(size)] if bounds is None else list(bounds)
     true = None if truth is None else np.asarray(truth, dtype=np.float64)
+    seen = draws if true is None else np.vstack([draws, true])
+    panels = [_extent(values) for values in seen.T] if bounds is None else list(bounds)
     summary = intervals(draws)
     with styled():
         side = PANEL * size + 0.9

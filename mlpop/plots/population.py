@@ -58,13 +58,13 @@ def kind_of(name: str, planes: Planes | None = None) -> Kind:
     """
     if planes is not None and name in planes:
         x, y = (AXIS_LABELS[axis.column] for axis in planes[name].axes)
-        return Kind(x, y, "stars", COUNTS, False)
+        return Kind(x, y, "pulsars", COUNTS, False)
     if name.endswith("ppdot_map"):
-        return Kind("$P$ [s]", r"$\dot{P}$ [s/s]", "stars", COUNTS, True)
+        return Kind("$P$ [s]", r"$\dot{P}$ [s/s]", "pulsars", COUNTS, True)
     if name.endswith("ppdot_map_fluxes"):
         return Kind("$P$ [s]", r"$\dot{P}$ [s/s]", r"mean $\log_{10} S_{1400}$/Jy", FLUXES, True)
     for stem, value in (
-        ("position_map_radec", "stars"),
+        ("position_map_radec", "pulsars"),
         ("velocity_map_vra", r"mean $|\mu_\alpha|$ [mas/yr]"),
         ("velocity_map_vdec", r"mean $|\mu_\delta|$ [mas/yr]"),
     ):

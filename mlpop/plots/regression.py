@@ -27,6 +27,9 @@ FEWEST_IN_BIN = 3
 MANY = 400
 """Samples from which points are drawn smaller and fainter."""
 
+FEW_EPOCHS = 30
+"""Fewer are marked one by one; a line through one epoch is nothing to see."""
+
 Array = NDArray[np.float64]
 
 
@@ -130,12 +133,13 @@ def loss_curves(
                 if not len(values):
                     raise DataError(f"the results of the {key} set have no epochs")
                 step = np.array([int(epoch) for epoch in epochs])
-                axes.plot(step, values, color=colours[key], lw=1.3, label=key)
+                marker = "." if len(step) < FEW_EPOCHS else ""
+                axes.plot(step, values, color=colours[key], lw=1.3, marker=marker, label=key)
                 if np.all(values[np.isfinite(values)] > 0):
                     axes.set_yscale("log")
             axes.set_xlabel("Epoch")
             axes.set_ylabel("total loss" if name == "loss" else f"loss of {axis_label(name)}")
-            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
             axes.grid(color="#e6eaee", lw=0.7)
             bare(axes)
         grid[0].legend(loc="upper right")

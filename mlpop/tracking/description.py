@@ -63,6 +63,8 @@ def experiment_note(
 ) -> str:
     """Describe an experiment: its result first, then a table with links to its rounds.
 
+    MLflow folds all but the first five lines away.
+
     Args:
         experiment_id: the MLflow experiment, for the links.
         about: what is done, in a sentence.
@@ -71,9 +73,8 @@ def experiment_note(
         verdict: what the tests of the posterior say, in a sentence.
         columns: of the table of estimates, beside its own.
     """
-    parts = [about]
-    if verdict:
-        parts.append(f"**Verdict: {_cell(verdict)}**")
+    parts = [f"**Verdict: {_cell(verdict)}**"] if verdict else []
+    parts += [*_estimates_line(estimates), about]
     if estimates:
         parts.append(estimates_table(estimates, columns or {}))
     if rounds:
@@ -86,8 +87,15 @@ def experiment_note(
             ]
             for line in rounds
         ]
-        parts.append(_table(["round", "state", *names], rows))
+        parts.append(markdown_table(["round", "state", *names], rows))
     return "\n\n".join(parts) + "\n"
+
+
+def _estimates_line(estimates: Sequence[Estimate]) -> list[str]:
+    """Return medians and 95 % intervals in one line, which is none without estimates."""
+    texts = [(estimate.label, *estimate.texts) for estimate in estimates]
+    shown = [f"`{label}` **{median}** [{low}, {high}]" for label, low, median, high in texts]
+    return [" · ".join(shown)] if shown else []
 
 
 def round_note(
@@ -109,9 +117,11 @@ def round_note(
         members: name -> run id.
         columns: of the table of estimates, beside its own.
     """
-    parts = [about]
+    parts = [*_estimates_line(estimates), about]
     if numbers:
-        parts.append(_table(["", "value"], [[name, value] for name, value in numbers.items()]))
+        parts.append(
+            markdown_table(["", "value"], [[name, value] for name, value in numbers.items()])
+        )
     if estimates:
         parts.append(estimates_table(estimates, columns or {}))
     if members:
@@ -136,10 +146,11 @@ def estimates_table(estimates: Sequence[Estimate], columns: Columns) -> str:
             row.append(estimate.truth_text)
         rows.append([*row, *(texts.get(estimate.label) for texts in columns.values())])
     head = ["parameter", "median", "2.5 %", "97.5 %", *(["truth"] if with_truth else [])]
-    return _table([*head, *columns], rows)
+    return markdown_table([*head, *columns], rows)
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[Number]]) -> str:
+def markdown_table(head: Sequence[str], rows: Sequence[Sequence[Number]]) -> str:
+    """Return a table of Markdown; values as `shown` writes them."""
     lines = [head, ["---"] * len(head), *([_cell(value) for value in row] for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 

@@ -104,7 +104,9 @@ def test_files_numbers_and_run(of_posterior: Any, pulsars: Any, at_work: Path) -
     )
     note = run.data.tags["mlflow.note.content"]
     log = (result.folder / "log.txt").read_text()
-    assert "all of these together: p = " in note
+    assert note.startswith("all of these together: p = ")
+    assert "| survey | quantity | pulsars |" in note
+    assert "```" not in note  # a block that cannot wrap pushes the rest of the page away
     assert "abs_b [deg]" in log
     verify(store.client, result.run_id)
     artifacts = {item.path for item in store.client.list_artifacts(result.run_id)}

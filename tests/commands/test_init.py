@@ -28,7 +28,11 @@ def test_project_holds_what_the_checkout_ships(tmp_path: Path) -> None:
     written = init_project(folder)
     assert all(path.is_file() for path in written)
     assert (folder / "MLproject").read_text() == (ROOT / "MLproject").read_text()
-    assert texts(folder / "experiments") == texts(ROOT / "experiments")
+    shipped = texts(ROOT / "experiments")
+    assert (table := texts(folder / "experiments").pop("README.md")).count("\n| `") > 15
+    assert "](" not in table
+    assert "`docs/inference.md` of mlpop's repository" in table
+    assert texts(folder / "experiments") == shipped | {"README.md": table}
     conda = yaml.safe_load((folder / "conda.yaml").read_text())
     *pins, mlpop = conda["dependencies"][-1]["pip"]
     checkout = yaml.safe_load((ROOT / "conda.yaml").read_text())

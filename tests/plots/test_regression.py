@@ -55,6 +55,17 @@ def test_losses_of_every_label_and_their_sum():
         loss_curves({"training": {}}, LABELS)
 
 
+def test_losses_of_a_single_epoch_are_seen():
+    figure = loss_curves(
+        {"training": {"00001": {LABELS[0]: 1.0, LABELS[1]: 2.0, "loss": 3.0}}}, LABELS
+    )
+    figure.canvas.draw()
+    for axes in figure.axes:
+        assert axes.lines[0].get_marker() == "."
+        inside = [t for t in axes.get_xticks() if axes.get_xlim()[0] <= t <= axes.get_xlim()[1]]
+        assert inside == [1]
+
+
 def test_arrays_must_fit():
     for truth, predicted in ((TRUTH[:5], PREDICTED), (TRUTH[:, :1], PREDICTED[:, :1])):
         with pytest.raises(DataError, match="found shapes"):

@@ -16,9 +16,11 @@ def test_experiment_shows_its_result_and_links_to_its_rounds() -> None:
         verdict="calibrated",
     )
     assert note == (
-        "Two truncated rounds.\n"
-        "\n"
         "**Verdict: calibrated**\n"
+        "\n"
+        "`B|mean` **13** [12.5, 13.5]\n"
+        "\n"
+        "Two truncated rounds.\n"
         "\n"
         "| parameter | median | 2.5 % | 97.5 % | truth |\n"
         "| --- | --- | --- | --- | --- |\n"
@@ -55,3 +57,9 @@ def test_table_of_estimates_takes_more_columns() -> None:
         assert "| parameter | median | 2.5 % | 97.5 % | held | conformal |" in note
         assert "| `B` | 13 | 12 | 14 | 85 % (72 to 94) | [11, 15] |" in note
         assert "| `P` | 1 | 0.5 | 1.5 | – | – |" in note
+
+
+def test_estimates_of_a_round_stand_before_what_mlflow_folds_away() -> None:
+    estimates = [Estimate("B", 13.0, 12.0, 14.0), Estimate("P", 1.0, 0.5, 1.5)]
+    note = round_note("7", "The sky.", {"loss": 1.0}, estimates)
+    assert note.startswith("`B` **13** [12, 14] · `P` **1** [0.5, 1.5]\n\nThe sky.\n")

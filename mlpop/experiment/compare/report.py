@@ -1,5 +1,6 @@
 """What a comparison says: its files, its numbers in MLflow, and a table for people."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,13 @@ from mlpop.io.digits import interval_texts
 from mlpop.io.files import write_json
 from mlpop.plots import predictive, predictive_counts, predictive_pulsars
 from mlpop.tracking import save_figure
+from mlpop.tracking.description import markdown_table
 
 REPORT = "compare.json"
 MAPS, PULSARS, COUNTS = "compare_maps.pdf", "compare_pulsars.pdf", "compare_counts.pdf"
+
+HEAD = ("survey", "quantity", "pulsars", "observed", "predicted", "95 %", "KS", "p")
+"""Of the table of a comparison."""
 
 UNITS = {"P": "s", "P_dot": "s/s", "DM": "pc/cm3", "abs_b": "deg", "S1400": "Jy"}
 
@@ -104,9 +109,8 @@ def numbers(comparison: Comparison, check: PredictiveCheck | None) -> dict[str, 
 
 def table(comparison: Comparison) -> list[str]:
     """Return the comparison as lines in aligned columns."""
-    head = ("survey", "quantity", "pulsars", "observed", "predicted", "95 %", "KS", "p")
-    cells = [head, *map(_cells, comparison.rows)]
-    widths = [max(len(row[k]) for row in cells) for k in range(len(head))]
+    cells = [HEAD, *map(_cells, comparison.rows)]
+    widths = [max(len(row[k]) for row in cells) for k in range(len(HEAD))]
     right = {2, 3, 4, 6, 7}
     return [
         "  ".join(
@@ -115,6 +119,12 @@ def table(comparison: Comparison) -> list[str]:
         ).rstrip()
         for row in cells
     ]
+
+
+def note(about: str, comparison: Comparison, sentences: Sequence[str]) -> str:
+    """Return the description of the run in Markdown: what came out first, then the table."""
+    rows = [_cells(row) for row in comparison.rows]
+    return "\n\n".join([*sentences, about, markdown_table(HEAD, rows)])
 
 
 def _cells(row: Row) -> tuple[str, ...]:

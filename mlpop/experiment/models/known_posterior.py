@@ -87,7 +87,7 @@ class KnownPosterior:
         truth: ArrayLike | None = None,
         seed: int = 0,
     ) -> "Figure":
-        """Draw marginals and pairs of the posterior, as the corner plot of a round.
+        """Draw marginals and pairs of the posterior, over the extent of its draws.
 
         The `truth` (d,) is marked; where x is x_o, it is by default the known one.
 
@@ -100,7 +100,7 @@ class KnownPosterior:
         if truth is None and x is None and self.truth is not None:
             truth = [self.truth[label] for label in prior.labels]
         draws = self.sample(num_samples, x, seed=seed)
-        return corner(draws, prior.labels, truth, prior.ranges)
+        return corner(draws, prior.labels, truth)
 
     def _given(self, x: ArrayLike | None) -> ArrayLike:
         if x is not None:

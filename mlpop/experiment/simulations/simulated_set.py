@@ -223,7 +223,8 @@ def simulate_set(
             place.push_files(folder)
     seconds = time.monotonic() - started
     counts = {status: number for status, number in dataset.counts.items() if number}
-    logger.info("%s: %s in %.1f s (%s)", title, counts, seconds, dataset.csv)
+    told = ", ".join(f"{number} {status}" for status, number in counts.items())
+    logger.info("%s: %s in %.1f s (%s)", title, told, seconds, dataset.csv)
     return SuppliedSet(
         dataset.csv, dataset_digest(folder), len(theta), counts, seconds, simulated=True
     )

@@ -33,7 +33,11 @@ def test_an_experiments_posterior_is_sampled_without_x(
     assert known[1].truth == truth
     assert known[0].map(seed=1).shape == (2,)
     assert not np.array_equal(known[0].sample(50, seed=4), theta)
-    known[1].pairplot(500).savefig(tmp_path / "corner.png")
+    figure = known[1].pairplot(500)
+    seen = np.vstack([known[1].sample(500, seed=0), list(truth.values())])
+    for k, panel in enumerate((figure.axes[0], figure.axes[3])):
+        assert panel.get_xlim() == (seen[:, k].min(), seen[:, k].max())
+    figure.savefig(tmp_path / "corner.png")
     assert (tmp_path / "corner.png").stat().st_size > 10_000
 
 
