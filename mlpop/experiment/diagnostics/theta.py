@@ -130,8 +130,8 @@ def _sentences(values: Values) -> Iterator[str]:
         if repeated := check.get(REPEATED):
             yield (
                 f"{repeated} of the {check['count']} simulations of the {name} are there more "
-                "than once, with the same theta and the same x: networks are validated on what they "
-                "learn from, stop too late, and are too sure of themselves. Take them out."
+                "than once, with the same theta and the same x: networks are validated on what "
+                "they learn from, stop too late, and are too sure of themselves. Take them out."
             )
         if check["follows"]:
             continue
