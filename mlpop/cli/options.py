@@ -228,6 +228,14 @@ class Configured(click.Command):
             hint = f"name a configuration with -c: {ctx.command_path} -c {file}"
             raise click.UsageError(f"{error.message}; {hint}", ctx) from error
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Refuse what cannot be the address of the tracking store, then do the work."""
+        if "assignments" in ctx.params:
+            from mlpop.tracking.address import check_address
+
+            check_address()
+        return super().invoke(ctx)
+
 
 class SpacedLists(Configured):
     """A command without arguments whose list flags also take values set apart by spaces."""

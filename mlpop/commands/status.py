@@ -9,8 +9,8 @@ from mlpop.tracking import (
     status,
     tree,
 )
+from mlpop.tracking.address import without_credentials
 from mlpop.tracking.description import clock
-from mlpop.tracking.store import without_credentials
 
 SHOWN = 50  # runs at the top
 

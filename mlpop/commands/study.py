@@ -38,8 +38,8 @@ from mlpop.study.space import applied, search_space
 from mlpop.study.storage import TrialRecord, best, open_storage, open_study, records
 from mlpop.study.trial_runs import TRIAL_TAG, TrialRuns
 from mlpop.tracking import Node, Store, TrackedRun, connect, refuse_without_runs
+from mlpop.tracking.address import without_credentials
 from mlpop.tracking.artifacts import fetched
-from mlpop.tracking.store import without_credentials
 from mlpop.training.device import training_device
 
 logger = logging.getLogger(__name__)

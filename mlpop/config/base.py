@@ -16,6 +16,7 @@ from mlpop.config.reading import (
     LARGEST,
     NotJson,
     Unreadable,
+    half_characters,
     missing_file,
     parse_json,
     read_text,
@@ -63,6 +64,9 @@ class StrictModel(BaseModel):
         Raises:
             ConfigError: one line a wrong field: its path, the value found, what is allowed.
         """
+        if halves := list(half_characters(dict(values))):
+            what = "holds half a character (a lone surrogate, or a byte that is no UTF-8)"
+            raise ConfigError("\n".join(f"{source}: {path}: {what}; mend it" for path in halves))
         taken = Translation(values)
         cls._translate(taken)
         problems = taken.problems

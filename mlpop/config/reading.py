@@ -5,7 +5,7 @@ import json
 import os
 import stat
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +87,7 @@ def check_text(path: Path, *, limit: int = LARGEST_TEXT) -> None:
         place = 0
         while block := file.read(BLOCK):
             if place == 0:
-                _refuse_foreign(block)
+                refuse_foreign(block)
             if b"\x00" in block:
                 raise Unreadable("is no text: it holds NUL bytes")
             _decode(decoder, block, place)
@@ -104,7 +104,12 @@ def _decode(decoder: codecs.IncrementalDecoder, block: bytes, place: int) -> Non
         raise Unreadable(f"is no UTF-8 text: {error.reason} at byte {at}") from None
 
 
-def _refuse_foreign(data: bytes) -> None:
+def refuse_foreign(data: bytes) -> None:
+    """Refuse the beginning of a file that is known not to be text in UTF-8.
+
+    Raises:
+        Unreadable: the message says what it is.
+    """
     if data.startswith(UTF16):
         raise Unreadable("is text in UTF-16; save it as UTF-8")
     for magic, kind in FOREIGN.items():
@@ -120,7 +125,7 @@ def read_text(path: Path, *, errors: str = "strict", limit: int = LARGEST_TEXT) 
         Unreadable: it is no text; the message says what it is where that is known.
     """
     data = read_bytes(path, limit)
-    _refuse_foreign(data)
+    refuse_foreign(data)
     if b"\x00" in data:
         raise Unreadable("is no text: it holds NUL bytes")
     try:
@@ -185,6 +190,26 @@ def is_shallow(values: Any, deepest: int) -> bool:
         if not level:
             return True
     return False
+
+
+def half_characters(values: Any, path: tuple[str, ...] = ()) -> Iterator[str]:
+    """Yield the path of every text, and field name, that holds half a character.
+
+    JSON may say "\\ud800", and a shell may give bytes that are no UTF-8: neither can be stored.
+    """
+    if isinstance(values, str):
+        try:
+            values.encode()
+        except UnicodeEncodeError:
+            yield ascii(".".join(path) or "(top level)").strip("'\"")
+    elif isinstance(values, dict):
+        for name, value in values.items():
+            inside = (*path, str(name))
+            yield from half_characters(name, inside)
+            yield from half_characters(value, inside)
+    elif isinstance(values, list):
+        for number, value in enumerate(values):
+            yield from half_characters(value, (*path, str(number)))
 
 
 def missing_file(path: os.PathLike[str]) -> str:

@@ -195,9 +195,13 @@ def _read(path: Path) -> dict[str, Any]:
             f"{path}: cannot be read without running the code that it holds, which mlpop does "
             "not do; it was not written by mlpop, or is damaged"
         ) from None
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DataError(f"{path}: cannot be read: {first}") from None
+    except Exception as error:
+        # bytes that are no pickle end torch in many ways; some say one number, their code
+        first = str(error).partition("\n")[0]
+        words = f" ({first})" if " " in first else ""
+        raise DataError(
+            f"{path}: cannot be read: it is no file of torch.save, or is cut or damaged{words}"
+        ) from None
     if not isinstance(content, dict):
         raise DataError(f"{path}: is no trained model: holds {type(content).__name__}")
     return content

@@ -18,7 +18,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from mlpop.config.files.study import PrunerConfig, SamplerConfig
 from mlpop.errors import TrackingError
-from mlpop.tracking.store import without_credentials
+from mlpop.tracking.address import without_credentials
 
 State = Literal["complete", "pruned", "failed"]
 

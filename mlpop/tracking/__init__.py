@@ -3,6 +3,7 @@
 Importing this package does not import MLflow; connecting does.
 """
 
+from mlpop.tracking.address import project_root
 from mlpop.tracking.artifacts import commit, save_figure, verify
 from mlpop.tracking.curves import CurveBuffer, replay
 from mlpop.tracking.description import (
@@ -26,7 +27,7 @@ from mlpop.tracking.provenance import record_provenance
 from mlpop.tracking.run import TrackedRun
 from mlpop.tracking.runs import note_attempt, open_run, tell_given_run
 from mlpop.tracking.signals import graceful_signals
-from mlpop.tracking.store import Store, check_artifacts, connect, connect_to_read, project_root
+from mlpop.tracking.store import Store, check_artifacts, connect, connect_to_read
 from mlpop.tracking.views import prepare_pages
 
 __all__ = [

@@ -22,8 +22,9 @@ from mlpop.io.embedded_store import is_readable, read_run
 from mlpop.io.files import sha256_of, write_atomically
 from mlpop.io.moved_store import local_folder
 from mlpop.io.records import BrokenRecord, read_record
+from mlpop.tracking.address import sqlite_file
 from mlpop.tracking.outages import patiently
-from mlpop.tracking.store import sqlite_file, translated
+from mlpop.tracking.store import translated
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

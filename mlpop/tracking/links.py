@@ -11,7 +11,8 @@ from pathlib import Path
 from urllib.parse import quote
 
 from mlpop.errors import TrackingError
-from mlpop.tracking.store import Store, project_root, resolve_uri, sqlite_file
+from mlpop.tracking.address import project_root, resolve_uri, sqlite_file
+from mlpop.tracking.store import Store
 
 LOCAL_SERVER = "http://127.0.0.1:5000"
 TRAINING_MODE = "workflowType=machine_learning"

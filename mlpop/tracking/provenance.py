@@ -10,8 +10,8 @@ from pathlib import Path
 
 import mlpop
 from mlpop.errors import ConfigError
+from mlpop.tracking.address import without_credentials
 from mlpop.tracking.run import TrackedRun
-from mlpop.tracking.store import without_credentials
 
 logger = logging.getLogger(__name__)
 

@@ -1,26 +1,28 @@
-"""Where runs are kept: which tracking store is used, its safe creation, and whether it answers.
+"""Where runs are kept: the safe creation of the tracking store, and whether it answers."""
 
-`MLFLOW_TRACKING_URI` decides if it is set, as anywhere in MLflow. Otherwise the store is
-embedded in the project: the file that a bare `mlflow ui` typed in the project root opens too.
-"""
-
-import hashlib
 import logging
 import os
 import tempfile
 import threading
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
-from urllib.parse import urlsplit, urlunsplit
 
 from mlpop.errors import TrackingError
 from mlpop.io.embedded_store import is_readable
 from mlpop.io.locks import NotLocked, locked
 from mlpop.io.moved_store import artifacts_beside, bring_along, refuse_stale
+from mlpop.tracking.address import (
+    project_root,
+    refusal,
+    resolve_uri,
+    sqlite_file,
+    sqlite_uri,
+    without_credentials,
+)
 from mlpop.tracking.owner import is_alive
 
 if TYPE_CHECKING:
@@ -29,12 +31,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-PROJECT_FILE = "MLproject"
-UNREADABLE = set("%?#")
-"""What one of those who read the URI of a database takes for something else."""
 SQLITE_MAGIC = b"SQLite format 3\x00"
 CREATION_TIMEOUT = 180.0  # [s] the slowest creation seen on a busy machine took 10 s
 PREFLIGHT_TRIES = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "AWS_MAX_ATTEMPTS": "2"}
+ANSWER_TIMEOUT = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}  # [s] a try; MLflow's default: 120
 
 _few_retries_lock = threading.Lock()
 _few_retries_before: list[dict[str, str | None]] = []
@@ -116,53 +116,6 @@ class Store:
         return str(found.experiment_id)
 
 
-def project_root(start: Path | None = None) -> Path:
-    """Return the folder with `MLproject` at or above `start` (default: the working directory)."""
-    here = (start or Path.cwd()).absolute()
-    for folder in (here, *here.parents):
-        if (folder / PROJECT_FILE).is_file():
-            return folder
-    return here
-
-
-def resolve_uri(root: Path) -> str:
-    """Return the tracking URI: `MLFLOW_TRACKING_URI` if set, else the store of `root`.
-
-    A relative sqlite path is made absolute against the working directory, as MLflow does.
-    """
-    uri = os.environ.get("MLFLOW_TRACKING_URI", "")
-    if not uri:
-        return _sqlite_uri(root / "mlflow.db")
-    database = sqlite_file(uri)
-    if database is None or uri.startswith("sqlite:////"):
-        return uri
-    return _sqlite_uri(database)
-
-
-def sqlite_file(uri: str) -> Path | None:
-    """Return the absolute path of the database that a `sqlite:` URI names, else None."""
-    if not uri.startswith("sqlite:///"):
-        return None
-    path = uri.removeprefix("sqlite:///")
-    if set(path) & UNREADABLE:
-        from sqlalchemy.engine import make_url
-
-        # as the library reads it that opens the file: some of its versions take quotes away
-        path = make_url(uri).database or ""
-    database = Path(path).absolute()
-    if database.parent.is_symlink() and database.parent.parent == _links():
-        return database.parent.readlink() / database.name
-    return database
-
-
-def without_credentials(uri: str) -> str:
-    """Return `uri` without user name and password."""
-    parts = urlsplit(uri)
-    if "@" not in parts.netloc:
-        return uri
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
-
-
 def connect(start: Path | None = None) -> Store:
     """Open the tracking store, creating the embedded one if it does not exist yet.
 
@@ -180,22 +133,19 @@ def connect(start: Path | None = None) -> Store:
     root = project_root(start)
     uri = resolve_uri(root)
     database = sqlite_file(uri)
-    if database is None and urlsplit(uri).scheme in ("", "file"):
-        raise TrackingError(
-            f"MLFLOW_TRACKING_URI={uri}: MLflow 3.17 no longer keeps runs in plain folders; "
-            f"unset it to use {root / 'mlflow.db'}, or give sqlite:///<file> or http(s)://<server>"
-        )
 
     import mlflow
 
     if database is not None:
         _create(database)
-    with translated(f"tracking store {without_credentials(uri)}"):
+    try:
         mlflow.set_tracking_uri(uri)
         client = mlflow.MlflowClient(tracking_uri=uri)
         if database is None:
             with few_retries():
                 client.search_experiments(max_results=1)
+    except Exception as error:
+        raise TrackingError(refusal(uri, _in_a_line(error), root)) from error
     return Store(uri, root, client)
 
 
@@ -270,8 +220,10 @@ def check_artifacts(store: Store, experiment_id: str) -> None:
 def few_retries() -> Iterator[None]:
     """Let calls to a server that does not answer fail in seconds (MLflow's default: 4 minutes)."""
     with _few_retries_lock:
-        _few_retries_before.append({name: os.environ.get(name) for name in PREFLIGHT_TRIES})
-        os.environ.update(PREFLIGHT_TRIES)
+        ours = ANSWER_TIMEOUT | PREFLIGHT_TRIES
+        _few_retries_before.append({name: os.environ.get(name) for name in ours})
+        # who says how long an answer takes knows the server
+        os.environ.update(ours | {k: os.environ[k] for k in ANSWER_TIMEOUT if k in os.environ})
     try:
         yield
     finally:
@@ -298,9 +250,14 @@ def translated(what: str) -> Iterator[None]:
     except TrackingError:
         raise
     except Exception as error:
-        # MLflow, SQLAlchemy, boto3 and requests each raise their own kinds
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise TrackingError(f"{what}: {reason[0][:500]}") from error
+        raise TrackingError(f"{what}: {_in_a_line(error)}") from error
+
+
+def _in_a_line(error: Exception) -> str:
+    # MLflow, SQLAlchemy, boto3 and requests each raise their own kinds
+    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    # of a server that is away MLflow tells the address three times before it says why
+    return without_credentials(line.partition("(Caused by ")[2].removesuffix(")") or line)[:500]
 
 
 def _create(database: Path) -> None:
@@ -333,9 +290,9 @@ def _create(database: Path) -> None:
         except Exception as error:
             raise TrackingError(
                 f"{database}: cannot be opened by this MLflow: "
-                f"{(str(error).splitlines() or [type(error).__name__])[0][:300]}; if its creation "
-                "was interrupted and it holds no runs yet, delete it; if it comes from an older "
-                f"MLflow, run `mlflow db upgrade {_sqlite_uri(database)}`"
+                f"{_in_a_line(error)}; if its creation was interrupted and it holds no runs yet, "
+                "delete it; if it comes from an older MLflow, run "
+                f"`mlflow db upgrade {sqlite_uri(database)}`"
             ) from error
         bring_along(database, is_alive)
 
@@ -350,42 +307,12 @@ def _open_sqlite(database: Path) -> "SqlAlchemyStore":
     logging.getLogger("mlflow.store.db.utils").addFilter(_not_raised_too)
     # MLflow takes quotes out of a path, too
     root = artifacts.as_uri() if "%" in str(artifacts) else str(artifacts)
-    return SqlAlchemyStore(_sqlite_uri(database), root)
+    return SqlAlchemyStore(sqlite_uri(database), root)
 
 
 def _not_raised_too(record: logging.LogRecord) -> bool:
     # MLflow logs these with a traceback and all values, then raises them: one sentence is enough
     return not str(record.msg).startswith("SQLAlchemy database error")
-
-
-def _sqlite_uri(database: Path) -> str:
-    """Return the URI of a database that all who read it understand alike.
-
-    Quotes (`%20`) are taken away by SQLAlchemy 2.1, but not by 2.0, nor by MLflow where it makes
-    the folder; so nothing is quoted. A folder whose name would be read as a quote or a query is
-    named by a symbolic link in mlpop's cache.
-    """
-    if not set(str(database)) & UNREADABLE:
-        return f"sqlite:///{database}"
-    link = _links() / hashlib.sha256(os.fsencode(database.parent)).hexdigest()[:16]
-    if set(f"{link}{database.name}") & UNREADABLE:
-        raise TrackingError(
-            f"{database}: MLflow cannot open a database whose path holds %, ? or #; set "
-            "MLPOP_CACHE_DIR to a folder without them, or MLFLOW_TRACKING_URI to another database"
-        )
-    try:
-        link.parent.mkdir(parents=True, exist_ok=True)
-        with suppress(FileExistsError):
-            link.symlink_to(database.parent, target_is_directory=True)
-    except OSError as error:
-        raise TrackingError(f"{link}: cannot be made: {error.strerror or error}") from error
-    return f"sqlite:///{link / database.name}"
-
-
-def _links() -> Path:
-    from mlpop.io.cache import cache_folder  # it brings numba, which takes its time
-
-    return cache_folder().absolute() / "projects"
 
 
 @contextmanager

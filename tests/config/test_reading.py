@@ -1,10 +1,13 @@
 """Text of which nothing is known yet: one sentence, whatever it is."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mlpop.config.base import apply_overrides, read_json
+from mlpop.config.files.sbi import SbiConfig
 from mlpop.config.reading import DEEPEST, read_text
 from mlpop.errors import ConfigError
 
@@ -59,3 +62,21 @@ def test_an_odd_assignment_is_one_sentence(value: str) -> None:
 def test_as_deep_as_is_allowed() -> None:
     text = "[" * (DEEPEST - 1) + "]" * (DEEPEST - 1)
     assert apply_overrides({}, [f"a={text}"])["a"] is not None
+
+
+@pytest.mark.parametrize("half", ["\ud800", "a\udcff", "\udced\udcb2\udc80"])
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        (lambda half: {"name": half}, "name"),
+        (lambda half: {"trainer": {"save_dir": half}}, "trainer.save_dir"),
+        (lambda half: {"prior_ranges": {"labels": ["a", half]}}, "prior_ranges.labels.1"),
+        (lambda half: {half: 1}, r".*\\ud"),
+    ],
+)
+def test_half_a_character_is_refused_by_its_field(
+    half: str, change: Callable[[str], dict[str, Any]], field: str
+) -> None:
+    with pytest.raises(ConfigError, match=f"^sbi.json: {field}.*: holds half a char") as refused:
+        SbiConfig.parse(change(half), "sbi.json")
+    assert str(refused.value).isascii()

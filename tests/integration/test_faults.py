@@ -92,6 +92,37 @@ def test_launch_killed_in_its_first_second_hides_no_older_one(
     assert store.client.get_run(other).info.status != "FINISHED"
 
 
+@pytest.mark.parametrize("end", ["exit", "segfault"])
+def test_simulator_that_ends_the_driver_leaves_runs_that_are_told_dead_and_resumed(
+    vectors: Callable[..., Values],
+    launch: Callable[..., Any],
+    mlpop: Callable[..., Any],
+    process_environment: dict[str, str],
+    tmp_path: Path,
+    at_work: Path,
+    end: str,
+) -> None:
+    name = f"ends_{end}"
+    flag = tmp_path / "end_it"
+    flag.touch()
+    simulator = {"type": "slow_simulator:EndsItsProcess", "args": {"flag": str(flag), "how": end}}
+    file = tmp_path / "sbi.json"
+    file.write_text(json.dumps(vectors(tmp_path / name, name=name, simulator=simulator, **SHORT)))
+    this = launch("sbi", "--configuration", str(file))
+    assert this.process.wait(timeout=300) in (3, -signal.SIGSEGV), this.log.read_text()
+    store = connect()
+    (run,) = runs_of(store, name)
+    assert left_running(store, name) == [name, "round_00"]
+    table = mlpop("status", run.info.run_id).out
+    assert " dead " in table
+    assert f"mlpop sbi --resume {run.info.run_id}" in table
+    flag.unlink()
+    again = launch("sbi", "--resume", "last")
+    assert again.process.wait(timeout=300) == 0, again.log.read_text()
+    assert left_running(store, name) == []
+    assert store.client.get_run(run.info.run_id).info.status == "FINISHED"
+
+
 @pytest.mark.parametrize("cut", ["start", "end"])
 def test_object_store_that_is_away_while_the_database_is_there(
     start: Callable[..., Any],

@@ -110,8 +110,11 @@ def test_damaged_and_foreign_files_N19(tmp_path):
     save_model(tmp_path / "cut.pth", point_model())
     data = (tmp_path / "cut.pth").read_bytes()
     (tmp_path / "cut.pth").write_bytes(data[: len(data) // 2])
-    for name in ("empty.pth", "cut.pth"):
-        with pytest.raises(DataError, match="cannot be read") as caught:
+    (tmp_path / "text.pth").write_text("epoch,loss\n1,0.5\n")
+    (tmp_path / "page.pth").write_text("<html>404</html>")
+    np.savez(tmp_path / "numbers.npz", a=np.zeros(3))
+    for name in ("empty.pth", "cut.pth", "text.pth", "page.pth", "numbers.npz"):
+        with pytest.raises(DataError, match=r"cannot be read(: it is no| without)") as caught:
             load_model(tmp_path / name)
         assert "\n" not in str(caught.value)
     torch.save({"state_dict": {}}, tmp_path / "other.pth")

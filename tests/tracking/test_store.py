@@ -11,13 +11,8 @@ import pytest
 
 from mlpop.errors import TrackingError
 from mlpop.tracking import Store, check_artifacts, connect, open_run, project_root
-from mlpop.tracking.store import (
-    few_retries,
-    resolve_uri,
-    sqlite_file,
-    translated,
-    without_credentials,
-)
+from mlpop.tracking.address import resolve_uri, sqlite_file
+from mlpop.tracking.store import few_retries, translated
 
 ROOT = Path(__file__).parents[2]
 
@@ -59,11 +54,6 @@ def test_uri_comes_from_the_environment_first(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///sub/my runs.db")
     assert resolve_uri(project) == f"sqlite:///{project}/deep/inside/sub/my runs.db"
     assert sqlite_file(resolve_uri(project)) == project / "deep/inside/sub/my runs.db"
-
-
-def test_credentials_are_hidden() -> None:
-    assert without_credentials("https://me:secret@host:1/x") == "https://host:1/x"
-    assert without_credentials("sqlite:////a/b.db") == "sqlite:////a/b.db"
 
 
 def test_four_processes_create_the_embedded_store_at_once(project: Path) -> None:
@@ -118,13 +108,6 @@ def test_deleted_experiment_is_explained(store: Store) -> None:
     store.client.delete_experiment(place)
     with pytest.raises(TrackingError, match=f"'gone' .* is deleted; .* restore -x {place}"):
         store.experiment_id("gone")
-
-
-def test_file_store_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for uri in (f"file://{tmp_path}", str(tmp_path)):
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-        with pytest.raises(TrackingError, match="no longer keeps runs in plain folders"):
-            connect()
 
 
 def test_link_checked_out_as_text_is_explained(project: Path) -> None:

@@ -6,10 +6,13 @@ one bad simulation becomes one failed row instead of taking its whole shard with
 when the shard is done.
 """
 
+import os
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
+
+from mlpop.errors import DataError
 
 _ATTEMPT = "attempt"
 _SIMULATION = "simulation "
@@ -65,7 +68,11 @@ def read_journal(path: Path) -> Deaths:
 
 
 def note_attempt(journal: IO[str]) -> None:
-    """Note that a new attempt begins."""
+    """Note that a new attempt begins.
+
+    Raises:
+        DataError: the disk refuses; so it is with the other notes.
+    """
     _note(journal, _ATTEMPT)
 
 
@@ -81,6 +88,9 @@ def note_timeout(path: Path) -> None:
 
 
 def _note(journal: IO[str], line: str) -> None:
-    # A killed process may have left half a line.
-    journal.write(f"\n{line}\n")
-    journal.flush()
+    # A killed process may have left half a line. What a full disk leaves in a buffer would be
+    # refused once more, without a name, when the file is closed.
+    try:
+        os.write(journal.fileno(), f"\n{line}\n".encode())
+    except OSError as error:
+        raise DataError(f"{journal.name}: cannot be written: {error.strerror or error}") from error

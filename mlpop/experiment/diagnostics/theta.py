@@ -3,8 +3,11 @@
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from mlpop.datasets.loading import Dataset
 from mlpop.experiment.diagnostics.diagnostic import (
@@ -25,6 +28,7 @@ logger = logging.getLogger(__name__)
 TRAINING = "theta_training.json"
 TESTS = "theta_tests.json"
 TRAINING_SET = "training set"
+REPEATED = "repeated"
 
 WHOLE = 0.95
 """Part of the prior's unit range that is called all of it."""
@@ -100,7 +104,17 @@ def warn_of_training_set(prior: Prior, data: Dataset) -> None:
 
 
 def _of_training(prior: Prior, data: Dataset) -> Values:
-    return _values({TRAINING_SET: check_set_theta(prior, data.theta)})
+    values = _values({TRAINING_SET: check_set_theta(prior, data.theta)})
+    values[TRAINING_SET][REPEATED] = repeated_rows(data)
+    return values
+
+
+def repeated_rows(data: Dataset) -> int:
+    """Count the simulations that an earlier row of a set holds already, theta and x alike."""
+    _, kinds, counts = np.unique(data.theta, axis=0, return_inverse=True, return_counts=True)
+    again = np.flatnonzero(counts[kinds] > 1)
+    rows = {data.theta[row].tobytes() + sha256(data.x[row].tobytes()).digest() for row in again}
+    return len(again) - len(rows)
 
 
 def _values(checks: Mapping[str, ThetaCheck]) -> dict[str, Any]:
@@ -113,6 +127,12 @@ def _values(checks: Mapping[str, ThetaCheck]) -> dict[str, Any]:
 def _sentences(values: Values) -> Iterator[str]:
     """Yield a sentence for every set that does not follow what it should."""
     for name, check in values.items():
+        if repeated := check.get(REPEATED):
+            yield (
+                f"{repeated} of the {check['count']} simulations of the {name} are there more "
+                "than once, with the same theta and the same x: networks are validated on what "
+                "they learn from, stop too late, and are too sure of themselves. Take them out."
+            )
         if check["follows"]:
             continue
         parts = []

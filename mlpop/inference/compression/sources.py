@@ -243,11 +243,13 @@ def _cnn_of_weights(path: Path, x_shape: tuple[int, ...] | None, trust: Trust) -
         network = build_network(spec, weights)
     except ConfigError as error:
         raise DataError(str(error)) from None
-    except (RuntimeError, OSError, EOFError, AttributeError, TypeError, ValueError) as error:
-        raise DataError(f"{path}: holds no weights of the network of {beside}: {error}") from None
     except pickle.UnpicklingError as error:
         first = str(error).partition("\n")[0]
         raise DataError(f"{path}: must hold a state_dict of tensors alone: {first}") from None
+    except Exception as error:
+        # bytes that are no pickle end torch in many ways
+        reason = f"{type(error).__name__}: {error}"
+        raise DataError(f"{path}: holds no weights of the network of {beside}: {reason}") from None
     shape = spec.args.get("input_shape", x_shape)
     if shape is None:
         raise DataError(f"{beside}: args must say input_shape")

@@ -19,6 +19,7 @@ from pyarrow import csv as arrow_csv
 
 from mlpop.config.base import read_json
 from mlpop.config.blocks.dynamics import KICK_PARAMETERS, DynamicsConfig
+from mlpop.config.reading import Unreadable, refuse_foreign
 from mlpop.errors import ConfigError, DataError
 from mlpop.population.stars.build import CHUNK, DYNAMIC_COLUMNS, UNITS, Columns, complete_columns
 
@@ -136,6 +137,8 @@ def write_csv(path: Path, columns: Mapping[str, NDArray[Any]], header: Mapping[s
 def _check_header(path: Path) -> list[str]:
     """Return the names of all columns, after checking names, units and the end of the file."""
     try:
+        with path.open("rb") as raw:
+            refuse_foreign(raw.read(_BLOCK))
         with path.open(encoding="utf-8", newline="") as file:
             lines = csv.reader(file)
             names, units = next(lines, []), next(lines, [])
@@ -143,6 +146,8 @@ def _check_header(path: Path) -> list[str]:
             raw.seek(0, os.SEEK_END)
             raw.seek(max(0, raw.tell() - 1))
             complete = raw.read(1) == b"\n"
+    except Unreadable as error:
+        raise DataError(f"{path}: {error}") from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: cannot be read: {error}") from None
     missing = [name for name in DYNAMIC_COLUMNS if name not in names]

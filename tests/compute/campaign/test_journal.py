@@ -1,6 +1,8 @@
 from collections import Counter
 from pathlib import Path
 
+import pytest
+
 from mlpop.compute.campaign.journal import (
     journal_path,
     note_attempt,
@@ -8,6 +10,7 @@ from mlpop.compute.campaign.journal import (
     note_timeout,
     read_journal,
 )
+from mlpop.errors import DataError
 
 
 def test_a_missing_journal_means_no_deaths(tmp_path: Path) -> None:
@@ -52,3 +55,11 @@ def test_half_a_line_of_a_killed_worker_does_no_harm(tmp_path: Path) -> None:
         note_attempt(journal)
         note_simulation(journal, 8)
     assert read_journal(path).at == Counter({8: 2})
+
+
+def test_a_full_disk_is_told_with_the_name_of_the_file() -> None:
+    with (
+        pytest.raises(DataError, match="^/dev/full: cannot be written: No space left"),
+        Path("/dev/full").open("a") as journal,
+    ):
+        note_attempt(journal)

@@ -1,6 +1,7 @@
 """Sets whose theta do not follow the prior are told of, and do not pass for tests of it."""
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from mlpop.experiment.diagnostics.diagnostic import Evidence, Grade, Simulations
-from mlpop.experiment.diagnostics.theta import ThetaDiagnostic, warn_of_training_set
+from mlpop.experiment.diagnostics.theta import ThetaDiagnostic, repeated_rows, warn_of_training_set
 from mlpop.inference.diagnostics.theta_check import check_theta
 from mlpop.inference.prior import Prior
 
@@ -64,6 +65,24 @@ def test_training_set_of_the_prior_is_no_warning(tmp_path: Path) -> None:
     diagnostic.learn(simulations(tmp_path, 2.0))
     assert not diagnostic.finding(tmp_path).sentences
     assert diagnostic.learn(simulations(tmp_path, 1.0, from_prior=False)) is None
+
+
+@pytest.mark.parametrize(("copies", "same_x", "repeated"), [(2, True, 400), (2, False, 0)])
+def test_rows_that_are_there_twice_are_told(
+    copies: int, same_x: bool, repeated: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rng = np.random.default_rng(1)
+    theta = np.tile(rng.uniform(0, 2, (400, 2)), (copies, 1))
+    x = theta.copy() if same_x else rng.normal(size=(len(theta), 2))
+    data: Any = SimpleNamespace(theta=theta, x=x)
+    assert repeated_rows(data) == repeated
+    with caplog.at_level(logging.WARNING):
+        warn_of_training_set(PRIOR, data)
+    assert ("are there more than once" in caplog.text) == bool(repeated)
+    known = replace(simulations(tmp_path, 2.0), given=data)
+    ThetaDiagnostic().learn(known)
+    told = ThetaDiagnostic().finding(tmp_path).sentences
+    assert any(f"{repeated} of the 800" in text for text in told) == bool(repeated)
 
 
 def test_tests_of_another_prior_are_a_verdict(tmp_path: Path) -> None:

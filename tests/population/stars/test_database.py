@@ -1,5 +1,6 @@
 """The stellar database: what it holds, how it is built, shared, exported, imported and refused."""
 
+import gzip
 import json
 import multiprocessing
 import pickle
@@ -413,6 +414,19 @@ class TestCsv:
     )
     def test_truncated_file_is_refused(self, csv_folder, change, message):
         self.refused(csv_folder, change, message)
+
+    @pytest.mark.parametrize(
+        ("encoding", "message"),
+        [("utf-16", r"csv: is text in UTF-16; save it as UTF-8"), ("gzip", "csv: is a gzip")],
+    )
+    def test_file_of_another_kind_is_named(self, csv_folder, encoding, message):
+        path = csv_folder / "final_pop_dyn.csv"
+        text = path.read_text()
+        path.write_bytes(
+            gzip.compress(text.encode()) if encoding == "gzip" else text.encode(encoding)
+        )
+        with pytest.raises(DataError, match=message):
+            StellarDatabase.import_csv(path, None, csv_folder / "db")
 
     def refused(self, folder, change, message):
         path = folder / "final_pop_dyn.csv"
