@@ -21,6 +21,7 @@ from packaging.utils import canonicalize_name
 
 from mlpop import __version__
 from mlpop.cli.main import cli
+from mlpop.cli.options import file_of
 from mlpop.tracking import StatusRow, connect, status
 
 ROOT = Path(__file__).parents[1]
