@@ -2,6 +2,7 @@
 
 import json
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -374,8 +375,8 @@ def main() -> None:
         fail(str(error))
     except OSError as error:
         # a full disk, a folder that was taken away: the message names file and reason
-        unnamed = "" if error.filename else " (of a file without a name, or of the output)"
-        fail(f"{error}{unnamed}")
+        place = f"the temporary folder {tempfile.gettempdir()} (TMPDIR), or the output"
+        fail(str(error) if error.filename else f"{error} (of a file without a name: {place})")
     except MemoryError as error:
         fail(f"out of memory: {error or 'there is none left'}; take less, or a larger machine")
     except (KeyboardInterrupt, click.Abort) as error:

@@ -285,9 +285,18 @@ def _create(database: Path) -> None:
             database.parent / "mlruns",
         )
     with store_lock(database), translated(f"tracking store {database}"):
+        new = not database.is_file() or not database.stat().st_size
         try:
             _open_sqlite(database)
         except Exception as error:
+            if new:
+                # half of the tables would keep every later launch from making the others
+                for part in (database.resolve(), Path(f"{database.resolve()}-journal")):
+                    part.unlink(missing_ok=True)
+                raise TrackingError(
+                    f"{database}: cannot be created: {_in_a_line(error)}; mend that and start "
+                    "again, or set MLFLOW_TRACKING_URI to a database elsewhere"
+                ) from error
             raise TrackingError(
                 f"{database}: cannot be opened by this MLflow: "
                 f"{_in_a_line(error)}; if its creation was interrupted and it holds no runs yet, "

@@ -5,6 +5,7 @@ import json
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -690,19 +691,32 @@ def test_run_of_mlflow_run_learns_why_nothing_was_started(
     client.set_terminated(given, "FAILED")
 
 
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (["samples_posterior.pt"], ": 'samples_posterior.pt'"),
+        (
+            [],
+            f" (of a file without a name: the temporary folder {tempfile.gettempdir()} (TMPDIR), "
+            "or the output)",
+        ),
+    ],
+)
 def test_a_disk_that_fails_is_one_message(
     mlpop: Callable[..., Any],
     tmp_path: Path,
     smoke: Callable[..., Values],
     monkeypatch: pytest.MonkeyPatch,
+    names: list[str],
+    told: str,
 ) -> None:
     def full(_: SbiConfig) -> None:
-        raise OSError(28, "No space left on device", "samples_posterior.pt")
+        raise OSError(28, "No space left on device", *names)
 
     monkeypatch.setattr("mlpop.commands.sbi.run_experiment", full)
     ended = mlpop("sbi", "-c", write(tmp_path / "smoke.json", smoke(tmp_path / "output")))
     assert ended.code == 2
-    assert ended.err == "Error: [Errno 28] No space left on device: 'samples_posterior.pt'\n"
+    assert ended.err == f"Error: [Errno 28] No space left on device{told}\n"
 
 
 @pytest.mark.parametrize("option", ["--configuration={}", "-c={}", "--configuration {}"])

@@ -21,7 +21,7 @@ class Launch:
     log: Path
     family: list[psutil.Process] = field(default_factory=list)
 
-    def wait_for(self, condition: Callable[[], bool], what: str, seconds: float = 90) -> None:
+    def wait_for(self, condition: Callable[[], bool], what: str, seconds: float = 300) -> None:
         """Wait until `condition` holds; fail if it does not, or the process ends."""
         deadline = time.monotonic() + seconds
         while not condition():

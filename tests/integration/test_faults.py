@@ -97,11 +97,12 @@ def test_simulator_that_ends_the_driver_leaves_runs_that_are_told_dead_and_resum
     vectors: Callable[..., Values],
     launch: Callable[..., Any],
     mlpop: Callable[..., Any],
-    process_environment: dict[str, str],
     tmp_path: Path,
     at_work: Path,
+    monkeypatch: pytest.MonkeyPatch,
     end: str,
 ) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
     name = f"ends_{end}"
     flag = tmp_path / "end_it"
     flag.touch()
@@ -117,8 +118,7 @@ def test_simulator_that_ends_the_driver_leaves_runs_that_are_told_dead_and_resum
     assert " dead " in table
     assert f"mlpop sbi --resume {run.info.run_id}" in table
     flag.unlink()
-    again = launch("sbi", "--resume", "last")
-    assert again.process.wait(timeout=300) == 0, again.log.read_text()
+    mlpop("sbi", "--resume", "last")
     assert left_running(store, name) == []
     assert store.client.get_run(run.info.run_id).info.status == "FINISHED"
 

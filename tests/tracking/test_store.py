@@ -127,6 +127,22 @@ def test_half_created_database_is_explained(project: Path) -> None:
         connect()
 
 
+def test_database_whose_creation_fails_is_not_left_half_made(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(database: Path) -> None:
+        with closing(sqlite3.connect(database)) as connection, connection:
+            connection.execute("create table secrets (name varchar(32))")
+        raise sqlite3.OperationalError("database or disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("mlpop.tracking.store._open_sqlite", full)
+        with pytest.raises(TrackingError, match=r"mlflow.db: cannot be created: .*disk is full;"):
+            connect()
+    assert not (project / "mlruns" / "mlflow.db").exists()
+    assert connect().client.search_experiments()
+
+
 def test_read_only_store_is_explained(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # root may write anywhere, so the permission itself is simulated
     monkeypatch.setattr("os.access", lambda path, mode: "mlruns" not in str(path))
