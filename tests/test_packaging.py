@@ -157,7 +157,7 @@ def test_entry_point_is_one_mlpop_command_with_options_that_exist(name: str) -> 
         default = parameters[flag.removeprefix("--")]["default"]
         assert by_flag[flag].get_default(click.Context(command)) == default
         if flag == "--configuration":
-            assert (ROOT / default).is_file()
+            assert (ROOT / file_of(Path(default))).is_file()
 
 
 def test_main_is_sbi() -> None:
