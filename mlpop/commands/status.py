@@ -10,7 +10,7 @@ from mlpop.tracking import (
     tree,
 )
 from mlpop.tracking.address import without_credentials
-from mlpop.tracking.description import clock
+from mlpop.tracking.pages.description import clock
 
 SHOWN = 50  # runs at the top
 

@@ -10,7 +10,7 @@ from typing import Self
 
 from tqdm import tqdm
 
-from mlpop.tracking.description import clock
+from mlpop.tracking.pages.description import clock
 from mlpop.training.events import EpochRecord
 
 logger = logging.getLogger(__name__)

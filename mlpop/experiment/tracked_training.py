@@ -6,8 +6,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Generic, Self
 
-from mlpop.tracking.description import member_note
 from mlpop.tracking.lineage import Node
+from mlpop.tracking.pages.description import member_note
 from mlpop.tracking.run import TrackedRun
 from mlpop.tracking.runs import open_run
 from mlpop.training.events import EpochEnded, EpochRecord, R, Started, TrainingEvent

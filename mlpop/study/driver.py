@@ -36,7 +36,7 @@ from mlpop.study.storage import (
 )
 from mlpop.study.trial_runs import TrialRuns
 from mlpop.tracking import flatten
-from mlpop.tracking.description import clock
+from mlpop.tracking.pages.description import clock
 from mlpop.training.events import Completed, EpochRecord, Failed, Pruned, TrainingEvent, TrialEnd
 from mlpop.training.fit import validation_split
 from mlpop.training.member_task import MemberTask

@@ -15,7 +15,7 @@ from mlpop.study.figures import study_figures
 from mlpop.study.space import Space
 from mlpop.study.storage import TrialRecord, best, front
 from mlpop.study.trial_runs import short
-from mlpop.tracking.links import run_path
+from mlpop.tracking.pages.links import run_path
 
 logger = logging.getLogger(__name__)
 

@@ -6,15 +6,15 @@ Importing this package does not import MLflow; connecting does.
 from mlpop.tracking.address import project_root
 from mlpop.tracking.artifacts import commit, save_figure, verify
 from mlpop.tracking.curves import CurveBuffer, replay
-from mlpop.tracking.description import (
+from mlpop.tracking.lineage import Node, StatusRow, find, recorded_datasets, root_of, status, tree
+from mlpop.tracking.pages.description import (
     Estimate,
     RoundLine,
     experiment_note,
     member_note,
     round_note,
 )
-from mlpop.tracking.lineage import Node, StatusRow, find, recorded_datasets, root_of, status, tree
-from mlpop.tracking.links import (
+from mlpop.tracking.pages.links import (
     compare_link,
     no_runs_yet,
     refuse_without_runs,
@@ -22,13 +22,13 @@ from mlpop.tracking.links import (
     ui_command,
     where_to_look,
 )
+from mlpop.tracking.pages.views import prepare_pages
 from mlpop.tracking.params import flatten, parameters
 from mlpop.tracking.provenance import record_provenance
 from mlpop.tracking.run import TrackedRun
 from mlpop.tracking.runs import note_attempt, open_run, tell_given_run
 from mlpop.tracking.signals import graceful_signals
 from mlpop.tracking.store import Store, check_artifacts, connect, connect_to_read
-from mlpop.tracking.views import prepare_pages
 
 __all__ = [
     "CurveBuffer",

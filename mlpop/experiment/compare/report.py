@@ -16,7 +16,7 @@ from mlpop.io.digits import interval_texts
 from mlpop.io.files import write_json
 from mlpop.plots import predictive, predictive_counts, predictive_pulsars
 from mlpop.tracking import save_figure
-from mlpop.tracking.description import markdown_table
+from mlpop.tracking.pages.description import markdown_table
 
 REPORT = "compare.json"
 MAPS, PULSARS, COUNTS = "compare_maps.pdf", "compare_pulsars.pdf", "compare_counts.pdf"

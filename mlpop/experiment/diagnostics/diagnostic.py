@@ -22,7 +22,7 @@ from mlpop.inference.diagnostics.coverage import CoverageResult
 from mlpop.inference.diagnostics.theta_check import ThetaCheck
 from mlpop.inference.posteriors.posterior import Posterior
 from mlpop.networks.rng import generator_from_seed
-from mlpop.tracking.description import Number
+from mlpop.tracking.pages.description import Number
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from mlpop.experiment.rounds.run_page import log_test_set, send_findings, send_s
 from mlpop.experiment.simulations.simulated_set import SuppliedSet, given_set
 from mlpop.experiment.simulations.simulator import experiment_plan
 from mlpop.tracking import TrackedRun, open_run
-from mlpop.tracking.description import Number
+from mlpop.tracking.pages.description import Number
 
 
 def infer_rounds(

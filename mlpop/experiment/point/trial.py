@@ -25,7 +25,7 @@ from mlpop.regression.learner import Epoch
 from mlpop.regression.records import Records
 from mlpop.tracking import Node, TrackedRun
 from mlpop.tracking.artifacts import fetched
-from mlpop.tracking.description import clock
+from mlpop.tracking.pages.description import clock
 from mlpop.training.checkpoint import TrainingState
 from mlpop.training.events import EpochEnded, TrainingEvent
 from mlpop.training.loop import Stopped, Training

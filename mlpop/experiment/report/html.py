@@ -26,7 +26,7 @@ from mlpop.io.files import write_atomically
 from mlpop.plots import plain_texts
 from mlpop.plots.style import LABELS
 from mlpop.tracking import Estimate, TrackedRun, run_link, where_to_look
-from mlpop.tracking.description import Number, clock, shown
+from mlpop.tracking.pages.description import Number, clock, shown
 from mlpop.tracking.run import six_digits
 
 logger = logging.getLogger(__name__)

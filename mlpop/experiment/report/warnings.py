@@ -8,7 +8,7 @@ from mlpop.config.files.sbi import SbiConfig
 from mlpop.experiment.diagnostics.diagnostic import Grade
 from mlpop.experiment.report.contents import RoundContents
 from mlpop.inference.prior import Prior
-from mlpop.tracking.description import Estimate, shown
+from mlpop.tracking.pages.description import Estimate, shown
 
 WIDE = 0.8
 """Part of the prior that an interval spans at least if little was learnt; a posterior that is the

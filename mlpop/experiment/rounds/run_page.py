@@ -16,7 +16,7 @@ from mlpop.plots import population
 from mlpop.plots.population import is_survey_map
 from mlpop.population.stars.database import StellarDatabase
 from mlpop.tracking import Estimate, TrackedRun, round_note, save_figure
-from mlpop.tracking.description import Number
+from mlpop.tracking.pages.description import Number
 
 GIVEN = "given"
 SOURCES = {

@@ -1,7 +1,7 @@
 import math
 
 from mlpop.tracking import Estimate, RoundLine, experiment_note, member_note, round_note
-from mlpop.tracking.links import run_path
+from mlpop.tracking.pages.links import run_path
 
 
 def test_experiment_shows_its_result_and_links_to_its_rounds() -> None:

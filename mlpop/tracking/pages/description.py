@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from mlpop.io.digits import interval_texts, needed_digits
-from mlpop.tracking.links import run_path
+from mlpop.tracking.pages.links import run_path
 
 Number = float | int | str | None
 Columns = Mapping[str, Mapping[str, str]]

@@ -7,7 +7,7 @@ import pytest
 
 from mlpop.errors import TrackingError
 from mlpop.tracking import connect, prepare_pages
-from mlpop.tracking.views import EXPERIMENT_KIND, MODEL_TRAINING, VIEW_TAG, VIEWS
+from mlpop.tracking.pages.views import EXPERIMENT_KIND, MODEL_TRAINING, VIEW_TAG, VIEWS
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from mlpop.tracking import Store, compare_link, run_link, ui_command, where_to_look
-from mlpop.tracking.links import charts_link, runs_link, view_link
+from mlpop.tracking.pages.links import charts_link, runs_link, view_link
 
 
 @pytest.fixture
