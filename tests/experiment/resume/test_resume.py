@@ -32,9 +32,16 @@ from mlpop.training.events import Started, TrainingEvent
 
 Values = dict[str, Any]
 MEMBERS = [(r, j) for r in (0, 1) for j in (0, 1)]
-SHARDS = [
-    (r, use, k) for r in (0, 1) for use, n in (("training", 3), ("test", 1)) for k in range(n)
-]
+SIZES = {
+    use: campaign.task_sizes(number, SMALL["compute__simulations_per_task"])
+    for use, number in (("training", SMALL["training_data_loader__num_sim"]), ("test", 10))
+}
+SHARDS = [(r, use, k) for r in (0, 1) for use, sizes in SIZES.items() for k in range(len(sizes))]
+ALL = len(SHARDS)
+ONE = ALL // 2
+"""Shards of both rounds, and of one."""
+UNTESTED = ONE + len(SIZES["training"])
+"""Shards before the test simulations of the second round."""
 
 
 @dataclass(frozen=True)
@@ -62,20 +69,26 @@ class Stage:
 SENDER = member_state.CheckpointSender
 CALLS = EPOCHS + 1
 """Checkpoints of a training: one every epoch, and one at its end."""
+LAST = 3 * CALLS + 3
+"""The third one of the last training."""
 
 STAGES = {
-    "before theta": Stage(round_data._Source, "_drawn", 3, False, 4, 2),
+    "before theta": Stage(round_data._Source, "_drawn", 3, False, ONE, 2),
     "after theta": Stage(round_data, "simulate_set", 1, False, 0, 0),
-    "in the middle of simulating": Stage(Uploader, "send_shard", 6, True, 6, 2),
-    "before the test simulations": Stage(round_data, "simulate_set", 4, False, 7, 2),
-    "in the middle of training": Stage(SENDER, "__call__", 4, True, 4, 0, 4),
-    "in the middle of training the last": Stage(SENDER, "__call__", 3 * CALLS + 3, True, 8, 3, 3),
-    "after one member": Stage(members, "_finish", 4, False, 8, 3, EPOCHS),
-    "at testing": Stage(round, "evaluate", 2, False, 8, 4),
-    "after the manifest of a round": Stage(round, "write_json", 1, False, 4, 2),
-    "between rounds": Stage(sbi, "_tell", 1, False, 4, 2),
-    "before the final commit": Stage(sbi, "_tell", 3, False, 8, 4),
-    "after the final commit": Stage(TrackedRun, "commit", 7, True, 8, 4),
+    "in the middle of simulating": Stage(Uploader, "send_shard", ONE + 2, True, ONE + 2, 2),
+    "before the test simulations": Stage(
+        round_data, "simulate_set", 4, False, ONE + len(SIZES["training"]), 2
+    ),
+    "in the middle of training": Stage(SENDER, "__call__", 4, True, ONE, 0, 4),
+    "in the middle of training the last": Stage(
+        SENDER, "__call__", 3 * CALLS + 3, True, ALL, 3, 3
+    ),
+    "after one member": Stage(members, "_finish", 4, False, ALL, 3, EPOCHS),
+    "at testing": Stage(round, "evaluate", 2, False, ALL, 4),
+    "after the manifest of a round": Stage(round, "write_json", 1, False, ONE, 2),
+    "between rounds": Stage(sbi, "_tell", 1, False, ONE, 2),
+    "before the final commit": Stage(sbi, "_tell", 3, False, ALL, 4),
+    "after the final commit": Stage(TrackedRun, "commit", 7, True, ALL, 4),
 }
 FAST = ("in the middle of simulating", "in the middle of training", "after one member")
 
