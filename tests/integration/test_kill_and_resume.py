@@ -91,12 +91,13 @@ class Play:
         assert code == 0, process.log.read_text()
 
     def reference(self) -> Reference:
-        started = self.start("reference")
+        name = f"reference-{self._folder.name}"  # all tests share a store
+        started = self.start(name)
         begin = time.monotonic()
         self.wait(started)
         seconds = time.monotonic() - begin
         store = connect()
-        root = experiment_called(store, "reference")
+        root = experiment_called(store, name)
         check_tree(store, root, epochs=EPOCHS)
         return Reference(results(store, root), seconds)
 
@@ -151,7 +152,7 @@ def run_harness(play: Play, kills: int) -> None:
     rng = np.random.default_rng(2026)
     failures, stages = [], []
     for number in range(kills):
-        name = f"killed-{number:02d}"
+        name = f"killed-{number:02d}-of-{kills}"
         # one moment in each of as many parts of the course, so that no stage is left out
         moment = (number + rng.random()) / kills * expected.seconds
         stages.append(play.killed(name, moment, group=bool(number % 2)))
