@@ -53,7 +53,8 @@ def build_database(
             assert stars.folder is not None
             header = stars.header
             settings = dict(header.get("config", {}))
-            settings |= {name: header[name] for name in ("ne2025",) if name in header}
+            if "ne2025" in header:
+                settings["ne2025"] = header["ne2025"]
             run.log_params({"n_stars": len(stars)} | parameters(settings))
             run.log_metrics(
                 {

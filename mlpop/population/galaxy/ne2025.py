@@ -21,6 +21,8 @@ import numpy as np
 from numba import get_num_threads, njit
 from numpy.typing import NDArray
 
+from mlpop.population.galaxy.electrons import sech2
+
 Array = NDArray[np.float64]
 
 STEP, STEP_COARSE, STEP_HIGH = 0.005, 0.04, 0.2
@@ -116,12 +118,6 @@ def _many(
         out[k] = dispersion(l_deg[k], b_deg[k], d[k], model)
 
 
-@njit(cache=True, inline="always")
-def _sech2(x: float) -> float:
-    e = math.exp(-2.0 * abs(x))
-    return 4.0 * e / ((1.0 + e) * (1.0 + e))
-
-
 @njit(cache=True)
 def smooth(x: float, y: float, z: float, disc: Disc, arms: Arms) -> float:
     """Return the density of thick disc, thin disc and spiral arms at a point [cm^-3]."""
@@ -130,10 +126,10 @@ def smooth(x: float, y: float, z: float, disc: Disc, arms: Arms) -> float:
     if radius <= disc.r1:
         half_pi = 0.5 * math.pi
         plane = math.cos(half_pi * radius / disc.r1) / math.cos(half_pi * disc.r_sun / disc.r1)
-        total += disc.n1 * plane * _sech2(z / disc.h1)
+        total += disc.n1 * plane * sech2(z / disc.h1)
     ring = ((radius - disc.r2) / _RING) ** 2
     if ring < _RING_CUT:
-        total += disc.n2 * math.exp(-ring) * _sech2(z / disc.h2)
+        total += disc.n2 * math.exp(-ring) * sech2(z / disc.h2)
     return total + spiral(x, y, z, arms)
 
 
@@ -151,7 +147,7 @@ def spiral(x: float, y: float, z: float, arms: Arms) -> float:
         if abs(z) < _ARMS_CUT * arms.heights[k]:
             low = (1.0 - fv) * arms.plane[i, j, k] + fv * arms.plane[i, j + 1, k]
             high = (1.0 - fv) * arms.plane[i + 1, j, k] + fv * arms.plane[i + 1, j + 1, k]
-            total += ((1.0 - fu) * low + fu * high) * _sech2(z / arms.heights[k])
+            total += ((1.0 - fu) * low + fu * high) * sech2(z / arms.heights[k])
     return total
 
 

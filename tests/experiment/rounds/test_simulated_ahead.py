@@ -90,6 +90,14 @@ def workers_left() -> list[psutil.Process]:
     return list(set(this.children(recursive=True)) - set(this.children()))
 
 
+def results_of(name: str) -> dict[str, str]:
+    """Return the results of a complete experiment, whose tree is checked."""
+    store = connect()
+    root = experiment_called(store, name)
+    check_tree(store, root)
+    return results(store, root)
+
+
 @pytest.mark.parametrize(
     "workers",
     [
@@ -109,10 +117,7 @@ def test_workers_simulate_the_next_round_while_this_one_is_tested(
     testing = HeldTesting(monkeypatch, tmp_path)
     run_experiment(SbiConfig.parse(values(tmp_path, name, **workers)))
     assert testing.shards
-    store = connect()
-    root = experiment_called(store, name)
-    check_tree(store, root)
-    assert results(store, root) == serial
+    assert results_of(name) == serial
 
 
 def test_a_testing_stage_that_fails_stops_the_simulations_and_is_resumed(
@@ -138,10 +143,7 @@ def test_a_testing_stage_that_fails_stops_the_simulations_and_is_resumed(
     resume_experiment(found[name].run_id)
     now = {path: path.stat().st_mtime_ns for path in tmp_path.glob(SHARDS)}
     assert finished.items() <= now.items()
-    store = connect()
-    root = experiment_called(store, name)
-    check_tree(store, root)
-    assert results(store, root) == serial
+    assert results_of(name) == serial
 
 
 def test_simulations_that_fail_meanwhile_end_the_next_round_once_this_one_is_complete(
@@ -177,7 +179,4 @@ def test_simulations_that_fail_meanwhile_end_the_next_round_once_this_one_is_com
         "round_01": ("FAILED", "the disk is full"),
     }
     resume_experiment(experiment_called(connect(), name).run_id)
-    store = connect()
-    root = experiment_called(store, name)
-    check_tree(store, root)
-    assert results(store, root) == serial
+    assert results_of(name) == serial
