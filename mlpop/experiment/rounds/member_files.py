@@ -4,6 +4,8 @@ import json
 import logging
 import re
 from pathlib import Path
+from shutil import copyfile
+from tempfile import TemporaryDirectory
 
 from mlpop.errors import DataError, MlpopError, TrackingError
 from mlpop.experiment.output_tree import RoundFolders
@@ -104,13 +106,16 @@ class CheckpointSender:
             if self._turn is None:
                 self._turn = self._free_slot()
             values = read_json_object(self._folder / INDEX)
-            tensors = self._folder / str(values["file"])
             slot = SLOTS[self._turn]
-            if self._run.spare(tensors, f"{FOLDER}/{slot}"):
+            with TemporaryDirectory() as folder:
+                # the training takes its file away as soon as the next one is there
+                tensors = copyfile(self._folder / str(values["file"]), Path(folder, slot))
+                stored = self._run.spare(tensors, f"{FOLDER}/{slot}")
+            if stored:
                 index = json.dumps(values | {"slot": slot})
-                self._run.spare_text(index, f"{FOLDER}/{INDEX}")
-                self._turn = 1 - self._turn
-        except (MlpopError, KeyError) as error:
+                told = self._run.spare_text(index, f"{FOLDER}/{INDEX}")
+                self._turn = 1 - self._turn if told else None
+        except (MlpopError, KeyError, OSError) as error:
             logger.debug("checkpoint in %s not stored: %s", self._folder, error)
 
     def _free_slot(self) -> int:

@@ -405,6 +405,45 @@ def test_death_between_two_files_leaves_the_last_whole_checkpoint(
     assert restored_epoch(store, run, tmp_path / "elsewhere") == before
 
 
+def test_index_that_could_not_be_stored_leaves_its_slot_alone(
+    store: Store, kept: tuple[Any, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, folder = kept
+    send = CheckpointSender(run, folder)
+    write_checkpoint(folder, 1)
+    send()
+    with monkeypatch.context() as patch:
+        patch.setattr(type(run), "spare_text", lambda *_: False)
+        for epoch in (2, 3):
+            write_checkpoint(folder, epoch)
+            send()
+    assert restored_epoch(store, run, tmp_path / "elsewhere") == 1
+
+
+def test_training_may_replace_its_checkpoint_while_it_is_stored(
+    store: Store,
+    kept: tuple[Any, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    run, folder = kept
+    spare = type(run).spare
+
+    def while_training(self: Any, path: Path, name: str) -> bool:
+        for old in (folder / FOLDER).glob("*.safetensors"):
+            old.unlink()
+        return spare(self, path, name)
+
+    write_checkpoint(folder, 1)
+    monkeypatch.setattr(type(run), "spare", while_training)
+    send = CheckpointSender(run, folder)
+    send()
+    send()
+    assert restored_epoch(store, run, tmp_path / "elsewhere") == 1
+    assert not caplog.records
+
+
 def test_checkpoint_here_is_used_unless_it_is_damaged(
     store: Store, kept: tuple[Any, Path], caplog: pytest.LogCaptureFixture
 ) -> None:
