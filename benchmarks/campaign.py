@@ -3,16 +3,21 @@
     python -P benchmarks/campaign.py [--simulations 1000] [--repeats 3]
 
 The stellar database of `experiments/main.json` is built first where it is not in the cache; every
-worker is warmed up before its clock starts; one process is this one (serial). The four ways run
-turn by turn. Times are medians of the repeats, ratios medians of the ratios within a turn.
+worker is warmed up before its clock starts; one process is this one (serial). `apart` are serial
+processes that share nothing, each with its part: what the machine itself gives a second worker.
+All ways run turn by turn. Times are medians of the repeats, ratios medians of the ratios within a
+turn.
 """
 
 import argparse
 import itertools
+import multiprocessing
 import statistics
 import sys
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +31,20 @@ from mlpop.experiment.simulations.simulator import experiment_plan
 CONFIGURATION = Path(__file__).parents[1] / "experiments" / "main.json"
 ROOT_SEED = 42
 WORKERS = (1, 2)
+WAYS = ("apart", "processes", "dask")
+
+
+def seconds_of(way: str, workers: int, simulations: int) -> float:
+    """Return the wall time of `simulations` on warm workers [s]."""
+    config = SbiConfig.parse(read_json(CONFIGURATION))
+    if way == "apart":
+        with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+            each = [simulations // workers] * workers
+            return max(pool.map(partial(seconds_of, "processes", 1), each))
+    plan, _ = experiment_plan(config)
+    with make_backend(**backend_of(way, workers), compute=config.compute) as backend:
+        seconds(config, plan, backend, 2 * config.compute.simulations_per_task)
+        return seconds(config, plan, backend, simulations)
 
 
 def backend_of(name: str, workers: int) -> dict[str, Any]:
@@ -61,17 +80,13 @@ def main() -> None:
     parser.add_argument("--simulations", type=int, default=1000)
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
-    config = SbiConfig.parse(read_json(CONFIGURATION))
-    plan, _ = experiment_plan(config)
-    ways = list(itertools.product(("processes", "dask"), WORKERS))
+    ways = list(itertools.product(WAYS, WORKERS))
     found: dict[tuple[str, int], list[float]] = {way: [] for way in ways}
     for _, way in itertools.product(range(options.repeats), ways):
-        with make_backend(**backend_of(*way), compute=config.compute) as backend:
-            seconds(config, plan, backend, 2 * config.compute.simulations_per_task)
-            found[way].append(seconds(config, plan, backend, options.simulations))
+        found[way].append(seconds_of(*way, options.simulations))
     for (name, workers), walls in found.items():
         sys.stdout.write(f"{name}, {workers} worker(s): {statistics.median(walls):.1f} s\n")
-    for name in ("processes", "dask"):
+    for name in WAYS:
         sys.stdout.write(f"two workers over one, {name}: {ratio(found, (name, 1), (name, 2))}\n")
     for workers in WORKERS:
         cost = ratio(found, ("dask", workers), ("processes", workers))

@@ -7,11 +7,13 @@ interpreter now and then. Compiled code that does not can only be stopped with i
 
 import ctypes
 import faulthandler
+import math
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from queue import Empty, SimpleQueue
 from types import FrameType
 from typing import IO, Protocol, TypeVar
 
@@ -124,39 +126,83 @@ class _SignalLimit:
 
 
 class _ThreadLimit:
-    """A thread that makes an exception pending in the thread that made it."""
+    """An exception that the watch makes pending in the thread that made the limit."""
 
     def __init__(self, seconds: float) -> None:
         self.disarmed = False
-        self._seconds = seconds
-        self._target = threading.get_ident()
-        self._over = threading.Event()
-        self._lock = threading.Lock()
-        self._watch = threading.Thread(target=self._run, name="time-limit", daemon=True)
+        self.target = threading.get_ident()
+        self.seconds = seconds
+        self.end = math.inf
+        self._watch = _running_watch()
 
-    def arm(self) -> None:
-        self._watch.start()
-
-    def disarm(self) -> None:
-        with self._lock:
-            self._over.set()
-            _raise_in_thread(self._target, None)
-        self.disarmed = True
-
-    def _run(self) -> None:
-        # An asynchronous exception is given as a class, which is called without arguments.
         limit = self
 
+        # An asynchronous exception is given as a class, which is called without arguments.
         class Interruption(_Interruption):
             def __init__(self) -> None:
                 super().__init__(limit)
 
-        wait = self._seconds
-        while not self._over.wait(wait):
+        self.interruption = Interruption
+
+    def arm(self) -> None:
+        self._watch.add(self)
+
+    def disarm(self) -> None:
+        self._watch.remove(self)
+        self.disarmed = True
+
+
+class _Watch:
+    """A thread that sleeps until the first of the limits that it was given is over.
+
+    One for all calls of a process: a thread of its own for each, which must have the
+    interpreter's lock to begin and to end, costs a simulation milliseconds.
+    """
+
+    def __init__(self) -> None:
+        self._limits: set[_ThreadLimit] = set()
+        self._lock = threading.Lock()
+        self._wakes = math.inf
+        self._woken: SimpleQueue[None] = SimpleQueue()
+        self.thread = threading.Thread(target=self._run, name="time-limits", daemon=True)
+        self.thread.start()
+
+    def add(self, limit: _ThreadLimit) -> None:
+        with self._lock:
+            limit.end = time.monotonic() + limit.seconds
+            self._limits.add(limit)
+            sooner = limit.end < self._wakes
+        if sooner:
+            self._woken.put(None)
+
+    def remove(self, limit: _ThreadLimit) -> None:
+        with self._lock:
+            self._limits.discard(limit)
+            _raise_in_thread(limit.target, None)
+
+    def _run(self) -> None:
+        while True:
             with self._lock:
-                if not self._over.is_set():
-                    _raise_in_thread(self._target, Interruption)
-            wait = REPEAT_SECONDS
+                now = time.monotonic()
+                for limit in self._limits:
+                    if limit.end <= now:
+                        _raise_in_thread(limit.target, limit.interruption)
+                        limit.end = now + REPEAT_SECONDS
+                self._wakes = min((limit.end for limit in self._limits), default=math.inf)
+                wait = min(self._wakes - now, threading.TIMEOUT_MAX)
+            with suppress(Empty):
+                self._woken.get(timeout=wait)
+
+
+_watch: _Watch | None = None
+
+
+def _running_watch() -> _Watch:
+    global _watch
+    # a process that was forked has the watch without its thread
+    if _watch is None or not _watch.thread.is_alive():
+        _watch = _Watch()
+    return _watch
 
 
 def _raise_in_thread(target: int, error: type[BaseException] | None) -> None:

@@ -1,3 +1,4 @@
+import os
 import signal
 import subprocess
 import sys
@@ -106,6 +107,61 @@ def test_race_of_end_and_limit_never_escapes_the_call(place) -> None:
         return count
 
     assert 0 < place(body) < 100
+
+
+def test_threads_are_stopped_each_at_its_own_limit_by_one_watch() -> None:
+    limits = (1.2, 0.3, 0.6)
+    took: dict[float, float] = {}
+
+    def body(seconds: float) -> None:
+        for _ in range(20):
+            call_within(30, lambda: None)
+        started = time.monotonic()
+        assert stopped(seconds, lambda: spin(30))
+        took[seconds] = time.monotonic() - started
+
+    threads = [threading.Thread(target=body, args=(seconds,)) for seconds in limits]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(took, key=took.__getitem__) == sorted(limits)
+    assert all(seconds <= took[seconds] for seconds in limits)
+    assert [t.name for t in threading.enumerate()].count("time-limits") == 1
+
+
+FORKED = """
+import os, sys, threading, time
+from mlpop.compute.backends.limits import TimeLimitReached, call_within
+
+def spin():
+    while True:
+        sum(range(100))
+
+def stopped():
+    try:
+        call_within(0.1, spin)
+    except TimeLimitReached:
+        found.append(True)
+
+def in_thread():
+    thread = threading.Thread(target=stopped)
+    thread.start()
+    thread.join()
+
+found = []
+in_thread()
+if os.fork() == 0:
+    in_thread()
+    os._exit(len(found))
+sys.exit(os.waitstatus_to_exitcode(os.wait()[1]))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+def test_limits_hold_in_a_forked_process() -> None:
+    done = subprocess.run([sys.executable, "-c", FORKED], check=False, timeout=60)
+    assert done.returncode == 2
 
 
 def test_ends_a_blocking_call_in_the_main_thread() -> None:
