@@ -26,7 +26,7 @@ from mlpop.config.base import read_json
 from mlpop.config.blocks.dynamics import DynamicsConfig
 from mlpop.config.blocks.population import PopulationConfig
 from mlpop.population.constants import TWO_PI
-from mlpop.population.galaxy.birthmap import _density
+from mlpop.population.galaxy.birthmap import density_at_nodes
 from mlpop.population.stars.database import StellarDatabase
 from mlpop.population.surveys.survey import FOLDER
 from mlpop.population.synthesis.detected_population import synthesize
@@ -113,7 +113,7 @@ def counts(births: Sequence[str], databases: int, n: int, seeds: int) -> None:
 
 def near_the_sun(nodes: int, parts: int = 12) -> float:
     """Return the share of births near the Sun, of the bilinear map with `nodes` x `nodes`."""
-    density = np.asarray(_density(20_000.0, nodes))
+    density = np.asarray(density_at_nodes(20_000.0, nodes))
     step, turn = 20.0 / (nodes - 1), TWO_PI / (nodes - 1)
     corners = density[1:, 1:], density[1:, :-1], density[:-1, 1:], density[:-1, :-1]
     total = sum(float(corner.sum()) for corner in corners) / 4.0

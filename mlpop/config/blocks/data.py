@@ -67,6 +67,10 @@ class TrainingDataConfig(StrictModel):
         """How many of the columns are counts."""
         return len(self.filter_counts or ())
 
+    def maps_of(self, channels: tuple[str, ...]) -> tuple[str, ...]:
+        """Return the channels of x without those of counts, which come last."""
+        return channels[: len(channels) - self.num_counts]
+
     def _contradictions(self) -> Iterator[Problem]:
         if self.filter_counts is not None and self.filter_inputs is None:
             yield "filter_inputs", "is required with filter_counts: name the maps"

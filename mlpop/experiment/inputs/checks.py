@@ -73,7 +73,7 @@ def check_inputs(config: SbiConfig) -> None:
         ):
             raise ConfigError(f"trainer.validation_fraction: {reason} ({index.path})")
         _check_labels(config, index)
-        kind = _kind_of_maps(index, maps_of(config, channels))
+        kind = _kind_of_maps(index, config.training_data_loader.maps_of(channels))
         if plan is not None:
             _check_simulated_alike(config, plan, training_csv, channels, shape, kind)
     if logged_channels(config, channels) and kind == "image":
@@ -94,19 +94,14 @@ def check_inputs(config: SbiConfig) -> None:
                 f"{test_index.path}: holds maps of shape {list(test_shape)}, the training set "
                 f"{training_csv} of shape {list(shape)}"
             )
-        _require_kind(test_index, maps_of(config, channels), kind)
+        _require_kind(test_index, config.training_data_loader.maps_of(channels), kind)
         if training_csv is not None:
             check_apart(index, test_index, labels)
     check_observed(config, channels, shape, training_csv, None if plan is None else plan.generator)
     if config.observed_sample.dataset_path is not None:
         folder = localized(config.observed_sample.dataset_path)
         observed_index = DatasetIndex.read(folder / OBSERVED_CSV)
-        _require_kind(observed_index, maps_of(config, channels), kind)
-
-
-def maps_of(config: SbiConfig, channels: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the channels of x without those of counts, which come last."""
-    return channels[: len(channels) - config.training_data_loader.num_counts]
+        _require_kind(observed_index, config.training_data_loader.maps_of(channels), kind)
 
 
 def check_classes(config: SbiConfig) -> None:
@@ -192,7 +187,7 @@ def _check_simulated_alike(
         return
     check_made_alike(csv, plan.generator, simulations, channels)
     facts = ExperimentFacts(config)
-    for name in maps_of(config, channels):
+    for name in config.training_data_loader.maps_of(channels):
         expected, source = facts.shape_of(name)
         if shape[1:] != expected:
             raise ConfigError(

@@ -100,7 +100,7 @@ def learning_problem(config: SbiConfig, data: Dataset, statistics: Path) -> Lear
     return LearningProblem(prior, data.channels, preprocessing)
 
 
-def logged_channels(config: SbiConfig, channels: Sequence[str]) -> tuple[int, ...]:
+def logged_channels(config: SbiConfig, channels: tuple[str, ...]) -> tuple[int, ...]:
     """Return the places of the maps of which networks see log(1 + n).
 
     Raises:
@@ -109,7 +109,7 @@ def logged_channels(config: SbiConfig, channels: Sequence[str]) -> tuple[int, ..
     loader = config.training_data_loader
     if not loader.log_counts:
         return ()
-    maps = channels[: len(channels) - loader.num_counts]
+    maps = loader.maps_of(channels)
     places = tuple(place for place, name in enumerate(maps) if holds_counts(name))
     if not places:
         raise ConfigError(

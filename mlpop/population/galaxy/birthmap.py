@@ -26,7 +26,7 @@ def birth_density(r_extent: float) -> Array:
     References:
         Yao, Manchester & Wang 2017, ApJ 835, 29.
     """
-    density = np.asarray(_density(r_extent / PC_KPC, NODES))
+    density = np.asarray(density_at_nodes(r_extent / PC_KPC, NODES))
     density /= density.max()
     density.setflags(write=False)
     return density
@@ -75,7 +75,8 @@ def _invert_linear(first: Array, last: Array, u: Array) -> Array:
 
 
 @njit(cache=True)
-def _density(r_extent_pc: float, nodes: int) -> Array:
+def density_at_nodes(r_extent_pc: float, nodes: int) -> Array:
+    """Return r n_e(r, phi, z = 0) at (nodes, nodes) of r up to `r_extent_pc` [pc] and of phi."""
     density = np.empty((nodes, nodes))
     for i in range(nodes):
         r = r_extent_pc * i / (nodes - 1)
