@@ -1,5 +1,6 @@
 """Where runs are kept: the safe creation of the tracking store, and whether it answers."""
 
+import functools
 import logging
 import os
 import tempfile
@@ -36,6 +37,8 @@ SQLITE_MAGIC = b"SQLite format 3\x00"
 CREATION_TIMEOUT = 180.0  # [s] the slowest creation seen on a busy machine took 10 s
 PREFLIGHT_TRIES = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "AWS_MAX_ATTEMPTS": "2"}
 ANSWER_TIMEOUT = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}  # [s] a try; MLflow's default: 120
+DATABASE = "(database "  # before the reason, see `_name_databases`
+AUTOFLUSH = "(raised as a result of Query-invoked autoflush"  # SQLAlchemy, before the reason
 NO_JSON = "not in a valid JSON format"  # as MLflow's client tells of an answer
 
 _few_retries_lock = threading.Lock()
@@ -153,7 +156,7 @@ def connect(start: Path | None = None) -> Store:
             with few_retries():
                 _require_mlflow(client)
     except Exception as error:
-        raise TrackingError(refusal(uri, _in_a_line(error), root)) from error
+        raise TrackingError(refusal(uri, in_a_line(error), root)) from error
     return Store(uri, root, client)
 
 
@@ -191,7 +194,7 @@ class _LateClient:
 
 def _require_mlflow(client: "MlflowClient") -> None:
     """Refuse a server that answers whatever it is asked, as pages and other services do."""
-    from google.protobuf.json_format import ParseError
+    from google.protobuf.json_format import ParseError  # type: ignore[import-untyped]
 
     try:
         client.search_experiments(max_results=1)
@@ -274,16 +277,37 @@ def translated(what: str) -> Iterator[None]:
     except TrackingError:
         raise
     except Exception as error:
-        raise TrackingError(f"{what}: {_in_a_line(error)}") from error
+        raise TrackingError(f"{what}: {in_a_line(error, what)}") from error
 
 
-def _in_a_line(error: Exception) -> str:
+def in_a_line(error: Exception, what: str = "") -> str:
+    """Return what a store's client says of a failure, without the pages that follow.
+
+    Args:
+        error: the failure.
+        what: was worked on; a database that it names is not named again.
+    """
     # MLflow, SQLAlchemy, boto3 and requests each raise their own kinds
-    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    database = next((e[len(DATABASE) : -1] for e in lines if e.startswith(DATABASE)), "")
+    first = next((e for e in lines if not e.startswith((DATABASE, AUTOFLUSH))), lines[0])
+    if database and database not in what:
+        first = f"{database}: {first}"
     # what a server answers is nothing for a terminal to obey
-    line = "".join(letter if letter.isprintable() else "?" for letter in line)
+    line = "".join(letter if letter.isprintable() else "?" for letter in first)
     # of a server that is away MLflow tells the address three times before it says why
     return without_credentials(line.partition("(Caused by ")[2].removesuffix(")") or line)[:500]
+
+
+@functools.cache
+def _name_databases() -> None:
+    """Let every failure of sqlite say which file it is of: one that is full must be found."""
+    from sqlalchemy import Engine, ExceptionContext, event
+
+    @event.listens_for(Engine, "handle_error")
+    def name(context: ExceptionContext) -> None:
+        if context.dialect.name == "sqlite" and context.sqlalchemy_exception and context.engine:
+            context.sqlalchemy_exception.add_detail(f"{DATABASE[1:]}{context.engine.url.database}")
 
 
 def _create(database: Path) -> None:
@@ -320,19 +344,20 @@ def _create(database: Path) -> None:
                 for part in (database.resolve(), Path(f"{database.resolve()}-journal")):
                     part.unlink(missing_ok=True)
                 raise TrackingError(
-                    f"{database}: cannot be created: {_in_a_line(error)}; mend that and start "
-                    "again, or set MLFLOW_TRACKING_URI to a database elsewhere"
+                    f"{database}: cannot be created: {in_a_line(error, str(database))}; mend "
+                    "that and start again, or set MLFLOW_TRACKING_URI to a database elsewhere"
                 ) from error
             raise TrackingError(
                 f"{database}: cannot be opened by this MLflow: "
-                f"{_in_a_line(error)}; if its creation was interrupted and it holds no runs yet, "
-                "delete it; if it comes from an older MLflow, run "
+                f"{in_a_line(error, str(database))}; if its creation was interrupted and it "
+                "holds no runs yet, delete it; if it comes from an older MLflow, run "
                 f"`mlflow db upgrade {sqlite_uri(database)}`"
             ) from error
         bring_along(database, is_alive)
 
 
 def _open_sqlite(database: Path) -> "SqlAlchemyStore":
+    _name_databases()
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
     # MLflow would put artifacts beside the working directory of the moment

@@ -270,6 +270,7 @@ def test_failure_of_the_database_is_one_sentence(
     with closing(sqlite3.connect(store.database)) as connection, connection:
         connection.execute("DROP TABLE tags")
     capfd.readouterr()
-    with pytest.raises(TrackingError, match=r"no such table: tags$"), translated("the run"):
+    sentence = rf"^the run: {store.database}: \(sqlite3.OperationalError\) no such table: tags$"
+    with pytest.raises(TrackingError, match=sentence), translated("the run"):
         store.client.set_tag(run.info.run_id, "mlflow.note.content", "text")
     assert capfd.readouterr() == ("", "")
