@@ -33,20 +33,18 @@ def log_to(path: Path) -> Iterator[None]:
     """Write what mlpop reports within the block, and warnings of any library, to a file too.
 
     INFO and above; a file of 10 MiB is put aside, the last 20 are kept. A resumed run goes on in
-    the file that is there.
+    the file that is there. A disk that fills up is told once, and ends nothing.
 
     Raises:
         DataError: the file cannot be written.
     """
     # not at the top: it loads sockets and more, and every command loads this module
-    from logging.handlers import RotatingFileHandler
+    from mlpop.experiment.log_file import LogFile
 
     try:
-        handler = RotatingFileHandler(
-            path, maxBytes=MAX_BYTES, backupCount=BACKUPS, encoding="utf-8"
-        )
+        handler = LogFile(path, maxBytes=MAX_BYTES, backupCount=BACKUPS, encoding="utf-8")
     except OSError as error:
-        raise DataError(f"{path}: cannot be written: {error}") from error
+        raise DataError(f"{path}: cannot be written: {error.strerror or error}") from error
     handler.setLevel(logging.INFO)
     handler.setFormatter(logging.Formatter(LINE_FORMAT))
     loggers = [logging.getLogger(name) for name in SOURCES]

@@ -95,7 +95,14 @@ def send_once(client: "MlflowClient", run_id: str, path: Path, name: str | None 
     folder = None if target.parent == PurePosixPath(".") else str(target.parent)
     with translated(f"artifact {target} of run {run_id}"), _named(path, target.name) as local:
         record = file_record(path)
-        client.log_artifact(run_id, str(local), folder)
+        try:
+            client.log_artifact(run_id, str(local), folder)
+        except OSError as error:
+            place = local_folder(client.get_run(run_id).info.artifact_uri or "")
+            if place is None or error.errno is None:
+                raise
+            reason = f"{place}: cannot be written: {error.strerror}"
+            raise TrackingError(f"artifact {target} of run {run_id}: {reason}") from error
     return record
 
 

@@ -18,6 +18,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+from mlpop.tracking.store import in_a_line
+
 logger = logging.getLogger(__name__)
 
 BATCH = 1000  # most metrics that one log_batch takes
@@ -141,13 +143,16 @@ class CurveBuffer:
         last.join(max(deadline - time.monotonic(), 0.0))
         if last.is_alive():
             self._write_spill()
-        if self._waiting:
+        with self._lock:
+            waiting, unkept = len(self._waiting), self._sent + len(self._waiting) - self._spilled
+        if waiting:
             logger.warning(
-                "%d points of curves of run %s could not be sent; they are kept in %s "
-                "and are sent when the run is resumed",
-                len(self._waiting),
+                "%d points of curves of run %s could not be sent; %s",
+                waiting,
                 self._run_id,
-                self._spill,
+                f"{unkept} of them could not be kept in {self._spill} either"
+                if unkept > 0
+                else f"they are kept in {self._spill} and are sent when the run is resumed",
             )
         return not self._waiting
 
@@ -175,7 +180,7 @@ class CurveBuffer:
             except Exception as error:
                 # whatever the store's client raises, the training goes on
                 if not self._away:
-                    logger.warning("curves of run %s wait, store away: %s", self._run_id, error)
+                    logger.warning("curves of run %s wait: %s", self._run_id, in_a_line(error))
                 self._away = True
                 self._write_spill()
                 return False

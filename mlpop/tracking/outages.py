@@ -31,7 +31,8 @@ _FOR_GOOD = {
     "UNAUTHENTICATED",
 }
 _DISK = {errno.EACCES, errno.EDQUOT, errno.EFBIG, errno.ENOSPC, errno.EPERM, errno.EROFS}
-_DISK_TEXTS = ("disk is full", "readonly database", "No space left", "Permission denied")
+_FULL = ("disk is full", "No space left", "Disk quota exceeded", "File too large")
+_DISK_TEXTS = (*_FULL, "readonly database", "Permission denied")
 
 Value = TypeVar("Value")
 
@@ -79,13 +80,14 @@ def patiently(attempt: Callable[[], Value], what: str, patience: Patience | None
 
 @contextmanager
 def resumable() -> Iterator[None]:
-    """Let the error of a store that is away say what is kept, and how to go on."""
+    """Let the error of a store that is away, or of a full disk, say what is kept, how to go on."""
     try:
         yield
-    except TrackingError as error:
-        if not passes(error) or KEPT in str(error):
+    except MlpopError as error:
+        full = any(text in str(error) for text in _FULL)
+        if KEPT in str(error) or not (full or passes(error)):
             raise
-        raise TrackingError(f"{error}; {KEPT}") from error
+        raise type(error)(f"{error}; {'make room: ' if full else ''}{KEPT}") from error
 
 
 def answers(tracking_uri: str, artifact_uri: str) -> bool:

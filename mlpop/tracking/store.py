@@ -1,5 +1,6 @@
 """Where runs are kept: the safe creation of the tracking store, and whether it answers."""
 
+import functools
 import logging
 import os
 import tempfile
@@ -16,6 +17,7 @@ from mlpop.io.embedded_store import is_readable
 from mlpop.io.locks import NotLocked, locked
 from mlpop.io.moved_store import artifacts_beside, bring_along, refuse_stale
 from mlpop.tracking.address import (
+    VARIABLE,
     project_root,
     refusal,
     resolve_uri,
@@ -35,6 +37,9 @@ SQLITE_MAGIC = b"SQLite format 3\x00"
 CREATION_TIMEOUT = 180.0  # [s] the slowest creation seen on a busy machine took 10 s
 PREFLIGHT_TRIES = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "AWS_MAX_ATTEMPTS": "2"}
 ANSWER_TIMEOUT = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}  # [s] a try; MLflow's default: 120
+DATABASE = "(database "  # before the reason, see `_name_databases`
+AUTOFLUSH = "(raised as a result of Query-invoked autoflush"  # SQLAlchemy, before the reason
+NO_JSON = "not in a valid JSON format"  # as MLflow's client tells of an answer
 
 _few_retries_lock = threading.Lock()
 _few_retries_before: list[dict[str, str | None]] = []
@@ -119,13 +124,15 @@ class Store:
 def connect(start: Path | None = None) -> Store:
     """Open the tracking store, creating the embedded one if it does not exist yet.
 
-    It also becomes MLflow's own current store, so that fluent calls go to the same place.
+    It also becomes MLflow's own current store, so that fluent calls go to the same place. The
+    environment says no more than before: another project in this process has a store of its own.
 
     Args:
         start: the folder whose project is meant, by default the working directory.
 
     Raises:
-        TrackingError: the store cannot be read, written, created or reached.
+        TrackingError: the store cannot be read, written, created or reached, or what answers is
+            no MLflow.
     """
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
@@ -139,13 +146,17 @@ def connect(start: Path | None = None) -> Store:
     if database is not None:
         _create(database)
     try:
+        chosen = os.environ.get(VARIABLE)
         mlflow.set_tracking_uri(uri)
+        if not chosen:
+            # MLflow sets it for its children, and it would hold for every later project
+            os.environ.pop(VARIABLE, None)
         client = mlflow.MlflowClient(tracking_uri=uri)
         if database is None:
             with few_retries():
-                client.search_experiments(max_results=1)
+                _require_mlflow(client)
     except Exception as error:
-        raise TrackingError(refusal(uri, _in_a_line(error), root)) from error
+        raise TrackingError(refusal(uri, in_a_line(error), root)) from error
     return Store(uri, root, client)
 
 
@@ -167,18 +178,34 @@ def connect_to_read(start: Path | None = None) -> Store:
     if database is None or not is_readable(database):
         return connect(start)
     bring_along(database, is_alive)
-    return Store(uri, root, cast("MlflowClient", _LateClient(uri, start)))
+    return Store(uri, root, cast("MlflowClient", _LateClient(uri, root)))
 
 
 class _LateClient:
     """An MLflow client that is made when it is needed."""
 
-    def __init__(self, tracking_uri: str, start: Path | None) -> None:
-        self.tracking_uri, self._start = tracking_uri, start
+    def __init__(self, tracking_uri: str, root: Path) -> None:
+        self.tracking_uri, self._root = tracking_uri, root
 
     def __getattr__(self, name: str) -> Any:
-        self._client = self.__dict__.get("_client") or connect(self._start).client
+        self._client = self.__dict__.get("_client") or connect(self._root).client
         return getattr(self._client, name)
+
+
+def _require_mlflow(client: "MlflowClient") -> None:
+    """Refuse a server that answers whatever it is asked, as pages and other services do."""
+    from google.protobuf.json_format import ParseError  # type: ignore[import-untyped]
+
+    try:
+        client.search_experiments(max_results=1)
+        if client.get_experiment_by_name(f"mlpop-{uuid.uuid4().hex}") is None:
+            return
+        reason = "it says that it has an experiment that nobody made"
+    except Exception as error:
+        if NO_JSON not in str(error) and not isinstance(error, ParseError):
+            raise
+        reason = "its answers are not those of MLflow"
+    raise TrackingError(f"no MLflow answers there: {reason}")
 
 
 def check_artifacts(store: Store, experiment_id: str) -> None:
@@ -250,14 +277,37 @@ def translated(what: str) -> Iterator[None]:
     except TrackingError:
         raise
     except Exception as error:
-        raise TrackingError(f"{what}: {_in_a_line(error)}") from error
+        raise TrackingError(f"{what}: {in_a_line(error, what)}") from error
 
 
-def _in_a_line(error: Exception) -> str:
+def in_a_line(error: Exception, what: str = "") -> str:
+    """Return what a store's client says of a failure, without the pages that follow.
+
+    Args:
+        error: the failure.
+        what: was worked on; a database that it names is not named again.
+    """
     # MLflow, SQLAlchemy, boto3 and requests each raise their own kinds
-    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    database = next((e[len(DATABASE) : -1] for e in lines if e.startswith(DATABASE)), "")
+    first = next((e for e in lines if not e.startswith((DATABASE, AUTOFLUSH))), lines[0])
+    if database and database not in what:
+        first = f"{database}: {first}"
+    # what a server answers is nothing for a terminal to obey
+    line = "".join(letter if letter.isprintable() else "?" for letter in first)
     # of a server that is away MLflow tells the address three times before it says why
     return without_credentials(line.partition("(Caused by ")[2].removesuffix(")") or line)[:500]
+
+
+@functools.cache
+def _name_databases() -> None:
+    """Let every failure of sqlite say which file it is of: one that is full must be found."""
+    from sqlalchemy import Engine, ExceptionContext, event
+
+    @event.listens_for(Engine, "handle_error")
+    def name(context: ExceptionContext) -> None:
+        if context.dialect.name == "sqlite" and context.sqlalchemy_exception and context.engine:
+            context.sqlalchemy_exception.add_detail(f"{DATABASE[1:]}{context.engine.url.database}")
 
 
 def _create(database: Path) -> None:
@@ -294,19 +344,20 @@ def _create(database: Path) -> None:
                 for part in (database.resolve(), Path(f"{database.resolve()}-journal")):
                     part.unlink(missing_ok=True)
                 raise TrackingError(
-                    f"{database}: cannot be created: {_in_a_line(error)}; mend that and start "
-                    "again, or set MLFLOW_TRACKING_URI to a database elsewhere"
+                    f"{database}: cannot be created: {in_a_line(error, str(database))}; mend "
+                    "that and start again, or set MLFLOW_TRACKING_URI to a database elsewhere"
                 ) from error
             raise TrackingError(
                 f"{database}: cannot be opened by this MLflow: "
-                f"{_in_a_line(error)}; if its creation was interrupted and it holds no runs yet, "
-                "delete it; if it comes from an older MLflow, run "
+                f"{in_a_line(error, str(database))}; if its creation was interrupted and it "
+                "holds no runs yet, delete it; if it comes from an older MLflow, run "
                 f"`mlflow db upgrade {sqlite_uri(database)}`"
             ) from error
         bring_along(database, is_alive)
 
 
 def _open_sqlite(database: Path) -> "SqlAlchemyStore":
+    _name_databases()
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
     # MLflow would put artifacts beside the working directory of the moment

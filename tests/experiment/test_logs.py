@@ -73,3 +73,20 @@ def test_terminal_shows_messages_alone(capsys: pytest.CaptureFixture[str]) -> No
     finally:
         root.level, root.propagate, root.handlers = before
         root.setLevel(before[0])
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_log_whose_disk_is_full_says_so_once_and_hides_no_error(
+    capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    def fails() -> None:
+        for number in range(10):
+            logger.warning("line %d", number)
+        raise DataError("what ended the run")
+
+    with pytest.raises(DataError, match="what ended the run"), log_to(Path("/dev/full")):
+        fails()
+    assert "Traceback" not in capsys.readouterr().err
+    (told,) = [line for line in caplog.messages if "/dev/full" in line]
+    assert told == "/dev/full: cannot be written: No space left on device; the work goes on"
+    assert "line 9" in caplog.messages

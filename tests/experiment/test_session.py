@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from mlpop.errors import DataError, TrackingError
+from mlpop.errors import DataError, MlpopError, TrackingError
 from mlpop.experiment import session as module
 from mlpop.experiment.session import session
 from mlpop.io.errors import StoreAway
@@ -80,6 +80,17 @@ def test_failed_launch_keeps_its_log_and_says_how_to_go_on(tmp_path: Path) -> No
     node = tree(connect(), one.run.run_id)
     assert (node.status, node.state) == ("FAILED", "stopped")
     assert KEPT in node.error
+
+
+@pytest.mark.parametrize("kind", [DataError, TrackingError])
+@pytest.mark.parametrize("reason", ["No space left on device", "database or disk is full"])
+def test_launch_that_fills_its_disk_says_how_to_go_on(
+    tmp_path: Path, kind: type[MlpopError], reason: str
+) -> None:
+    with pytest.raises(kind, match="make room") as caught, launch(tmp_path) as one:
+        raise kind(f"x.npy: cannot be written: {reason}")
+    assert KEPT in str(caught.value)
+    assert tree(connect(), one.run.run_id).error == str(caught.value)
 
 
 def test_resume_goes_on_from_another_folder(

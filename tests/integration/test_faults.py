@@ -9,13 +9,14 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 from object_store import BUCKET, Gateway, ObjectStoreServer
+from resume_checks import experiment_called, results
 
 from mlpop.tracking import Store, connect, find, tree
 
@@ -200,6 +201,60 @@ def test_launch_with_workers_and_a_long_tmpdir(
     process_environment["TMPDIR"] = str(folder)
     this = start(f"tmpdir_{length}", n_processes=2)
     assert this.process.wait(timeout=300) == 0, this.log.read_text()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A folder on a disk of its own of 60 MB."""
+    folder = tmp_path / "mlruns"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=60m", "tmpfs", str(folder)]
+    if shutil.which("mount") is None or subprocess.run(mount, check=False).returncode:
+        pytest.skip("needs the right to mount a disk")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def fill_up(folder: Path) -> Path:
+    """Leave no room on the disk of a folder; return the file to be deleted."""
+    path = folder / "filler"
+    with path.open("wb", buffering=0) as file, suppress(OSError):
+        while True:
+            file.write(bytes(512))
+    return path
+
+
+@pytest.mark.parametrize("place", ["artifacts", "database too"])
+def test_disk_that_fills_up_is_told_in_a_sentence_and_the_run_goes_on_when_there_is_room(
+    start: Callable[..., Any],
+    launch: Callable[..., Any],
+    small_disk: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    process_environment: dict[str, str],
+    place: str,
+) -> None:
+    folder = tmp_path if place == "artifacts" else small_disk
+    uri = process_environment["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder / 'mlflow.db'}"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    store = connect()
+    epochs = {"trainer__max_num_epochs": 400, "trainer__stop_after_epochs": 400}
+    assert start("roomy", **epochs).process.wait(timeout=300) == 0
+    this = start("fills", **epochs)
+    this.wait_for(lambda: "member_00" in left_running(store, "fills"), "training")
+    filler = fill_up(small_disk)
+    assert this.process.wait(timeout=300) == 2
+    told = this.log.read_text()
+    assert "Traceback" not in told
+    assert str(folder if place == "database too" else small_disk) in told.splitlines()[-1]
+    assert "make room: " in told.splitlines()[-1]
+    if place == "artifacts":
+        assert left_running(store, "fills") == []
+    filler.unlink()
+    again = launch("sbi", "--resume", "last")
+    assert again.process.wait(timeout=300) == 0, again.log.read_text()
+    roomy, filled = (results(store, experiment_called(store, name)) for name in ("roomy", "fills"))
+    assert filled == roomy
 
 
 def test_launch_with_more_shards_than_files_may_be_open(

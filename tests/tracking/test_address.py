@@ -98,8 +98,13 @@ def test_slash_behind_a_database_is_taken_away(
     assert resolve_uri(tmp_path) == f"sqlite:///{tmp_path}/x.db"
 
 
+PAGE = "<html>\nWelcome</html>"
+
+
 class Pages(http.server.BaseHTTPRequestHandler):
-    """What stands at an address instead of MLflow: the path of the URI says the status."""
+    """What stands at an address instead of MLflow: the path says the status, `body` the answer."""
+
+    body = PAGE
 
     def do_POST(self) -> None:
         code = int(self.path.split("/")[1])
@@ -107,7 +112,7 @@ class Pages(http.server.BaseHTTPRequestHandler):
         if code == 302:
             self.send_header("Location", "/200/login")
         self.end_headers()
-        self.wfile.write(b"<html>Welcome</html>")
+        self.wfile.write(self.body.encode())
 
     do_GET = do_POST
 
@@ -134,6 +139,54 @@ def test_server_that_is_no_mlflow_is_named_without_the_password(
     ) as refused:
         connect()
     assert PASSWORD not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        PAGE,
+        "",
+        "ok",
+        "{}",
+        "[]",
+        "null",
+        "5",
+        '"hello"',
+        '{"status": "ok"}',
+        '{"experiments": []}',
+        '{"experiments": 5}',
+        '{"experiments": [{"experiment_id": "0", "name": "a"}]}',
+        '{"experiment": {"experiment_id": "1", "name": "a", "lifecycle_stage": "active"}}',
+        '{"error_code": "RESOURCE_DOES_NOT_EXIST", "message": "no"}',
+        "[" * 3000,
+        '{"experiments": ' + "[" * 200 + "]" * 200 + "}",
+        "\x1b]0;title\x07",
+    ],
+)
+def test_server_that_answers_anything_is_no_mlflow(
+    body: str, pages: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Pages, "body", body)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://{pages}/200")
+    for opened in (connect, connect_to_read, status):
+        with pytest.raises(TrackingError, match=r"/200: no MLflow answers there: .* unset") as no:
+            opened()
+        assert len(str(no.value).splitlines()) == 1
+        assert len(str(no.value)) < 800
+        assert PASSWORD not in str(no.value)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("code", [400, 401, 404])
+def test_what_a_server_says_does_nothing_to_the_terminal(
+    code: int, pages: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Pages, "body", "<html>Welcome to \x1b]0;title\x07 our pages")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://{pages}/{code}")
+    with pytest.raises(TrackingError, match=r"\?\]0;title\?") as refused:
+        connect()
+    assert str(refused.value).isprintable()
 
 
 @pytest.mark.parametrize("user", [f"me:{PASSWORD}", f"me:p@ss:{PASSWORD}"])

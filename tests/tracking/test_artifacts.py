@@ -1,4 +1,5 @@
 import json
+import resource
 from pathlib import Path
 
 import matplotlib as mpl
@@ -121,6 +122,22 @@ def test_store_that_cannot_be_written_is_a_tracking_error(
     place.touch()
     with pytest.raises(TrackingError, match=f"artifact shards/a.npy of run {run.run_id}"):
         run.send(files["theta.npy"], "shards/a.npy")
+
+
+def test_artifact_that_finds_no_room_names_its_folder(
+    run: TrackedRun, files: dict[str, Path]
+) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        with pytest.raises(TrackingError) as error:
+            send(run.store.client, run.run_id, files["theta.npy"], "theta.npy")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    folder = stored(run, "theta.npy").parent
+    assert str(error.value) == (
+        f"artifact theta.npy of run {run.run_id}: {folder}: cannot be written: File too large"
+    )
 
 
 def test_dataset_input_is_shown_with_its_digest(run: TrackedRun) -> None:

@@ -186,6 +186,37 @@ def test_unwritable_spill_does_not_raise_into_the_training(
     assert history(store, run_id, "a") == [(1, 1.0)]
 
 
+def test_full_disk_is_a_sentence_and_nothing_is_said_to_be_kept_that_is_not(
+    store: Store,
+    run_id: str,
+    spill: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Full:
+        def log_batch(self, run_id: str, metrics: Sequence) -> None:
+            raise OSError(
+                "(raised as a result of Query-invoked autoflush; consider ...)\n"
+                "(sqlite3.OperationalError) database or disk is full\n[SQL: INSERT INTO metrics]"
+            )
+
+        get_metric_history = store.client.get_metric_history
+
+    def no_room(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", no_room)
+    buffer = CurveBuffer(Full(), run_id, spill, interval=1000)
+    buffer.append("a", 1.0, 1)
+    assert not buffer.close()
+    first, *_, last = caplog.messages
+    assert (
+        first
+        == f"curves of run {run_id} wait: (sqlite3.OperationalError) database or disk is full"
+    )
+    assert last.endswith(f"1 of them could not be kept in {spill} either")
+
+
 def test_an_epoch_costs_the_training_microseconds(store: Store, spill: Path) -> None:
     with open_run("member", "fast", store=store, experiment="curves") as run:
         start = time.perf_counter()

@@ -10,7 +10,14 @@ from pathlib import Path
 import pytest
 
 from mlpop.errors import TrackingError
-from mlpop.tracking import Store, check_artifacts, connect, open_run, project_root
+from mlpop.tracking import (
+    Store,
+    check_artifacts,
+    connect,
+    connect_to_read,
+    open_run,
+    project_root,
+)
 from mlpop.tracking.address import resolve_uri, sqlite_file
 from mlpop.tracking.store import few_retries, translated
 
@@ -54,6 +61,67 @@ def test_uri_comes_from_the_environment_first(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///sub/my runs.db")
     assert resolve_uri(project) == f"sqlite:///{project}/deep/inside/sub/my runs.db"
     assert sqlite_file(resolve_uri(project)) == project / "deep/inside/sub/my runs.db"
+
+
+@pytest.fixture
+def other_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A second project, beside `project`."""
+    folder = tmp_path_factory.mktemp("other")
+    (folder / "MLproject").touch()
+    return folder
+
+
+@pytest.mark.parametrize("how", ["start", "working directory"])
+def test_second_project_of_a_process_has_a_store_of_its_own(
+    project: Path, other_project: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    import mlflow
+
+    stores = []
+    for folder in (project, other_project, project):
+        monkeypatch.chdir(project if how == "start" else folder)
+        stores.append(connect(folder if how == "start" else None))
+        assert "MLFLOW_TRACKING_URI" not in os.environ
+        assert mlflow.get_tracking_uri() == stores[-1].uri
+        with open_run("experiment", folder.name, store=stores[-1]):
+            pass
+    assert [store.database for store in stores] == [
+        folder / "mlflow.db" for folder in (project, other_project, project)
+    ]
+    for store, names in ((stores[0], [project.name] * 2), (stores[1], [other_project.name])):
+        runs = store.client.search_runs(["0", "1"])
+        assert [run.info.run_name for run in runs] == names
+        places = {run.info.artifact_uri.removeprefix("file://") for run in runs}
+        assert all(Path(place).is_relative_to(store.root / "mlruns") for place in places)
+
+
+@pytest.mark.parametrize("by", ["variable", "mlflow"])
+def test_store_that_the_user_names_is_that_of_every_project(
+    project: Path, other_project: Path, monkeypatch: pytest.MonkeyPatch, by: str
+) -> None:
+    import mlflow
+
+    connect(project)
+    named = f"sqlite:///{other_project / 'named.db'}"
+    if by == "variable":
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", named)
+    else:
+        mlflow.set_tracking_uri(named)
+    try:
+        assert [connect(folder).uri for folder in (project, other_project)] == [named] * 2
+        assert os.environ["MLFLOW_TRACKING_URI"] == named
+    finally:
+        monkeypatch.delenv("MLFLOW_TRACKING_URI")
+
+
+def test_store_to_read_stays_that_of_its_project(
+    project: Path, other_project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connect().client.create_experiment("mine")
+    reading = connect_to_read()
+    monkeypatch.chdir(other_project)
+    assert reading.client.get_experiment_by_name("mine") is not None
+    assert not list(other_project.glob("*.db"))
 
 
 def test_four_processes_create_the_embedded_store_at_once(project: Path) -> None:
@@ -202,6 +270,7 @@ def test_failure_of_the_database_is_one_sentence(
     with closing(sqlite3.connect(store.database)) as connection, connection:
         connection.execute("DROP TABLE tags")
     capfd.readouterr()
-    with pytest.raises(TrackingError, match=r"no such table: tags$"), translated("the run"):
+    sentence = rf"^the run: {store.database}: \(sqlite3.OperationalError\) no such table: tags$"
+    with pytest.raises(TrackingError, match=sentence), translated("the run"):
         store.client.set_tag(run.info.run_id, "mlflow.note.content", "text")
     assert capfd.readouterr() == ("", "")
