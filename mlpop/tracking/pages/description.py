@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from mlpop.io.digits import interval_texts, needed_digits
+from mlpop.io.digits import needed_digits, plain_texts
 from mlpop.tracking.pages.links import run_path
 
 Number = float | int | str | None
@@ -42,7 +42,7 @@ class Estimate:
     @property
     def texts(self) -> tuple[str, str, str]:
         """Low, median and high with the digits that they need."""
-        return interval_texts(self.low, self.median, self.high)
+        return plain_texts(self.low, self.median, self.high)
 
     @property
     def truth_text(self) -> str | None:
