@@ -1,6 +1,13 @@
 import math
 
-from mlpop.tracking import Estimate, RoundLine, experiment_note, member_note, round_note
+from mlpop.tracking import (
+    Estimate,
+    RoundLine,
+    experiment_note,
+    member_note,
+    point_note,
+    round_note,
+)
 from mlpop.tracking.pages.links import run_path
 
 
@@ -63,3 +70,19 @@ def test_estimates_of_a_round_stand_before_what_mlflow_folds_away() -> None:
     estimates = [Estimate("B", 13.0, 12.0, 14.0), Estimate("P", 1.0, 0.5, 1.5)]
     note = round_note("7", "The sky.", {"loss": 1.0}, estimates)
     assert note.startswith("`B` **13.0** [12.0, 14.0] · `P` **1.00** [0.50, 1.50]\n\nThe sky.\n")
+
+
+def test_point_estimates_show_their_errors_before_what_mlflow_folds_away() -> None:
+    numbers = {"B": {"bias": 0.01, "rmse": 0.0856, "rmse_over_std": 0.15}, "P": {"rmse": 0.2}}
+    assert point_note("7", "On 60 samples.", numbers, {"trial_00": "ccc"}) == (
+        "`B` RMSE **0.0856** · `P` RMSE **0.2**\n"
+        "\n"
+        "On 60 samples.\n"
+        "\n"
+        "| parameter | bias | rmse | rmse_over_std |\n"
+        "| --- | --- | --- | --- |\n"
+        "| `B` | 0.01 | 0.0856 | 0.15 |\n"
+        "| `P` | – | 0.2 | – |\n"
+        "\n"
+        f"Members: [trial_00]({run_path('7', 'ccc')})\n"
+    )
