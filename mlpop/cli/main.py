@@ -178,10 +178,7 @@ def train_nn(
 @options.configured(options.DEFAULT)
 @options.documented(options.INFER_NN, packaged=True)
 @click.option(
-    "--trained_model",
-    type=FILE,
-    required=True,
-    help="The best_model.pth that `mlpop train-nn` names at its end, or a checkpoint.",
+    "--trained_model", type=FILE, required=True, help="The best_model.pth that train-nn names."
 )
 @click.option(
     "--samples", type=options.Values(), show_default="all", help="Rows of the test set to predict."
