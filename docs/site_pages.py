@@ -37,6 +37,7 @@ SOURCES = COPIED | NOTEBOOKS
 
 PICTURE = re.compile(r"!\[[^\]]*\]\(([^)\s]+)\)")
 FENCE = re.compile(r"^(```\w+)[ \t].*$", re.MULTILINE)
+FIRST_CELL = re.compile(r"(?<=<tr>\n<td><code>)[^<]+")
 LINK = re.compile(r"\[([^\]]*)\]\(([^)#\s]+)(#[^)\s]*)?\)")
 
 
@@ -61,6 +62,8 @@ def notebook_page(path: Path) -> tuple[str, dict[str, bytes]]:
     folder = {"output_files_dir": f"{path.stem}_files", "unique_key": path.stem}
     text, resources = MarkdownExporter().from_filename(str(path), resources=folder)
     where = f"*This page is the notebook `tutorials/{path.name}` of the repository.*"
+    # a table of pandas looks like any other
+    text = text.replace('<table border="1" class="dataframe">', "<table>")
     # pictures are drawn wider than a page: each leads to itself
     text = PICTURE.sub(r"[\g<0>](\1)", text)
     title, _, rest = text.strip().partition("\n")
@@ -77,6 +80,11 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     here = SOURCES.get(uri, ROOT / "docs" / uri).parent
     up = "../" * uri.count("/")
     return LINK.sub(lambda match: _link(match, here, up), markdown)
+
+
+def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Let the names in the first column of a table break after their dots and underscores."""
+    return FIRST_CELL.sub(lambda cell: re.sub(r"([._/])(?=\w)", r"\1<wbr>", cell[0]), html)
 
 
 def _link(match: re.Match[str], here: Path, up: str) -> str:
@@ -199,7 +207,7 @@ def type_of(field: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
         )
         if name in field
     ]
-    return " ".join([str(field.get("type", "any")), *limits])
+    return f"{field.get('type', 'any')} {', '.join(limits)}".strip()
 
 
 def _json(value: Any) -> str:

@@ -20,7 +20,8 @@ FOLDER = options.HomePath(file_okay=False, path_type=Path)
 
 FIRST_STEPS = (
     "First: `mlpop init my-project && cd my-project`, then `mlpop sbi -c experiments/smoke.json`, "
-    "which shows in seconds that all works. `mlpop COMMAND --help` tells more."
+    "which shows that all works: a minute or two the first time, while its code is compiled. "
+    "`mlpop COMMAND --help` tells more."
 )
 
 
@@ -176,7 +177,9 @@ def train_nn(
 )
 @options.configured(options.DEFAULT)
 @options.documented(options.INFER_NN, packaged=True)
-@click.option("--trained_model", type=FILE, required=True, help="A .pth file of train-nn.")
+@click.option(
+    "--trained_model", type=FILE, required=True, help="The best_model.pth that train-nn names."
+)
 @click.option(
     "--samples", type=options.Values(), show_default="all", help="Rows of the test set to predict."
 )

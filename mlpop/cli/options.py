@@ -126,6 +126,10 @@ class HomePath(click.Path):
                 value = str(Path(value).expanduser())
         return super().convert(value, param, ctx)
 
+    def get_missing_message(self, param: click.Parameter, ctx: click.Context | None) -> str | None:
+        """Return what the option is for, where it has to be given."""
+        return param.help if isinstance(param, click.Option) else None
+
 
 FILE, FOLDER = HomePath(dir_okay=False), HomePath(file_okay=False)
 COLUMNS = Values(names=True)

@@ -32,7 +32,7 @@ from mlpop.regression.prediction import (
     summary,
     write_results,
 )
-from mlpop.tracking import parameters, round_note
+from mlpop.tracking import parameters, point_note
 from mlpop.training.device import training_device
 
 logger = logging.getLogger(__name__)
@@ -117,7 +117,7 @@ def infer_nn(
         flat = {f"{k}/{label}": v for label, n in numbers.items() for k, v in n.items()}
         run.log_metrics(flat)
         about = f"`{trained_model.name}` on {len(rows)} of {len(data)} samples of `{data.source}`."
-        run.set_note(round_note(run.experiment_id, about, flat))
+        run.set_note(point_note(run.experiment_id, about, numbers))
         for label, values in numbers.items():
             text = ", ".join(f"{key} {value:.4g}" for key, value in values.items())
             logger.info("%-28s %s", label, text)

@@ -54,8 +54,10 @@ def what_next(folder: Path) -> str:
     """Return the commands that a new project begins with, for a terminal."""
     return (
         f"Next: cd {shlex.quote(str(folder))}\n"
-        "  mlpop sbi -c experiments/smoke.json  # everything once, in seconds; it means nothing\n"
-        "  mlflow run . -e sbi --env-manager local --experiment-name main  # the main job: minutes"
+        "  mlpop sbi -c experiments/smoke.json  # shows that all works; its numbers mean nothing\n"
+        "  mlflow run . -e sbi --env-manager local --experiment-name main  # the main job\n"
+        "The first run compiles code, which takes a minute or two. experiments/README.md says "
+        "what each file is for."
     )
 
 

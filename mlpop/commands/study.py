@@ -327,6 +327,7 @@ def _finish(
         f" (the user's own {own.value:.4f})" if own else "",
     )
     for field, value in leader.point.items():
-        logger.info("  %-40s %s", field, value)
+        text = f"{value:.4g}" if isinstance(value, float) else value
+        logger.info("  %-40s %s", field, text)
     logger.info("best configuration: %s", best_config)
     return StudyResult(run.run_id, tuple(trials), leader, weights, best_config)

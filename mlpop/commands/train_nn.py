@@ -29,7 +29,7 @@ from mlpop.io.files import write_atomically
 from mlpop.regression.checkpoint import load_model
 from mlpop.regression.data import PointSet
 from mlpop.regression.prediction import predict, summary
-from mlpop.tracking import Node, Store, TrackedRun, connect, parameters, round_note
+from mlpop.tracking import Node, Store, TrackedRun, connect, parameters, point_note
 from mlpop.tracking import tree as run_tree
 
 logger = logging.getLogger(__name__)
@@ -296,7 +296,7 @@ def _finish(
         f"`{problem.config.arch.type}` on {len(problem.train)} simulations; the numbers are those "
         f"of trial {chosen.trial} on the {name} set ({len(data)} samples)."
     )
-    run.set_note(round_note(run.experiment_id, about, flat, members=runs))
+    run.set_note(point_note(run.experiment_id, about, numbers, members=runs))
     for label, values in numbers.items():
         logger.info(
             "%-28s %s",

@@ -1,6 +1,6 @@
 """Figures drawn without pyplot: functions from arrays to a matplotlib Figure, and their style."""
 
-from mlpop.plots.corner import corner, intervals, plain_texts
+from mlpop.plots.corner import corner, intervals
 from mlpop.plots.coverage import coverage, ranks, ranks_cumulative, verdict_statistics
 from mlpop.plots.curves import training_curves
 from mlpop.plots.population import population
@@ -11,7 +11,6 @@ __all__ = [
     "corner",
     "coverage",
     "intervals",
-    "plain_texts",
     "population",
     "predictive",
     "predictive_counts",

@@ -11,8 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import gaussian_filter
 
 from mlpop.errors import DataError
-from mlpop.io.digits import interval_texts
-from mlpop.plots.style import MEDIAN, SAMPLES, SECOND, TRUTH, axis_label, styled
+from mlpop.io.digits import decimals, takes_powers
+from mlpop.plots.style import MEDIAN, SAMPLES, SECOND, TRUTH, axis_label, styled, symbol
 
 BINS = 32
 """Bins of a marginal over its panel, and of a pair over the extent of its draws."""
@@ -29,13 +29,6 @@ PANEL = 2.1
 """Side of one panel [inch]."""
 
 
-MOST_DECIMALS = 6
-"""More decimals are written with a power of ten."""
-
-LARGE = 1e4
-"""Intervals with larger sides are written with a power of ten."""
-
-
 def intervals(samples: ArrayLike) -> NDArray[np.float64]:
     """Return the 2.5, 50 and 97.5 percentiles (D, 3) of draws (S, D)."""
     return np.quantile(np.asarray(samples, dtype=np.float64), QUANTILES, axis=0).T
@@ -44,7 +37,7 @@ def intervals(samples: ArrayLike) -> NDArray[np.float64]:
 def interval_text(low: float, median: float, high: float) -> str:
     """Write a median with its 95 % interval, to two digits of the narrower side."""
     down, up = median - low, high - median
-    if _takes_powers(low, median, high):
+    if takes_powers(low, median, high):
         power = int(np.floor(np.log10(max(abs(low), abs(median), abs(high)))))
         # in two steps: ten to a power below -307 has no reciprocal
         parts = ((value * 10.0 ** (-power // 2)) for value in (low, median, high))
@@ -52,31 +45,6 @@ def interval_text(low: float, median: float, high: float) -> str:
         return f"$({inner[1:-1]})\\times 10^{{{power}}}$"
     digits = decimals(low, median, high)
     return f"${median:.{digits}f}_{{-{down:.{digits}f}}}^{{+{up:.{digits}f}}}$"
-
-
-def plain_texts(low: float, median: float, high: float) -> tuple[str, str, str]:
-    """Write the three numbers with the decimals of the figure, or with powers of ten as there."""
-    if _takes_powers(low, median, high):
-        return interval_texts(low, median, high)
-    digits = decimals(low, median, high)
-    return f"{low:.{digits}f}", f"{median:.{digits}f}", f"{high:.{digits}f}"
-
-
-def decimals(low: float, median: float, high: float) -> int:
-    """Return how many decimals show two digits of the narrower side of an interval."""
-    smallest = min(width for width in (median - low, high - median, np.inf) if width > 0)
-    if not np.isfinite(smallest):
-        return 2
-    return int(np.clip(1 - np.floor(np.log10(smallest)), 0, 300))
-
-
-def _takes_powers(low: float, median: float, high: float) -> bool:
-    size = max(abs(low), abs(median), abs(high))
-    if not np.isfinite(size):
-        return False
-    small = 0 < size < 1e-3 and decimals(low, median, high) > MOST_DECIMALS
-    sides = [side for side in (median - low, high - median) if side > 0]
-    return small or min(sides, default=0.0) >= LARGE
 
 
 def density(
@@ -192,7 +160,7 @@ def corner(
                         counts *= width / np.diff(edges)
                         panel.stairs(counts, edges, baseline=None, color=SECOND, lw=1.3, zorder=1)
                     panel.set_title(
-                        f"{axis_label(labels[row])} = {interval_text(*summary[row])}", fontsize=12
+                        f"{symbol(labels[row])} = {interval_text(*summary[row])}", fontsize=12
                     )
                 else:
                     _pair(panel, draws[:, column], draws[:, row], panels[column], panels[row])

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from mlpop.errors import DataError
 from mlpop.inference.diagnostics.binomial import binomial_band
-from mlpop.plots.style import BAND, MEDIAN, MUTED, SAMPLES, axis_label, bare, panels, styled
+from mlpop.plots.style import BAND, MEDIAN, MUTED, SAMPLES, bare, panels, styled, symbol
 
 BANDS = ((0.95, 0.4), (0.68, 0.8))
 """Level of a band, and how opaque it is."""
@@ -91,7 +91,7 @@ def ranks(ranks: ArrayLike, labels: Sequence[str], num_draws: int) -> Figure:
             axes.stairs(counts, edges, color=SAMPLES, lw=1.5)
             axes.set(
                 xlim=(edges[0], edges[-1]),
-                xlabel=f"rank of {axis_label(label)}",
+                xlabel=f"rank of {symbol(label)}",
                 ylabel="test samples" if axes.get_subplotspec().is_first_col() else "",
             )
             axes.set_ylim(bottom=0)
@@ -127,7 +127,7 @@ def ranks_cumulative(ranks: ArrayLike, labels: Sequence[str], num_draws: int) ->
             axes.plot(expected, measured - expected, color=SAMPLES, lw=1.5)
             axes.set(
                 xlim=(0, 1),
-                xlabel=f"normalized rank of {axis_label(label)}",
+                xlabel=f"normalized rank of {symbol(label)}",
                 ylabel="ECDF $-$ uniform" if axes.get_subplotspec().is_first_col() else "",
             )
             bare(axes)

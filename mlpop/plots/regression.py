@@ -20,6 +20,7 @@ from mlpop.plots.style import (
     bare,
     panels,
     styled,
+    symbol,
 )
 
 BINS = 10
@@ -138,7 +139,7 @@ def loss_curves(
                 if np.all(values[np.isfinite(values)] > 0):
                     axes.set_yscale("log")
             axes.set_xlabel("Epoch")
-            axes.set_ylabel("total loss" if name == "loss" else f"loss of {axis_label(name)}")
+            axes.set_ylabel("total loss" if name == "loss" else f"loss of {symbol(name)}")
             axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
             axes.grid(color="#e6eaee", lw=0.7)
             bare(axes)

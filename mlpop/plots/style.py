@@ -42,7 +42,7 @@ RC: dict[Any, Any] = {
     "ytick.labelsize": 9,
 }
 
-LABELS: Mapping[str, str] = {
+SYMBOLS: Mapping[str, str] = {
     "B_initial_log10_mean": r"$\mu_{\log B}$",
     "B_initial_log10_sigma": r"$\sigma_{\log B}$",
     "B_initial_log10_mean_comp1": r"$\mu_{\log B, 1}$",
@@ -55,30 +55,73 @@ LABELS: Mapping[str, str] = {
     "B_initial_log10_decay_mean": r"$\mu_{\log B, \mathrm{decay}}$",
     "B_initial_log10_decay_sigma": r"$\sigma_{\log B, \mathrm{decay}}$",
     "B_initial_log10_slope": r"$s_{\log B}$",
-    "P_initial_log10_mean": r"$\mu_{\log P}$",
-    "P_initial_log10_sigma": r"$\sigma_{\log P}$",
-    "P_initial_mean": r"$\mu_{P}$ [s]",
-    "P_initial_sigma": r"$\sigma_{P}$ [s]",
-    "P_initial_weibull_shape": r"$k_{P}$",
-    "P_initial_weibull_scale": r"$\lambda_{P}$ [s]",
     "B_initial_log10_min": r"$\log B_{\mathrm{min}}$",
     "B_initial_log10_max": r"$\log B_{\mathrm{max}}$",
+    "B_millisec_mean": r"$\mu_{\log B, \mathrm{residual}}$",
+    "B_millisec_sigma": r"$\sigma_{\log B, \mathrm{residual}}$",
+    "P_initial_log10_mean": r"$\mu_{\log P}$",
+    "P_initial_log10_sigma": r"$\sigma_{\log P}$",
+    "P_initial_mean": r"$\mu_{P}$",
+    "P_initial_sigma": r"$\sigma_{P}$",
+    "P_initial_weibull_shape": r"$k_{P}$",
+    "P_initial_weibull_scale": r"$\lambda_{P}$",
     "a_late": r"$a_{\mathrm{late}}$",
     "L_radio_log10_mean": r"$\mu_{\log L_0}$",
     "L_radio_log10_sigma": r"$\sigma_{\log L_0}$",
     "epsilon_L": r"$\epsilon_L$",
+    "mean_spectral_index": r"$\mu_{\alpha}$",
+    "std_spectral_index": r"$\sigma_{\alpha}$",
     "death_BP2_log10": r"$\log (B / P^2)_{\mathrm{death}}$",
     "death_Edot_log10_mean": r"$\mu_{\log \dot{E}, \mathrm{death}}$",
     "death_Edot_log10_sigma": r"$\sigma_{\log \dot{E}, \mathrm{death}}$",
-    "h_c": r"$h_c$ [kpc]",
-    "sigma_k": r"$\sigma_k$ [km/s]",
-    "vk_c": r"$v_c$ [km/s]",
+    "h_c": r"$h_c$",
+    "sigma_k": r"$\sigma_k$",
+    "vk_c": r"$v_c$",
 }
+"""Label of theta -> how figures call it."""
+
+DEX, LOG_GAUSS, LOG_ERG = "dex", r"$\log_{10}$ G", r"$\log_{10}$ erg/s"
+
+UNITS: Mapping[str, str] = {
+    "B_initial_log10_mean": LOG_GAUSS,
+    "B_initial_log10_sigma": DEX,
+    "B_initial_log10_mean_comp1": LOG_GAUSS,
+    "B_initial_log10_sigma_comp1": DEX,
+    "B_initial_log10_mean_comp2": LOG_GAUSS,
+    "B_initial_log10_sigma_comp2": DEX,
+    "B_initial_log10_rise_mean": LOG_GAUSS,
+    "B_initial_log10_rise_sigma": DEX,
+    "B_initial_log10_decay_mean": LOG_GAUSS,
+    "B_initial_log10_decay_sigma": DEX,
+    "B_initial_log10_min": LOG_GAUSS,
+    "B_initial_log10_max": LOG_GAUSS,
+    "B_millisec_mean": LOG_GAUSS,
+    "B_millisec_sigma": DEX,
+    "P_initial_log10_mean": r"$\log_{10}$ s",
+    "P_initial_log10_sigma": DEX,
+    "P_initial_mean": "s",
+    "P_initial_sigma": "s",
+    "P_initial_weibull_scale": "s",
+    "L_radio_log10_mean": LOG_ERG,
+    "L_radio_log10_sigma": DEX,
+    "death_BP2_log10": r"$\log_{10}$ G s$^{-2}$",
+    "death_Edot_log10_mean": LOG_ERG,
+    "death_Edot_log10_sigma": DEX,
+    "h_c": "kpc",
+    "sigma_k": "km/s",
+    "vk_c": "km/s",
+}
+"""Label of theta -> its unit; the others are pure numbers."""
+
+
+def symbol(name: str) -> str:
+    """Return the symbol of a label of theta; other names as plain text."""
+    return SYMBOLS.get(name, name.replace("$", r"\$"))
 
 
 def axis_label(name: str) -> str:
     """Return the symbol of a label of theta, with its unit; other names as plain text."""
-    return LABELS.get(name, name.replace("$", r"\$"))
+    return f"{symbol(name)} [{UNITS[name]}]" if name in UNITS else symbol(name)
 
 
 @contextmanager

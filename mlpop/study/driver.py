@@ -239,11 +239,11 @@ class Driver:
         each = (time.monotonic() - self._began) / max(len(ended) - self._known, 1)
         shown = f"loss {record.value:.4f}" if record.values else record.reason
         logger.info(
-            "%s: %s after %d epochs %s%s; %d of %d trials, %s left",
+            "%s: %s after %d epochs%s%s; %d of %d trials, %s left",
             record.name,
             record.state,
             record.epochs,
-            shown,
+            f" {shown}" if shown else "",
             f" (best {leader.value:.4f}, {leader.name})" if leader else "",
             len(ended),
             self.config.n_trials,

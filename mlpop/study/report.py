@@ -102,11 +102,12 @@ def study_note(
     if leader is not None:
         own = next((r for r in complete if r.slot == 0), None)
         gain = f", the user's own {own.value:.4f}" if own else ""
-        parts.append(f"**Best validation loss {leader.value:.4f} ({leader.name}){gain}.**")
-        parts.append(
+        parts = [
+            f"**Best validation loss {leader.value:.4f} ({leader.name}){gain}.**",
+            about,
             f"`{BEST_CONFIG}` is the experiment of that trial: "
-            f"`mlpop sbi --configuration runs:/{run_id}/{BEST_CONFIG}`."
-        )
+            f"`mlpop sbi --configuration runs:/{run_id}/{BEST_CONFIG}`.",
+        ]
     parts.append(", ".join(f"{number} {state}" for state, number in counts.items()) + ".")
     if complete:
         lines = ["| trial | loss | epochs | seconds | |", "| --- | --- | --- | --- | --- |"]

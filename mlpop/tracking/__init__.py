@@ -12,6 +12,7 @@ from mlpop.tracking.pages.description import (
     RoundLine,
     experiment_note,
     member_note,
+    point_note,
     round_note,
 )
 from mlpop.tracking.pages.links import (
@@ -59,6 +60,7 @@ __all__ = [
     "refuse_without_runs",
     "replay",
     "root_of",
+    "point_note",
     "round_note",
     "run_link",
     "save_figure",

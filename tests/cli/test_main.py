@@ -149,7 +149,7 @@ def test_schema(mlpop: Callable[..., Any]) -> None:
     [
         (["inver"], "No such command 'inver'"),
         (["sbi", "--colour", "red"], "No such option"),
-        (["init-folders"], "Missing option '--base_path'"),
+        (["init-folders"], "Missing option '--base_path'. Where to make the tree."),
         (["sbi", "-c"], "requires an argument"),
         (["sbi", "experiments/a.json"], "mlpop sbi -c experiments/a.json"),
         (["dynamics", "main"], "mlpop dynamics -c FILE"),

@@ -118,7 +118,7 @@ def test_resume_takes_the_recorded_configuration_unless_one_is_given(monkeypatch
         (["train-nn", "--normalize", "yes"], "'yes' is none of true, false, 1, 0"),
         (["train-nn", "--input_shape", "3", "32"], "expected 3 values, found '3,32'"),
         (["train-nn", "--filter_inputs", "1,-2"], "'-2' is no whole number of at least 0"),
-        (["infer-nn"], "Missing option '--trained_model'"),
+        (["infer-nn"], "Missing option '--trained_model'. The best_model.pth that"),
         (["infer-nn", "--trained_model", "m", "--samples", "a"], "'a' is no whole number"),
         (["train-nn", "--resume", "x", "--trained_model", "m"], "cannot be given together"),
     ],

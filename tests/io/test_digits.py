@@ -2,8 +2,8 @@
 
 import pytest
 
-from mlpop.io.digits import interval_texts, needed_digits, rounded, rounded_interval
-from mlpop.plots.corner import interval_text, plain_texts
+from mlpop.io.digits import interval_texts, needed_digits, plain_texts, rounded, rounded_interval
+from mlpop.plots.corner import interval_text
 
 CASES = {
     (0.2386, 0.33170001, 0.407): ("0.2386", "0.3317", "0.407"),

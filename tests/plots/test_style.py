@@ -10,17 +10,31 @@ from PIL import Image
 
 from mlpop.config.blocks.population import DYNAMICS_SWEEPABLE, SWEEPABLE
 from mlpop.plots import corner
-from mlpop.plots.style import LABELS, axis_label, styled, write
+from mlpop.plots.style import SYMBOLS, UNITS, axis_label, styled, symbol, write
 
 
 def test_labels_of_the_published_parameters() -> None:
-    assert axis_label("B_initial_log10_mean") == r"$\mu_{\log B}$"
+    assert axis_label("B_initial_log10_mean") == r"$\mu_{\log B}$ [$\log_{10}$ G]"
+    assert axis_label("B_initial_log10_slope") == r"$s_{\log B}$"
+    assert symbol("sigma_k") == r"$\sigma_k$"
     assert axis_label("sigma_k") == r"$\sigma_k$ [km/s]"
     assert axis_label("my_$parameter") == r"my_\$parameter"
 
 
-def test_symbols_are_of_labels_that_exist() -> None:
-    assert set(LABELS) <= {*SWEEPABLE, *DYNAMICS_SWEEPABLE}
+PURE = {
+    "B_initial_log10_slope",
+    "B_initial_log10_weight_comp1",
+    "P_initial_weibull_shape",
+    "a_late",
+    "epsilon_L",
+    "mean_spectral_index",
+    "std_spectral_index",
+}
+
+
+def test_every_label_has_a_symbol_and_its_unit() -> None:
+    assert set(SYMBOLS) == {*SWEEPABLE, *DYNAMICS_SWEEPABLE}
+    assert set(UNITS) == set(SYMBOLS) - PURE
 
 
 def test_style_does_not_leak() -> None:

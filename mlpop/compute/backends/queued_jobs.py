@@ -45,7 +45,7 @@ def library_class(queue: str) -> Any:
     except ImportError:
         raise ComputeError(
             f"compute.cluster {queue!r} needs the package dask-jobqueue: "
-            "pip install 'mlpop[htcondor]'"
+            "pip install 'mlpop[cluster]'"
         ) from None
     classes: list[Any] = [c for c in vars(dask_jobqueue).values() if isinstance(c, type)]
     clusters = [c for c in classes if issubclass(c, JobQueueCluster) and c is not JobQueueCluster]

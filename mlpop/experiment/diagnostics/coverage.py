@@ -34,9 +34,9 @@ from mlpop.inference.diagnostics.calibration import write_coverage
 from mlpop.inference.diagnostics.coverage import LEVELS, CoverageResult, coverage_curve
 from mlpop.inference.diagnostics.verdict import VerdictName
 from mlpop.inference.prior import Prior
-from mlpop.io.digits import POSTERIOR, rounded_interval
+from mlpop.io.digits import POSTERIOR, plain_texts, rounded_interval
 from mlpop.io.files import read_json_object
-from mlpop.plots import coverage, plain_texts, ranks, ranks_cumulative, verdict_statistics
+from mlpop.plots import coverage, ranks, ranks_cumulative, verdict_statistics
 from mlpop.tracking import save_figure
 
 CALIBRATION = "calibration.json"

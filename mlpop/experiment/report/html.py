@@ -23,8 +23,7 @@ from mlpop.experiment.rounds.run_page import GIVEN, SOURCES
 from mlpop.inference.prior import Prior
 from mlpop.io.digits import interval_texts, rounded_interval
 from mlpop.io.files import write_atomically
-from mlpop.plots import plain_texts
-from mlpop.plots.style import LABELS
+from mlpop.plots.style import SYMBOLS, axis_label
 from mlpop.tracking import Estimate, TrackedRun, run_link, where_to_look
 from mlpop.tracking.pages.description import Number, clock, shown
 from mlpop.tracking.run import six_digits
@@ -204,7 +203,7 @@ def _tone(verdict: Verdict) -> str:
 
 def _texts(estimate: Estimate) -> tuple[str, str, str]:
     """Return median and ends of the interval with the decimals of the corner plot."""
-    low, median, high = plain_texts(estimate.low, estimate.median, estimate.high)
+    low, median, high = estimate.texts
     return median, low, high
 
 
@@ -215,11 +214,11 @@ def _logged(estimate: Estimate) -> tuple[float, float, float]:
 
 def _symbol(label: str) -> str:
     """Return how the figures call a label, as HTML; nothing for labels without a symbol."""
-    text = LABELS.get(label, "").replace("$", "")
+    text = axis_label(label).replace("$", "") if label in SYMBOLS else ""
     text = re.sub(r"\\(?:mathrm\{(\w+)\}|(log))", r"\1\2", text)
     text = re.sub(r"\\dot\{(\w)\}", r"\1&#775;", text)  # a dot above
     text = re.sub(r"\\([a-z]+)", r"&\1;", text)
-    text = re.sub(r"\^(\w)", r"<sup>\1</sup>", text)
+    text = re.sub(r"\^(?:(\w)|\{([^}]*)\})", r"<sup>\1\2</sup>", text)
     text = re.sub(r"_(\w)", r"<sub>\1</sub>", text)
     return re.sub(r"_\{([^}]*)\}", r"<sub>\1</sub>", text)
 

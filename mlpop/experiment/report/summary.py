@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mlpop.experiment.rounds.result import RoundResult
-from mlpop.plots import plain_texts
 from mlpop.tracking import RoundLine, TrackedRun, experiment_note
 
 logger = logging.getLogger(__name__)
@@ -62,7 +61,7 @@ def result_lines(last: RoundResult) -> list[str]:
     """
     rows = [("", "median", "95 % interval", "truth")]
     for e in last.estimates:
-        low, median, high = plain_texts(e.low, e.median, e.high)
+        low, median, high = e.texts
         rows.append((e.label, median, f"[{low}, {high}]", e.truth_text or ""))
     if all(e.truth is None for e in last.estimates):
         rows = [(*row[:3], "") for row in rows]

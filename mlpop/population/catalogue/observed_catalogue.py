@@ -88,8 +88,9 @@ def download_catalogue() -> pd.DataFrame:
     import psrqpy
 
     try:
-        # without it psrqpy takes the copy of its first download for ever
-        query = psrqpy.QueryATNF(checkupdate=True)
+        # without it psrqpy takes the copy of its first download for ever; with it and no copy it
+        # fails, as it would take that copy away
+        query = psrqpy.QueryATNF(checkupdate=_psrqpy_copy() is not None)
     except Exception as error:
         # psrqpy passes on whatever requests, tarfile and its own parser raise
         reason = " ".join(str(error).split())[:300]

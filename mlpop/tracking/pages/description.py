@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from mlpop.io.digits import interval_texts, needed_digits
+from mlpop.io.digits import needed_digits, plain_texts
 from mlpop.tracking.pages.links import run_path
 
 Number = float | int | str | None
@@ -42,7 +42,7 @@ class Estimate:
     @property
     def texts(self) -> tuple[str, str, str]:
         """Low, median and high with the digits that they need."""
-        return interval_texts(self.low, self.median, self.high)
+        return plain_texts(self.low, self.median, self.high)
 
     @property
     def truth_text(self) -> str | None:
@@ -98,6 +98,12 @@ def _estimates_line(estimates: Sequence[Estimate]) -> list[str]:
     return [" · ".join(shown)] if shown else []
 
 
+def _members_line(experiment_id: str, members: Mapping[str, str] | None) -> list[str]:
+    """Return links to the runs below a run in one line, which is none without them."""
+    links = (f"[{name}]({run_path(experiment_id, run)})" for name, run in (members or {}).items())
+    return [f"Members: {', '.join(links)}"] if members else []
+
+
 def round_note(
     experiment_id: str,
     about: str,
@@ -124,10 +130,28 @@ def round_note(
         )
     if estimates:
         parts.append(estimates_table(estimates, columns or {}))
-    if members:
-        links = (f"[{name}]({run_path(experiment_id, run)})" for name, run in members.items())
-        parts.append(f"Members: {', '.join(links)}")
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join([*parts, *_members_line(experiment_id, members)]) + "\n"
+
+
+def point_note(
+    experiment_id: str,
+    about: str,
+    numbers: Mapping[str, Mapping[str, float]],
+    members: Mapping[str, str] | None = None,
+) -> str:
+    """Describe point estimates: how far they are off, label by label.
+
+    Args:
+        experiment_id: the MLflow experiment, for the links.
+        about: what is done, in a sentence.
+        numbers: label -> name -> value, among them `rmse`.
+        members: name -> run id.
+    """
+    errors = [f"`{label}` RMSE **{shown(n['rmse'])}**" for label, n in numbers.items()]
+    names = list(dict.fromkeys(name for n in numbers.values() for name in n))
+    rows = [[f"`{label}`", *map(n.get, names)] for label, n in numbers.items()]
+    parts = [" · ".join(errors), about, markdown_table(["parameter", *names], rows)]
+    return "\n\n".join([*parts, *_members_line(experiment_id, members)]) + "\n"
 
 
 def member_note(about: str, numbers: Mapping[str, Number]) -> str:

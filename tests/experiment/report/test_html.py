@@ -26,7 +26,7 @@ from mlpop.experiment.report import html as report
 from mlpop.experiment.report.contents import RoundContents, round_contents
 from mlpop.experiment.report.html import REPORT, write_report
 from mlpop.experiment.report.warnings import experiment_warnings
-from mlpop.plots.style import LABELS
+from mlpop.plots.style import SYMBOLS
 from mlpop.tracking import Store, connect, find
 from mlpop.tracking.artifacts import fetched
 
@@ -344,12 +344,16 @@ def test_empty_map_of_the_observed_sample_is_a_warning(gaussian, good: RoundCont
 
 
 def test_symbols_are_those_of_the_figures() -> None:
-    assert report._symbol("B_initial_log10_mean") == "&mu;<sub>log B</sub>"
-    assert report._symbol("L_radio_log10_sigma") == "&sigma;<sub>log L<sub>0</sub></sub>"
-    assert report._symbol("death_Edot_log10_mean") == "&mu;<sub>log E&#775;, death</sub>"
-    assert report._symbol("death_BP2_log10") == "log (B / P<sup>2</sup>)<sub>death</sub>"
+    assert report._symbol("B_initial_log10_mean") == ("&mu;<sub>log B</sub> [log<sub>10</sub> G]")
+    assert report._symbol("L_radio_log10_sigma") == "&sigma;<sub>log L<sub>0</sub></sub> [dex]"
+    assert report._symbol("death_Edot_log10_mean") == (
+        "&mu;<sub>log E&#775;, death</sub> [log<sub>10</sub> erg/s]"
+    )
+    assert report._symbol("death_BP2_log10") == (
+        "log (B / P<sup>2</sup>)<sub>death</sub> [log<sub>10</sub> G s<sup>-2</sup>]"
+    )
     assert report._symbol("theta_1") == ""
-    for label in LABELS:
+    for label in SYMBOLS:
         assert not set(report._symbol(label)) & set("$\\{}_^"), label
 
 

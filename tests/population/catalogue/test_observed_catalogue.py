@@ -2,6 +2,7 @@
 
 import math
 import sys
+import tarfile
 import types
 from pathlib import Path
 
@@ -265,12 +266,30 @@ def test_psrqpy_without_network_is_one_clear_error(monkeypatch):
         download_catalogue()
 
 
+@pytest.mark.parametrize("downloads", [1, 2])
+def test_psrqpy_downloads_into_an_empty_cache_too(database, tmp_path, monkeypatch, downloads):
+    text = DATABASE.replace("S1400    weak                          abc\n", "")
+    database.write_text(text.replace("1.2D-15", "1.2E-15"))
+    tarball = tmp_path / "served.tar.gz"
+    with tarfile.open(tarball, "w:gz") as archive:
+        archive.add(database, "psrcat_tar/psrcat.db")
+    answer = types.SimpleNamespace(content=tarball.read_bytes(), raise_for_status=lambda: None)
+    monkeypatch.setattr("psrqpy.utils.requests", types.SimpleNamespace(get=lambda url: answer))
+    monkeypatch.setattr("psrqpy.utils.CACHEDIR", str(tmp_path / "cache"))
+    for _ in range(downloads):
+        table = download_catalogue()
+    assert "J0534+2200" in set(table["PSRJ"])
+    assert table.attrs["doubts"] == read_catalogue(database).attrs["doubts"]
+
+
 def test_psrqpy_with_other_columns_is_refused(monkeypatch):
     raw = pd.DataFrame({"PSRJ": ["J1"], "P0": [1.0]})
     monkeypatch.setitem(
         sys.modules,
         "psrqpy",
-        types.SimpleNamespace(QueryATNF=lambda checkupdate: types.SimpleNamespace(pandas=raw)),
+        types.SimpleNamespace(
+            QueryATNF=lambda checkupdate: types.SimpleNamespace(pandas=raw), utils=psrqpy.utils
+        ),
     )
     with pytest.raises(DataError, match="lacks P1, RAJD"):
         download_catalogue()

@@ -68,7 +68,7 @@ def test_agrees_with_astropy(r_sun, z_sun):
             z_sun=z_sun * u.kpc,
         )
         np.testing.assert_allclose(
-            frame.galcen_v_sun.xyz.to_value(u.km / u.s), (12.9, 245.6, 7.78)
+            frame.galcen_v_sun.to_cartesian().xyz.to_value(u.km / u.s), (12.9, 245.6, 7.78)
         )
         galactic, icrs = frame.transform_to(Galactic()), frame.transform_to(ICRS())
     np.testing.assert_allclose(sky.d, icrs.distance.to_value(u.kpc), rtol=1e-9)

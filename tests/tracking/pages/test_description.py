@@ -1,6 +1,13 @@
 import math
 
-from mlpop.tracking import Estimate, RoundLine, experiment_note, member_note, round_note
+from mlpop.tracking import (
+    Estimate,
+    RoundLine,
+    experiment_note,
+    member_note,
+    point_note,
+    round_note,
+)
 from mlpop.tracking.pages.links import run_path
 
 
@@ -18,13 +25,13 @@ def test_experiment_shows_its_result_and_links_to_its_rounds() -> None:
     assert note == (
         "**Verdict: calibrated**\n"
         "\n"
-        "`B|mean` **13** [12.5, 13.5]\n"
+        "`B|mean` **13.00** [12.50, 13.50]\n"
         "\n"
         "Two truncated rounds.\n"
         "\n"
         "| parameter | median | 2.5 % | 97.5 % | truth |\n"
         "| --- | --- | --- | --- | --- |\n"
-        "| `B\\|mean` | 13 | 12.5 | 13.5 | 13.1 |\n"
+        "| `B\\|mean` | 13.00 | 12.50 | 13.50 | 13.1 |\n"
         "\n"
         "| round | state | simulations | acceptance |\n"
         "| --- | --- | --- | --- |\n"
@@ -44,7 +51,7 @@ def test_round_and_member_show_their_main_numbers() -> None:
 def test_truth_column_is_left_out_where_nobody_knows_it() -> None:
     note = round_note("7", "The sky.", {}, [Estimate("B", 13.0, 12.0, 14.0)])
     assert "truth" not in note
-    assert "| `B` | 13 | 12 | 14 |" in note
+    assert "| `B` | 13.0 | 12.0 | 14.0 |" in note
 
 
 def test_table_of_estimates_takes_more_columns() -> None:
@@ -55,11 +62,27 @@ def test_table_of_estimates_takes_more_columns() -> None:
         experiment_note("7", "The sky.", [], estimates, columns=columns),
     ):
         assert "| parameter | median | 2.5 % | 97.5 % | held | conformal |" in note
-        assert "| `B` | 13 | 12 | 14 | 85 % (72 to 94) | [11, 15] |" in note
-        assert "| `P` | 1 | 0.5 | 1.5 | – | – |" in note
+        assert "| `B` | 13.0 | 12.0 | 14.0 | 85 % (72 to 94) | [11, 15] |" in note
+        assert "| `P` | 1.00 | 0.50 | 1.50 | – | – |" in note
 
 
 def test_estimates_of_a_round_stand_before_what_mlflow_folds_away() -> None:
     estimates = [Estimate("B", 13.0, 12.0, 14.0), Estimate("P", 1.0, 0.5, 1.5)]
     note = round_note("7", "The sky.", {"loss": 1.0}, estimates)
-    assert note.startswith("`B` **13** [12, 14] · `P` **1** [0.5, 1.5]\n\nThe sky.\n")
+    assert note.startswith("`B` **13.0** [12.0, 14.0] · `P` **1.00** [0.50, 1.50]\n\nThe sky.\n")
+
+
+def test_point_estimates_show_their_errors_before_what_mlflow_folds_away() -> None:
+    numbers = {"B": {"bias": 0.01, "rmse": 0.0856, "rmse_over_std": 0.15}, "P": {"rmse": 0.2}}
+    assert point_note("7", "On 60 samples.", numbers, {"trial_00": "ccc"}) == (
+        "`B` RMSE **0.0856** · `P` RMSE **0.2**\n"
+        "\n"
+        "On 60 samples.\n"
+        "\n"
+        "| parameter | bias | rmse | rmse_over_std |\n"
+        "| --- | --- | --- | --- |\n"
+        "| `B` | 0.01 | 0.0856 | 0.15 |\n"
+        "| `P` | – | 0.2 | – |\n"
+        "\n"
+        f"Members: [trial_00]({run_path('7', 'ccc')})\n"
+    )
