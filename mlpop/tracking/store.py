@@ -40,6 +40,7 @@ ANSWER_TIMEOUT = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}  # [s] a try; MLflow's de
 DATABASE = "(database "  # before the reason, see `_name_databases`
 AUTOFLUSH = "(raised as a result of Query-invoked autoflush"  # SQLAlchemy, before the reason
 NO_JSON = "not in a valid JSON format"  # as MLflow's client tells of an answer
+PROTOBUF = "google.protobuf"  # reads for MLflow what the answers hold
 
 _few_retries_lock = threading.Lock()
 _few_retries_before: list[dict[str, str | None]] = []
@@ -194,15 +195,13 @@ class _LateClient:
 
 def _require_mlflow(client: "MlflowClient") -> None:
     """Refuse a server that answers whatever it is asked, as pages and other services do."""
-    from google.protobuf.json_format import ParseError  # type: ignore[import-untyped]
-
     try:
         client.search_experiments(max_results=1)
         if client.get_experiment_by_name(f"mlpop-{uuid.uuid4().hex}") is None:
             return
         reason = "it says that it has an experiment that nobody made"
     except Exception as error:
-        if NO_JSON not in str(error) and not isinstance(error, ParseError):
+        if NO_JSON not in str(error) and not type(error).__module__.startswith(PROTOBUF):
             raise
         reason = "its answers are not those of MLflow"
     raise TrackingError(f"no MLflow answers there: {reason}")
