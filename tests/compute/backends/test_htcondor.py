@@ -128,7 +128,7 @@ def test_a_machine_without_condor_is_told(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_a_missing_package_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "dask_jobqueue", None)
-    with pytest.raises(ComputeError, match=r"pip install 'mlpop\[htcondor\]'"):
+    with pytest.raises(ComputeError, match=r"pip install 'mlpop\[cluster\]'"):
         backend_of(tmp_path).__enter__()
 
 
