@@ -46,7 +46,8 @@ def test_shipped_experiment_is_accepted_there(
     runner = CliRunner()
     done = runner.invoke(cli, ["init", str(tmp_path / "p")])
     assert done.exit_code == 0, done.output
-    commands = [line.partition("  #")[0].strip() for line in done.output.splitlines()[-2:]]
+    lines = done.output.splitlines()
+    commands = [line.partition("  #")[0].strip() for line in lines if "  #" in line]
     readme = (ROOT / "README.md").read_text()
     assert commands[0] == "mlpop sbi -c experiments/smoke.json"
     assert commands[1].startswith("mlflow run . -e sbi")
