@@ -262,8 +262,13 @@ def test_artifact_check_finds_a_place_that_cannot_be_written(store: Store, tmp_p
 
 
 def test_failure_of_the_database_is_one_sentence(
-    store: Store, capfd: pytest.CaptureFixture[str]
+    store: Store,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+    store = connect()
     experiment = store.experiment_id("one sentence")
     run = store.client.create_run(experiment)
     assert store.database is not None

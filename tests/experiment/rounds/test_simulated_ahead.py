@@ -160,7 +160,7 @@ def test_simulations_that_fail_meanwhile_end_the_next_round_once_this_one_is_com
     def refuse(*arguments: Any, round_: int, **options: Any) -> Any:
         made = simulate(*arguments, round_=round_, **options)
         if round_ == 1:
-            raise DataError("the disk is full")
+            raise DataError("the set is refused")
         return made
 
     with monkeypatch.context() as patch:
@@ -168,16 +168,16 @@ def test_simulations_that_fail_meanwhile_end_the_next_round_once_this_one_is_com
         patch.setattr(round_data, "simulate_set", refuse)
         with (
             caplog.at_level(logging.WARNING),
-            pytest.raises(DataError, match="the disk is full"),
+            pytest.raises(DataError, match="the set is refused"),
         ):
             run_experiment(SbiConfig.parse(values(tmp_path, name, n_processes=2)))
     assert testing.shards
-    assert "the disk is full" not in caplog.text
+    assert "the set is refused" not in caplog.text
     found = {key: (node.status, node.error) for key, node in runs(name).items()}
     assert found == {
-        name: ("FAILED", "the disk is full"),
+        name: ("FAILED", "the set is refused"),
         "round_00": ("FINISHED", ""),
-        "round_01": ("FAILED", "the disk is full"),
+        "round_01": ("FAILED", "the set is refused"),
     }
     resume_experiment(experiment_called(connect(), name).run_id)
     assert results_of(name) == serial
