@@ -49,6 +49,11 @@ class IntervalCheck:
     conformal: tuple[float, float] | None
 
 
+CONFORMAL_TESTS = 40.0
+"""Weight of tests that a conformal interval near x_o rests on: x_o itself, of weight 1, is then
+half of the 5 % that the interval may miss."""
+
+
 def check_intervals(
     ranks: NDArray[np.int64],
     num_samples: int,
@@ -81,7 +86,7 @@ def check_intervals(
         near = float(weights @ held / weights.sum())
         near_tests = effective_number(weights)
         near_band = confidence_band(near, near_tests)
-        level = max(level, conformal_level(needed, weights / weights.max()))
+        level = max(level, conformal_level(needed, heavy_enough(weights / weights.max())))
     everywhere = float(held.mean())
     return IntervalCheck(
         bias=float(sigmas.mean()),
@@ -115,6 +120,21 @@ def conformal_level(needed: NDArray[np.float64], weights: NDArray[np.float64]) -
     reached = weights[order].cumsum() / (weights.sum() + 1)
     enough = np.flatnonzero(reached >= LEVEL - 1e-12)
     return float(needed[order[enough[0]]]) if len(enough) else 1.0
+
+
+def heavy_enough(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return weights (n,) at most 1, those of far tests raised until all weigh as much as needed.
+
+    A few tests near x_o weigh too little against x_o itself, which then might need the whole
+    prior; how many there are says nothing of the posterior.
+    """
+    missing = CONFORMAL_TESTS - weights.sum()
+    lacking = (1.0 - weights).sum()
+    if missing <= 0 or lacking <= 0:
+        return weights
+    share = min(missing / lacking, 1.0)
+    raised: NDArray[np.float64] = weights + share * (1.0 - weights)
+    return raised
 
 
 def central_interval(

@@ -10,6 +10,7 @@ from mlpop.inference.diagnostics.intervals import (
     check_intervals,
     confidence_band,
     conformal_level,
+    heavy_enough,
 )
 
 DRAWS = 1000
@@ -86,3 +87,34 @@ def test_band_of_whole_numbers_is_that_of_clopper_and_pearson():
     assert confidence_band(0.9, 50) == pytest.approx((exact.low, exact.high))
     assert confidence_band(1.0, 50)[1] == 1
     assert confidence_band(0.0, 50)[0] == 0
+
+
+def near_weights(rng, number, width):
+    """Weights of a kernel around an x_o that is like the tests; the nearest has weight 1."""
+    distance = np.abs(rng.standard_normal(number) - rng.standard_normal())
+    weights = np.exp(-0.5 * (distance / width) ** 2)
+    return weights / weights.max()
+
+
+def test_far_tests_count_where_the_near_ones_are_few():
+    weights = near_weights(np.random.default_rng(5), 150, 0.05)
+    assert weights.sum() < 19
+    raised = heavy_enough(weights)
+    assert raised.sum() == pytest.approx(40)
+    assert raised.max() == 1
+    assert (np.diff(raised[np.argsort(weights)]) >= 0).all()
+    assert np.array_equal(heavy_enough(weights[:30]), np.ones(30))
+    enough = near_weights(np.random.default_rng(5), 150, 2.0)
+    assert heavy_enough(enough) is enough
+
+
+def test_interval_near_x_o_holds_the_truth_and_is_not_the_whole_prior():
+    rng = np.random.default_rng(6)
+    levels, held = [], []
+    for _ in range(400):
+        sigmas = 1.2 * rng.standard_normal(151)
+        found = check(sigmas[:150], weights=near_weights(rng, 150, 0.05))
+        levels.append(found.conformal_level)
+        held.append(abs(2 * stats.norm.cdf(sigmas[150]) - 1) <= found.conformal_level)
+    assert np.mean(held) > 0.95 - 2 * (0.95 * 0.05 / 400) ** 0.5
+    assert np.mean(np.array(levels) < 1) > 0.99
