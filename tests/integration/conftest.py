@@ -51,6 +51,8 @@ class Launch:
 def launch(process_environment: dict[str, str], tmp_path: Path) -> Iterator[Callable[..., Launch]]:
     """Start `mlpop` with these arguments."""
     launches: list[Launch] = []
+    # under nohup, tests would be deaf to it and so would be all that they start
+    former = signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
     def start(*arguments: str) -> Launch:
         log = tmp_path / f"output_{len(launches)}.txt"
@@ -67,6 +69,7 @@ def launch(process_environment: dict[str, str], tmp_path: Path) -> Iterator[Call
         return launches[-1]
 
     yield start
+    signal.signal(signal.SIGHUP, former)
     for this in launches:
         if this.process.poll() is None:
             os.killpg(this.process.pid, signal.SIGKILL)
