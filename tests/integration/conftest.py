@@ -43,8 +43,12 @@ class Launch:
         return time.monotonic() - started
 
     def left_alive(self, seconds: float = 5) -> list[psutil.Process]:
-        """Return the processes of the launch that are still there."""
-        return psutil.wait_procs(self.family, timeout=seconds)[1]
+        """Return the processes of the launch that are still there.
+
+        A zombie has ended: the machine's first process has not come round to it yet.
+        """
+        there = psutil.wait_procs(self.family, timeout=seconds)[1]
+        return [each for each in there if each.status() != psutil.STATUS_ZOMBIE]
 
 
 @pytest.fixture
