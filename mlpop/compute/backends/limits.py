@@ -134,7 +134,6 @@ class _ThreadLimit:
         self.seconds = seconds
         self.end = math.inf
         self._watch = _running_watch()
-
         limit = self
 
         # An asynchronous exception is given as a class, which is called without arguments.
