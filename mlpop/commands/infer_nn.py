@@ -21,6 +21,7 @@ from mlpop.experiment.point.figures import log_figures
 from mlpop.experiment.point.setup import check_same_columns, load, network_args
 from mlpop.experiment.session import session
 from mlpop.io.files import sha256_of
+from mlpop.networks.device import network_device
 from mlpop.networks.registry import build
 from mlpop.regression.checkpoint import PointModel, check_weights, load_model
 from mlpop.regression.losses import build_loss
@@ -33,7 +34,6 @@ from mlpop.regression.prediction import (
     write_results,
 )
 from mlpop.tracking import parameters, point_note
-from mlpop.training.device import training_device
 
 logger = logging.getLogger(__name__)
 
@@ -90,7 +90,7 @@ def infer_nn(
     check_resolution(model, data.shape, data.source)
     check_same_columns(data, model.channels, model.labels, "test_data_loader")
     rows = selected_rows(samples, len(data), data.source)
-    device = training_device(config.n_gpu)
+    device = network_device(config.n_gpu)
     data.to(device)
     resolved = config.resolved()
     with session(

@@ -30,6 +30,7 @@ from mlpop.experiment.resume.attempts import (
 from mlpop.experiment.session import session
 from mlpop.io.files import write_atomically
 from mlpop.io.records import tag_number
+from mlpop.networks.device import network_device
 from mlpop.networks.registry import find as find_network
 from mlpop.study.data import given_files, on_files, study_data, without_test_set
 from mlpop.study.driver import Driver
@@ -40,7 +41,6 @@ from mlpop.study.trial_runs import TRIAL_TAG, TrialRuns
 from mlpop.tracking import Node, Store, TrackedRun, connect, refuse_without_runs
 from mlpop.tracking.address import without_credentials
 from mlpop.tracking.artifacts import fetched
-from mlpop.training.device import training_device
 
 logger = logging.getLogger(__name__)
 
@@ -212,7 +212,7 @@ def _study(
                 root_seed=root_seed,
                 data_seed=data_seed,
                 folder=tree.models / "trials",
-                device=training_device(base.n_gpu),
+                device=network_device(base.n_gpu),
                 after_trial=after_trial,
             )
             trials = driver.run(backend)

@@ -27,7 +27,7 @@ class Judge:
         self.labels = scaling.labels
         self._shift = torch.from_numpy(scaling.shift).to(device)
         self._width = torch.from_numpy(scaling.width).to(device)
-        self._device = device
+        self.device = device
 
     def scaled(self, outputs: Tensor, targets: Tensor) -> Numbers:
         """Return the numbers of outputs (N, W) and targets (N, D), both scaled."""
@@ -41,7 +41,7 @@ class Judge:
     def evaluate(self, network: nn.Module, data: PointSet) -> Numbers:
         """Return the numbers of a network on a set, in evaluation mode and physical units."""
         outputs = apply(network, data)
-        return self.physical(outputs, torch.from_numpy(data.theta).to(self._device))
+        return self.physical(outputs, torch.from_numpy(data.theta).to(self.device))
 
     def _numbers(self, outputs: Tensor, targets: Tensor, unit: Tensor) -> Numbers:
         losses = self.loss.per_label(outputs, targets)

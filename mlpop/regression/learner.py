@@ -76,6 +76,7 @@ class PointLearner:
         monitor: Monitor = "metric",
     ) -> None:
         self.network, self.train, self.valid = network, train, valid
+        self.device = judge.device
         self.judge, self.optimizer, self.scheduler = judge, optimizer, scheduler
         self._batch_size, self._shuffle, self._monitor = batch_size, shuffle, monitor
         self._train_numbers: Numbers = {}

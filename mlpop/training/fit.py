@@ -141,7 +141,9 @@ class EstimatorLearner:
     ) -> None:
         self._rest, self._read = rest, 0
         self.network: nn.Module = estimator
-        self._theta, self._x, self._objective, self._lr = theta, x, objective, options.lr
+        self.device = estimator.device
+        self._theta, self._x = _placed(theta, self.device), _placed(x, self.device)
+        self._objective, self._lr = objective, options.lr
         training_rows = torch.ones(len(theta), dtype=torch.bool)
         training_rows[validation] = False
         self._rows, self._validation = training_rows.nonzero()[:, 0], validation
@@ -150,7 +152,6 @@ class EstimatorLearner:
             check_num_atoms(objective.num_atoms, self._size, len(validation))
         self._held_out = objective.candidates(len(validation), fixed=True)
         groups = _decayed(estimator, options.embedding_weight_decay)
-        self._device = groups[0]["params"][0].device
         self.optimizer: Optimizer = torch.optim.AdamW(groups, lr=options.lr, fused=True)
         self._train_loss = float("nan")
 
@@ -158,7 +159,7 @@ class EstimatorLearner:
         """Yield the mean loss of every whole batch."""
         count = len(self._rows) // self._size
         order = self._rows[torch.randperm(len(self._rows))][: count * self._size]
-        total = torch.zeros((), device=self._device)
+        total = torch.zeros((), device=self.device)
         self._train_loss = float("nan")
         with _refused_as_nan():
             for batch in order.split(self._size):
@@ -199,13 +200,20 @@ class EstimatorLearner:
 
     def _losses(self, network: nn.Module, candidates: Tensor) -> Tensor:
         """Return the loss (b,) of rows that meet the theta of `candidates` (a, b)."""
-        theta = self._theta[candidates].to(self._device)
-        x = self._x[candidates[0]].to(self._device)
+        theta = self._theta[candidates].to(self.device)
+        x = self._x[candidates[0]].to(self.device)
         self._read += x.nbytes
         if self._read > _RESTS_AFTER:
             self._rest()
             self._read = 0
         return self._objective.losses(cast(Estimator, network), theta, x)
+
+
+def _placed(values: Tensor, device: torch.device) -> Tensor:
+    """Return data on the device, where a quarter of a GPU's free memory holds them."""
+    if device.type == "cuda" and 4 * values.nbytes > torch.cuda.mem_get_info(device)[0]:
+        return values
+    return values.to(device)
 
 
 @contextmanager

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, Generic, Literal, Protocol
 
+import torch
 from torch import Generator, Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
@@ -33,13 +34,15 @@ class Learner(Protocol[R]):
     """What is trained, and what one epoch of it is.
 
     Attributes:
-        network: with its first weights, on the device of its data.
+        network: with its first weights.
+        device: of the network.
         optimizer: of the parameters that are trained.
         scheduler: of the learning rate, stepped once an epoch; None without one.
         keeps_optimizer: whether the best weights are kept with the state of their optimizer.
     """
 
     network: nn.Module
+    device: torch.device
     optimizer: Optimizer
     scheduler: LRScheduler | None
     keeps_optimizer: bool
@@ -165,7 +168,7 @@ class Training(Generic[R]):
         started = time.monotonic()
         learner, judged = self.learner, self._average.module if self._average else self.network
         self.network.train()
-        with lend(self.generator):
+        with lend(self.generator, learner.device):
             for loss in learner.losses():
                 self._step(loss)
         record = learner.evaluate(judged, self.epoch + 1, started)
@@ -190,7 +193,7 @@ class Training(Generic[R]):
         loss.backward()
         if self.options.clip_max_norm is not None:
             parameters = [p for group in optimizer.param_groups for p in group["params"]]
-            clip_grad_norm_(parameters, self.options.clip_max_norm, foreach=True)
+            clip_grad_norm_(parameters, self.options.clip_max_norm)
         optimizer.step()
         if self._average is not None:
             self._average.update_parameters(self.network)

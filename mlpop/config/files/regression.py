@@ -211,7 +211,7 @@ class RegressionConfig(StrictModel):
     name: FileName = "Convolution"
     """Names the experiment and its folders."""
     n_gpu: Natural = 0
-    """0 trains on the CPU, 1 or more on the first GPU; more than there are is a warning."""
+    """0 computes on the CPU, 1 or more on the first GPU; more than there are is a warning."""
     trials: Few = 8
     """Trainings from new first weights, until one converges."""
     convergence: dict[Name, float] = Field(default_factory=dict)

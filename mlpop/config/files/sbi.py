@@ -52,7 +52,7 @@ class SbiConfig(StrictModel):
     name: FileName = "SBI_ConvolutionMDN"
     """Names the experiment and its folders."""
     n_gpu: Natural = 1
-    """0 trains on the CPU, 1 or more on the first GPU; more than there are is a warning."""
+    """0 computes on the CPU, 1 or more on the first GPU; more than there are is a warning."""
     enable_dask: bool = False
     """Run on Dask (`workers_dask`) instead of processes of this machine (`n_processes`)."""
     n_processes: Few = 4

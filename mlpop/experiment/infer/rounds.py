@@ -66,7 +66,7 @@ def _infer_round(
 ) -> RoundResult:
     """Sample the next round at x_o, measure its coverage, and complete its MLflow run."""
     config, trained, number = job.config, job.trained, len(past)
-    posterior = trained.posteriors[number]
+    posterior = trained.posteriors[number].to(launch.device)
     tags = {"mlpop.round": number, "mlpop.state": "testing"}
     name = f"round_{number:02d}"
     with (

@@ -16,6 +16,7 @@ from mlpop.config.reading import missing_file
 from mlpop.datasets.remote.mirror import localized
 from mlpop.datasets.scaling import LabelScaling, Mode, read_statistics
 from mlpop.errors import ConfigError, DataError
+from mlpop.networks.device import network_device
 from mlpop.networks.initializers import check_initializer, initialize
 from mlpop.networks.registry import build, find, output_width
 from mlpop.networks.rng import generator_from_seed, lend
@@ -27,7 +28,6 @@ from mlpop.regression.losses import Loss, build_loss
 from mlpop.regression.maps import Kind, read_index
 from mlpop.regression.metrics import build_metric
 from mlpop.regression.optimizers import build_optimizer, build_scheduler
-from mlpop.training.device import training_device
 from mlpop.training.loop import Training
 
 KINDS: dict[str, Kind] = {
@@ -180,7 +180,7 @@ def pose(config: RegressionConfig, root_seed: int) -> Problem:
     for data in (train, valid):
         if data is not None:
             check_data(config, data, loss)
-    device = training_device(config.n_gpu)
+    device = network_device(config.n_gpu)
     for data in (train, valid):
         if data is not None:
             data.to(device)

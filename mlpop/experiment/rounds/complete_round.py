@@ -89,7 +89,7 @@ def restore_round(
             run_id=node.run_id,
             problem=problem,
             observed=observed,
-            posterior=make_posterior(config, members, problem),
+            posterior=make_posterior(launch, members, problem),
             members=tuple(members),
             sets=sets,
             estimates=[

@@ -41,7 +41,6 @@ from mlpop.inference.compression.sources import read_compressor
 from mlpop.inference.posteriors.preprocessing import COMPRESSOR_FOLDER
 from mlpop.io.files import read_json_object, write_json
 from mlpop.tracking import Node
-from mlpop.training.device import training_device
 from mlpop.training.events import EpochRecord
 from mlpop.training.member_task import MemberTask, train_member
 
@@ -238,7 +237,7 @@ def _train_cnn(
         init_seed=torch_seed(seed_sequence(root_seed, Purpose.COMPRESSOR, 0)),
         training_seed=torch_seed(seed_sequence(root_seed, Purpose.COMPRESSOR, 1)),
         data_digest=arrays.digest,
-        device=training_device(config.n_gpu),
+        device=launch.device,
     )
     logger.info("compressor: training a network on %d simulations", len(data))
     (outcome,) = launch.backend.run(train_member, [task], on_event=on_event)

@@ -2,6 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+
+import torch
 
 from mlpop.compute import Backend
 from mlpop.config.files.sbi import SbiConfig
@@ -12,6 +15,7 @@ from mlpop.experiment.rounds.result import RoundResult
 from mlpop.experiment.simulations.ahead import Ahead
 from mlpop.experiment.simulations.simulated_set import SimulatorPlan
 from mlpop.inference.proposals.proposal import Proposal
+from mlpop.networks.device import network_device
 from mlpop.population.stars.database import StellarDatabase
 from mlpop.tracking import Node, TrackedRun
 
@@ -41,6 +45,11 @@ class Launch:
     lineage: Lineage
     ahead: Ahead | None = None
     proposals: dict[int, Proposal] = field(default_factory=dict)
+
+    @cached_property
+    def device(self) -> torch.device:
+        """Where networks learn and posteriors are drawn."""
+        return network_device(self.config.n_gpu)
 
 
 @dataclass(frozen=True)

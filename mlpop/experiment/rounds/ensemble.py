@@ -19,7 +19,7 @@ from mlpop.experiment.inputs.problem import LearningProblem, TrainingArrays
 from mlpop.experiment.parameters import member_parameters
 from mlpop.experiment.progress import TrainingProgress
 from mlpop.experiment.resume.lineage import Lineage, member_of
-from mlpop.experiment.rounds.context import OpenRound
+from mlpop.experiment.rounds.context import Launch, OpenRound
 from mlpop.experiment.rounds.ensemble_curves import EnsembleCurves
 from mlpop.experiment.rounds.member_files import (
     STATISTICS,
@@ -42,7 +42,6 @@ from mlpop.networks.joined import JOINED
 from mlpop.networks.rng import generator_from_seed
 from mlpop.plots import training_curves
 from mlpop.tracking import Node, save_figure
-from mlpop.training.device import training_device
 from mlpop.training.events import EpochRecord, TrainingEvent
 from mlpop.training.fit import validation_split
 from mlpop.training.member_task import MemberResult, MemberTask, train_member
@@ -66,16 +65,15 @@ class Ensemble:
     run_ids: Mapping[str, str]
 
 
-def make_posterior(
-    config: SbiConfig, members: Sequence[Path], problem: LearningProblem
-) -> Posterior:
+def make_posterior(launch: Launch, members: Sequence[Path], problem: LearningProblem) -> Posterior:
     """Combine the networks of a round, to be drawn from as their method says."""
     estimators: Sequence = load_ensemble(members)
-    preprocessing = problem.preprocessing
-    if config.trainer.method.sampling == "direct":
-        return EnsemblePosterior(estimators, problem.prior, preprocessing=preprocessing)
-    options = McmcOptions(**config.mcmc_sampler.model_dump())
-    return McmcPosterior(estimators, problem.prior, preprocessing=preprocessing, options=options)
+    prior, preprocessing = problem.prior, problem.preprocessing
+    if launch.config.trainer.method.sampling == "direct":
+        return EnsemblePosterior(estimators, prior, preprocessing=preprocessing).to(launch.device)
+    options = McmcOptions(**launch.config.mcmc_sampler.model_dump())
+    posterior = McmcPosterior(estimators, prior, preprocessing=preprocessing, options=options)
+    return posterior.to(launch.device)
 
 
 def estimator_spec(
@@ -136,7 +134,6 @@ def train_ensemble(
     number = config.trainer.members
     member_folders = [folders.member(j) for j in range(number)]
     spec = estimator_spec(config, problem, arrays.x_shape, None if warm else within)
-    device = training_device(config.n_gpu)
     tasks = [
         MemberTask(
             folder=str(folder),
@@ -149,7 +146,7 @@ def train_ensemble(
             training_seed=torch_seed(seed_sequence(root_seed, Purpose.TRAINING, round_, j)),
             data_digest=arrays.digest,
             start_from=None if warm is None else str(warm.members[j]),
-            device=device,
+            device=current.launch.device,
             loss=loss,
             num_atoms=config.trainer.num_atoms,
         )

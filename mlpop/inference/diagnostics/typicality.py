@@ -180,7 +180,7 @@ def _features(
     @torch.no_grad()
     def embedded(x: Observations) -> Tensor:
         seen = posterior.preprocessing(x)
-        return torch.cat([member.embed(seen) for member in posterior.members], 1).double()
+        return torch.cat([member.embed(seen).cpu() for member in posterior.members], 1).double()
 
     views: dict[str, Callable[[Observations], Tensor]] = {"x": stored}
     if _embeds(posterior):

@@ -14,6 +14,7 @@ from mlpop.inference.estimators.likelihood import LikelihoodEstimator, build_lik
 from mlpop.inference.estimators.ratio import RatioClassifier, build_ratio
 from mlpop.inference.estimators.spec import EstimatorSpec
 from mlpop.inference.estimators.standardize import standardize
+from mlpop.networks.device import device_of
 from mlpop.networks.initializers import initialize
 from mlpop.networks.registry import build, output_width
 from mlpop.networks.rng import generator_from_seed, lend
@@ -55,20 +56,29 @@ class EmbedOnce(ConditionalDensityEstimator):
         return self.condition_shape
 
     @property
+    def device(self) -> torch.device:
+        """Where the networks compute."""
+        return device_of(self)
+
+    @property
     def embedding_net(self) -> nn.Module:
         """The network from x to its embedding (sbi's name for it)."""
         return self.embedding
 
     def embed(self, x: Tensor) -> Tensor:
-        """Return the embeddings (..., e) of `x` (..., *x_shape)."""
+        """Return the embeddings (..., e) of `x` (..., *x_shape), on the networks' device."""
         self._check_condition_shape(x)
+        x = x.to(self.device)
         lead = x.shape[: x.ndim - len(self.condition_shape)]
         embedded: Tensor = self.embedding(x.reshape(-1, *self.condition_shape))
         return embedded.reshape(*lead, embedded.shape[-1])
 
     def log_prob_embedded(self, theta: Tensor, embedding: Tensor) -> Tensor:
-        """Return log densities (s, b) of `theta` (s, b, d) given its `embedding` (b, e)."""
-        return self.net.log_prob(theta, embedding)
+        """Return log densities (s, b) of `theta` (s, b, d) given its `embedding` (b, e).
+
+        They are where theta are, wherever the networks compute.
+        """
+        return self.net.log_prob(theta.to(self.device), embedding).to(theta.device)
 
     def log_potential(self, theta: Tensor, x: Tensor) -> Tensor:
         """Return log p(theta | x) (s, b) of `theta` (s, b, d) and `x` (b, *x_shape).
@@ -96,7 +106,9 @@ PotentialEstimator = LikelihoodEstimator | RatioClassifier
 Estimator = EmbedOnce | PotentialEstimator
 """A posterior, a likelihood or a ratio.
 
-All have `theta_shape`, `x_shape`, `embed(x) -> (b, e)` and `log_potential(theta, x) -> (s, b)`.
+All have `theta_shape`, `x_shape`, `embed(x) -> (b, e)` and `log_potential(theta, x) -> (s, b)`,
+and a `device` where they compute: theta and x may be elsewhere, and what they return of theta is
+where theta are.
 """
 
 

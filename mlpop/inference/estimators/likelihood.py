@@ -11,6 +11,7 @@ from mlpop.errors import DataError
 from mlpop.inference.estimators.densities import build_density
 from mlpop.inference.estimators.spec import EstimatorSpec
 from mlpop.inference.estimators.standardize import Standardize, standardize
+from mlpop.networks.device import device_of
 
 
 class StandardizedDensity(ConditionalDensityEstimator):
@@ -82,17 +83,23 @@ class LikelihoodEstimator(nn.Module):
     def x_shape(self) -> torch.Size:
         return self.density.input_shape
 
+    @property
+    def device(self) -> torch.device:
+        """Where the networks compute."""
+        return device_of(self)
+
     def embed(self, x: Tensor) -> Tensor:
         """Return what `log_potential_embedded` needs of `x` (b, e): x itself, standardized."""
-        return self.density.standardize_x(x)
+        return self.density.standardize_x(x.to(self.device))
 
     def log_potential_embedded(self, theta: Tensor, embedding: Tensor) -> Tensor:
         """Return log p(x | theta) (s, b) of `theta` (s, b, d) and the `embedding` (b, e) of x."""
         samples, batch = theta.shape[:2]
-        condition = self.density.standardize_theta(theta).reshape(samples * batch, -1)
+        here = theta.to(self.device)
+        condition = self.density.standardize_theta(here).reshape(samples * batch, -1)
         points = embedding.expand(samples, *embedding.shape).reshape(1, samples * batch, -1)
         values: Tensor = self.density.net.log_prob(points, condition)
-        return values.reshape(samples, batch) - self.density.log_scale
+        return (values.reshape(samples, batch) - self.density.log_scale).to(theta.device)
 
     def log_potential(self, theta: Tensor, x: Tensor) -> Tensor:
         """Return log p(x | theta) (s, b) of `theta` (s, b, d) and `x` (b, e).

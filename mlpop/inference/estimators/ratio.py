@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from mlpop.config.methods import EstimatorKind
 from mlpop.inference.estimators.spec import EstimatorSpec
 from mlpop.inference.estimators.standardize import standardize
+from mlpop.networks.device import device_of
 from mlpop.networks.registry import output_width
 
 
@@ -55,17 +56,22 @@ class RatioClassifier(RatioEstimator):
 
     kind: EstimatorKind = "ratio"
 
+    @property
+    def device(self) -> torch.device:
+        """Where the networks compute."""
+        return device_of(self)
+
     def embed(self, x: Tensor) -> Tensor:
         """Return the embeddings (b, e) of `x` (b, *x_shape)."""
         self._check_x_shape_suffix(x)
-        return self.embedding_net_x(x)
+        return self.embedding_net_x(x.to(self.device))
 
     def log_potential_embedded(self, theta: Tensor, embedding: Tensor) -> Tensor:
         """Return the log ratios (s, b) of `theta` (s, b, d) and the `embedding` (b, e) of x."""
-        z = self.embedding_net_theta(theta)
+        z = self.embedding_net_theta(theta.to(self.device))
         repeated = embedding.expand(len(theta), *embedding.shape)
         both = torch.cat([z, repeated], -1).flatten(0, 1)
-        return self.net(both).reshape(theta.shape[:2])
+        return self.net(both).reshape(theta.shape[:2]).to(theta.device)
 
     def log_potential(self, theta: Tensor, x: Tensor) -> Tensor:
         """Return log p(x | theta) / p(x) (s, b) of `theta` (s, b, d) and `x` (b, *x_shape).

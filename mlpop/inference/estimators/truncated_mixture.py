@@ -148,7 +148,7 @@ def _cut_normal(low: Tensor, high: Tensor) -> Tensor:
     """Draw z (...) of a standard normal between `low` and `high`, double precision."""
     above = low > 0
     a, b = torch.where(above, -high, low), torch.where(above, -low, high)
-    unit = torch.rand(a.shape, dtype=a.dtype)
+    unit = torch.rand(a.shape, dtype=a.dtype, device=a.device)
     below = _below(a)
     z = ndtri((below + unit * (_below(b) - below)).clamp(1e-300, 1 - 1e-16))
     # b is here the end next to the mean

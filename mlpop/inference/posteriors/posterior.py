@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -71,6 +71,16 @@ class Posterior(ABC):
     def x_shape(self) -> tuple[int, ...]:
         """Shape of one x as stored, before any preprocessing."""
         return self.preprocessing.stored_shape(tuple(self.members[0].x_shape))
+
+    def to(self, device: torch.device | str) -> Self:
+        """Let the networks compute on `device`, and return the posterior itself.
+
+        What goes in and comes out stays on the CPU. On one kind of device the same generator
+        gives the same draws.
+        """
+        for member in self.members:
+            member.to(device)
+        return self
 
     @abstractmethod
     def sample(self, num_samples: int, x: ArrayLike, generator: Generator) -> NDArray[np.float64]:

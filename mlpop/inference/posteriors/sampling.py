@@ -14,9 +14,12 @@ ROWS = 100_000
 def sample_density(
     member: EmbedOnce, embedding: Tensor, num_samples: int, generator: Generator
 ) -> Tensor:
-    """Draw theta (num_samples, b, d), in the unit cube, given every `embedding` (b, e)."""
+    """Draw theta (num_samples, b, d), in the unit cube, given every `embedding` (b, e).
+
+    The member draws where it is; the draws come back to the CPU.
+    """
     lot = max(1, ROWS // max(1, num_samples))
-    with lend(generator):
+    with lend(generator, member.device):
         return torch.cat(
             [
                 torch.cat(
@@ -28,4 +31,4 @@ def sample_density(
                 for chunk in embedding.split(lot)
             ],
             dim=1,
-        )
+        ).cpu()
