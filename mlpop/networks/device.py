@@ -1,11 +1,14 @@
 """Where networks compute."""
 
 import logging
+from itertools import chain
 
 import torch
 from torch import nn
 
 logger = logging.getLogger(__name__)
+
+CPU = torch.device("cpu")
 
 
 def network_device(n_gpu: int) -> torch.device:
@@ -18,5 +21,6 @@ def network_device(n_gpu: int) -> torch.device:
 
 
 def device_of(network: nn.Module) -> torch.device:
-    """Return where a network with parameters computes."""
-    return next(network.parameters()).device
+    """Return where a network computes: the CPU if it holds nothing."""
+    held = chain(network.parameters(), network.buffers())
+    return next((values.device for values in held), CPU)

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import torch
 from torch import Generator
 
-CPU = torch.device("cpu")
+from mlpop.networks.device import CPU
 
 _GLOBAL_GENERATOR = threading.RLock()
 

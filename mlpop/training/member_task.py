@@ -16,13 +16,12 @@ from mlpop.inference.estimators.spec import EstimatorSpec
 from mlpop.inference.estimators.store import load_estimator, read_record, save_estimator
 from mlpop.io.files import json_digest
 from mlpop.io.scratch import let_go
+from mlpop.networks.device import CPU
 from mlpop.networks.rng import generator_from_seed, one_thread
 from mlpop.training.checkpoint import TrainingState, load_state, save_state
 from mlpop.training.events import EpochRecord, TrainingEvent
 from mlpop.training.fit import TrainingReport, fit
 from mlpop.training.losses import Loss, make_objective
-
-CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)

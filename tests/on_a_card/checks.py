@@ -32,7 +32,7 @@ from mlpop.training.member_task import MemberTask, train_member
 ESTIMATOR = "mlpop.inference.estimators.estimator"
 PRIOR = Prior(("a", "b"), (0.0, 0.0), (1.0, 1.0))
 KINDS = {
-    "posterior": ("mdn", "maf", "nsf"),
+    "posterior": ("mdn", "maf", "nsf", "zuko_nice", "zuko_maf", "zuko_nsf", "zuko_bpf"),
     "likelihood": ("maf",),
     "ratio": ("resnet", "linear"),
 }
