@@ -257,6 +257,52 @@ def test_disk_that_fills_up_is_told_in_a_sentence_and_the_run_goes_on_when_there
     assert filled == roomy
 
 
+@pytest.mark.parametrize("state", ["simulating", "training", "testing"])
+def test_output_folder_that_fills_up(
+    start: Callable[..., Any],
+    launch: Callable[..., Any],
+    small_disk: Path,
+    at_work: Path,
+    state: str,
+) -> None:
+    """The dataset, a checkpoint or the predictions cannot be written; then there is room."""
+    store = connect()
+    changes = {
+        "simulator": {"type": "slow_simulator:SlowGaussian", "args": {"seconds": 0.15}},
+        "trainer__max_num_epochs": 400,
+        "trainer__stop_after_epochs": 400,
+        "trainer__checkpoint_seconds": 0,
+        "test_data_loader__testing": True,
+        "test_data_loader__num_predictive": 30,
+    }
+    assert start(f"roomy_{state}", **changes).process.wait(timeout=300) == 0
+    name = f"output_{state}"
+    this = start(name, trainer__save_dir=str(small_disk), **changes)
+
+    def reached() -> bool:
+        return any(
+            node.state == state and node.status == "RUNNING"
+            for run in runs_of(store, name)
+            for _, node in tree(store, run.info.run_id).walk()
+            if node.kind == "round"
+        )
+
+    this.wait_for(reached, state)
+    filler = fill_up(small_disk)
+    assert this.process.wait(timeout=300) == 2
+    told = this.log.read_text()
+    assert "Traceback" not in told
+    assert str(small_disk) in told.splitlines()[-1]
+    assert left_running(store, name) == []
+    filler.unlink()
+    again = launch("sbi", "--resume", "last")
+    assert again.process.wait(timeout=300) == 0, again.log.read_text()
+    roomy, filled = (
+        results(store, experiment_called(store, one)) for one in (f"roomy_{state}", name)
+    )
+    assert filled == roomy
+
+
 def test_launch_with_more_shards_than_files_may_be_open(
     start: Callable[..., Any], process_environment: dict[str, str], at_work: Path
 ) -> None:
