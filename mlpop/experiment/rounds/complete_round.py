@@ -25,6 +25,7 @@ from mlpop.experiment.rounds.member_files import restore_member
 from mlpop.experiment.rounds.proposals import round_support
 from mlpop.experiment.rounds.result import RoundResult
 from mlpop.experiment.simulations.simulated_set import SuppliedSet, given_set
+from mlpop.inference.posteriors.store import POSTERIOR_FILE
 from mlpop.io.files import read_json_object
 from mlpop.io.records import malformed, read_numbers
 from mlpop.tracking import Estimate, Node, recorded_datasets
@@ -84,6 +85,8 @@ def restore_round(
     with malformed(what):
         proposal = read_json_object(record) if record.is_file() else {}
         summary = read_json_object(folders.models / "summary.json")
+        # nothing here needs it, but whoever loads the posterior later does
+        read_json_object(folders.models / POSTERIOR_FILE)
         result = RoundResult(
             number=round_,
             run_id=node.run_id,

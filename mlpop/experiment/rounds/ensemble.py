@@ -24,10 +24,9 @@ from mlpop.experiment.rounds.ensemble_curves import EnsembleCurves
 from mlpop.experiment.rounds.member_files import (
     STATISTICS,
     CheckpointSender,
-    has_learned,
     member_paths,
     restore_checkpoint,
-    restore_member,
+    trained_already,
 )
 from mlpop.experiment.rounds.training_statistics import write_training_statistics
 from mlpop.experiment.tracked_training import TrackedTraining, loss_curves, open_training
@@ -159,15 +158,16 @@ def train_ensemble(
     waiting = []
     for j in range(number):
         node = member_of(current.earlier, j)
-        if node is not None and lineage.is_complete(node) and has_learned(lineage, node, tasks[j]):
-            results[j] = restore_member(lineage, node, folders, j, config.trainer.ensemble)
-            run_ids[j] = node.run_id
-            curves.end(j, results[j].history)
-            logger.info("%s of round %d is complete already", node.name, round_)
-        else:
-            if node is not None:
-                restore_checkpoint(lineage, node, member_folders[j])
-            waiting.append((j, node))
+        if node is not None and lineage.is_complete(node):
+            ensemble = config.trainer.ensemble
+            if result := trained_already(lineage, node, tasks[j], folders, j, ensemble):
+                results[j], run_ids[j] = result, node.run_id
+                curves.end(j, result.history)
+                logger.info("%s of round %d is complete already", node.name, round_)
+                continue
+        if node is not None:
+            restore_checkpoint(lineage, node, member_folders[j])
+        waiting.append((j, node))
     with ExitStack() as all_members:
         trainings = [
             all_members.enter_context(_open_member(current, j, node, tasks[j]))

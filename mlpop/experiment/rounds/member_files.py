@@ -14,7 +14,7 @@ from mlpop.experiment.resume.lineage import Lineage
 from mlpop.experiment.rounds.training_statistics import epochs_of
 from mlpop.inference.estimators.store import DESCRIPTION, WEIGHTS, read_record
 from mlpop.io.files import read_json_object, write_json
-from mlpop.io.records import BrokenRecord
+from mlpop.io.records import BrokenRecord, malformed
 from mlpop.tracking import Node, TrackedRun
 from mlpop.tracking.artifacts import fetched, file_record, listed
 from mlpop.training.checkpoint import INDEX
@@ -68,22 +68,31 @@ def restore_member(
     )
 
 
-def has_learned(lineage: Lineage, node: Node, task: MemberTask) -> bool:
-    """Whether a complete member has learned what `task` is about; if not, the log says so.
+def trained_already(
+    lineage: Lineage,
+    node: Node,
+    task: MemberTask,
+    folders: RoundFolders,
+    number: int,
+    ensemble: bool,
+) -> MemberResult | None:
+    """Restore a complete member that has learned what `task` is about; else say why it has not.
 
     Raises:
         TrackingError: the store cannot be read.
         DataError: the estimator that the task starts from cannot be read.
     """
+    fingerprint = task.fingerprint
     try:
-        record = lineage.json(node, DESCRIPTION).get("record")
+        with malformed(f"{node.name} (run {node.run_id})"):
+            record = lineage.json(node, DESCRIPTION).get("record")
+            if isinstance(record, dict) and record.get("fingerprint") == fingerprint:
+                return restore_member(lineage, node, folders, number, ensemble)
     except BrokenRecord as error:
         logger.warning("%s is trained anew: %s", node.name, error)
-        return False
-    if isinstance(record, dict) and record.get("fingerprint") == task.fingerprint:
-        return True
+        return None
     logger.warning("%s has learned from other data or settings: it is trained anew", node.name)
-    return False
+    return None
 
 
 class CheckpointSender:

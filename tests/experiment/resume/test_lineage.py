@@ -207,7 +207,12 @@ def test_record_that_is_whole_but_says_nothing_is_made_again(
     name: str,
     content: bytes,
 ) -> None:
-    """Its digest is that of the manifest, as if mlpop, or somebody else, had written it so."""
+    """Its digest is that of the manifest, as if mlpop, or somebody else, had written it so.
+
+    Theta are read by rounds that are still to be done.
+    """
+    if name.endswith(".npy"):
+        artifact(store, "round_01", MANIFEST).unlink()
     artifact(store, where, name).write_bytes(content)
     path = artifact(store, where, MANIFEST)
     manifest = json.loads(path.read_text())
