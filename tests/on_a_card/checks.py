@@ -191,17 +191,21 @@ def used(card: torch.device, monkeypatch: pytest.MonkeyPatch) -> torch.device:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["snpe", "snre"])
+@pytest.mark.parametrize(
+    ("kind", "method"), [("vectors", "snpe"), ("vectors", "snre"), ("smoke", "snpe")]
+)
 def test_a_whole_experiment_there(
     used: torch.device,
-    vectors: Callable[..., dict[str, Any]],
+    request: pytest.FixtureRequest,
     run: Callable[..., Any],
     tmp_path: Path,
+    kind: str,
     method: str,
 ) -> None:
-    """Two rounds: networks, draws, proposal, tests."""
+    """Two rounds: networks, draws, proposal, tests, whether x_o is like the simulations."""
+    make = request.getfixturevalue(kind)
     done = run(
-        vectors(
+        make(
             tmp_path,
             n_gpu=1,
             trainer__num_rounds=2,
