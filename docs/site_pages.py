@@ -17,7 +17,7 @@ from nbconvert import MarkdownExporter
 
 import mlpop
 from mlpop.cli.main import cli
-from mlpop.config.files.schema import KINDS, schemas
+from mlpop.config.files.schema import KINDS, schema_of
 
 ROOT = Path(__file__).parents[1]
 COPIED = {
@@ -134,7 +134,7 @@ def configuration_page() -> str:
     lines = ["# Configuration fields", ""]
     lines += ["Made from the schemas that `mlpop schema KIND` prints.", ""]
     for kind in sorted(KINDS):
-        schema = schemas(kind)
+        schema = schema_of(kind)
         lines += [f"## {kind}", "", f"`mlpop schema {kind}`", ""]
         lines += ["| field | type | default | meaning |", "|---|---|---|---|"]
         for path, field in fields(schema, schema):

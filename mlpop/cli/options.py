@@ -6,9 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from mlpop.commands.configuration import Model
 
 PACKAGED = Path(__file__).parents[1] / "config" / "defaults"
 DEFAULT = "convolution"
@@ -271,6 +274,13 @@ def file_of(configuration: Path) -> Path:
     packaged = PACKAGED / f"{configuration}.json"
     known = configuration == Path(configuration.name) and packaged.is_file()
     return packaged if known and not configuration.is_file() else configuration
+
+
+def parsed(model: "type[Model]", configuration: Path, assignments: Sequence[str]) -> "Model":
+    """Read the configuration of a command, or raise what is wrong with it."""
+    from mlpop.commands.configuration import raw_values
+
+    return model.parse(raw_values(configuration, assignments, model), str(configuration))
 
 
 def gpus_here(configuration: Path) -> list[str]:

@@ -17,8 +17,17 @@ Source = str | os.PathLike[str] | Mapping[str, Any]
 RUN_URI = "runs:/"
 
 
-def raw_values(source: str | os.PathLike[str], assignments: Sequence[str] = ()) -> dict[str, Any]:
+def raw_values(
+    source: str | os.PathLike[str],
+    assignments: Sequence[str] = (),
+    model: type[StrictModel] | None = None,
+) -> dict[str, Any]:
     """Read a configuration file, or an artifact of a run, and set every `key.path=value`.
+
+    Args:
+        source: where it is.
+        assignments: what to set.
+        model: its type, if a missing file may be said to be another.
 
     Raises:
         ConfigError: it is missing or not JSON, or an assignment is none.
@@ -27,7 +36,7 @@ def raw_values(source: str | os.PathLike[str], assignments: Sequence[str] = ()) 
     text = os.fspath(source)
     if text.startswith(RUN_URI):
         return apply_overrides(_artifact(text), assignments)
-    return apply_overrides(read_json(Path(text)), assignments)
+    return apply_overrides(read_json(Path(text), model), assignments)
 
 
 def parsed(
@@ -60,7 +69,7 @@ def parsed(
             f"a configuration is the path of a file, a dict or a {model.__name__}, found "
             f"{type(source).__name__}"
         )
-    return model.parse(raw_values(source, assignments), os.fspath(source))
+    return model.parse(raw_values(source, assignments, model), os.fspath(source))
 
 
 def _artifact(uri: str) -> dict[str, Any]:
