@@ -278,9 +278,9 @@ def file_of(configuration: Path) -> Path:
 
 def parsed(model: "type[Model]", configuration: Path, assignments: Sequence[str]) -> "Model":
     """Read the configuration of a command, or raise what is wrong with it."""
-    from mlpop.commands.configuration import raw_values
+    from mlpop.commands.configuration import of_command
 
-    return model.parse(raw_values(configuration, assignments, model), str(configuration))
+    return of_command(model, configuration, assignments)
 
 
 def gpus_here(configuration: Path) -> list[str]:
@@ -328,7 +328,8 @@ def configured(default: str | None) -> Callable[[Command], Command]:
             type=HomePath(dir_okay=False, path_type=Path),
             default=default,
             required=default is None,
-            help="The JSON file that describes what to do; runs:/RUN_ID/NAME is one of a run.",
+            help="The JSON file that describes what to do (`mlpop schema` tells its fields); "
+            "runs:/RUN_ID/NAME is one of a run.",
         )(command)
 
     return decorate

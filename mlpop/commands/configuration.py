@@ -39,6 +39,27 @@ def raw_values(
     return apply_overrides(read_json(Path(text), model), assignments)
 
 
+def of_command(
+    model: type[Model], source: str | os.PathLike[str], assignments: Sequence[str]
+) -> Model:
+    """Return the configuration of a command: what `source` says, changed by `assignments`.
+
+    Raises:
+        ConfigError: one line a wrong field; of a file of another command, that it is one.
+    """
+    values = raw_values(source, assignments, model)
+    try:
+        return model.parse(values, os.fspath(source))
+    except ConfigError:
+        from mlpop.config.files.schema import kinds_of
+
+        kinds = [] if set(values) <= set(model.model_fields) else kinds_of(values)
+        if not kinds:
+            raise
+        commands = " or ".join(f"`mlpop {kind.replace('_', '-')}`" for kind in kinds)
+        raise ConfigError(f"{source}: is a configuration of {commands}") from None
+
+
 def parsed(
     model: type[Model], source: Source | Model, changes: Mapping[str, Any] | None = None
 ) -> Model:

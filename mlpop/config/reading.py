@@ -213,6 +213,11 @@ def half_characters(values: Any, path: tuple[str, ...] = ()) -> Iterator[str]:
             yield from half_characters(value, (*path, str(number)))
 
 
+def sought_in(path: Path) -> str:
+    """Return the words that say where a relative path was sought."""
+    return "" if path.is_absolute() else f" in {Path.cwd()}"
+
+
 def missing_file(
     path: os.PathLike[str], meant: Callable[[Path], bool] = lambda _near: True
 ) -> str:
@@ -223,11 +228,9 @@ def missing_file(
         meant: whether a file with a name like it may be the one.
     """
     file = Path(path)
-    text = f"{file}: no such file"
-    if not file.is_absolute():
-        text += f" in {Path.cwd()}"
-        if os.environ.get("MLFLOW_RUN_ID"):
-            text += ", the folder of the project, where `mlflow run` starts its commands"
+    text = f"{file}: no such file{sought_in(file)}"
+    if not file.is_absolute() and os.environ.get("MLFLOW_RUN_ID"):
+        text += ", the folder of the project, where `mlflow run` starts its commands"
     near = next(filter(meant, _near_files(file)), None)
     if near is not None:
         text += f"; did you mean '{near}'?"

@@ -33,6 +33,11 @@ def listing() -> str:
     return "\n".join([*lines, "", more])
 
 
+def kinds_of(values: Mapping[str, Any]) -> list[str]:
+    """Return the kinds of files that may hold all the fields at the top of `values`."""
+    return [kind for kind, model in KINDS.items() if set(values) <= set(model.model_fields)]
+
+
 def schema_of(kind: str) -> dict[str, Any]:
     """Return the JSON schema of one kind of file.
 
