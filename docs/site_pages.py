@@ -106,7 +106,8 @@ def _link(match: re.Match[str], here: Path, up: str) -> str:
 
 def commands_page() -> str:
     """Return every command with its options, as `--help` tells them."""
-    lines = ["# Commands", "", "Every command of `mlpop`, as its `--help` tells it.", ""]
+    lines = ["# Commands", "", "Every command of `mlpop`, as its `--help` tells it."]
+    lines += ["[Configuration](configuration.md) tells what the fields mean.", ""]
     for name, command in sorted(cli.commands.items()):
         if command.hidden:
             continue
