@@ -17,7 +17,7 @@ from nbconvert import MarkdownExporter
 
 import mlpop
 from mlpop.cli.main import cli
-from mlpop.config.files.schema import KINDS, schemas
+from mlpop.config.files.schema import KINDS, schema_of
 
 ROOT = Path(__file__).parents[1]
 COPIED = {
@@ -106,7 +106,8 @@ def _link(match: re.Match[str], here: Path, up: str) -> str:
 
 def commands_page() -> str:
     """Return every command with its options, as `--help` tells them."""
-    lines = ["# Commands", "", "Every command of `mlpop`, as its `--help` tells it.", ""]
+    lines = ["# Commands", "", "Every command of `mlpop`, as its `--help` tells it."]
+    lines += ["[Configuration](configuration.md) tells what the fields mean.", ""]
     for name, command in sorted(cli.commands.items()):
         if command.hidden:
             continue
@@ -134,7 +135,7 @@ def configuration_page() -> str:
     lines = ["# Configuration fields", ""]
     lines += ["Made from the schemas that `mlpop schema KIND` prints.", ""]
     for kind in sorted(KINDS):
-        schema = schemas(kind)
+        schema = schema_of(kind)
         lines += [f"## {kind}", "", f"`mlpop schema {kind}`", ""]
         lines += ["| field | type | default | meaning |", "|---|---|---|---|"]
         for path, field in fields(schema, schema):

@@ -18,7 +18,7 @@ from pydantic import BaseModel, TypeAdapter
 from mlpop.cli.main import cli
 from mlpop.config.base import StrictModel, read_json
 from mlpop.config.blocks.training import PulsarArgs
-from mlpop.config.files.schema import KINDS, schemas
+from mlpop.config.files.schema import KINDS, schema_of
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -65,7 +65,7 @@ def json_blocks() -> Iterator[tuple[str, str, list[str], str]]:
 def test_schema_file_is_that_of_the_code(kind: str) -> None:
     path = DOCS / "schema" / f"{kind}.json"
     written = json.loads(path.read_text()) if path.is_file() else None
-    assert written == schemas(kind), (
+    assert written == schema_of(kind), (
         f"{page_name(path)} is not the schema of the code any more; write it again with: "
         f"mlpop schema {kind} > {page_name(path)}"
     )

@@ -13,7 +13,7 @@ import pytest
 
 import mlpop
 from mlpop.cli.main import cli
-from mlpop.config.files.schema import KINDS, schemas
+from mlpop.config.files.schema import KINDS, schema_of
 
 ROOT = Path(__file__).parents[1]
 
@@ -47,7 +47,7 @@ def test_every_field_is_in_the_reference(site: Path, kind: str) -> None:
     text = (site / "reference" / "configuration.html").read_text().replace("<wbr>", "")
     cells = {unescape(cell) for cell in re.findall(r"<td><code>([^<]+)</code></td>", text)}
     found = {cell.rpartition(".")[2] for cell in cells}
-    assert names(schemas(kind)) <= found
+    assert names(schema_of(kind)) <= found
 
 
 def test_every_field_has_a_meaning(site: Path) -> None:

@@ -48,12 +48,6 @@ def _on_command_line(context: click.Context, name: str) -> bool:
     return source is not click.core.ParameterSource.DEFAULT
 
 
-def _values(configuration: Path, assignments: tuple[str, ...] | list[str]) -> dict[str, Any]:
-    from mlpop.commands.configuration import raw_values
-
-    return raw_values(configuration, assignments)
-
-
 @cli.command(
     cls=options.SpacedLists,
     short_help="Simulate, train, sample the posterior: the main job.",
@@ -83,13 +77,13 @@ def sbi(
     if print_job_script:
         from mlpop.compute.backends.factory import job_script
 
-        asked = SbiConfig.parse(_values(configuration, changes), str(configuration))
+        asked = options.parsed(SbiConfig, configuration, changes)
         click.echo(job_script(asked.compute, asked.workers_dask))
         return
     config = None
     if resume is None or _on_command_line(context, "configuration") or changes:
         # a mistake in it is told before anything slow is imported
-        config = SbiConfig.parse(_values(configuration, changes), str(configuration))
+        config = options.parsed(SbiConfig, configuration, changes)
     if resume is not None:
         from mlpop.commands.resumable import run_to_resume
 
@@ -113,8 +107,8 @@ def infer(configuration: Path, assignments: tuple[str, ...], **flags: Any) -> No
     """Sample and test the posteriors of trained rounds, with the configuration they came from."""
     from mlpop.config.files.sbi import SbiConfig
 
-    values = _values(configuration, [*options.assignments(options.INFER, flags), *assignments])
-    config = SbiConfig.parse(values, str(configuration))
+    changes = [*options.assignments(options.INFER, flags), *assignments]
+    config = options.parsed(SbiConfig, configuration, changes)
     from mlpop.commands.infer import infer
 
     infer(config)
@@ -147,14 +141,15 @@ def train_nn(
 
     The configurations `convolution` and `linear` come with mlpop: `-c linear`.
     """
+    from mlpop.commands.configuration import raw_values
     from mlpop.config.files.regression import RegressionConfig
 
     configuration = options.file_of(configuration)
-    chosen = options.assignments(options.TRAIN_NN, flags, _values(configuration, []))
-    changes = [*chosen, *assignments]
-    config = RegressionConfig.parse(_values(configuration, changes), str(configuration))
+    values = raw_values(configuration, model=RegressionConfig)
+    changes = [*options.assignments(options.TRAIN_NN, flags, values), *assignments]
+    config = options.parsed(RegressionConfig, configuration, changes)
     if here := options.gpus_here(configuration):
-        config = RegressionConfig.parse(_values(configuration, [*here, *changes]))
+        config = options.parsed(RegressionConfig, configuration, [*here, *changes])
     if resume is None:
         from mlpop.commands.train_nn import train_nn
 
@@ -191,13 +186,15 @@ def infer_nn(
     **flags: Any,
 ) -> None:
     """Predict the labels of a dataset with a trained network; writes inference_results.csv."""
+    from mlpop.commands.configuration import raw_values
     from mlpop.config.files.regression import RegressionConfig
 
     configuration = options.file_of(configuration)
     chosen = options.assignments(options.INFER_NN, flags)
 
     def parsed(here: Sequence[str] = ()) -> RegressionConfig:
-        values = _values(configuration, [*here, *chosen, *assignments])
+        changes = [*here, *chosen, *assignments]
+        values = raw_values(configuration, changes, RegressionConfig)
         for block in (options.TRAIN, options.VALID):
             values.pop(block, None)
         return RegressionConfig.parse(values, str(configuration))
@@ -227,7 +224,7 @@ def dynamics(
     """Build the stellar database: all that does not depend on the inferred parameters."""
     from mlpop.config.blocks.dynamics import DynamicsConfig
 
-    config = DynamicsConfig.parse(_values(configuration, assignments), str(configuration))
+    config = options.parsed(DynamicsConfig, configuration, assignments)
     from mlpop.commands.dynamics import build_database
 
     build_database(config, export_csv=export_csv, import_csv=import_csv)
@@ -249,7 +246,7 @@ def study(
 
     config = None
     if resume is None or _on_command_line(context, "configuration") or assignments:
-        config = StudyConfig.parse(_values(configuration, assignments), str(configuration))
+        config = options.parsed(StudyConfig, configuration, assignments)
     from mlpop.commands.study import resume_study, run_study
 
     if config is None:
@@ -280,7 +277,7 @@ def simulate(
     """Simulate a dataset: a grid, random, lhs or sobol sweep of the parameters, or a list."""
     from mlpop.config.files.simulate import SimulateConfig
 
-    config = SimulateConfig.parse(_values(configuration, assignments), str(configuration))
+    config = options.parsed(SimulateConfig, configuration, assignments)
     if source is not None and dataset is not None:
         raise click.UsageError("--remap and --split cannot be given together")
     if source is not None:
@@ -302,7 +299,7 @@ def observe(configuration: Path, assignments: tuple[str, ...]) -> None:
     """Make the observed sample, dataset_atnf.csv and its maps, from the pulsar catalogue."""
     from mlpop.config.files.observe import ObserveConfig
 
-    config = ObserveConfig.parse(_values(configuration, assignments), str(configuration))
+    config = options.parsed(ObserveConfig, configuration, assignments)
     from mlpop.commands.observe import observe_catalogue
 
     observe_catalogue(config)
@@ -317,8 +314,8 @@ def compare(configuration: Path, assignments: tuple[str, ...], **flags: Any) -> 
     """Compare the observed sky with simulations at a posterior, or at one theta, with p-values."""
     from mlpop.config.files.compare import CompareConfig
 
-    values = _values(configuration, [*options.assignments(options.COMPARE, flags), *assignments])
-    config = CompareConfig.parse(values, str(configuration))
+    changes = [*options.assignments(options.COMPARE, flags), *assignments]
+    config = options.parsed(CompareConfig, configuration, changes)
     from mlpop.commands.compare import compare
 
     compare(config)
@@ -358,10 +355,10 @@ def init_folders(base_path: Path) -> None:
 @cli.command(short_help="Print the JSON schema of a configuration.")
 @click.argument("kind", required=False)
 def schema(kind: str | None) -> None:
-    """Print the JSON schema of one kind of configuration file, or of all."""
-    from mlpop.config.files.schema import schemas
+    """Print the JSON schema of one kind of configuration file; without KIND, list the kinds."""
+    from mlpop.config.files.schema import listing, schema_of
 
-    click.echo(json.dumps(schemas(kind), indent=2))
+    click.echo(listing() if kind is None else json.dumps(schema_of(kind), indent=2))
 
 
 def main() -> None:

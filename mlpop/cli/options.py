@@ -6,9 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from mlpop.commands.configuration import Model
 
 PACKAGED = Path(__file__).parents[1] / "config" / "defaults"
 DEFAULT = "convolution"
@@ -273,6 +276,13 @@ def file_of(configuration: Path) -> Path:
     return packaged if known and not configuration.is_file() else configuration
 
 
+def parsed(model: "type[Model]", configuration: Path, assignments: Sequence[str]) -> "Model":
+    """Read the configuration of a command, or raise what is wrong with it."""
+    from mlpop.commands.configuration import of_command
+
+    return of_command(model, configuration, assignments)
+
+
 def gpus_here(configuration: Path) -> list[str]:
     """Return what takes the GPU from a packaged file where there is none.
 
@@ -318,7 +328,8 @@ def configured(default: str | None) -> Callable[[Command], Command]:
             type=HomePath(dir_okay=False, path_type=Path),
             default=default,
             required=default is None,
-            help="The JSON file that describes what to do; runs:/RUN_ID/NAME is one of a run.",
+            help="The JSON file that describes what to do (`mlpop schema` tells its fields); "
+            "runs:/RUN_ID/NAME is one of a run.",
         )(command)
 
     return decorate

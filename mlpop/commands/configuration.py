@@ -17,8 +17,17 @@ Source = str | os.PathLike[str] | Mapping[str, Any]
 RUN_URI = "runs:/"
 
 
-def raw_values(source: str | os.PathLike[str], assignments: Sequence[str] = ()) -> dict[str, Any]:
+def raw_values(
+    source: str | os.PathLike[str],
+    assignments: Sequence[str] = (),
+    model: type[StrictModel] | None = None,
+) -> dict[str, Any]:
     """Read a configuration file, or an artifact of a run, and set every `key.path=value`.
+
+    Args:
+        source: where it is.
+        assignments: what to set.
+        model: its type, if a missing file may be said to be another.
 
     Raises:
         ConfigError: it is missing or not JSON, or an assignment is none.
@@ -27,7 +36,28 @@ def raw_values(source: str | os.PathLike[str], assignments: Sequence[str] = ()) 
     text = os.fspath(source)
     if text.startswith(RUN_URI):
         return apply_overrides(_artifact(text), assignments)
-    return apply_overrides(read_json(Path(text)), assignments)
+    return apply_overrides(read_json(Path(text), model), assignments)
+
+
+def of_command(
+    model: type[Model], source: str | os.PathLike[str], assignments: Sequence[str]
+) -> Model:
+    """Return the configuration of a command: what `source` says, changed by `assignments`.
+
+    Raises:
+        ConfigError: one line a wrong field; of a file of another command, that it is one.
+    """
+    values = raw_values(source, assignments, model)
+    try:
+        return model.parse(values, os.fspath(source))
+    except ConfigError:
+        from mlpop.config.files.schema import kinds_of
+
+        kinds = [] if set(values) <= set(model.model_fields) else kinds_of(values)
+        if not kinds:
+            raise
+        commands = " or ".join(f"`mlpop {kind.replace('_', '-')}`" for kind in kinds)
+        raise ConfigError(f"{source}: is a configuration of {commands}") from None
 
 
 def parsed(
@@ -60,7 +90,7 @@ def parsed(
             f"a configuration is the path of a file, a dict or a {model.__name__}, found "
             f"{type(source).__name__}"
         )
-    return model.parse(raw_values(source, assignments), os.fspath(source))
+    return model.parse(raw_values(source, assignments, model), os.fspath(source))
 
 
 def _artifact(uri: str) -> dict[str, Any]:

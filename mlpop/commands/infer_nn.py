@@ -101,8 +101,11 @@ def infer_nn(
         save_dir=config.infer.save_dir or config.trainer.save_dir,
         models=False,
         params=parameters(resolved)
-        | {"trained_model": str(trained_model), "num_samples": len(rows)},
-        tags={"mlpop.trained_model_sha256": sha256_of(trained_model)},
+        | {
+            "trained_model": str(trained_model),
+            "trained_model_sha256": sha256_of(trained_model),
+            "num_samples": len(rows),
+        },
     ) as launch:
         run, tree = launch.run, launch.tree
         logger.info("%s, epoch %d, on %s", trained_model, model.epoch, device)

@@ -324,7 +324,7 @@ def _finish(
         "best: %s, validation loss %.4f%s",
         leader.name,
         leader.value,
-        f" (the user's own {own.value:.4f})" if own else "",
+        f"; of the experiment as it was {own.value:.4f}" if own else "",
     )
     for field, value in leader.point.items():
         text = f"{value:.4g}" if isinstance(value, float) else value

@@ -115,8 +115,12 @@ def as_json(value: Any) -> Any:
     raise TypeError(f"{value!r} is no JSON value")
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path, model: type[StrictModel] | None = None) -> dict[str, Any]:
     """Read one JSON object from `path`.
+
+    Args:
+        path: of the file.
+        model: what the file configures; where it is missing, another kind is not suggested.
 
     Raises:
         ConfigError: the file is missing, unreadable, not JSON, not one object, or gives a key
@@ -127,7 +131,7 @@ def read_json(path: Path) -> dict[str, Any]:
             read_text(path, limit=LARGEST), partial(unique_fields, path, ConfigError)
         )
     except FileNotFoundError:
-        raise ConfigError(missing_file(path)) from None
+        raise ConfigError(missing_file(path, lambda near: _configures(near, model))) from None
     except NotJson as error:
         raise ConfigError(f"{path}:{error.line}: not valid JSON: {error}") from None
     except (OSError, Unreadable) as error:
@@ -135,6 +139,14 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: expected a JSON object, found {type(values).__name__}")
     return values
+
+
+def _configures(path: Path, model: type[StrictModel] | None) -> bool:
+    """Whether a file has no field at its top that the model does not have."""
+    try:
+        return model is None or set(read_json(path)) <= set(model.model_fields)
+    except ConfigError:
+        return False
 
 
 def apply_overrides(values: Mapping[str, Any], assignments: Sequence[str]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import os
 import stat
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -212,15 +213,25 @@ def half_characters(values: Any, path: tuple[str, ...] = ()) -> Iterator[str]:
             yield from half_characters(value, (*path, str(number)))
 
 
-def missing_file(path: os.PathLike[str]) -> str:
-    """Return that there is no file `path`: where it was sought, and what is there instead."""
+def sought_in(path: Path) -> str:
+    """Return the words that say where a relative path was sought."""
+    return "" if path.is_absolute() else f" in {Path.cwd()}"
+
+
+def missing_file(
+    path: os.PathLike[str], meant: Callable[[Path], bool] = lambda _near: True
+) -> str:
+    """Return that there is no file `path`: where it was sought, and what is there instead.
+
+    Args:
+        path: that was given.
+        meant: whether a file with a name like it may be the one.
+    """
     file = Path(path)
-    text = f"{file}: no such file"
-    if not file.is_absolute():
-        text += f" in {Path.cwd()}"
-        if os.environ.get("MLFLOW_RUN_ID"):
-            text += ", the folder of the project, where `mlflow run` starts its commands"
-    near = _nearest_file(file)
+    text = f"{file}: no such file{sought_in(file)}"
+    if not file.is_absolute() and os.environ.get("MLFLOW_RUN_ID"):
+        text += ", the folder of the project, where `mlflow run` starts its commands"
+    near = next(filter(meant, _near_files(file)), None)
     if near is not None:
         text += f"; did you mean '{near}'?"
     elif file.parts[0] == SHIPPED and not file.parent.is_dir():
@@ -228,16 +239,17 @@ def missing_file(path: os.PathLike[str]) -> str:
     return text
 
 
-def _nearest_file(file: Path) -> Path | None:
-    """Return the file whose name `file` misspells: beside it, else `name` for a shipped one."""
+def _near_files(file: Path) -> Iterator[Path]:
+    """Yield files whose name `file` misspells: beside it, then `name` for a shipped one."""
     folders = [file.parent]
     if file == Path(file.name):
         folders.append(Path(SHIPPED))
     for folder in folders:
-        try:
-            near = nearest(file.name, [found.name for found in folder.iterdir()])
-        except OSError:
-            near = None
-        if near:
-            return folder / near
-    return None
+        with suppress(OSError):
+            found = {path.stem: path for path in folder.iterdir() if _same_kind(path, file)}
+            if near := nearest(file.stem, list(found)):
+                yield found[near]
+
+
+def _same_kind(path: Path, given: Path) -> bool:
+    return path.is_file() and given.suffix in ("", path.suffix)

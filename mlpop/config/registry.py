@@ -8,6 +8,7 @@ import importlib
 import importlib.metadata
 import inspect
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from mlpop.config.allowed_modules import require_allowed
@@ -93,7 +94,10 @@ class Registry(Generic[Base]):
             try:
                 found = getattr(importlib.import_module(module_name), class_name)
             except (ImportError, AttributeError) as error:
-                raise ConfigError(f"{self.field}: '{name}' cannot be imported: {error}") from None
+                text = f"{self.field}: '{name}' cannot be imported: {error}"
+                if isinstance(error, ModuleNotFoundError) and error.name == module_name:
+                    text += f"; modules are sought in {Path.cwd()} and on PYTHONPATH"
+                raise ConfigError(text) from None
         if self.base is None:
             if not callable(found):
                 raise ConfigError(f"{self.field}: '{name}' is not a class")

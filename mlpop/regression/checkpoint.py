@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from mlpop import __version__
+from mlpop.config.reading import sought_in
 from mlpop.datasets.scaling import LabelScaling, Mode
 from mlpop.errors import DataError
 from mlpop.networks.registry import build
@@ -184,7 +185,7 @@ def weight_problems(network: nn.Module, weights: Mapping[str, Tensor]) -> list[s
 
 def _read(path: Path) -> dict[str, Any]:
     if not path.is_file():
-        raise DataError(f"{path}: no such trained model")
+        raise DataError(f"{path}: no such trained model{sought_in(path)}")
     try:
         with warnings.catch_warnings():
             # about files of other programs, which are refused below

@@ -39,7 +39,7 @@ def study_figures(
     """Draw what a study found.
 
     Args:
-        trials: that ended, in their places; the first is the user's own experiment. One at least
+        trials: that ended, in their places; the first is the experiment as it was. One at least
             is complete.
         importances: group of trials -> field -> its share of the loss's variation.
         second: the second objective, if there is one.
@@ -89,7 +89,7 @@ def _history(study: optuna.Study, limits: tuple[float, float]) -> Figure:
         axes.collections[0].set_color(SAMPLES)
         axes.lines[0].set(color=MEDIAN, alpha=1, drawstyle="steps-post", label="best so far")
         if (own := study.trials[0].value) is not None:
-            axes.axhline(own, color=MUTED, ls="--", lw=1, label="the user's own")
+            axes.axhline(own, color=MUTED, ls="--", lw=1, label="the experiment as it was")
         axes.set(title="", ylim=limits, ylabel=LOSS)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3)

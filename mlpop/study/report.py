@@ -101,7 +101,7 @@ def study_note(
     parts = [about]
     if leader is not None:
         own = next((r for r in complete if r.slot == 0), None)
-        gain = f", the user's own {own.value:.4f}" if own else ""
+        gain = f"; of the experiment as it was {own.value:.4f}" if own else ""
         parts = [
             f"**Best validation loss {leader.value:.4f} ({leader.name}){gain}.**",
             about,

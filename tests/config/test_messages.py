@@ -8,10 +8,13 @@ from typing import Any
 import pytest
 from config_documents import GIVEN, SIMULATED, changed
 
+from mlpop.commands.configuration import of_command, raw_values
 from mlpop.config.base import apply_overrides, read_json
 from mlpop.config.files.sbi import SbiConfig
 from mlpop.config.messages import nearest, one_of, show
 from mlpop.errors import ConfigError
+
+ROOT = Path(__file__).parents[2]
 
 SIX = [9, 10, 11, 12, 13, 14]
 
@@ -675,6 +678,24 @@ def test_a_shipped_file_is_found_by_its_name(
     (tmp_path / "experiments" / "two_moons.json").touch()
     with pytest.raises(ConfigError, match=r"did you mean 'experiments/two_moons\.json'\?$"):
         read_json(Path(given))
+
+
+@pytest.mark.parametrize("given", ["experiments/nothere.json", "observ.json", "x.json"])
+def test_a_file_of_another_command_or_name_is_not_suggested(
+    monkeypatch: pytest.MonkeyPatch, given: str
+) -> None:
+    monkeypatch.chdir(ROOT)
+    with pytest.raises(ConfigError, match=r"no such file in [^;]+$"):
+        raw_values(given, model=SbiConfig)
+
+
+def test_a_file_of_another_command_is_told_by_its_command() -> None:
+    file = ROOT / "experiments" / "observe.json"
+    with pytest.raises(ConfigError) as caught:
+        of_command(SbiConfig, file, [])
+    assert str(caught.value) == f"{file}: is a configuration of `mlpop observe`"
+    with pytest.raises(ConfigError, match="num_rounds: unknown field"):
+        of_command(SbiConfig, ROOT / "experiments" / "main.json", ["num_rounds=3"])
 
 
 def test_a_file_elsewhere_is_not_sought_among_the_shipped(

@@ -68,7 +68,7 @@ def test_history_shows_the_complete_trials_in_their_places_and_the_best_so_far()
         axes.collections[0].get_offsets(), [(0, 2.0), (1, 1.0), (4, 1.5)]
     )
     names = [text.get_text() for text in axes.get_legend().get_texts()]
-    assert names == ["validation loss", "best so far", "the user's own"]
+    assert names == ["validation loss", "best so far", "the experiment as it was"]
     np.testing.assert_array_equal(axes.lines[0].get_ydata(), [2.0, 1.0, 1.0, 1.0, 1.0])
 
 

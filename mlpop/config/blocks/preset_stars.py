@@ -1,7 +1,7 @@
 """What a preset of the population says of the stars, and in a sentence of all that it fixes."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from mlpop.config.blocks.dynamics import KICK_PARAMETERS, DynamicsConfig
@@ -49,10 +49,15 @@ def fill_stars(translation: Translation) -> None:
     translation.values["dyn_data_loader"] = {**loader, "database": stars}
 
 
-def preset_sentence(population: PopulationConfig, stars: DynamicsConfig | None) -> str:
+def preset_sentence(
+    population: PopulationConfig, stars: DynamicsConfig | None, labels: Collection[str] = ()
+) -> str:
     """Say what the preset of a population fixes, and what the configuration changes of it.
 
-    `stars` are those of the stellar database; None where they are not made here.
+    Args:
+        population: what the preset is of.
+        stars: those of the stellar database; None where they are not made here.
+        labels: of theta, which are free.
     """
     name = population.preset
     blocks = [(population.model_dump(), PRESETS[name])]
@@ -61,6 +66,8 @@ def preset_sentence(population: PopulationConfig, stars: DynamicsConfig | None) 
     fixed, changed = [], []
     for found, preset in blocks:
         for field, published in preset.items():
+            if field in labels:
+                continue
             said = f"{field} {_show(found[field])}"
             if found[field] == published:
                 fixed.append(said)

@@ -26,14 +26,24 @@ KINDS: Mapping[str, type[StrictModel]] = {
 }
 
 
-def schemas(kind: str | None = None) -> dict[str, Any]:
-    """Return the JSON schema of one kind of file, or of all by kind.
+def listing() -> str:
+    """Return a line for every kind of file: its name, and what it describes."""
+    lines = [f"{kind:<10}{(model.__doc__ or '').splitlines()[0]}" for kind, model in KINDS.items()]
+    more = "`mlpop schema KIND` prints its JSON schema: every field, type, default and meaning."
+    return "\n".join([*lines, "", more])
+
+
+def kinds_of(values: Mapping[str, Any]) -> list[str]:
+    """Return the kinds of files that may hold all the fields at the top of `values`."""
+    return [kind for kind, model in KINDS.items() if set(values) <= set(model.model_fields)]
+
+
+def schema_of(kind: str) -> dict[str, Any]:
+    """Return the JSON schema of one kind of file.
 
     Raises:
         ConfigError: there is no such kind.
     """
-    if kind is None:
-        return {name: schemas(name) for name in KINDS}
     if kind not in KINDS:
         raise ConfigError(f"schema: {one_of(kind, list(KINDS))}")
     dialect = {"$schema": "https://json-schema.org/draft/2020-12/schema"}

@@ -221,7 +221,8 @@ def _simulate(
             raise ConfigError(
                 f"observed_sample.synthetic.theta: {dict(truth)} has no observation: {error}"
             ) from None
-    logger.info("observed sample: a synthetic population of known truth %s", dict(truth))
+    known = ", ".join(f"{label} {value:g}" for label, value in truth.items())
+    logger.info("observed sample: simulated, of known truth: %s", known)
     labels = plan.labels if plan.generator is None else OBSERVED_LABELS
     maps = by_channel(simulation.x, plan.channels)
     write_observed_details(folder, simulation.details)

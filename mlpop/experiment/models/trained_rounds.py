@@ -13,6 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from mlpop.config.base import read_json
+from mlpop.config.reading import sought_in
 from mlpop.errors import ConfigError, DataError, MlpopError, TrackingError
 from mlpop.experiment.diagnostics.table import load_learned, memory_files
 from mlpop.experiment.inputs.observed import (
@@ -113,8 +114,8 @@ def launch_folder(load_dir: Path, *, field: str = FIELD) -> Path:
     """
     if not load_dir.is_dir():
         raise ConfigError(
-            f"{field}: no such folder '{load_dir}'; give a launch's folder below models/, or "
-            "runs:/<run id>; `mlpop sbi` makes them"
+            f"{field}: no such folder '{load_dir}'{sought_in(load_dir)}; give a launch's folder "
+            "below models/, or runs:/<run id>; `mlpop sbi` makes them"
         )
     if (load_dir / "round_0").is_dir():
         return load_dir

@@ -125,7 +125,7 @@ def round_contents(
         curves=[
             picture(
                 f"Training of {name}",
-                "Log probability over the epochs; the marked weights are kept.",
+                "Log probability, minus the loss, over the epochs; the marked weights are kept.",
                 folders.training_stats_plot(member if config.trainer.ensemble else None),
             )
             for member, name in enumerate(result.member_runs)

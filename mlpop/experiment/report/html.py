@@ -139,7 +139,7 @@ def _page(
         code=code,
         folders={"models": tree.models, "logs": tree.logs},
         written=f"{datetime.now().astimezone():%Y-%m-%d %H:%M %Z}",
-        where=where_to_look(run.store, run.experiment_id, run.run_id),
+        where=where_to_look(run.store, run.experiment_id, run.run_id, folder=tree.models),
         resolved=json.dumps(config.resolved(), indent=2),
     )
 

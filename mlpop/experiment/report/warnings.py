@@ -43,6 +43,10 @@ def _of_verdicts(config: SbiConfig, rounds: Sequence[RoundContents]) -> Iterator
     verdict = last.verdict
     if verdict.grade is not Grade.GOOD:
         yield f"{(verdict.name or 'not tested').capitalize()}: {verdict.meaning}."
+    others = (finding.verdict for finding in last.findings.values())
+    for other in others:
+        if other is not None and other.grade is Grade.BAD and other is not verdict:
+            yield f"{other.name.capitalize()}, too: {other.meaning}."
     for result in earlier:
         number, verdict = result.number, result.verdict
         if verdict.grade is not Grade.BAD:
@@ -59,7 +63,7 @@ def _of_estimates(estimates: Sequence[Estimate], prior: Prior) -> Iterator[str]:
         if to_prior - from_prior > WIDE:
             yield (
                 f"{estimate.label} is hardly constrained: its 95 % interval spans "
-                f"{to_prior - from_prior:.0%} of the prior."
+                f"{100 * (to_prior - from_prior):.0f} % of the prior."
             )
             continue
         if not marginal.bounded:
@@ -120,7 +124,8 @@ def _of_proposal(place: str, contents: RoundContents) -> Iterator[str]:
         )
     uncovered = proposal.get("uncovered") or 0.0
     if uncovered > UNCOVERED:
-        yield f"{place}: up to {uncovered:.1%} of the proposal's support may have been missed."
+        part = f"up to {100 * uncovered:.1f} % of the proposal's support"
+        yield f"{place}: {part} may have been missed."
     if proposal.get("redraws"):
         yield (
             f"{place}: draws of the last posterior were NaN or outside the prior and were made "

@@ -26,7 +26,7 @@ CONFIG_FILES = {"experiment": CONFIG_FILE, "train_nn": "config.json", "study": "
 """Kind of a run at the top that can be resumed -> the artifact with its configuration."""
 LONGEST_SEED = 40  # digits; a drawn one has 128 bits
 NAMED = 5  # runs that a message names
-DATA_TAG = "mlpop.data_"
+DATA_TAG = "mlflow.mlpop.data_"
 """With the name of a set: the digest of its content."""
 
 Config = TypeVar("Config", SbiConfig, RegressionConfig, StudyConfig)
@@ -145,7 +145,7 @@ def recorded_seed(root: Node) -> int:
 def refuse_other_data(root: Node, digests: Mapping[str, str]) -> None:
     """Refuse to resume on other data than those of the run.
 
-    `digests`: name of a set -> digest of its content now, a tag `mlpop.data_<name>` of the run.
+    `digests`: name of a set -> digest of its content now, a tag of the run.
 
     Raises:
         DataError: naming the set.

@@ -86,7 +86,7 @@ def compressor_for(current: OpenRound, problem: LearningProblem, data: Dataset) 
     for name, path in compressor_files(folders, compressor).items():
         run.send(path, name)
     run.log_metrics(numbers)
-    run.set_tags({"mlpop.compressor": compressor.digest})
+    run.set_tags({"mlflow.mlpop.compressor": compressor.digest})
     return replace(problem, preprocessing=replace(problem.preprocessing, compressor=compressor))
 
 

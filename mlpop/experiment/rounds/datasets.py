@@ -373,7 +373,7 @@ def dataset_files(sets: Mapping[str, SuppliedSet]) -> dict[str, Path]:
 
 
 def _tag(kind: SetKind) -> str:
-    return f"mlpop.theta_{kind.use}"
+    return f"mlflow.mlpop.theta_{kind.use}"
 
 
 def _digest(theta: NDArray[np.float64]) -> str:

@@ -126,7 +126,6 @@ def send_findings(
     if result.verdict.name:
         run.set_tags({"mlpop.calibration": result.verdict.name})
         shown |= {"calibration": result.verdict.name}
-        about += f"\n\n**{result.verdict.sentence}**\n\n"
     for finding in result.findings.values():
         shown |= finding.note
     about = " ".join([about, *result.sentences])
@@ -137,6 +136,7 @@ def send_findings(
             shown,
             result.estimates,
             result.member_runs,
+            result.verdict.sentence,
             columns=result.columns,
         )
     )

@@ -41,14 +41,15 @@ class Pace:
     def hear(self, progress: Progress) -> None:
         """Take note of a simulation or a shard, and log a line if it is time for one."""
         self.seconds = self.now() - self._started
+        settled = False
         # shards of earlier launches come first, and without their simulations
         if self._first is None and progress.shard is None:
             self._first = progress.done, self.seconds
         if self._first is not None and self.seconds > 0:
             done, since = progress.done - self._first[0], self.seconds - self._first[1]
             # the first one that is made also waits for its worker to start
-            started = since >= SETTLED_SECONDS
-            self.rate = done / since if started else (done + 1) / self.seconds
-        going = progress.done < progress.total
-        if self.lines and self.rate and going and self._ticker.due(self.seconds):
+            settled = since >= SETTLED_SECONDS
+            self.rate = done / since if settled else (done + 1) / self.seconds
+        telling = self.lines and settled and progress.done < progress.total
+        if telling and self._ticker.due(self.seconds):
             logger.info("%s", counted_line(self.title, progress.done, progress.total, self.rate))

@@ -243,11 +243,12 @@ def _with_detections(
     if not keep or plan.generator is None or plan.channels != plan.generator.survey_channels:
         return plan.block
     size = number * TYPICAL_DETECTIONS * BYTES
-    logger.info(
-        "%s: detected pulsars are kept, about %s (compute.keep_detections)",
-        folder,
-        f"{size / 1e9:.1f} GB" if size > 1e9 else f"{size / 1e6:.0f} MB",
-    )
+    if size > 1e6:
+        logger.info(
+            "%s: detected pulsars are kept, about %s (compute.keep_detections)",
+            folder,
+            f"{size / 1e9:.1f} GB" if size > 1e9 else f"{size / 1e6:.0f} MB",
+        )
     return {**plan.block, "args": {**plan.block["args"], "keep_detections": True}}
 
 

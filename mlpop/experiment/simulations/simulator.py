@@ -93,7 +93,7 @@ def full_plan(
     if not simulator.draws_stars:
         return simulator_plan(simulator, labels, generator, None), None
     made = source.stars if source.dataset_path is None else None
-    logger.info("%s", preset_sentence(simulator.pulsar.population, made))
+    logger.info("%s", preset_sentence(simulator.pulsar.population, made, labels))
     if DYNAMICS_LABELS.intersection(labels):
         return simulator_plan(simulator, labels, generator, source.stars), None
     stars = stellar_database(source)

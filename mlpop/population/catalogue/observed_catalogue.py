@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mlpop.config.reading import Unreadable, read_text
+from mlpop.config.reading import Unreadable, missing_file, read_text
 from mlpop.errors import DataError
 from mlpop.io.columns import number_in
 from mlpop.io.files import sha256_of
@@ -120,6 +120,11 @@ def download_catalogue() -> pd.DataFrame:
     tarball = _psrqpy_copy()
     table.attrs["version"] = _version_of(query)
     table.attrs["sha256"] = None if tarball is None else sha256_of(tarball)
+    if tarball is None:
+        table.attrs["doubts"].append(
+            "psrqpy downloaded nothing: it took the catalogue of an earlier query, of an unknown "
+            f"day, from its cache {psrqpy.utils.CACHEDIR}; empty that to have the newest."
+        )
     return table
 
 
@@ -175,6 +180,8 @@ def read_table(path: Path) -> pd.DataFrame:
     """
     try:
         text = read_text(path)
+    except FileNotFoundError:
+        raise DataError(missing_file(path)) from None
     except (OSError, Unreadable) as error:
         raise DataError(f"{path}: cannot be read: {error}") from None
     first = text.split("\n", 1)[0]

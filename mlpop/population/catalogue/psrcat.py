@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from mlpop.config.reading import Unreadable, read_text
+from mlpop.config.reading import Unreadable, missing_file, read_text
 from mlpop.errors import DataError
 from mlpop.io.columns import number_in
 
@@ -132,6 +132,8 @@ def read_psrcat_text(path: Path) -> str:
     """
     try:
         return read_text(path, errors="replace")
+    except FileNotFoundError:
+        raise DataError(missing_file(path)) from None
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from None
     except Unreadable as error:

@@ -215,7 +215,7 @@ def select(
         flux_samples = {survey: _with_flux(table, measured) for survey, table in maps.items()}
         for survey, table in flux_samples.items():
             note_row(f"flux from {fluxes}", table, survey)
-            if table.empty:
+            if table.empty and not maps[survey].empty:
                 raise DataError(
                     f"fluxes: no pulsar of {survey} has a flux in {fluxes}: the names must be the "
                     f"J names of the catalogue, such as {named(maps[survey]['PSRJ'].tolist(), 3)}"

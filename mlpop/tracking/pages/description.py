@@ -73,8 +73,7 @@ def experiment_note(
         verdict: what the tests of the posterior say, in a sentence.
         columns: of the table of estimates, beside its own.
     """
-    parts = [f"**Verdict: {_cell(verdict)}**"] if verdict else []
-    parts += [*_estimates_line(estimates), about]
+    parts = [*_verdict_line(verdict), *_estimates_line(estimates), about]
     if estimates:
         parts.append(estimates_table(estimates, columns or {}))
     if rounds:
@@ -89,6 +88,10 @@ def experiment_note(
         ]
         parts.append(markdown_table(["round", "state", *names], rows))
     return "\n\n".join(parts) + "\n"
+
+
+def _verdict_line(verdict: str) -> list[str]:
+    return [f"**Verdict: {_cell(verdict)}**"] if verdict else []
 
 
 def _estimates_line(estimates: Sequence[Estimate]) -> list[str]:
@@ -110,10 +113,11 @@ def round_note(
     numbers: Mapping[str, Number],
     estimates: Sequence[Estimate] = (),
     members: Mapping[str, str] | None = None,
+    verdict: str = "",
     *,
     columns: Columns | None = None,
 ) -> str:
-    """Describe a round: its main numbers, its posterior, links to its members.
+    """Describe a round: its result first, its main numbers, links to its members.
 
     Args:
         experiment_id: the MLflow experiment, for the links.
@@ -121,9 +125,10 @@ def round_note(
         numbers: name -> value.
         estimates: the posterior at the observed sample.
         members: name -> run id.
+        verdict: what the tests of the posterior say, in a sentence.
         columns: of the table of estimates, beside its own.
     """
-    parts = [*_estimates_line(estimates), about]
+    parts = [*_verdict_line(verdict), *_estimates_line(estimates), about]
     if numbers:
         parts.append(
             markdown_table(["", "value"], [[name, value] for name, value in numbers.items()])

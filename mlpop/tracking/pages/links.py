@@ -84,6 +84,7 @@ def where_to_look(
     experiment_id: str,
     run_id: str,
     others: Mapping[str, Sequence[str]] | None = None,
+    folder: Path | None = None,
 ) -> str:
     """Return the lines that a command prints at its start and end.
 
@@ -92,8 +93,9 @@ def where_to_look(
         experiment_id: the MLflow experiment.
         run_id: the run at the top.
         others: name of a view, such as `rounds` -> runs of this launch that it shows.
+        folder: where they are read, by default the working directory.
     """
-    command = ui_command(store)
+    command = ui_command(store, folder)
     lines = [f"Run     {run_id}"]
     if command:
         lines.append(f"Look    {command}")

@@ -82,6 +82,8 @@ def test_the_log_says_what_a_preset_fixes_and_what_is_changed():
     assert "surveys_radio PMPS 1009 SMPS 218 HTRU_low_mid 1023 HTRU_high 20" in fixes
     assert "sigma_k 265" in fixes
     assert changes == "a_late -1.5 (preset: -1.8), t_age_max 3e+07 (preset: 1e+08)"
+    free = preset_sentence(PopulationConfig.parse(graber), stars, ["a_late", "sigma_k"])
+    assert free == text.replace("a_late -1.5 (preset: -1.8), ", "").replace("sigma_k 265, ", "")
     for preset in PRESETS:
         config = PopulationConfig.parse({"preset": preset})
         stars = DynamicsConfig.parse(preset_stars(preset, 5.0, {}))

@@ -13,7 +13,7 @@ from mlpop.config.fields import dataset_root
 from mlpop.config.files.facts import ExperimentFacts
 from mlpop.config.files.observe import ObserveConfig
 from mlpop.config.files.sbi import SbiConfig
-from mlpop.config.files.schema import schemas
+from mlpop.config.files.schema import schema_of
 from mlpop.errors import ConfigError
 
 EXPERIMENTS = Path(__file__).parents[3] / "experiments"
@@ -367,7 +367,7 @@ def test_every_experiment_of_the_issue_is_there() -> None:
 
 
 def test_schema_describes_every_field_of_the_file() -> None:
-    found = schemas("sbi")
+    found = schema_of("sbi")
     assert found["$schema"].startswith("https://json-schema.org/")
     assert set(found["properties"]) == set(SbiConfig.model_fields)
     trainer = found["$defs"]["TrainerConfig"]["properties"]

@@ -292,7 +292,7 @@ FAULTS: dict[str, Callable[[RoundContents], RoundContents]] = {
         findings={"coverage": Finding(verdict=NOT_TESTED)}
     ),
     "3.5 % of the training simulations failed": of_result(numbers={"sim/failed_fraction": 0.035}),
-    "theta_1 is hardly constrained: its 95 % interval spans 90%": of_estimate(low=-0.9, high=0.9),
+    "theta_1 is hardly constrained: its 95 % interval spans 90 %": of_estimate(low=-0.9, high=0.9),
     "The posterior of theta_1 is cut off by the lower edge of the prior, -1": of_estimate(
         low=-0.99, median=-0.7, high=0
     ),
@@ -306,7 +306,7 @@ FAULTS: dict[str, Callable[[RoundContents], RoundContents]] = {
     "theta were resampled, not drawn exactly": of_contents(
         proposal={"exact": False, "ess_median": 3.2}
     ),
-    "up to 5.0% of the proposal's support may have been missed": of_contents(
+    "up to 5.0 % of the proposal's support may have been missed": of_contents(
         proposal={"exact": True, "uncovered": 0.05}
     ),
     "were NaN or outside the prior and were made again (2 times)": of_contents(
@@ -322,6 +322,14 @@ def test_what_is_not_well_is_said_and_nothing_else(
     assert experiment_warnings(gaussian.config, [good]) == []
     (warning,) = experiment_warnings(gaussian.config, [FAULTS[sentence](good)])
     assert sentence in warning
+
+
+def test_a_second_bad_verdict_is_said_too(gaussian, good: RoundContents) -> None:
+    bad = Verdict("misspecified", Grade.BAD, "nothing fits", "why", "what helps")
+    both = dict(judged("overconfident")) | {"predictive": Finding(verdict=bad)}
+    first, second = experiment_warnings(gaussian.config, [of_result(findings=both)(good)])
+    assert first.startswith("Overconfident: ")
+    assert second == "Misspecified, too: nothing fits."
 
 
 def test_network_that_could_still_learn_is_a_warning(gaussian) -> None:

@@ -111,7 +111,7 @@ def test_two_rounds_share_the_compressor_of_round_0_S14(
         assert len(spec["x_shape"]) == 1
     assert contents[0] == contents[1]
     run_0 = done.store.client.get_run(rounds(done)[0].run_id).data
-    assert run_0.tags["mlpop.compressor"] == json.loads(contents[0][0])["digest"]
+    assert run_0.tags["mlflow.mlpop.compressor"] == json.loads(contents[0][0])["digest"]
     assert run_0.metrics["compressor/components"] == spec["x_shape"][0]
     if kind == "cnn":
         history = done.store.client.get_metric_history(

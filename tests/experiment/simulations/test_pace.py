@@ -55,6 +55,20 @@ def test_shards_of_earlier_launches_do_not_make_it_faster() -> None:
     assert pace.rate == pytest.approx(0.25)
 
 
+def test_workers_that_start_slowly_do_not_foretell_hours(
+    told: pytest.LogCaptureFixture,
+) -> None:
+    clock = Clock()
+    pace = Pace("simulations", lines=True, now=clock)
+    clock.time += 60
+    for done in range(1, 22):
+        pace.hear(Progress(done, 400, {}))
+        clock.time += 0.125
+    assert [record.message for record in told.records] == [
+        "simulations: 9 of 400, 8 a second, 0:00:49 left"
+    ]
+
+
 def test_terminal_has_a_bar_and_no_lines(told: pytest.LogCaptureFixture) -> None:
     clock = Clock()
     pace = Pace("simulations", lines=False, now=clock)

@@ -235,7 +235,7 @@ def test_a_wrong_csv_is_refused(tmp_path, text, message):
 
 @pytest.mark.parametrize("name", ["none.db", "none.csv"])
 def test_a_missing_file_is_refused(tmp_path, name):
-    with pytest.raises(DataError, match=f"{name}: cannot be read"):
+    with pytest.raises(DataError, match=f"{name}: no such file"):
         read_catalogue(tmp_path / name)
 
 
@@ -275,11 +275,16 @@ def test_psrqpy_downloads_into_an_empty_cache_too(database, tmp_path, monkeypatc
         archive.add(database, "psrcat_tar/psrcat.db")
     answer = types.SimpleNamespace(content=tarball.read_bytes(), raise_for_status=lambda: None)
     monkeypatch.setattr("psrqpy.utils.requests", types.SimpleNamespace(get=lambda url: answer))
-    monkeypatch.setattr("psrqpy.utils.CACHEDIR", str(tmp_path / "cache"))
+    for module in ("psrqpy.utils", "psrqpy.search"):
+        monkeypatch.setattr(f"{module}.CACHEDIR", str(tmp_path / "cache"))
     for _ in range(downloads):
         table = download_catalogue()
     assert "J0534+2200" in set(table["PSRJ"])
     assert table.attrs["doubts"] == read_catalogue(database).attrs["doubts"]
+    next((tmp_path / "cache").glob("*.tar.gz")).unlink()
+    (doubt,) = set(download_catalogue().attrs["doubts"]) - set(table.attrs["doubts"])
+    assert "psrqpy downloaded nothing" in doubt
+    assert str(tmp_path / "cache") in doubt
 
 
 def test_psrqpy_with_other_columns_is_refused(monkeypatch):

@@ -48,6 +48,15 @@ def test_round_and_member_show_their_main_numbers() -> None:
     assert member_note("One network.", {"epochs": 12}).endswith("| epochs | 12 |\n")
 
 
+def test_a_round_begins_with_its_verdict_as_an_experiment_does() -> None:
+    estimates = [Estimate("B", 13.0, 12.0, 14.0)]
+    for note in (
+        round_note("7", "The sky.", {}, estimates, None, "Biased: it is."),
+        experiment_note("7", "The sky.", [], estimates, "Biased: it is."),
+    ):
+        assert note.startswith("**Verdict: Biased: it is.**\n\n`B` **13.0**")
+
+
 def test_truth_column_is_left_out_where_nobody_knows_it() -> None:
     note = round_note("7", "The sky.", {}, [Estimate("B", 13.0, 12.0, 14.0)])
     assert "truth" not in note
