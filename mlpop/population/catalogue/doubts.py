@@ -125,8 +125,8 @@ def _silent_columns(table: pd.DataFrame, absent: Sequence[str]) -> Iterator[str]
     for names, consequence in what.items():
         if lacking := [name for name in names if name in absent]:
             yield (
-                f"The file has no column {' and '.join(lacking)}, or nothing in it: {consequence}; "
-                "use the full psrcat.db, or make sure that it does not matter."
+                f"The file has no column {' and '.join(lacking)}, or nothing in it: "
+                f"{consequence}; use the full psrcat.db, or make sure that it does not matter."
             )
 
 

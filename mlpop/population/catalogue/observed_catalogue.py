@@ -57,8 +57,8 @@ def read_catalogue(path: Path) -> pd.DataFrame:
     Returns:
         One row a pulsar with `COLUMNS`: text (empty where absent) and float64 (NaN where absent).
         Its `attrs` are `source`, `version` (None where the file does not say), `sha256` of the
-        file, `absent`, columns that it lacks or has nothing in, and `doubts`: what a reader must know, a
-        sentence each.
+        file, `absent`, columns that it lacks or has nothing in, and `doubts`: what a reader must
+        know, a sentence each.
 
     Raises:
         DataError: the file cannot be read, is cut off, lacks one of `REQUIRED`, holds a value that
@@ -173,8 +173,8 @@ def read_table(path: Path) -> pd.DataFrame:
     """Read any CSV with named columns as text, with or without a line of units.
 
     Args:
-        path: the file, separated by one of `DELIMITERS`. The first line gives the names; a second line whose entries are empty or
-            in parentheses gives units and is dropped. Columns without a name are dropped.
+        path: the file, separated by one of `DELIMITERS`. The first line gives the names;
+            a second line whose entries are empty or in parentheses gives units and is dropped. Columns without a name are dropped.
 
     Returns:
         One row a line; every cell is a stripped string, empty where absent.
