@@ -174,7 +174,8 @@ def read_table(path: Path) -> pd.DataFrame:
 
     Args:
         path: the file, separated by one of `DELIMITERS`. The first line gives the names;
-            a second line whose entries are empty or in parentheses gives units and is dropped. Columns without a name are dropped.
+            a second line whose entries are empty or in parentheses gives units and is dropped.
+            Columns without a name are dropped.
 
     Returns:
         One row a line; every cell is a stripped string, empty where absent.
