@@ -134,9 +134,8 @@ def poor_channels(x: Observations, channels: Sequence[str]) -> dict[str, str]:
     for c, (name, channel) in enumerate(zip(channels, np.moveaxis(x, 1, 0), strict=True)):
         if low_of[c] == high_of[c]:
             found[name] = f"is {low_of[c]:g} in all {len(x)} simulations"
-        elif x.ndim == 2:
-            if text := _outliers(channel.astype(np.float64)):
-                found[name] = text
+        elif x.ndim == 2 and (text := _outliers(channel.astype(np.float64))):
+            found[name] = text
     return found
 
 
