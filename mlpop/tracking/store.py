@@ -334,7 +334,7 @@ def _create(database: Path) -> None:
     if head and not head.startswith(SQLITE_MAGIC):
         raise TrackingError(
             f"{database}: is not an sqlite database (a checkout without symbolic links puts a "
-            "text file here); give another path in MLFLOW_TRACKING_URI, or move it away"
+            "text file here): if it is that, delete it, else set MLFLOW_TRACKING_URI to another"
         )
     for place in (database.resolve() if head else folder, folder):
         if not os.access(place, os.W_OK):
