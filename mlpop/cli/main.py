@@ -17,7 +17,6 @@ from mlpop.errors import MlpopError
 FILE = options.HomePath(dir_okay=False, path_type=Path)
 FOLDER = options.HomePath(file_okay=False, path_type=Path)
 
-
 FIRST_STEPS = (
     "First: `mlpop init my-project && cd my-project`, then `mlpop sbi -c experiments/smoke.json`, "
     "which shows that all works: a minute or two the first time, while its code is compiled. "
@@ -377,7 +376,9 @@ def main() -> None:
         # a full disk, a folder that was taken away: the message names file and reason
         place = f"the temporary folder {tempfile.gettempdir()} (TMPDIR), or the output"
         fail(str(error) if error.filename else f"{error} (of a file without a name: {place})")
-    except MemoryError as error:
+    except (MemoryError, ImportError) as error:
+        if isinstance(error, ImportError) and "failed to map segment" not in str(error):
+            raise
         fail(f"out of memory: {error or 'there is none left'}; take less, or a larger machine")
     except (KeyboardInterrupt, click.Abort) as error:
         if isinstance(error.__cause__, EOFError):

@@ -26,7 +26,7 @@ SHIPPED = "experiments"
 
 FOREIGN = {
     b"SQLite format 3\x00": "an SQLite database",
-    b"\x1f\x8b": "a gzip archive; unpack it",
+    b"\x1f\x8b": "a gzip archive (unpack it)",
     b"PK\x03\x04": "a zip archive (an .npz, an .xlsx)",
     b"\x89HDF": "an HDF5 file",
     b"\x93NUMPY": "a .npy array",
@@ -102,7 +102,9 @@ def _decode(decoder: codecs.IncrementalDecoder, block: bytes, place: int) -> Non
         decoder.decode(block, final=not block)
     except UnicodeDecodeError as error:
         at = place - waiting + error.start
-        raise Unreadable(f"is no UTF-8 text: {error.reason} at byte {at}") from None
+        raise Unreadable(
+            f"is no UTF-8 text: {error.reason} at byte {at}; save it as UTF-8"
+        ) from None
 
 
 def refuse_foreign(data: bytes) -> None:
@@ -132,7 +134,9 @@ def read_text(path: Path, *, errors: str = "strict", limit: int = LARGEST_TEXT) 
     try:
         return data.decode("utf-8-sig", errors=errors)
     except UnicodeDecodeError as error:
-        raise Unreadable(f"is no UTF-8 text: {error.reason} at byte {error.start}") from None
+        raise Unreadable(
+            f"is no UTF-8 text: {error.reason} at byte {error.start}; save it as UTF-8"
+        ) from None
 
 
 def unique_fields(

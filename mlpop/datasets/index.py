@@ -82,18 +82,18 @@ class DatasetIndex:
         """
         rows = csv_rows(path)
         header = next(rows)
-        if not any(name.startswith(INPUT_PREFIX) for name in header):
+        if padded := next((name for name in header if name != name.strip()), None):
             raise DataError(
-                f"{path}: no column starts with '{INPUT_PREFIX}'; found {', '.join(header)}"
+                f"{path}: the column {padded!r} begins or ends with a space; take spaces around "
+                "the commas away"
             )
         if separator := next((s for s in ";\t|" if len(header) == 1 and s in header[0]), None):
             raise DataError(
                 f"{path}: its columns are separated by {separator!r}; an index file has commas"
             )
-        if padded := next((name for name in header if name != name.strip()), None):
+        if not any(name.startswith(INPUT_PREFIX) for name in header):
             raise DataError(
-                f"{path}: the column {padded!r} begins or ends with a space; take spaces around "
-                "the commas away"
+                f"{path}: no column starts with '{INPUT_PREFIX}'; found {', '.join(header)}"
             )
         return cls.of_rows(path, header, rows)
 

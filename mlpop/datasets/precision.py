@@ -21,7 +21,13 @@ Observations = NDArray[np.floating[Any]]
 MOST = float(np.finfo(np.float32).max)
 """The largest number that may be in x; float32 holds none above it."""
 
-BEYOND = f"values beyond {MOST:.2g}; give them in other units, or their logarithm"
+MOST_WHOLE = 2**53
+"""The largest whole number that may be in x; double precision does not tell larger ones apart."""
+
+BEYOND = (
+    f"values beyond {MOST:.2g}, or whole numbers beyond {MOST_WHOLE:.2g}; give them in other "
+    "units, or their logarithm"
+)
 """What messages say of larger ones."""
 
 _LARGE, _SMALL = 1e15, 1e-15
@@ -29,9 +35,9 @@ _LARGE, _SMALL = 1e15, 1e-15
 _LOST = 1e-3
 """Rounding to float32 may be this part of a standard deviation."""
 _FLAT = 1e-3
-"""A spread of nearly all values below this part of the standard deviation hardly shows."""
-_NEARLY_ALL = (1.0, 99.0)
-"""[percent]"""
+"""A spread of most values below this part of the standard deviation hardly shows."""
+_CENTRAL = ((1.0, 99.0), (10.0, 90.0), (25.0, 75.0))
+"""Where nearly all, most and half of the values lie [percent]."""
 
 
 def as_numbers(values: ArrayLike) -> Observations:
@@ -42,7 +48,9 @@ def as_numbers(values: ArrayLike) -> Observations:
 
 
 def is_beyond(values: NDArray) -> bool:
-    """Whether a finite number is among `values` that float32 cannot hold."""
+    """Whether a finite number is among `values` that is larger than x may be."""
+    if values.dtype.kind in "iu":
+        return bool(np.any((values > MOST_WHOLE) | (values < -MOST_WHOLE)))
     with np.errstate(invalid="ignore"):
         return bool(np.any(np.isfinite(values) & (np.abs(values) > MOST)))
 
@@ -126,20 +134,25 @@ def poor_channels(x: Observations, channels: Sequence[str]) -> dict[str, str]:
     for c, (name, channel) in enumerate(zip(channels, np.moveaxis(x, 1, 0), strict=True)):
         if low_of[c] == high_of[c]:
             found[name] = f"is {low_of[c]:g} in all {len(x)} simulations"
-        elif x.ndim == 2:
-            values = channel.astype(np.float64)
-            low, high = np.percentile(values, _NEARLY_ALL)
-            if high - low < _FLAT * values.std():
-                # a channel that is mostly one number, a rare count for example, is no outlier's
-                outside = int(np.count_nonzero((values < low) | (values > high)))
-                if high > low:
-                    found[name] = (
-                        f"lies between {low:.6g} and {high:.6g} but for {outside} of {len(x)} "
-                        f"simulations, which reach from {values.min():.3g} to {values.max():.3g}: "
-                        "networks that scale it by its standard deviation hardly see it vary; "
-                        "give its logarithm, or other units"
-                    )
+        elif x.ndim == 2 and (text := _outliers(channel.astype(np.float64))):
+            found[name] = text
     return found
+
+
+def _outliers(values: NDArray[np.float64]) -> str:
+    """Return what is wrong with numbers (n,) of which a few are much larger; empty if none are."""
+    for percentages in _CENTRAL:
+        low, high = np.percentile(values, percentages)
+        # a channel that is mostly one number, a rare count for example, is no outlier's
+        if low < high and high - low < _FLAT * values.std():
+            outside = int(np.count_nonzero((values < low) | (values > high)))
+            return (
+                f"lies between {low:.6g} and {high:.6g} but for {outside} of {len(values)} "
+                f"simulations, which reach from {values.min():.3g} to {values.max():.3g}: "
+                "networks that scale it by its standard deviation hardly see it vary; "
+                "give its logarithm, or other units"
+            )
+    return ""
 
 
 def _extremes(x: Observations) -> tuple[NDArray, NDArray]:

@@ -136,11 +136,11 @@ def output_tree(
     if models and tags and run_id:
         recorded = [Path(tags.get(tag, "")) for tag in (LOG_DIR, SAVE_DIR)]
         kinds = ("logs", "models")
-        # a project that was moved has them in its new place
+        # a project that was moved or copied has them in its new place
         here = [
             save_dir.absolute() / k / name / p.name for k, p in zip(kinds, recorded, strict=True)
         ]
-        for folders in (recorded, here):
+        for folders in (here, recorded):
             if all(_is_of(folder, run_id) for folder in folders):
                 return OutputTree(*folders)
     if not name or name != Path(name).name or name in (".", ".."):

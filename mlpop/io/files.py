@@ -3,7 +3,9 @@
 import csv
 import hashlib
 import io
+import itertools
 import json
+import logging
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -24,6 +26,8 @@ from mlpop.config.reading import (
 )
 from mlpop.errors import DataError
 
+logger = logging.getLogger(__name__)
+
 
 def write_atomically(path: Path, content: str | bytes) -> None:
     """Write `content` to a temporary neighbour of `path`, flush it to disk, and rename it.
@@ -33,6 +37,16 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     """
     with _appearing(path) as file:
         file.write(content.encode() if isinstance(content, str) else content)
+
+
+def make_way(path: Path) -> None:
+    """Move away a folder that lies where a file is to be written; remove a link, and say so."""
+    if path.is_symlink():
+        path.unlink()
+    elif path.is_dir():
+        names = (path.with_name(f"{path.name}.in-the-way-{k}") for k in itertools.count())
+        other = path.rename(next(name for name in names if not name.exists()))
+        logger.warning("%s: a folder was where a file belongs; it is now %s", path, other)
 
 
 @contextmanager

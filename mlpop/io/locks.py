@@ -36,7 +36,7 @@ PLACES = ("/tmp", "/var/tmp", "/dev/shm")
 
 
 class NotLocked(DataError):
-    """Another process holds the lock, or the file cannot be opened."""
+    """Another process holds the lock, or its file or folder cannot be had."""
 
 
 @contextmanager
@@ -71,13 +71,23 @@ def alone_in(folder: Path, *, above: bool = False) -> Iterator[None]:
     Raises:
         DataError: the folder cannot be made or written.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DataError(f"{folder}: cannot be written: {error.strerror or error}") from error
+    make_folder(folder)
     path = (folder.parent if above else folder) / LOCK
     with locked(path, waiting=f"{folder}: another launch is filling this folder; waiting for it"):
         yield
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder, and those above it, unless it is there.
+
+    Raises:
+        NotLocked: it cannot be made; the message says what to do.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = f"{error.strerror or error}{_advice(folder, error)}"
+        raise NotLocked(f"{folder}: cannot be written: {reason}") from error
 
 
 @functools.cache
@@ -148,7 +158,9 @@ def _acquired(path: Path, timeout: float, waiting: str) -> BaseFileLock:
     try:
         return _held(SoftFileLock(soft), timeout, f"{waiting} (its lock is {soft})")
     except OSError as error:
-        raise NotLocked(f"{soft}: cannot be locked: {error.strerror or error}") from error
+        raise NotLocked(
+            f"{soft}: cannot be locked: {error.strerror or error}{_advice(soft, error)}"
+        ) from error
 
 
 def _held(lock: BaseFileLock, timeout: float, waiting: str) -> BaseFileLock:
@@ -168,9 +180,15 @@ def _held(lock: BaseFileLock, timeout: float, waiting: str) -> BaseFileLock:
 
 
 def _advice(path: Path, error: OSError) -> str:
-    if error.errno not in (errno.EACCES, errno.EPERM) or not path.exists():
+    """Return what to do where another user's file or folder is in the way."""
+    if error.errno not in (errno.EACCES, errno.EPERM):
         return ""
-    return f": it belongs to another user, who can mend it with `chmod a+rw {path}`"
+    there = next(place for place in (path, *path.parents) if place.exists())
+    place, right = (there, "rw") if there.is_file() else (there, "rwx")
+    return (
+        f": {place} belongs to another user, who can mend it with `chmod a+{right} {place}`; or "
+        "give a folder of your own"
+    )
 
 
 @functools.cache

@@ -4,6 +4,7 @@ Whatever is torn, empty, of another shape, too large or too deep is a `BrokenRec
 stands for counts as not done: never as something else.
 """
 
+import errno
 import json
 import math
 import os
@@ -38,6 +39,10 @@ ODD_CONTENT = (
     MemoryError,
 )
 """What code raises that is given a record of another shape than it expects."""
+
+
+NO_FILE = {errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENXIO}
+"""What the system says of a place where something else than a file is."""
 
 
 class BrokenRecord(TrackingError):
@@ -114,7 +119,8 @@ def malformed(what: str) -> Iterator[None]:
     except TrackingError:
         raise
     except OSError as error:
-        raise TrackingError(f"{what}: cannot be read: {error.strerror or error}") from error
+        kind = BrokenRecord if error.errno in NO_FILE else TrackingError
+        raise kind(f"{what}: cannot be read: {error.strerror or error}") from error
     except ODD_CONTENT as error:
         reason = str(error)[:300] or type(error).__name__
         if isinstance(error, KeyError):

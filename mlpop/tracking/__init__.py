@@ -4,7 +4,7 @@ Importing this package does not import MLflow; connecting does.
 """
 
 from mlpop.tracking.address import project_root
-from mlpop.tracking.artifacts import commit, save_figure, verify
+from mlpop.tracking.artifacts import commit, verify
 from mlpop.tracking.curves import CurveBuffer, replay
 from mlpop.tracking.lineage import Node, StatusRow, find, recorded_datasets, root_of, status, tree
 from mlpop.tracking.pages.description import (
@@ -15,6 +15,7 @@ from mlpop.tracking.pages.description import (
     point_note,
     round_note,
 )
+from mlpop.tracking.pages.figure import save_figure
 from mlpop.tracking.pages.links import (
     compare_link,
     no_runs_yet,

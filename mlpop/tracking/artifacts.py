@@ -5,7 +5,6 @@ with the SHA-256 of each goes last of all: a run without a manifest that verifie
 """
 
 import hashlib
-import io
 import json
 import shutil
 import tempfile
@@ -19,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from mlpop.errors import TrackingError
 from mlpop.io.embedded_store import is_readable, read_run
-from mlpop.io.files import sha256_of, write_atomically
+from mlpop.io.files import make_way, sha256_of
 from mlpop.io.moved_store import local_folder
 from mlpop.io.records import BrokenRecord, read_record
 from mlpop.tracking.address import sqlite_file
@@ -27,12 +26,10 @@ from mlpop.tracking.outages import patiently
 from mlpop.tracking.store import translated
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
     from mlflow import MlflowClient
 
 MANIFEST = "COMPLETE.json"
 MANIFEST_SCHEMA = 1
-FIGURE_DPI = 120
 
 
 class BrokenManifest(BrokenRecord):
@@ -95,6 +92,8 @@ def send_once(client: "MlflowClient", run_id: str, path: Path, name: str | None 
     folder = None if target.parent == PurePosixPath(".") else str(target.parent)
     with translated(f"artifact {target} of run {run_id}"), _named(path, target.name) as local:
         record = file_record(path)
+        if (place := _embedded_folder(client, run_id)) is not None:
+            make_way(place / target)
         try:
             client.log_artifact(run_id, str(local), folder)
         except OSError as error:
@@ -164,13 +163,13 @@ def read_manifest(client: "MlflowClient", run_id: str) -> dict[str, Any] | None:
     if MANIFEST not in listed(client, run_id):
         return None
     what = f"{MANIFEST} of run {run_id}"
-    with fetched(client, run_id, MANIFEST) as path:
-        try:
+    try:
+        with fetched(client, run_id, MANIFEST) as path:
             checked = read_record(path, f"{what}: cannot be read", _MANIFEST)
             manifest = checked.model_dump(by_alias=True)
             records = manifest_records(manifest)
-        except BrokenRecord as error:
-            raise BrokenManifest(str(error)) from None
+    except BrokenRecord as error:
+        raise BrokenManifest(str(error)) from None
     schema = manifest["schema"]
     if schema != MANIFEST_SCHEMA:
         raise BrokenManifest(f"{what}: schema {schema}, this mlpop reads {MANIFEST_SCHEMA}")
@@ -255,13 +254,20 @@ def local_path(client: "MlflowClient", run_id: str, name: str) -> Path | None:
     """Return the file in which the store keeps an artifact, None if it is not on this machine.
 
     Raises:
+        BrokenRecord: it is a link to another folder, or to itself.
         TrackingError: the store cannot be read.
     """
     folder = _embedded_folder(client, run_id)
     if folder is not None and "%" not in require_safe(name):
         path = folder / name
-        if not path.resolve().is_relative_to(folder.resolve()):
-            raise TrackingError(f"artifact {name!r} of run {run_id}: leads out of its folder")
+        try:
+            inside = path.resolve().is_relative_to(folder.resolve())
+        except (OSError, RuntimeError):
+            raise BrokenRecord(
+                f"artifact {name!r} of run {run_id}: {path} is a link that leads to itself"
+            ) from None
+        if not inside:
+            raise BrokenRecord(f"artifact {name!r} of run {run_id}: leads out of its folder")
         if not path.exists():
             raise TrackingError(f"artifact {name} of run {run_id}: No such artifact: '{name}'")
         return path.absolute()
@@ -301,7 +307,15 @@ def listed(client: "MlflowClient", run_id: str, folder: str | None = None) -> di
         TrackingError: the store cannot be read, or lists a name that is not in that folder.
     """
     what = f"artifacts of run {run_id}"
-    items = patiently(lambda: client.list_artifacts(run_id, folder), what)
+    try:
+        items = patiently(lambda: client.list_artifacts(run_id, folder), what)
+    except TrackingError:
+        # MLflow gives up where one of them is a link that leads to itself
+        place = _embedded_folder(client, run_id)
+        if place is None or not (place / (folder or "")).is_dir():
+            raise
+        files = [path for path in (place / (folder or "")).iterdir() if path.is_file()]
+        return {str(PurePosixPath(folder or "", p.name)): p.stat().st_size for p in files}
     sizes = {item.path: int(item.file_size or 0) for item in items if not item.is_dir}
     for name in sizes:
         if str(PurePosixPath(require_safe(name)).parent) != (folder or "."):
@@ -343,27 +357,6 @@ def _repository(client: "MlflowClient", run_id: str) -> Any:
         return get_artifact_repository(uri, tracking_uri=client.tracking_uri)
 
     return patiently(attempt, f"artifacts of run {run_id}")
-
-
-def save_figure(figure: "Figure", pdf: Path) -> tuple[Path, Path]:
-    """Write a figure as the documented PDF and, for MLflow's pages, as PNG beside it.
-
-    The same figure gives the same bytes: the PDF carries no date.
-
-    Returns:
-        The PDF and the PNG file.
-    """
-    png = pdf.with_suffix(".png")
-    options: dict[str, dict[str, Any]] = {
-        "pdf": {"metadata": {"CreationDate": None}},
-        "png": {"dpi": FIGURE_DPI},
-    }
-    for path in (pdf, png):
-        kind = path.suffix.removeprefix(".")
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format=kind, bbox_inches="tight", **options[kind])
-        write_atomically(path, buffer.getvalue())
-    return pdf, png
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from mlpop.config.messages import show
 from mlpop.errors import TrackingError
 from mlpop.io.embedded_store import RecordedRun, is_readable, read_run, read_runs
 from mlpop.io.records import tag_number
@@ -267,7 +268,10 @@ def _run(store: Store, run_id: str) -> "AnyRun":
             return store.client.get_run(run_id)
         run = read_run(database, run_id)
     if run is None:
-        raise TrackingError(f"run {run_id} in {store.safe_uri}: no such run")
+        raise TrackingError(
+            f"run {show(run_id)[1:-1]} in {store.safe_uri}: no such run; `mlpop status` shows the "
+            "whole ids of those that are there"
+        )
     return run
 
 

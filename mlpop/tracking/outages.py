@@ -31,6 +31,11 @@ _FOR_GOOD = {
     "UNAUTHENTICATED",
 }
 _DISK = {errno.EACCES, errno.EDQUOT, errno.EFBIG, errno.ENOSPC, errno.EPERM, errno.EROFS}
+_SHAPE = {
+    *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY),
+    *(errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL, errno.ENXIO, errno.ENODEV),
+}
+"""Something else is where a file or a folder should be."""
 _FULL = ("disk is full", "No space left", "Disk quota exceeded", "File too large")
 _DISK_TEXTS = (*_FULL, "readonly database", "Permission denied")
 
@@ -146,5 +151,5 @@ def _verdict(error: BaseException) -> bool | None:
     if isinstance(error, ConnectionError | TimeoutError):
         return True
     if isinstance(error, OSError):
-        return error.errno not in _DISK and error.errno not in (errno.ENOENT, errno.ENOTDIR)
+        return error.errno not in _DISK | _SHAPE
     return None

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from mlpop.config.messages import show
 from mlpop.errors import MlpopError, TrackingError
 from mlpop.io.locks import NotLocked, locked, private_folder
 from mlpop.io.records import tag_number
@@ -114,17 +115,16 @@ def tell_given_run(message: str) -> None:
     A run that `open_run` took over says itself how it ended. A store that is away is no error:
     the message is on the terminal too.
     """
-    given = os.environ.get("MLFLOW_RUN_ID")
-    if not given:
+    if not os.environ.get("MLFLOW_RUN_ID"):
         return
     try:
         store = connect()
         with few_retries():
-            if _given_run(store) is not None:
+            if (given := _given_run(store)) is not None:
                 store.client.set_tag(given, "mlpop.error", message[:LONGEST_TAG])
                 store.client.set_tag(given, "mlpop.state", "stopped")
     except Exception as error:
-        logger.debug("run %s does not know why it failed: %s", given, error)
+        logger.debug("the run that was given does not know why it failed: %s", error)
 
 
 def status_of(error: BaseException | None) -> str:
@@ -214,15 +214,18 @@ def _given_run(store: Store) -> str | None:
     Raises:
         TrackingError: the run is not in this store.
     """
-    run_id = os.environ.get("MLFLOW_RUN_ID")
+    run_id = os.environ.get("MLFLOW_RUN_ID", "").strip()
     if not run_id:
+        # MLflow and the workers would take a blank for an id
+        os.environ.pop("MLFLOW_RUN_ID", None)
         return None
+    os.environ["MLFLOW_RUN_ID"] = run_id
     try:
         run = store.client.get_run(run_id)
     except Exception as error:
         raise TrackingError(
-            f"run {run_id}, given by MLFLOW_RUN_ID, is not in {store.safe_uri}; with `mlflow run` "
-            "of a project in another folder, MLFLOW_TRACKING_URI must be absolute"
+            f"MLFLOW_RUN_ID: run {show(run_id)[1:-1]} is not in {store.safe_uri}; unset it; with "
+            "`mlflow run` of a project in another folder, MLFLOW_TRACKING_URI must be absolute"
         ) from error
     info, tags = run.info, run.data.tags
     if run_id in _open_runs or any(key.startswith("mlpop.") for key in tags):
@@ -266,6 +269,11 @@ def _reopen(store: Store, run_id: str) -> "Run":
     """
     with _claim(store, run_id):
         run = store.client.get_run(run_id)
+        if run.info.lifecycle_stage != "active":
+            raise TrackingError(
+                f"run {run_id} in {store.safe_uri} is deleted; restore it with `mlflow runs "
+                f"restore --run-id {run_id}`, and its experiment where that is deleted too"
+            )
         mine = Owner.from_tag(run.data.tags.get(OWNER_TAG)) == Owner.current()
         if run.info.status == "RUNNING" and not mine and is_alive(run.data.tags):
             raise _owned(run)

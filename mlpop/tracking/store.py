@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from mlpop.config.messages import show
 from mlpop.errors import TrackingError
 from mlpop.io.embedded_store import is_readable
 from mlpop.io.locks import NotLocked, locked
@@ -92,9 +93,20 @@ class Store:
         with translated(f"experiment '{name}' in {self.safe_uri}"):
             if run_id := os.environ.get("MLFLOW_RUN_ID"):
                 return self.client.get_run(run_id).info.experiment_id
-            if experiment_id := os.environ.get("MLFLOW_EXPERIMENT_ID"):
-                return self.client.get_experiment(experiment_id).experiment_id
+            if experiment_id := os.environ.get("MLFLOW_EXPERIMENT_ID", "").strip():
+                return self._given(experiment_id)
             return self._find_or_create(os.environ.get("MLFLOW_EXPERIMENT_NAME") or name)
+
+    def _given(self, experiment_id: str) -> str:
+        """Return the id that `MLFLOW_EXPERIMENT_ID` gives, if it can have new runs."""
+        field = f"MLFLOW_EXPERIMENT_ID: experiment {show(experiment_id)} in {self.safe_uri}"
+        try:
+            found = self.client.get_experiment(experiment_id)
+        except Exception as error:
+            raise TrackingError(f"{field}: {in_a_line(error)}; unset it") from error
+        if found.lifecycle_stage != "active":
+            raise TrackingError(f"{field} is deleted; restore or unset it")
+        return str(found.experiment_id)
 
     def _find_or_create(self, name: str) -> str:
         found = self.client.get_experiment_by_name(name)
@@ -322,7 +334,7 @@ def _create(database: Path) -> None:
     if head and not head.startswith(SQLITE_MAGIC):
         raise TrackingError(
             f"{database}: is not an sqlite database (a checkout without symbolic links puts a "
-            "text file here); delete it and start again"
+            "text file here): if it is that, delete it, else set MLFLOW_TRACKING_URI to another"
         )
     for place in (database.resolve() if head else folder, folder):
         if not os.access(place, os.W_OK):

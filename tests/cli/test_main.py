@@ -775,3 +775,23 @@ def test_observe_refuses_an_empty_sky_before_it_writes(
     ended = mlpop("observe", "-c", "observe.json")
     assert ended.code == 2
     assert "save_dir: 'out' cannot be written" in ended.err
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError("Unable to allocate 9 GiB"),
+        ImportError("libtorch_cpu.so: failed to map segment from shared object"),
+    ],
+)
+def test_a_process_without_memory_is_told_in_a_sentence(
+    mlpop: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("mlpop.commands.status.status_table", fail)
+    ended = mlpop("status")
+    assert ended.code == 2
+    assert "out of memory" in ended.err
+    assert str(error) in ended.err

@@ -258,6 +258,7 @@ def test_broken_index_files_are_refused(folder: Path) -> None:
         ("", "the file is empty"),
         ("a,b\n1,2\n", "no column starts with 'input:'; found a, b"),
         (text.splitlines()[0], "no row below the header"),
+        (f" {text}".replace(",", ", "), "column ' input:p' begins or ends with a space"),
         (text + "p_0.npy,q_0.npy\n", "row 3 has 2 fields, the header has 5"),
         (text.replace("input:q", "input:p"), "column input:p appears more than once"),
     ]:

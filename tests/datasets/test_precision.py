@@ -101,6 +101,24 @@ def test_a_given_number_beyond_float32_is_refused_by_row(tmp_path: Path) -> None
         load_dataset(csv)
 
 
+@pytest.mark.parametrize("number", [2**53 + 1, -(2**53) - 1, 2**62, -(2**63)])
+def test_a_whole_number_that_no_float_tells_apart_is_refused(tmp_path: Path, number: int) -> None:
+    csv = write(tmp_path, np.array([[1], [2**53], [number]]))
+    with pytest.raises(DataError, match="row 2, column .*or whole numbers beyond 9e"):
+        load_dataset(csv)
+    row = SimulationRow(0, "1", maps={"x": np.array(number)})
+    (judged,) = write_shard(tmp_path, 0, [row]).rows
+    assert judged.status == "invalid"
+
+
+@pytest.mark.parametrize("share", [0.005, 0.05, 0.15])
+@pytest.mark.parametrize("size", [1e6, 1e30])
+def test_outliers_are_told_however_many(share: float, size: float) -> None:
+    x = RNG.normal(size=(1000, 2))
+    x[RNG.random(1000) < share, 1] *= size
+    assert set(poor_channels(x, ["good", "heavy"])) == {"heavy"}
+
+
 def test_channels_that_show_nothing_are_told() -> None:
     spiked = ONE[:, 0].copy()
     spiked[7] = 1e9

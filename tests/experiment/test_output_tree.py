@@ -108,6 +108,21 @@ def test_resume_in_a_moved_project_goes_on_in_its_folders(
     assert not (tmp_path / "before").exists()
 
 
+def test_resume_in_a_copied_project_leaves_the_first_one_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "first").mkdir()
+    monkeypatch.chdir(tmp_path / "first")
+    tree = output_tree(Path("output"), "SBI", run_id="7f", now=NOW)
+    tags = {tag: str(folder) for tag, folder in tree.folders.items()}
+    shutil.copytree(tmp_path / "first", tmp_path / "copy")
+    monkeypatch.chdir(tmp_path / "copy")
+    found = output_tree(Path("output"), "SBI", tags, run_id="7f")
+    assert found.models == tmp_path / "copy/output/models/SBI/20261122_090807"
+    monkeypatch.chdir(tmp_path)
+    assert output_tree(Path("output"), "SBI", tags, run_id="7f") == tree
+
+
 @pytest.mark.parametrize("mark", [None, "", "another run", b"\xff\xfe"])
 def test_tags_do_not_decide_into_which_folder_is_written(
     tmp_path: Path, mark: str | bytes | None

@@ -8,14 +8,23 @@ import stat
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from mlpop.config.blocks.dynamics import DynamicsConfig
 from mlpop.errors import DataError
 from mlpop.io import locks
-from mlpop.io.locks import LONGEST_SOCKET, ROOM_FOR_SOCKET, NotLocked, locked, private_folder
+from mlpop.io.locks import (
+    LONGEST_SOCKET,
+    ROOM_FOR_SOCKET,
+    NotLocked,
+    alone_in,
+    locked,
+    private_folder,
+)
+from mlpop.population.stars.database import find_or_build
 
 FLOCK_ERRORS = [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP]
 
@@ -85,6 +94,59 @@ def test_lock_of_another_user_is_explained(tmp_path: Path) -> None:
     path.chmod(0)
     with pytest.raises(NotLocked, match="belongs to another user"), locked(path):
         pass
+
+
+def told_as_another_user(work: Callable[[], object]) -> str:
+    """Return what an error of `work` says to a user who is not root."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.setuid(65534)
+            work()
+        except DataError as error:
+            os.write(writing, str(error).encode())
+        finally:
+            os._exit(0)
+    os.close(writing)
+    os.waitpid(child, 0)
+    with os.fdopen(reading) as pipe:
+        return pipe.read()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
+@pytest.mark.parametrize("what", ["lock", "new lock", "folder", "cache", "lock of the cache"])
+def test_what_belongs_to_another_user_is_told_with_what_to_do(
+    what: str,
+) -> None:
+    folder = Path(tempfile.mkdtemp(dir="/tmp"))
+    folder.chmod(0o755)
+    stars = folder / "stars"
+    if what == "lock of the cache":
+        stars.mkdir()
+        stars.chmod(0o777)
+        lock = stars / f"{DynamicsConfig().content_key()[:24]}.lock"
+        lock.touch(mode=0o600)
+    elif what == "lock":
+        (folder / "store.lock").touch(mode=0o600)
+
+    def work() -> None:
+        if "cache" in what:
+            find_or_build(DynamicsConfig(), folder)
+        elif what == "folder":
+            with alone_in(folder / "set"):
+                pass
+        else:
+            with locked(folder / ("store.lock" if what == "lock" else "another.lock")):
+                pass
+
+    try:
+        told = told_as_another_user(work)
+    finally:
+        shutil.rmtree(folder)
+    assert str(folder) in told
+    assert "belongs to another user, who can mend it with `chmod a+rw" in told
+    assert ("MLPOP_CACHE_DIR" in told) == ("cache" in what)
 
 
 @pytest.fixture

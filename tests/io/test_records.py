@@ -1,6 +1,8 @@
 """Records of a store that say nothing: each is a `BrokenRecord`, never a traceback."""
 
+import errno
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -137,3 +139,16 @@ def test_number_of_a_tag(text: str, number: int | None) -> None:
 def test_what_code_meets_in_a_record_of_another_shape(error: Exception) -> None:
     with pytest.raises(BrokenRecord, match="^summary"), malformed("summary"):
         raise error
+
+
+@pytest.mark.parametrize("number", [errno.EISDIR, errno.ELOOP, errno.ENOTDIR])
+def test_what_is_no_file_is_a_broken_record(number: int) -> None:
+    with pytest.raises(BrokenRecord, match="^summary: cannot be read"), malformed("summary"):
+        raise OSError(number, os.strerror(number))
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.EACCES])
+def test_what_may_be_read_another_time_is_no_broken_record(number: int) -> None:
+    with pytest.raises(TrackingError) as caught, malformed("summary"):
+        raise OSError(number, os.strerror(number))
+    assert not isinstance(caught.value, BrokenRecord)

@@ -114,6 +114,26 @@ def test_artifact_kept_from_an_earlier_process_is_in_the_manifest(
     assert verify(store.client, run.run_id) == []
 
 
+@pytest.mark.parametrize("name", [MANIFEST, "theta.npy", "member_00/estimator.safetensors"])
+@pytest.mark.parametrize("what", ["loop", "link", "folder"])
+def test_what_is_in_the_way_of_an_artifact_counts_as_missing_and_is_moved_away(
+    run: TrackedRun, files: dict[str, Path], tmp_path: Path, what: str, name: str
+) -> None:
+    (tmp_path / "mine").write_text("mine")
+    client = run.store.client
+    commit(client, run.run_id, files)
+    place = stored(run, name)
+    place.unlink()
+    if what == "folder":
+        (place / "within").mkdir(parents=True)
+    else:
+        place.symlink_to(place.name if what == "loop" else tmp_path / "mine")
+    assert len(verify(client, run.run_id)) == 1
+    commit(client, run.run_id, files)
+    assert verify(client, run.run_id) == []
+    assert (tmp_path / "mine").read_text() == "mine"
+
+
 def test_store_that_cannot_be_written_is_a_tracking_error(
     run: TrackedRun, files: dict[str, Path]
 ) -> None:

@@ -201,6 +201,62 @@ def given_run(store: Store, state: str) -> str:
 STALE = ("mlpop", "mlpop, running", "FINISHED", "FAILED", "KILLED", "metrics", "deleted")
 
 
+@pytest.mark.parametrize("blank", ["", " ", "\t\n"])
+def test_a_blank_run_id_is_none(store: Store, monkeypatch: pytest.MonkeyPatch, blank: str) -> None:
+    monkeypatch.setenv("MLFLOW_RUN_ID", blank)
+    tell_given_run("a typing error")
+    monkeypatch.setenv("MLFLOW_RUN_ID", blank)
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", blank)
+    with open_run("experiment", "blank", store=store) as run:
+        pass
+    assert store.client.get_experiment(run.experiment_id).name == "blank"
+
+
+def test_spaces_around_a_run_id_are_none_of_it(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = str(store.client.create_run(store.experiment_id("given")).info.run_id)
+    monkeypatch.setenv("MLFLOW_RUN_ID", f" {given} ")
+    with open_run("experiment", "padded", store=store) as run:
+        assert run.run_id == given
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "do"),
+    [
+        ("MLFLOW_RUN_ID", "0" * 32, "unset it"),
+        ("MLFLOW_RUN_ID", "x" * 5000, "unset it"),
+        ("MLFLOW_EXPERIMENT_ID", "999", "unset it"),
+        ("MLFLOW_EXPERIMENT_ID", "abc", "unset it"),
+        ("MLFLOW_EXPERIMENT_ID", "deleted", "restore or unset it"),
+    ],
+)
+def test_a_stale_variable_of_mlflow_is_named_with_what_to_do(
+    store: Store, monkeypatch: pytest.MonkeyPatch, name: str, value: str, do: str
+) -> None:
+    if value == "deleted":
+        value = store.experiment_id("gone")
+        store.client.delete_experiment(value)
+    monkeypatch.setenv(name, value)
+    with (
+        pytest.raises(TrackingError, match=f"^{name}.*{do}|: {name}.*{do}") as caught,
+        open_run("experiment", "new", store=store),
+    ):
+        pass
+    assert len(str(caught.value)) < 1000
+
+
+def test_a_deleted_run_says_how_to_restore_it(store: Store) -> None:
+    with open_run("experiment", "restorable", store=store) as run:
+        pass
+    store.client.delete_run(run.run_id)
+    with (
+        pytest.raises(TrackingError, match=f"mlflow runs restore --run-id {run.run_id}"),
+        open_run("experiment", "restorable", store=store, run_id=run.run_id),
+    ):
+        pass
+
+
 @pytest.mark.parametrize("state", STALE)
 def test_run_that_has_a_state_is_never_written_into(
     store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, state: str

@@ -18,6 +18,8 @@ ARRAYS = ("mean", "components", "explained_variance", "explained_variance_ratio"
 """What an `.npz` of a PCA holds; also the names of scikit-learn's attributes, less their `_`."""
 
 _CHUNK = 512
+_SMALLEST = 1e-100
+"""Squares of smaller numbers leave double precision."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,11 +146,11 @@ def fit_pca(v: ArrayLike, num_components: int | float) -> PCA:
     if not np.isfinite(values).all():
         raise DataError("a PCA needs finite vectors, but they hold NaN or infinity")
     mean = values.mean(axis=0, dtype=np.float64)
+    unit = _unit(values, mean)
+    decomposed = _of_covariance if len(values) > values.shape[1] else _of_vectors
     with one_thread():
         variance, components = (
-            _of_covariance(values, mean)
-            if len(values) > values.shape[1]
-            else _of_vectors(values, mean)
+            decomposed(values, mean) if unit == 1.0 else decomposed(values / unit, mean / unit)
         )
     total = float(variance.sum())
     if not total > 0:
@@ -160,7 +162,14 @@ def fit_pca(v: ArrayLike, num_components: int | float) -> PCA:
     components = components[:number]
     largest = np.abs(components).argmax(axis=1)
     signs = np.sign(components[np.arange(number), largest])
-    return PCA(mean, components * signs[:, None], variance[:number], variance[:number] / total)
+    variance = variance[:number]
+    return PCA(mean, components * signs[:, None], variance * unit * unit, variance / total)
+
+
+def _unit(values: NDArray[Any], mean: NDArray[np.float64]) -> float:
+    """Return 1, or what vectors of which the squares vanish are to be divided by."""
+    spread = float(np.maximum(values.max(axis=0) - mean, mean - values.min(axis=0)).max())
+    return 1.0 if spread == 0.0 or spread > _SMALLEST else spread
 
 
 Decomposition = tuple[NDArray[np.float64], NDArray[np.float64]]

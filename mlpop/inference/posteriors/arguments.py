@@ -27,7 +27,7 @@ def checked_x(x: ArrayLike, x_shape: tuple[int, ...]) -> Observations:
     if not np.isfinite(values).all():
         row = int(np.argmin(np.isfinite(values.reshape(len(values), -1)).all(1)))
         raise DataError(f"x holds NaN or infinity, first in observation {row}")
-    if is_beyond(values):
+    if is_beyond(np.asarray(x)):
         raise DataError(f"x has {BEYOND}")
     return values
 

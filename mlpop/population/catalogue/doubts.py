@@ -26,12 +26,23 @@ RANGES = {
 CUT_LENGTHS = {"SURVEY": 35, "ASSOC": 40}
 """Where the catalogue's web page cuts texts off [characters]."""
 
+_SHORTEST_CUT = 8
+"""Texts are not cut off at fewer characters."""
 _WHOLE_SKY = 500
 """So many pulsars are the catalogue, not a sample of somebody's own."""
-_GAP = 30.0
-"""A catalogue without pulsars over so much right ascension is cut off [deg]."""
+_GAP = 12.0
+"""Between neighbours in right ascension that lie so many times further apart than the others
+around them, some are missing; release 1.67 has at most 5.5, random parts of it at most 9."""
+_AROUND = 50
+"""So many neighbours on either side say how far apart they are there."""
 _LONG = 30.0
 """A median period above this is not in seconds [s]."""
+_LONG_OF_ALL = 1.5
+"""Of a whole catalogue; that of release 1.67 is 0.49, and 2.0 of its frequencies [s]."""
+_FAST = 1e-10
+"""A median P1 above this, ten times that of magnetars, is not in s/s."""
+_FILLER = 0.05
+"""A number that so large a part of a catalogue has stands for an absent one."""
 _APART = 0.5
 """Two positions of a pulsar that differ more are two positions [deg]."""
 
@@ -65,6 +76,11 @@ def check_ranges(table: pd.DataFrame, source: str) -> None:
         raise DataError(
             f"{source}: half of the P0 are above {median:g}: they must be given in seconds"
         )
+    median = table["P1"].median()
+    if median > _FAST:
+        raise DataError(
+            f"{source}: half of the P1 are above {median:g}: they must be given in s/s"
+        )
 
 
 def doubts(table: pd.DataFrame, absent: Sequence[str] = ()) -> Iterator[str]:
@@ -72,14 +88,11 @@ def doubts(table: pd.DataFrame, absent: Sequence[str] = ()) -> Iterator[str]:
 
     Args:
         table: the whole catalogue.
-        absent: columns that its file does not have.
+        absent: columns that its file does not have, or has nothing in.
     """
-    if "BINARY" in absent or "TYPE" in absent:
-        lacking = " and ".join(name for name in ("BINARY", "TYPE") if name in absent)
-        yield (
-            f"The file has no column {lacking}: pulsars in binaries that only this would tell "
-            "could not be taken out; use the full psrcat.db, or make sure that none are in it."
-        )
+    yield from _silent_columns(table, absent)
+    yield from _odd_spins(table)
+    yield from _fillers(table)
     yield from _cut_texts(table)
     yield from _gap(table)
     yield from _two_places(table)
@@ -92,6 +105,57 @@ def doubts(table: pd.DataFrame, absent: Sequence[str] = ()) -> Iterator[str]:
             f"{int(places.sum())} pulsars have no position and are in no region of a survey: "
             f"{named(table['PSRJ'][places].tolist())}."
         )
+
+
+def silent(table: pd.DataFrame) -> list[str]:
+    """Return the columns of a whole catalogue in which it has nothing."""
+    if len(table) < _WHOLE_SKY:
+        return []
+    return [name for name, column in table.items() if not (column.notna() & (column != "")).any()]
+
+
+def _silent_columns(table: pd.DataFrame, absent: Sequence[str]) -> Iterator[str]:
+    """Say what follows from columns that are not there, or empty."""
+    what = {
+        ("BINARY", "TYPE"): "pulsars in binaries that only this would tell could not be taken out",
+        ("ASSOC",): "members of globular clusters and of other galaxies could not be taken out",
+    }
+    if len(table) >= _WHOLE_SKY:
+        what[("DM",)] = "maps and checks of dispersion measures know none"
+    for names, consequence in what.items():
+        if lacking := [name for name in names if name in absent]:
+            yield (
+                f"The file has no column {' and '.join(lacking)}, or nothing in it: "
+                f"{consequence}; use the full psrcat.db, or make sure that it does not matter."
+            )
+
+
+def _odd_spins(table: pd.DataFrame) -> Iterator[str]:
+    """Say where spins are like those in other units, or of other quantities."""
+    p0, p1 = table["P0"].dropna(), table["P1"].dropna()
+    if len(table) >= _WHOLE_SKY and p0.median() > _LONG_OF_ALL:
+        yield (
+            f"Half of the P0 are above {p0.median():.3g} s, those of the catalogue above 0.5 s: "
+            "they must be periods in seconds, not frequencies."
+        )
+    if len(p1) > 1 and p1.median() < 0.0:
+        yield (
+            f"{int((p1 < 0.0).sum())} of {len(p1)} P1 are negative, and most pulsars slow down: "
+            "they must be derivatives of the period, not of the frequency."
+        )
+
+
+def _fillers(table: pd.DataFrame) -> Iterator[str]:
+    """Say where a number seems to stand for an absent one."""
+    if len(table) < _WHOLE_SKY:
+        return
+    for name in ("P0", "P1", "Gl", "Gb", "DM", "S1400"):
+        counts = table[name].value_counts()
+        if len(counts) > 1 and counts.iloc[0] > _FILLER * len(table):
+            yield (
+                f"{name} of {counts.iloc[0]} of {len(table)} pulsars is {counts.index[0]:g}, and "
+                "is taken for measured: where it stands for an absent value, leave it empty."
+            )
 
 
 def _odd_names(table: pd.DataFrame) -> Iterator[str]:
@@ -115,12 +179,19 @@ def _twins(table: pd.DataFrame) -> Iterator[str]:
 
 def _odd_lists(table: pd.DataFrame) -> Iterator[str]:
     for name in ("SURVEY", "ASSOC", "TYPE"):
-        odd = table["PSRJ"][table[name].str.contains(r"[;|]|\w\s+\w", regex=True)].tolist()
+        # tags are words; associations and types have brackets, colons and signs
+        signs = r"[^\w.,\s]" if name == "SURVEY" else "[;|]"
+        odd = table["PSRJ"][table[name].str.contains(rf"{signs}|\w\s+\w", regex=True)].tolist()
         if odd:
             yield (
                 f"{name} of {len(odd)} pulsars has entries that commas do not separate, and that "
                 f"are taken for one: {named(odd)}."
             )
+    if len(table) >= _WHOLE_SKY and not table["SURVEY"].str.contains(",").any():
+        yield (
+            f"No pulsar of {len(table)} has more than one entry in SURVEY, where the catalogue "
+            "has many: the others are lost, so that pulsars are missing from surveys."
+        )
 
 
 def check_tags(table: pd.DataFrame, regions: Mapping[Survey, Region], source: str) -> list[str]:
@@ -188,7 +259,7 @@ def _cut_texts(table: pd.DataFrame) -> Iterator[str]:
         longest = int(lengths.max(initial=0))
         at_most = table["PSRJ"][lengths == longest].tolist()
         if longest == typical or (
-            longest >= 20 and len(at_most) > 1 and _in_pieces(table, column)
+            longest >= _SHORTEST_CUT and len(at_most) > 1 and _in_pieces(table, column)
         ):
             yield (
                 f"{len(at_most)} pulsars have a {column} of {longest} characters, the greatest "
@@ -203,23 +274,30 @@ def _in_pieces(table: pd.DataFrame, column: str) -> bool:
     texts = table[column].tolist()
     longest = max(map(len, texts))
     entries = {entry for text in texts for entry in text.split(",")}
-    lasts = {text.rpartition(",")[2] for text in texts if len(text) == longest}
-    return any(
-        last != entry and entry.startswith(last) for last in lasts for entry in entries if last
-    )
+    whole = {entry for text in texts if len(text) < longest for entry in text.split(",")}
+    lasts = {text.rpartition(",")[2] for text in texts if len(text) == longest} - whole
+    return any(last != entry and entry.startswith(last) for last in lasts for entry in entries)
 
 
 def _gap(table: pd.DataFrame) -> Iterator[str]:
-    places = np.sort(table["RAJD"].dropna().to_numpy())
-    if len(places) < _WHOLE_SKY:
+    """Say where neighbours in right ascension lie further apart than others there."""
+    if table["RAJD"].notna().sum() < _WHOLE_SKY:
         return
+    # those of a cluster count as one
+    places = np.unique(table["RAJD"].dropna().round(1))
     gaps = np.diff(places, append=places[0] + 360.0)
-    widest = int(np.argmax(gaps))
-    if gaps[widest] > _GAP:
+    around = min(_AROUND, len(gaps) // 3)
+    sums = np.cumsum(np.concatenate([[0.0], gaps[-around:], gaps, gaps[:around]]))
+    before = sums[around : around + len(gaps)] - sums[: len(gaps)]
+    after = sums[2 * around + 1 :] - sums[around + 1 : around + 1 + len(gaps)]
+    times = gaps / np.maximum(before, after) * around
+    widest = int(np.argmax(times))
+    if around and times[widest] > _GAP:
         begin, end = places[widest] / 15.0, (places[widest] + gaps[widest]) % 360.0 / 15.0
         yield (
-            f"None of {len(table)} pulsars lies between {begin:.1f} h and {end:.1f} h of right "
-            "ascension: the file may be cut off; the whole catalogue has pulsars everywhere."
+            f"None of {len(table)} pulsars lies between {begin:.2f} h and {end:.2f} h of right "
+            f"ascension, {times[widest]:.0f} times the usual distance there: the file may be cut "
+            "off, or lack a part; the whole catalogue has pulsars everywhere."
         )
 
 

@@ -8,6 +8,7 @@ References:
 """
 
 import csv
+import re
 import tarfile
 import tempfile
 from collections.abc import Sequence
@@ -22,7 +23,7 @@ from mlpop.config.reading import Unreadable, missing_file, read_text
 from mlpop.errors import DataError
 from mlpop.io.columns import number_in
 from mlpop.io.files import sha256_of
-from mlpop.population.catalogue.doubts import check_ranges, doubts
+from mlpop.population.catalogue.doubts import check_ranges, doubts, silent
 from mlpop.population.catalogue.psrcat import (
     COLUMNS,
     NUMBER_COLUMNS,
@@ -34,7 +35,9 @@ from mlpop.population.catalogue.psrcat import (
 
 REQUIRED = ("PSRJ", "P0", "P1", "RAJD", "DECJD", "Gl", "Gb", "ASSOC", "SURVEY")
 """Columns without which no sample can be selected."""
-MISSING = ("", "*", "nan", "none", "null")
+DELIMITERS = ",;\t|"
+"""What may separate the columns of a CSV."""
+MISSING = ("", "*", "nan", "none", "null", "na", "n/a", "-", "--")
 """What stands for an absent value, in any case."""
 BY_HAND = (
     "without a network, copy psrcat.db from https://www.atnf.csiro.au/research/pulsar/psrcat and "
@@ -54,14 +57,14 @@ def read_catalogue(path: Path) -> pd.DataFrame:
     Returns:
         One row a pulsar with `COLUMNS`: text (empty where absent) and float64 (NaN where absent).
         Its `attrs` are `source`, `version` (None where the file does not say), `sha256` of the
-        file, `absent`, columns that it lacks, and `doubts`: what a reader must know, a
-        sentence each.
+        file, `absent`, columns that it lacks or has nothing in, and `doubts`: what a reader must
+        know, a sentence each.
 
     Raises:
         DataError: the file cannot be read, is cut off, lacks one of `REQUIRED`, holds a value that
             is not a number or that no pulsar has, or names a pulsar twice.
     """
-    is_csv = path.suffix.lower() == ".csv"
+    is_csv = path.suffix.lower() == ".csv" or _begins_as_csv(path)
     raw, absent = _read_csv(path) if is_csv else (read_psrcat_db(path), ())
     table = _checked(raw, str(path), absent)
     table.attrs["sha256"] = sha256_of(path)
@@ -74,6 +77,13 @@ def read_catalogue(path: Path) -> pd.DataFrame:
                 "The file does not end with a line end: it may be cut off."
             )
     return table
+
+
+def _begins_as_csv(path: Path) -> bool:
+    """Whether the first line of a file names columns of a catalogue, whatever its ending."""
+    first = read_psrcat_text(path).split("\n", 1)[0]
+    names = {name.strip().upper() for name in re.split(f"[{DELIMITERS}]", first)}
+    return {"PSRJ", "P0"} <= names
 
 
 def download_catalogue() -> pd.DataFrame:
@@ -165,11 +175,12 @@ def _psrqpy_copy() -> Path | None:
 
 
 def read_table(path: Path) -> pd.DataFrame:
-    """Read any CSV with named columns as text: comma or semicolon, with or without units.
+    """Read any CSV with named columns as text, with or without a line of units.
 
     Args:
-        path: the file. The first line gives the names; a second line whose entries are empty or
-            in parentheses gives units and is dropped. Columns without a name are dropped.
+        path: the file, separated by one of `DELIMITERS`. The first line gives the names;
+            a second line whose entries are empty or in parentheses gives units and is dropped.
+            Columns without a name are dropped.
 
     Returns:
         One row a line; every cell is a stripped string, empty where absent.
@@ -185,7 +196,7 @@ def read_table(path: Path) -> pd.DataFrame:
     except (OSError, Unreadable) as error:
         raise DataError(f"{path}: cannot be read: {error}") from None
     first = text.split("\n", 1)[0]
-    delimiter = max(",;\t", key=first.count)
+    delimiter = max(DELIMITERS, key=first.count)
     try:
         lines = [
             (number, [cell.strip() for cell in cells])
@@ -238,7 +249,10 @@ def numbers(table: pd.DataFrame, name: str, source: str) -> np.ndarray:
             values[row] = np.inf
         if not np.isfinite(values[row]):
             label = table.iloc[row].get("PSRJ", f"row {row}")
-            raise DataError(f"{source}: {label}: {name} must be a finite number, but is '{text}'")
+            raise DataError(
+                f"{source}: {label}: {name} must be a finite number, but is '{text}'; write a "
+                "decimal point, and nothing where it is not known"
+            )
     return values
 
 
@@ -281,6 +295,7 @@ def _checked(table: pd.DataFrame, source: str, absent: Sequence[str] = ()) -> pd
     if not twice.empty:
         raise DataError(f"{source}: {twice.iloc[0]} is there more than once")
     check_ranges(table, source)
+    absent = [*absent, *(name for name in silent(table) if name not in absent)]
     found = list(doubts(table, absent))
     table.attrs.update(
         source=source, version=None, sha256=None, doubts=found, absent=tuple(absent)

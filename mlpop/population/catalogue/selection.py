@@ -35,7 +35,12 @@ from mlpop.population.catalogue.observed_catalogue import (
     download_catalogue,
     read_catalogue,
 )
-from mlpop.population.catalogue.tables import corrected, read_corrections, read_tpa
+from mlpop.population.catalogue.tables import (
+    check_fluxes,
+    corrected,
+    read_corrections,
+    read_tpa,
+)
 
 MIN_PERIOD = 0.01
 """Shorter periods are those of recycled pulsars [s]."""
@@ -212,6 +217,7 @@ def select(
         else:
             listed = catalogue.set_index("PSRJ")["S1400"]
             measured = listed.where(listed > 0.0)
+            check_fluxes(measured.to_numpy(), "fluxes: half of the S1400 of the catalogue")
         flux_samples = {survey: _with_flux(table, measured) for survey, table in maps.items()}
         for survey, table in flux_samples.items():
             note_row(f"flux from {fluxes}", table, survey)

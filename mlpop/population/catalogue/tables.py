@@ -27,13 +27,22 @@ def read_tpa(path: Path) -> pd.DataFrame:
     flux = numbers(raw, "ch6flux", str(path))
     for psrj, value in zip(raw["PSRJ"][flux <= 0.0], flux[flux <= 0.0], strict=True):
         raise DataError(f"{path}: {psrj}: ch6flux must be positive, but is {value} mJy")
+    check_fluxes(flux, f"{path}: half of the ch6flux")
+    return pd.DataFrame({"PSRJ": raw["PSRJ"], "ch6flux": flux})
+
+
+def check_fluxes(flux: np.ndarray, half: str) -> None:
+    """Refuse fluxes (n,), NaN where absent, that cannot be in mJy; messages begin with `half`.
+
+    Raises:
+        DataError: half of them are above or below what a census has.
+    """
     middle = float(np.nanmedian(flux)) if np.isfinite(flux).any() else 1.0
     if not _FLUXES_MJY[0] <= middle <= _FLUXES_MJY[1]:
         raise DataError(
-            f"{path}: half of the ch6flux are {'above' if middle > 1.0 else 'below'} {middle:g}: "
-            "they must be given in mJy"
+            f"{half} are {'above' if middle > 1.0 else 'below'} {middle:g}: they must be given in "
+            "mJy"
         )
-    return pd.DataFrame({"PSRJ": raw["PSRJ"], "ch6flux": flux})
 
 
 def read_corrections(path: Path) -> pd.DataFrame:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from mlpop.config.blocks.dynamics import SCHEMA_VERSION, DynamicsConfig
 from mlpop.errors import DataError
 from mlpop.io.cache import cache_folder
-from mlpop.io.locks import locked
+from mlpop.io.locks import NotLocked, locked, make_folder
 from mlpop.population.stars.build import (
     UNITS,
     Progress,
@@ -191,7 +191,7 @@ def find_or_build(
     if stars is not None:
         return stars
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(folder.parent)
         with locked(folder.with_suffix(".lock")):
             stars = _open_if_whole(folder)
             if stars is not None:
@@ -201,8 +201,11 @@ def find_or_build(
                 shutil.rmtree(remnant, ignore_errors=True)
             _log.info("building a stellar database of %d stars in %s", config.NS_number, folder)
             return StellarDatabase.build(config, folder, progress)
-    except OSError as error:
-        raise DataError(f"{folder}: the cache cannot be written: {error}") from None
+    except (OSError, NotLocked) as error:
+        raise DataError(
+            f"{folder}: the cache cannot be written: {error}; set MLPOP_CACHE_DIR to a folder of "
+            "your own"
+        ) from None
 
 
 def _open_if_whole(folder: Path) -> StellarDatabase | None:

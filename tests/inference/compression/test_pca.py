@@ -142,3 +142,13 @@ def test_vectors_of_another_length():
         pca.transform(np.zeros((2, 5)))
     with pytest.raises(DataError, match=r"expected vectors of shape \(n, 4\), but got \(4,\)"):
         pca.inverse_transform(np.zeros(4))
+
+
+@pytest.mark.parametrize("unit", [1e-200, 1e-300, 1e-310])
+@pytest.mark.parametrize("count", [40, 5])
+def test_vectors_of_which_the_squares_vanish_have_the_same_components(unit, count):
+    v = np.random.default_rng(3).normal(size=(count, 8)) * np.arange(1, 9)
+    fitted, plain = fit_pca(v * unit, 3), fit_pca(v, 3)
+    # numbers below 1e-308 have fewer digits
+    np.testing.assert_allclose(fitted.components, plain.components, atol=1e-9)
+    np.testing.assert_allclose(fitted.explained_variance_ratio, plain.explained_variance_ratio)

@@ -140,7 +140,85 @@ def test_half_a_sky_is_doubted(tmp_path: Path) -> None:
     whole = [row(k, ra=k * 0.6) for k in range(600)]
     assert "right ascension" not in doubts_of(table(tmp_path, *whole))
     text = doubts_of(table(tmp_path, *whole[:510]))
-    assert "None of 510 pulsars lies between 20.4 h and 0.0 h of right ascension" in text
+    assert "None of 510 pulsars lies between 20.36 h and 0.00 h of right ascension" in text
+
+
+def crowded(count: int = 900) -> list[str]:
+    """Rows of a sky that is crowded at 17 h, as the real one, with a cluster."""
+    rng = np.random.default_rng(2)
+    places = np.concatenate([rng.uniform(0, 360, count // 3), rng.normal(255, 15, count // 2)])
+    places = np.sort(np.append(places, np.full(count - len(places), 267.02)))
+    return [row(k, ra=float(round(ra, 4))) for k, ra in enumerate(places)]
+
+
+@pytest.mark.parametrize("where", [0.1, 0.4, 0.5, 0.97])
+def test_a_missing_part_of_the_sky_is_doubted_wherever_it_was(
+    tmp_path: Path, where: float
+) -> None:
+    rows = crowded()
+    assert "right ascension" not in doubts_of(table(tmp_path, *rows))
+    first = int(where * len(rows))
+    lacking = [*rows[:first], *rows[first + 100 :]]
+    assert "the file may be cut off, or lack a part" in doubts_of(table(tmp_path, *lacking))
+
+
+WHOLE_SKY = 600
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        (",0.5,1e-15,", ",2.0,1e-15,", "not frequencies"),
+        (",0.5,1e-15,", ",0.5,-1e-15,", "not of the frequency"),
+        (",pksmb,pkssw,htru_pks", ",pksmb", "more than one entry in SURVEY"),
+    ],
+)
+def test_other_quantities_than_those_of_the_catalogue_are_doubted(
+    tmp_path: Path, old: str, new: str, words: str
+) -> None:
+    rows = [row(k, ra=k * 0.6).replace('"', "") for k in range(WHOLE_SKY)]
+    if old.startswith(",pks"):
+        rows = [text.replace(old, new) for text in rows]
+    else:
+        rows = [row(k, ra=k * 0.6).replace(old, new) for k in range(WHOLE_SKY)]
+    assert words in doubts_of(table(tmp_path, *rows))
+
+
+@pytest.mark.parametrize("p1", [4e-8, 1.2e-10])
+def test_period_derivatives_in_other_units_are_refused(tmp_path: Path, p1: float) -> None:
+    with pytest.raises(DataError, match="P1 are above .* must be given in s/s"):
+        read_catalogue(table(tmp_path, *(row(k, p1=p1) for k in range(3))))
+
+
+@pytest.mark.parametrize(("name", "value"), [("P1", 0.0), ("P1", 1e-99), ("Gb", 99.0 - 9.5)])
+def test_a_number_that_stands_for_an_absent_one_is_doubted(
+    tmp_path: Path, name: str, value: float
+) -> None:
+    rng = np.random.default_rng(1)
+    path = table(tmp_path, *(row(k, ra=k * 0.6) for k in range(WHOLE_SKY)))
+    values = pd.read_csv(path)
+    for column in ("P0", "P1"):
+        values[column] *= 1.0 + rng.random(WHOLE_SKY)
+    values.to_csv(path, index=False)
+    assert "taken for measured" not in doubts_of(path)
+    values.loc[::10, name] = value
+    values.to_csv(path, index=False)
+    assert f"{name} of 60 of 600 pulsars is {value:g}" in doubts_of(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"), [("TYPE", "binaries"), ("ASSOC", "globular clusters"), ("DM", "dispersion")]
+)
+def test_a_whole_catalogue_with_an_empty_column_says_so(
+    tmp_path: Path, name: str, words: str
+) -> None:
+    path = table(tmp_path, *(row(k, ra=k * 0.6) for k in range(WHOLE_SKY)))
+    values = pd.read_csv(path).assign(TYPE="HE", BINARY="BT", ASSOC="SNR:x", DM=10.0)
+    values[name] = np.nan
+    values.to_csv(path, index=False)
+    text = doubts_of(path)
+    assert f"The file has no column {name}, or nothing in it" in text
+    assert words in text
 
 
 @pytest.mark.parametrize(
@@ -149,6 +227,7 @@ def test_half_a_sky_is_doubted(tmp_path: Path) -> None:
         (["x" * 30 + ",pksm", "pksmb", "a,b"], "J0000"),
         (["mol1,htru_pks,mol2,pks70,pkshl,pksm", "misc,FermiBlind,htru_pks,mol2,pks70"], "J0001"),
         (["aaaaaaaaaa,bbbbbbbbbb,pk", "aaaaaaaaaa,cccccccccc,pk", "pksmb"], "J0000, J0001"),
+        (["pks70,htru_p", "mol1,mol2,pk", "htru_pks", "pksmb"], "J0000, J0001"),
     ],
 )
 def test_texts_that_may_be_cut_off_are_named(tmp_path: Path, texts: list[str], names: str) -> None:
@@ -306,6 +385,12 @@ def test_names_that_differ_in_the_case_of_their_j_are_one(tmp_path: Path) -> Non
         read_catalogue(table(tmp_path, row(1), row(1, p0=0.6).replace("J0001", "j0001")))
 
 
+@pytest.mark.parametrize("sign", ["+", "/", ";", ":"])
+def test_tags_that_no_comma_separates_are_named(tmp_path: Path, sign: str) -> None:
+    text = doubts_of(table(tmp_path, row(1), row(2, survey=EVERY.replace(",", sign))))
+    assert "SURVEY of 1 pulsars has entries that commas do not separate" in text
+
+
 @pytest.mark.parametrize("tag", ["PKSMB", "Pksmb"])
 def test_tags_in_other_letters_are_told(tmp_path: Path, tag: str) -> None:
     path = table(tmp_path, row(1), row(2), row(3, survey=tag))
@@ -333,8 +418,10 @@ def test_an_ambiguous_place_is_refused(tmp_path: Path, place: str) -> None:
         read_catalogue(path)
 
 
-def test_tabs_separate_as_commas_do(tmp_path: Path) -> None:
+@pytest.mark.parametrize("separator", ["\t", "|", ";"])
+@pytest.mark.parametrize("ending", ["csv", "tsv", "txt"])
+def test_other_signs_separate_as_commas_do(tmp_path: Path, separator: str, ending: str) -> None:
     rows = [line.replace(f'"{EVERY}"', "pksmb").replace('""', "") for line in (row(1), row(2))]
-    path = tmp_path / "atnf.csv"
-    path.write_text("\n".join([HEADER, *rows]).replace(",", "\t") + "\n")
+    path = tmp_path / f"atnf.{ending}"
+    path.write_text("\n".join([HEADER, *rows]).replace(",", separator) + "\n")
     assert len(read_catalogue(path)) == 2

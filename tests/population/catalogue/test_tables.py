@@ -7,7 +7,12 @@ import pandas as pd
 import pytest
 
 from mlpop.errors import DataError
-from mlpop.population.catalogue.tables import corrected, read_corrections, read_tpa
+from mlpop.population.catalogue.tables import (
+    check_fluxes,
+    corrected,
+    read_corrections,
+    read_tpa,
+)
 
 CATALOGUE = pd.DataFrame({"PSRJ": ["J1", "J2"], "P0": [0.5, 1.0], "P1": [1e-15, np.nan]})
 
@@ -44,3 +49,10 @@ def test_a_harmonic_is_corrected(tmp_path: Path, text: str, factor: float) -> No
     table = corrected(CATALOGUE, read_corrections(written(tmp_path, f"PSRJ,{text}\n")))
     assert table["P0"].tolist() == [0.5 * factor, 1.0]
     assert table["P1"][0] == 1e-15 * factor
+
+
+@pytest.mark.parametrize(("scale", "word"), [(1e-4, "below"), (1e4, "above")])
+def test_fluxes_of_the_catalogue_in_other_units_are_refused(scale: float, word: str) -> None:
+    with pytest.raises(DataError, match=f"half of the S1400 are {word} .* in mJy"):
+        check_fluxes(scale * np.array([np.nan, 0.3, 1.0, 9.0]), "half of the S1400")
+    check_fluxes(np.array([np.nan, 0.3, 1.0, 9.0]), "half of the S1400")
