@@ -101,7 +101,9 @@ def make(
         folder = tmp_path / "round_0" / "compressor"
         with make_backend() as backend:
             backend = options.pop("backend", backend)
-            launch = Mock(Launch, config=config, root_seed=SEED, backend=backend)
+            launch = Mock(
+                Launch, config=config, root_seed=SEED, backend=backend, device=torch.device("cpu")
+            )
             return FittedCompressor(
                 folder, *make_compressor(launch, problem, data, folder, **options)
             )
