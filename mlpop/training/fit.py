@@ -6,7 +6,7 @@ saved after any epoch.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
@@ -28,8 +28,7 @@ from mlpop.training.losses import Loss, Objective, check_num_atoms, make_objecti
 _VALIDATION_CHUNK = 512
 _CHECKED_ROWS = 1024
 _RESTS_AFTER = 2**25
-"""Data that are read before they may leave memory again [byte]; with them come their neighbours,
-about seven times as much."""
+"""Data that are read before they may leave memory again [byte]."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +82,7 @@ def fit(
     emit: Callable[[TrainingEvent], None] = lambda _: None,
     save: Callable[[TrainingState[EpochRecord]], None] | None = None,
     rest: Callable[[], None] = lambda: None,
+    ahead: Callable[[Sequence[int]], None] = lambda _: None,
 ) -> TrainingReport:
     """Train `estimator` in place; it ends with the weights of its best epoch, in evaluation mode.
 
@@ -100,6 +100,7 @@ def fit(
         state: where to go on from; estimator and generator are set to it.
         emit, save: see `Training.run`.
         rest: called again and again while x is read: data that lie in a file may leave memory.
+        ahead: told which rows of x are read next.
 
     Raises:
         DataError: the data hold NaN or infinity, the validation rows make no sense, or the loss
@@ -109,7 +110,7 @@ def fit(
     options = options or TrainingOptions()
     _check_data(theta, x, validation, rest)
     objective = make_objective(estimator.kind, loss, num_atoms)
-    learner = EstimatorLearner(estimator, theta, x, validation, objective, options, rest)
+    learner = EstimatorLearner(estimator, theta, x, validation, objective, options, rest, ahead)
     training: Training[EpochRecord] = Training(learner, generator, options)
     if state is not None:
         training.restore(state)
@@ -138,8 +139,9 @@ class EstimatorLearner:
         objective: Objective,
         options: TrainingOptions,
         rest: Callable[[], None] = lambda: None,
+        ahead: Callable[[Sequence[int]], None] = lambda _: None,
     ) -> None:
-        self._rest, self._read = rest, 0
+        self._rest, self._ahead, self._read = rest, ahead, 0
         self.network: nn.Module = estimator
         self.device = estimator.device
         self._theta, self._x = _placed(theta, self.device), _placed(x, self.device)
@@ -162,7 +164,7 @@ class EstimatorLearner:
         total = torch.zeros((), device=self.device)
         self._train_loss = float("nan")
         with _refused_as_nan():
-            for batch in order.split(self._size):
+            for batch in self._announced(order.split(self._size)):
                 candidates = batch[self._objective.candidates(self._size)]
                 loss = self._losses(self.network, candidates).mean()
                 yield loss
@@ -180,7 +182,11 @@ class EstimatorLearner:
         val_loss = float("nan")
         with _refused_as_nan():
             chunks = self._held_out.split(_VALIDATION_CHUNK, dim=1)
-            losses = [self._losses(network, self._validation[chunk]) for chunk in chunks]
+            rows = [self._validation[chunk[0]] for chunk in chunks]
+            losses = [
+                self._losses(network, self._validation[chunk])
+                for chunk, _ in zip(chunks, self._announced(rows), strict=True)
+            ]
             val_loss = float(torch.cat(losses).double().mean())
         seconds = time.monotonic() - started
         record = EpochRecord(epoch, self._train_loss, val_loss, seconds, time.time())
@@ -197,6 +203,13 @@ class EstimatorLearner:
         return record.val_loss
 
     distance = monitored
+
+    def _announced(self, batches: Sequence[Tensor]) -> Iterator[Tensor]:
+        """Yield batches of rows; the next one is asked for while one is worked on."""
+        for first, batch in enumerate(batches):
+            for coming in batches[first + (first > 0) : first + 2]:
+                self._ahead(coming.tolist())
+            yield batch
 
     def _losses(self, network: nn.Module, candidates: Tensor) -> Tensor:
         """Return the loss (b,) of rows that meet the theta of `candidates` (a, b)."""

@@ -15,7 +15,7 @@ from mlpop.inference.estimators.estimator import build_estimator
 from mlpop.inference.estimators.spec import EstimatorSpec
 from mlpop.inference.estimators.store import load_estimator, read_record, save_estimator
 from mlpop.io.files import json_digest
-from mlpop.io.scratch import let_go
+from mlpop.io.scratch import RowsAhead, let_go
 from mlpop.networks.device import CPU
 from mlpop.networks.rng import generator_from_seed, one_thread
 from mlpop.training.checkpoint import TrainingState, load_state, save_state
@@ -145,6 +145,7 @@ def train_member(
             emit=emit,
             save=save,
             rest=partial(let_go, x_in_file),
+            ahead=RowsAhead(x_in_file),
         )
         record = {
             "best_epoch": report.best_epoch,

@@ -1,5 +1,7 @@
 """Large arrays lie in files without names, and are the same arrays."""
 
+import ctypes
+import mmap
 import os
 from pathlib import Path
 
@@ -8,7 +10,7 @@ import pytest
 
 from mlpop.errors import DataError
 from mlpop.io import scratch
-from mlpop.io.scratch import blocks, let_go, scratch_array, taken, together
+from mlpop.io.scratch import RowsAhead, blocks, let_go, scratch_array, taken, together
 
 
 @pytest.fixture
@@ -84,3 +86,35 @@ def test_a_folder_that_cannot_be_written_is_not_used(tiny: None, tmp_path: Path)
     values = scratch_array((10,), np.float64, tmp_path / "gone")
     values[:] = 1.0
     assert values.sum() == 10
+
+
+def resident_pages(array: np.memmap) -> np.ndarray:
+    """Return which pages of the file of an array are in memory."""
+    first = array.ctypes.data - array.ctypes.data % mmap.PAGESIZE
+    count = -(-(array.ctypes.data + array.nbytes - first) // mmap.PAGESIZE)
+    vector = (ctypes.c_ubyte * count)()
+    libc = ctypes.CDLL(None, use_errno=True)
+    assert (
+        libc.mincore(ctypes.c_void_p(first), ctypes.c_size_t(count * mmap.PAGESIZE), vector) == 0
+    )
+    return np.frombuffer(vector, np.uint8) & 1 > 0
+
+
+def test_rows_that_are_asked_for_come_without_what_follows_them(
+    tmp_path: Path, tiny: None
+) -> None:
+    path = tmp_path / "x.npy"
+    x = np.arange(200 * 6 * 1024, dtype=np.float32).reshape(200, -1)
+    np.save(path, x)
+    array = np.load(path, mmap_mode="c")
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    if resident_pages(array).any():
+        pytest.skip("the disk of this folder is memory")
+    ahead, wanted = RowsAhead(array), [3, 60, 61, 150]
+    ahead(wanted)
+    np.testing.assert_array_equal(array[wanted], x[wanted])
+    # six pages a row, and one more where it does not begin with a page
+    assert resident_pages(array).sum() <= 7 * len(wanted)
+    RowsAhead(x)([1])

@@ -235,7 +235,7 @@ def test_a_stale_variable_of_mlflow_is_named_with_what_to_do(
     store: Store, monkeypatch: pytest.MonkeyPatch, name: str, value: str, do: str
 ) -> None:
     if value == "deleted":
-        value = store.experiment_id("gone")
+        value = store.experiment_id("deleted meanwhile")
         store.client.delete_experiment(value)
     monkeypatch.setenv(name, value)
     with (
