@@ -152,7 +152,7 @@ def _load_maps(
     if not channels:
         raise DataError(f"{index.path}: no map is chosen")
     cells = {channel: index.cells(channel) for channel in channels}
-    records: dict[Path, dict[str, Any]] = {}
+    arrays: dict[Path, Any] = {}
     files = PackedFiles(FEW_OPEN)
     shapes = []
     for channel in channels:
@@ -160,7 +160,7 @@ def _load_maps(
             first = int(numbers[0])
             if cells[channel][first].row is not None and path not in files:
                 place = index.place(first, channel)
-                _check_packed(path, records, place)
+                _check_packed(path, arrays, place)
                 files.add(path, place)
         first_cell = cells[channel][0]
         shapes.append(
@@ -384,13 +384,14 @@ def _open_packed(path: Path, place: str) -> NDArray:
     return values
 
 
-def _check_packed(path: Path, records: dict[Path, dict], place: str) -> None:
+def _check_packed(path: Path, arrays: dict[Path, Any], place: str) -> None:
+    """Compare a packed file with the record of its shard; of every record `arrays` are kept."""
     record = path.parent / RECORD_FILE
     if not record.is_file():
         return
-    if record not in records:
-        records[record] = read_json_object(record)
-    expected = records[record].get("arrays", {}).get(path.stem)
+    if record not in arrays:
+        arrays[record] = read_json_object(record).get("arrays", {})
+    expected = arrays[record].get(path.stem)
     if expected is None:
         raise DataError(f"{place}: {path} is not among the arrays of {record}")
     try:
