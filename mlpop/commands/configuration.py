@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from mlpop.config.base import StrictModel, apply_overrides, as_json, read_json
+from mlpop.config.base import StrictModel, apply_overrides, as_json, may_be_of, read_json
 from mlpop.errors import ConfigError
 
 Model = TypeVar("Model", bound=StrictModel)
@@ -53,7 +53,7 @@ def of_command(
     except ConfigError:
         from mlpop.config.files.schema import kinds_of
 
-        kinds = [] if set(values) <= set(model.model_fields) else kinds_of(values)
+        kinds = [] if may_be_of(model, values) else kinds_of(values)
         if not kinds:
             raise
         commands = " or ".join(f"`mlpop {kind.replace('_', '-')}`" for kind in kinds)

@@ -141,10 +141,15 @@ def read_json(path: Path, model: type[StrictModel] | None = None) -> dict[str, A
     return values
 
 
+def may_be_of(model: type[StrictModel], values: Mapping[str, Any]) -> bool:
+    """Whether `values` has no field at its top that the model does not have."""
+    return set(values) <= set(model.model_fields)
+
+
 def _configures(path: Path, model: type[StrictModel] | None) -> bool:
-    """Whether a file has no field at its top that the model does not have."""
+    """Whether a file may be one of the model."""
     try:
-        return model is None or set(read_json(path)) <= set(model.model_fields)
+        return model is None or may_be_of(model, read_json(path))
     except ConfigError:
         return False
 

@@ -81,6 +81,7 @@ class RowsAhead:
         if self._map is None:
             return
         if not self._told:
+            # not before: whoever reads in order first gains by what follows
             self._map.madvise(mmap.MADV_RANDOM)
             self._told = True
         for row in rows:

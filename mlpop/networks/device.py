@@ -20,7 +20,12 @@ def network_device(n_gpu: int) -> torch.device:
     return torch.device("cuda:0" if min(n_gpu, available) > 0 else "cpu")
 
 
-def device_of(network: nn.Module) -> torch.device:
-    """Return where a network computes: the CPU if it holds nothing."""
-    held = chain(network.parameters(), network.buffers())
-    return next((values.device for values in held), CPU)
+class OnDevice:
+    """Lets a torch module tell where it computes."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where its weights are: the CPU if it holds none."""
+        assert isinstance(self, nn.Module)
+        held = chain(self.parameters(), self.buffers())
+        return next((values.device for values in held), CPU)

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any, cast
 
 import torch
@@ -141,10 +142,12 @@ class EstimatorLearner:
         rest: Callable[[], None] = lambda: None,
         ahead: Callable[[Sequence[int]], None] = lambda _: None,
     ) -> None:
-        self._rest, self._ahead, self._read = rest, ahead, 0
+        self._rest, self._read = rest, 0
         self.network: nn.Module = estimator
         self.device = estimator.device
         self._theta, self._x = _placed(theta, self.device), _placed(x, self.device)
+        # data that were copied to the device are not read again
+        self._ahead = ahead if self._x is x else lambda _: None
         self._objective, self._lr = objective, options.lr
         training_rows = torch.ones(len(theta), dtype=torch.bool)
         training_rows[validation] = False
@@ -182,11 +185,8 @@ class EstimatorLearner:
         val_loss = float("nan")
         with _refused_as_nan():
             chunks = self._held_out.split(_VALIDATION_CHUNK, dim=1)
-            rows = [self._validation[chunk[0]] for chunk in chunks]
-            losses = [
-                self._losses(network, self._validation[chunk])
-                for chunk, _ in zip(chunks, self._announced(rows), strict=True)
-            ]
+            held_out = [self._validation[chunk] for chunk in chunks]
+            losses = [self._losses(network, rows) for rows in self._announced(held_out)]
             val_loss = float(torch.cat(losses).double().mean())
         seconds = time.monotonic() - started
         record = EpochRecord(epoch, self._train_loss, val_loss, seconds, time.time())
@@ -205,9 +205,11 @@ class EstimatorLearner:
     distance = monitored
 
     def _announced(self, batches: Sequence[Tensor]) -> Iterator[Tensor]:
-        """Yield batches of rows; the next one is asked for while one is worked on."""
-        for first, batch in enumerate(batches):
-            for coming in batches[first + (first > 0) : first + 2]:
+        """Yield batches of rows (b,) or candidates (a, b); the next one is asked for meanwhile."""
+        rows = [batch.view(-1, batch.shape[-1])[0] for batch in batches]
+        self._ahead(rows[0].tolist())
+        for batch, coming in zip_longest(batches, rows[1:]):
+            if coming is not None:
                 self._ahead(coming.tolist())
             yield batch
 

@@ -8,6 +8,7 @@ import pytest
 from mlpop.errors import ConfigError, DataError
 from mlpop.experiment.output_tree import (
     RUN_MARK,
+    OutputTree,
     dataset_root,
     dataset_round,
     init_folders,
@@ -94,13 +95,18 @@ def test_resume_goes_on_in_the_folders_of_the_run_if_they_are_here(
     assert moved.logs.is_dir()
 
 
+def run_in(project: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[OutputTree, dict[str, str]]:
+    """Return the folders of a run in a new project, and its tags."""
+    project.mkdir()
+    monkeypatch.chdir(project)
+    tree = output_tree(Path("output"), "SBI", run_id="7f", now=NOW)
+    return tree, {tag: str(folder) for tag, folder in tree.folders.items()}
+
+
 def test_resume_in_a_moved_project_goes_on_in_its_folders(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "before").mkdir()
-    monkeypatch.chdir(tmp_path / "before")
-    tree = output_tree(Path("output"), "SBI", run_id="7f", now=NOW)
-    tags = {tag: str(folder) for tag, folder in tree.folders.items()}
+    _, tags = run_in(tmp_path / "before", monkeypatch)
     (tmp_path / "before").rename(tmp_path / "after")
     monkeypatch.chdir(tmp_path / "after")
     found = output_tree(Path("output"), "SBI", tags, run_id="7f")
@@ -111,10 +117,7 @@ def test_resume_in_a_moved_project_goes_on_in_its_folders(
 def test_resume_in_a_copied_project_leaves_the_first_one_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "first").mkdir()
-    monkeypatch.chdir(tmp_path / "first")
-    tree = output_tree(Path("output"), "SBI", run_id="7f", now=NOW)
-    tags = {tag: str(folder) for tag, folder in tree.folders.items()}
+    tree, tags = run_in(tmp_path / "first", monkeypatch)
     shutil.copytree(tmp_path / "first", tmp_path / "copy")
     monkeypatch.chdir(tmp_path / "copy")
     found = output_tree(Path("output"), "SBI", tags, run_id="7f")

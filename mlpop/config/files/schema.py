@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from mlpop.config.base import StrictModel
+from mlpop.config.base import StrictModel, may_be_of
 from mlpop.config.blocks.dynamics import DynamicsConfig
 from mlpop.config.files.compare import CompareConfig
 from mlpop.config.files.observe import ObserveConfig
@@ -35,7 +35,7 @@ def listing() -> str:
 
 def kinds_of(values: Mapping[str, Any]) -> list[str]:
     """Return the kinds of files that may hold all the fields at the top of `values`."""
-    return [kind for kind, model in KINDS.items() if set(values) <= set(model.model_fields)]
+    return [kind for kind, model in KINDS.items() if may_be_of(model, values)]
 
 
 def schema_of(kind: str) -> dict[str, Any]:

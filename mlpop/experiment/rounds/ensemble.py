@@ -68,10 +68,12 @@ def make_posterior(launch: Launch, members: Sequence[Path], problem: LearningPro
     """Combine the networks of a round, to be drawn from as their method says."""
     estimators: Sequence = load_ensemble(members)
     prior, preprocessing = problem.prior, problem.preprocessing
+    posterior: Posterior
     if launch.config.trainer.method.sampling == "direct":
-        return EnsemblePosterior(estimators, prior, preprocessing=preprocessing).to(launch.device)
-    options = McmcOptions(**launch.config.mcmc_sampler.model_dump())
-    posterior = McmcPosterior(estimators, prior, preprocessing=preprocessing, options=options)
+        posterior = EnsemblePosterior(estimators, prior, preprocessing=preprocessing)
+    else:
+        options = McmcOptions(**launch.config.mcmc_sampler.model_dump())
+        posterior = McmcPosterior(estimators, prior, preprocessing=preprocessing, options=options)
     return posterior.to(launch.device)
 
 

@@ -14,13 +14,13 @@ from mlpop.inference.estimators.likelihood import LikelihoodEstimator, build_lik
 from mlpop.inference.estimators.ratio import RatioClassifier, build_ratio
 from mlpop.inference.estimators.spec import EstimatorSpec
 from mlpop.inference.estimators.standardize import standardize
-from mlpop.networks.device import device_of
+from mlpop.networks.device import OnDevice
 from mlpop.networks.initializers import initialize
 from mlpop.networks.registry import build, output_width
 from mlpop.networks.rng import generator_from_seed, lend
 
 
-class EmbedOnce(ConditionalDensityEstimator):
+class EmbedOnce(ConditionalDensityEstimator, OnDevice):
     """A density of theta given x: one pass of an embedding network, then a density of theta.
 
     sbi keeps the embedding inside the density, where a flow runs it once for every theta. Here it
@@ -54,11 +54,6 @@ class EmbedOnce(ConditionalDensityEstimator):
     @property
     def x_shape(self) -> torch.Size:
         return self.condition_shape
-
-    @property
-    def device(self) -> torch.device:
-        """Where the networks compute."""
-        return device_of(self)
 
     @property
     def embedding_net(self) -> nn.Module:

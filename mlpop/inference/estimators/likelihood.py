@@ -11,7 +11,7 @@ from mlpop.errors import DataError
 from mlpop.inference.estimators.densities import build_density
 from mlpop.inference.estimators.spec import EstimatorSpec
 from mlpop.inference.estimators.standardize import Standardize, standardize
-from mlpop.networks.device import device_of
+from mlpop.networks.device import OnDevice
 
 
 class StandardizedDensity(ConditionalDensityEstimator):
@@ -62,7 +62,7 @@ class StandardizedDensity(ConditionalDensityEstimator):
         return scale.expand(self.input_shape).log().sum()
 
 
-class LikelihoodEstimator(nn.Module):
+class LikelihoodEstimator(nn.Module, OnDevice):
     """A trained likelihood, as training and Markov chains use it.
 
     Args:
@@ -82,11 +82,6 @@ class LikelihoodEstimator(nn.Module):
     @property
     def x_shape(self) -> torch.Size:
         return self.density.input_shape
-
-    @property
-    def device(self) -> torch.device:
-        """Where the networks compute."""
-        return device_of(self)
 
     def embed(self, x: Tensor) -> Tensor:
         """Return what `log_potential_embedded` needs of `x` (b, e): x itself, standardized."""

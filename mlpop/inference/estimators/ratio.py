@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from mlpop.config.methods import EstimatorKind
 from mlpop.inference.estimators.spec import EstimatorSpec
 from mlpop.inference.estimators.standardize import standardize
-from mlpop.networks.device import device_of
+from mlpop.networks.device import OnDevice
 from mlpop.networks.registry import output_width
 
 
@@ -41,7 +41,7 @@ class ProductClassifier(nn.Module):
         return self.output(torch.cat([theta, squares, products], -1))
 
 
-class RatioClassifier(RatioEstimator):
+class RatioClassifier(RatioEstimator, OnDevice):
     """A trained ratio, as training, Markov chains and sbi's own tools use it.
 
     sbi embeds x once for every theta that meets it; `log_potential` once for every x.
@@ -55,11 +55,6 @@ class RatioClassifier(RatioEstimator):
     """
 
     kind: EstimatorKind = "ratio"
-
-    @property
-    def device(self) -> torch.device:
-        """Where the networks compute."""
-        return device_of(self)
 
     def embed(self, x: Tensor) -> Tensor:
         """Return the embeddings (b, e) of `x` (b, *x_shape)."""
