@@ -1,6 +1,7 @@
 """Do the densities that ship hold what lies at the prior's edges?
 
     python -m benchmarks.edges --folder edges [--densities mdn,maf] [--num_sim 1000] [--tests 1000]
+        [--seed 42]
 
 The first round of `experiments/main.json`, by `mlpop sbi`, with every density on the same training
 and test simulations, which the first one makes. The table has the statistic of the distance to
@@ -21,10 +22,10 @@ from mlpop.config.methods import DENSITIES
 BLOCKS = {"training": "training_data_loader", "test": "test_data_loader"}
 
 
-def configuration(density: str, counts: dict[str, int], made: Path | None) -> Values:
+def configuration(density: str, counts: dict[str, int], seed: int, made: Path | None) -> Values:
     """Return the experiment of a density, on the simulations in the folder `made` if given."""
     values = read_json(EXPERIMENTS / "main.json")
-    values["name"] = "edges"
+    values |= {"name": "edges", "manual_seed": seed}
     values["density_estimator"] = {"type": density}
     values["trainer"]["num_rounds"] = 1
     values["test_data_loader"]["num_predictive"] = 0
@@ -60,13 +61,14 @@ def main() -> None:
     parser.add_argument("--densities", default=",".join(DENSITIES))
     parser.add_argument("--num_sim", type=int, default=1000)
     parser.add_argument("--tests", type=int, default=1000)
+    parser.add_argument("--seed", type=int, default=42, help="root seed; a folder each")
     options = parser.parse_args()
     made = None
     for density in options.densities.split(","):
         started = time.monotonic()
         folder = options.folder.absolute() / density
         counts = {"training": options.num_sim, "test": options.tests}
-        last = run(folder, configuration(density, counts, made))
+        last = run(folder, configuration(density, counts, options.seed, made))
         minutes = (time.monotonic() - started) / 60
         line = told(read_json(last / "calibration.json"))
         sys.stdout.write(f"{density:<10}{line}   {minutes:.1f} min\n")

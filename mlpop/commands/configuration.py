@@ -71,7 +71,7 @@ def parsed(
         changes: `key.path` -> value to set in it.
 
     Raises:
-        ConfigError: one line a wrong field.
+        ConfigError: one line a wrong field; of a file of another command, that it is one.
     """
     assignments = [
         f"{path}={json.dumps(value, default=as_json)}" for path, value in (changes or {}).items()
@@ -90,7 +90,7 @@ def parsed(
             f"a configuration is the path of a file, a dict or a {model.__name__}, found "
             f"{type(source).__name__}"
         )
-    return model.parse(raw_values(source, assignments, model), os.fspath(source))
+    return of_command(model, source, assignments)
 
 
 def _artifact(uri: str) -> dict[str, Any]:

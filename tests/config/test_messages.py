@@ -2,13 +2,14 @@
 
 import re
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from config_documents import GIVEN, SIMULATED, changed
 
-from mlpop.commands.configuration import of_command, raw_values
+from mlpop.commands.configuration import of_command, parsed, raw_values
 from mlpop.config.base import apply_overrides, read_json
 from mlpop.config.files.sbi import SbiConfig
 from mlpop.config.messages import nearest, one_of, show
@@ -691,9 +692,10 @@ def test_a_file_of_another_command_or_name_is_not_suggested(
 
 def test_a_file_of_another_command_is_told_by_its_command() -> None:
     file = ROOT / "experiments" / "observe.json"
-    with pytest.raises(ConfigError) as caught:
-        of_command(SbiConfig, file, [])
-    assert str(caught.value) == f"{file}: is a configuration of `mlpop observe`"
+    for read in (partial(of_command, SbiConfig, file, []), partial(parsed, SbiConfig, file)):
+        with pytest.raises(ConfigError) as caught:
+            read()
+        assert str(caught.value) == f"{file}: is a configuration of `mlpop observe`"
     with pytest.raises(ConfigError, match="num_rounds: unknown field"):
         of_command(SbiConfig, ROOT / "experiments" / "main.json", ["num_rounds=3"])
 
