@@ -60,14 +60,21 @@ PUBLISHED: Mapping[tuple[str, str], float] = {
 }
 """Medians at 10 000 simulations: sbibm's table, and for tsnpe those of Deistler et al."""
 
-_POSTERIOR = {"truncated_prior": False, "append_simulations": False, "plot_proposal": False}
+_POSTERIOR = {"truncated_prior": False, "plot_proposal": False}
+_TRUNCATED = {
+    "truncated_prior": True,
+    "append_simulations": True,
+    "retrain_from_scratch": True,
+}
+_JOINED = _POSTERIOR | {"append_simulations": True}
+_CORRECTED = _POSTERIOR | {"append_simulations": False, "retrain_from_scratch": False}
 _MAF = {"type": "maf", "args": {"hidden_features": 50, "num_transforms": 5}}
 METHODS: Mapping[str, tuple[Mapping[str, Any], Mapping[str, Any]]] = {
     "npe": ({"type": "snpe"}, {}),
-    "tsnpe": ({"type": "snpe", "truncated_prior": True, "append_simulations": True}, {}),
-    "snpe_c": ({"type": "snpe"} | _POSTERIOR, {}),
-    "snle": ({"type": "snle"} | _POSTERIOR, {"density_estimator": _MAF}),
-    "snre": ({"type": "snre"} | _POSTERIOR, {}),
+    "tsnpe": ({"type": "snpe"} | _TRUNCATED, {}),
+    "snpe_c": ({"type": "snpe"} | _CORRECTED, {}),
+    "snle": ({"type": "snle"} | _JOINED, {"density_estimator": _MAF}),
+    "snre": ({"type": "snre"} | _JOINED, {}),
 }
 """Method -> what it changes in `trainer`, and in the rest of the file."""
 

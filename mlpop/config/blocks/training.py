@@ -140,6 +140,15 @@ class TrainerConfig(TrainingOptions):
         """Tell whether the networks of a round learn in the support of a truncated prior alone."""
         return round_ > 0 and self.truncated_prior and self.method.estimator == "posterior"
 
+    def forgets(self, round_: int) -> bool:
+        """Tell whether the networks of a round know theta of its own proposal alone.
+
+        Their posterior is under the whole prior, so that nothing keeps it from being dense where
+        they have seen nothing.
+        """
+        anew = round_ > 0 and self.retrain_from_scratch and not self.append_simulations
+        return anew and not self.learns_inside(round_)
+
     def _contradictions(self) -> Iterator[Problem]:
         if self.truncation_sampler == "sir" and not self.sir:
             yield "truncation_sampler", "is 'sir', but sir is false"

@@ -131,6 +131,14 @@ def train_ensemble(
     config, root_seed, round_ = current.launch.config, current.launch.root_seed, current.number
     folders, previous, loss = current.folders, current.previous, config.trainer.loss(round_)
     warm = None if config.trainer.retrain_from_scratch else previous
+    if config.trainer.forgets(round_):
+        joined = "" if loss == "atomic" else " or append_simulations to true"
+        logger.warning(
+            "round %d: new networks learn from this round alone, so their posterior may be dense "
+            "where none of its theta are: set trainer.retrain_from_scratch to false%s",
+            round_,
+            joined,
+        )
     current.run.set_tags({"mlpop.loss": loss})
     number = config.trainer.members
     member_folders = [folders.member(j) for j in range(number)]

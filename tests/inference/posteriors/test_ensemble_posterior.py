@@ -1,3 +1,5 @@
+import gc
+
 import numpy as np
 import pytest
 import torch
@@ -108,6 +110,26 @@ def test_draws_of_many_observations_keep_apart(gaussian_member, monkeypatch):
         assert draws.shape == (20, 10, 2)
         assert float((2 * draws - 1 - centres).abs().max()) < 0.06
         assert len(torch.unique(draws.view(-1, 2), dim=0)) == 200
+
+
+@pytest.mark.parametrize("model", ["zuko_nsf", "zuko_maf", "nsf", "mdn"])
+def test_draws_leave_no_garbage(small_estimator, model):
+    """Tensors that only the collector finds hold gigabytes before it looks for them."""
+    estimator, _, _, x = small_estimator(model)
+
+    def tensors():
+        return sum(type(thing) is torch.Tensor for thing in gc.get_objects())
+
+    sample_density(estimator, estimator.embed(x[:4]), 20, generator_from_seed(0))
+    gc.collect()
+    gc.disable()
+    try:
+        before = tensors()
+        sample_density(estimator, estimator.embed(x[:4]), 20, generator_from_seed(0))
+        assert tensors() == before
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
 
 
 def test_same_seed_same_bits_and_no_memory_between_calls(small_estimator):
