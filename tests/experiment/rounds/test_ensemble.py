@@ -67,7 +67,7 @@ def train(
 ) -> Callable[..., tuple[str, Ensemble]]:
     """Train an ensemble of two on a given backend; return the run id of its round, and it.
 
-    `members` are the folders of the networks to go on from.
+    `members` are the folders of the networks to go on from, `trainer` what else the file says.
     """
     values = vectors(
         tmp_path, trainer__ensemble=True, trainer__size_ensemble=2, trainer__max_num_epochs=4
@@ -81,14 +81,16 @@ def train(
     arrays = write_training_arrays(tmp_path / "arrays", problem, data)
 
     def start(
-        backend: Any, round_: int = 0, members: Sequence[Path] | None = None
+        backend: Any, round_: int = 0, members: Sequence[Path] | None = None, **trainer: Any
     ) -> tuple[str, Ensemble]:
         name, tree = type(backend).__name__, OutputTree(tmp_path / "logs", tmp_path / "models")
+        options = config.trainer.model_copy(update=trainer)
+        changed = config.model_copy(update={"trainer": options})
         past = [] if members is None else [Mock(RoundResult, members=members)]
         profiler = Profiler(tmp_path, show=False)
         with open_run("round", "round_00", experiment=name, store=connect()) as run:
             lineage = Lineage(run.store)
-            launch = Launch(config, 1, backend, None, None, tree, profiler, run, lineage)
+            launch = Launch(changed, 1, backend, None, None, tree, profiler, run, lineage)
             rows = validation_rows(config, {0: np.ones(len(data), bool)}, 1)
             current = OpenRound(launch, round_, run, past)
             ensemble = train_ensemble(current, problem, arrays, rows)
@@ -130,6 +132,33 @@ def test_epochs_of_later_rounds_go_on_where_the_network_does_B14(
                 "wall_time": None,
                 "round": round_,
             }
+
+
+@pytest.mark.parametrize(
+    ("trainer", "told"),
+    [
+        ({}, "set trainer.retrain_from_scratch to false"),
+        ({"type": "snre"}, "set trainer.retrain_from_scratch to false or append_simulations"),
+        ({"type": "snre", "truncated_prior": True}, "or append_simulations to true"),
+        ({"truncated_prior": True}, None),
+        ({"type": "snre", "append_simulations": True}, None),
+        ({"retrain_from_scratch": False}, None),
+    ],
+)
+def test_networks_that_forget_what_earlier_rounds_saw_are_told(
+    train: Callable[..., tuple[str, Ensemble]],
+    caplog: pytest.LogCaptureFixture,
+    trainer: dict[str, Any],
+    told: str | None,
+) -> None:
+    """Likelihoods and ratios beyond the last proposal would be anything."""
+    with make_backend() as backend:
+        _, first = train(backend)
+        assert not [text for text in caplog.messages if "this round alone" in text]
+        train(backend, 1, first.folders, **{"retrain_from_scratch": True} | trainer)
+    found = [text for text in caplog.messages if "this round alone" in text]
+    assert len(found) == (told is not None)
+    assert told is None or told in found[0]
 
 
 def test_a_member_that_fails_is_named_and_the_others_keep_their_status(
