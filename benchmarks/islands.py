@@ -64,6 +64,7 @@ def proposals(folder: Path, tests: int, sky: int) -> list[Found]:
             generator,
             kind="truncated",
             sampler=config.trainer.sampler,
+            region=config.trainer.truncation_region,
             sir_candidates=config.trainer.sir_candidates,
             within=None,
         )

@@ -55,6 +55,7 @@ ROUND = (
     "trainer.retrain_from_scratch",
     "trainer.sir",
     "trainer.truncation_sampler",
+    "trainer.truncation_region",
     "trainer.sir_candidates",
     "trainer.append_simulations",
     "trainer.plot_proposal",

@@ -142,6 +142,7 @@ OTHER: Mapping[str, Any] = {
     "observed_sample.synthetic.theta": {LABEL: -1.7},
     "resume_training.last_round": 1,
     "trainer.truncation_sampler": "auto",
+    "trainer.truncation_region": "box",
     "simulator.type": "mypackage.simulators:Own",
     "simulator.args": {"population": {"birth_rate_max": 0.05}},
     "generator.p_limits": [1e-2, 100.0],

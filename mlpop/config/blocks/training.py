@@ -27,6 +27,7 @@ from mlpop.config.messages import Problem, Refused, describe
 from mlpop.config.methods import METHODS, Method
 
 Sampler = Literal["auto", "sir", "rejection", "box"]
+TruncationRegion = Literal["density", "box"]
 
 
 def validation_count(num_simulations: int, fraction: float) -> int:
@@ -89,6 +90,8 @@ class TrainerConfig(TrainingOptions):
     """Sample the truncated prior by importance resampling (true) or rejection (false)."""
     truncation_sampler: Sampler | None = None
     """Overrides `sir`; `auto` lets a pilot choose among all exact methods, as `sir` does."""
+    truncation_region: TruncationRegion = "density"
+    """What the prior is truncated to: where the posterior is dense, or the box around that."""
     sir_candidates: Annotated[int, Field(ge=2)] = 1024
     """Candidates of which importance resampling picks one."""
     num_atoms: Annotated[int, Field(ge=2)] = 10

@@ -67,6 +67,7 @@ BRANCH_FREE = (
     "trainer.truncated_prior",
     "trainer.sir",
     "trainer.truncation_sampler",
+    "trainer.truncation_region",
     "trainer.sir_candidates",
     "trainer.append_simulations",
     "trainer.retrain_from_scratch",

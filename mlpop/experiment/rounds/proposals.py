@@ -81,6 +81,7 @@ def round_proposal(
                 generator,
                 kind="truncated" if trainer.truncated_prior else "posterior",
                 sampler=trainer.sampler,
+                region=trainer.truncation_region,
                 sir_candidates=trainer.sir_candidates,
                 within=previous.support,
             )

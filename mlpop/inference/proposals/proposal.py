@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
-from mlpop.config.blocks.training import Sampler
+from mlpop.config.blocks.training import Sampler, TruncationRegion
 from mlpop.inference.posteriors.conditioned import ConditionedPosterior
 from mlpop.inference.prior import in_cube
 from mlpop.inference.proposals.proposal_draw import PosteriorDraws, ProposalDraw, ProposalKind
@@ -86,6 +86,7 @@ def make_proposal(
     *,
     kind: ProposalKind,
     sampler: Sampler = "auto",
+    region: TruncationRegion = "density",
     sir_candidates: int = 1024,
     within: Support | None = None,
 ) -> Proposal:
@@ -93,7 +94,7 @@ def make_proposal(
 
     `posterior` draws from the posterior itself. `truncated` draws from the prior, cut to where
     the mean log density of the posterior's members is above the quantile `EPSILON` of what they
-    agree on, by
+    agree on, or to the box around that, by
 
     - `rejection`: draws of the prior that lie there; exact, slow once little is left of it;
     - `box`: rejection inside a box around the support, along the axes or rotated;
@@ -111,6 +112,7 @@ def make_proposal(
         generator: source of the draws that find the support; the same gives the same bits.
         kind: of proposal.
         sampler: of a truncated prior.
+        region: what it is truncated to: where the posterior is dense, or all of the box around.
         sir_candidates: candidates of every draw when resampling.
         within: the support that the networks of a truncated prior were trained in; None is the
             whole prior.
@@ -130,6 +132,7 @@ def make_proposal(
                 conditioned,
                 generator,
                 sampler=sampler,
+                region=region,
                 sir_candidates=sir_candidates,
                 within=within,
             )

@@ -34,7 +34,8 @@ class ProposalDraw:
         redraws: times that draws of the posterior had to be made again, see `MAX_REDRAWS`.
         epsilon: mass of the posterior outside the support; None for `posterior`.
         apart_fraction: part of the draws outside of the largest connected region of the support.
-        threshold: mean log density of the members, in the unit cube, at the edge of the support.
+        threshold: mean log density of the members, in the unit cube, at the edge of the support;
+            None where that is all of the box.
         box: (d, 2) edges of a box around the support, in the unit cube.
         threshold_samples: draws that it was taken from.
         volume_fraction: volume of the support over the prior's.

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
-from mlpop.config.blocks.training import Sampler
+from mlpop.config.blocks.training import Sampler, TruncationRegion
 from mlpop.inference.posteriors.arguments import SamplingError
 from mlpop.inference.posteriors.conditioned import ConditionedPosterior
 from mlpop.inference.proposals.connectivity import fraction_apart
@@ -20,6 +20,7 @@ from mlpop.inference.proposals.resampling import resample
 from mlpop.inference.proposals.truncation import (
     Pilot,
     Support,
+    box_source,
     boxed,
     enclose_support,
     find_support,
@@ -167,6 +168,7 @@ def truncate(
     generator: Generator,
     *,
     sampler: Sampler,
+    region: TruncationRegion,
     sir_candidates: int,
     within: Support | None,
 ) -> TruncatedProposal:
@@ -175,7 +177,7 @@ def truncate(
     draws = PosteriorDraws(conditioned)
     count = CHEAP_THRESHOLD_SAMPLES if conditioned.cheap else CHAIN_THRESHOLD_SAMPLES
     pilot = find_support(conditioned, draws(count, generator), EPSILON, within)
-    pilot = boxed(pilot, generator)
+    pilot = boxed(pilot, region, generator)
     ways = tuple(_explore(pilot, draws, sampler, generator))
     return TruncatedProposal(
         pilot,
@@ -198,6 +200,11 @@ def _explore(
     ways = [_Way(prior, found / PRIOR_DRAWS, DENSITY_COST, 0.0, found)]
     if sampler == "rejection" or (sampler != "box" and found >= PRIOR_ACCEPTANCE * PRIOR_DRAWS):
         return ways
+    if support.threshold is None:
+        source, log_volume = box_source(support)
+        found = len(source.attempt(PRIOR_DRAWS, generator))
+        box = _Way(source, found / PRIOR_DRAWS, GEOMETRY_COST, log_volume, found)
+        return [box] if sampler == "box" else [*ways, box]
     shapes: tuple[ShapeName, ...] = ("box", "rotated box")
     if sampler != "box":
         shapes = ("ellipsoid", *shapes)

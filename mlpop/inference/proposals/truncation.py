@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
+from mlpop.config.blocks.training import TruncationRegion
 from mlpop.inference.posteriors.arguments import SamplingError
 from mlpop.inference.posteriors.conditioned import ConditionedPosterior
 from mlpop.inference.prior import in_cube
@@ -29,26 +30,27 @@ class Support:
 
     That is {theta: mean_j log q_j(theta) > tau}: what a single member thinks possible, in the
     tails of its mixture, is no part of it. Networks that are trained inside cannot tell of what
-    is outside, so it lies inside the support of the round before, and inside a box.
+    is outside, so it lies inside the support of the round before, and inside a box. Without tau
+    it is all of the box.
 
     Args:
         conditioned: the posterior at the observation.
-        threshold: tau, of a log density in the unit cube.
+        threshold: tau, of a log density in the unit cube; None does not ask for the density.
         within: the support that the posterior was trained in; None is the whole prior.
         box: (d, 2) edges; None is the unit cube.
     """
 
     conditioned: ConditionedPosterior
-    threshold: float
+    threshold: float | None
     within: "Support | None" = None
     box: Tensor | None = None
 
     def consensus(self, theta: Tensor) -> Tensor:
-        """Return mean_j log q_j - tau (n,) of theta (n, d); -inf outside the prior."""
+        """Return mean_j log q_j - tau (n,) of theta (n, d), tau or 0; -inf outside the prior."""
         return self._above(self.conditioned.consensus, theta)
 
     def log_ratio(self, theta: Tensor) -> Tensor:
-        """Return log q - tau (n,) of theta (n, d); -inf outside the prior."""
+        """Return log q - tau (n,) of theta (n, d), tau or 0; -inf outside the prior."""
         return self._above(self.conditioned.density, theta)
 
     def contains(self, theta: Tensor) -> Tensor:
@@ -67,7 +69,8 @@ class Support:
         return tuple((float(low), float(high)) for low, high in self.box)
 
     def _denser_by(self, slack: float, theta: Tensor) -> Tensor:
-        inside = self.consensus(theta) > slack
+        known = self.threshold is None
+        inside = in_cube(theta).cpu() if known else self.consensus(theta) > slack
         if self.box is not None:
             low, high = self.box.to(theta.dtype).unbind(-1)
             inside &= ((theta >= low) & (theta <= high)).all(-1)
@@ -78,13 +81,14 @@ class Support:
     @torch.no_grad()
     def _above(self, density: Callable[[Tensor], Tensor], theta: Tensor) -> Tensor:
         parts = [density(part.clamp(0, 1)).double() for part in theta.split(_ROWS)]
-        values = torch.cat(parts).cpu() - self.threshold if parts else torch.empty(0).double()
+        values = torch.cat(parts).cpu() if parts else torch.empty(0).double()
+        values -= self.threshold or 0.0
         return torch.where(in_cube(theta).cpu() & ~values.isnan(), values, -inf)
 
     @property
     def slack(self) -> float:
         """How far above the threshold a draw must be."""
-        return _SLACK * max(1.0, abs(self.threshold))
+        return _SLACK * max(1.0, abs(self.threshold or 0.0))
 
 
 def recorded_support(
@@ -97,10 +101,11 @@ def recorded_support(
         conditioned: the posterior that proposed them, at the observation.
         within: the support that this posterior was trained in.
     """
-    if record.get("threshold") is None or record.get("box") is None:
+    if record.get("box") is None:
         return None
     box = torch.tensor(record["box"], dtype=torch.float64)
-    return Support(conditioned, float(record["threshold"]), within, box)
+    threshold = record.get("threshold")
+    return Support(conditioned, None if threshold is None else float(threshold), within, box)
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,17 +179,18 @@ def find_support(
             f"threshold for epsilon {epsilon:g}: it is the same density nearly everywhere, or "
             "its networks do not agree"
         )
-    return Pilot(support, draws[above], (log_prob - support.threshold)[above], len(draws))
+    return Pilot(support, draws[above], support.log_ratio(draws[above]), len(draws))
 
 
-def boxed(pilot: Pilot, generator: Generator) -> Pilot:
-    """Return the same pilot of the support inside a box that encloses what is found of it."""
-    region = enclose_support(pilot, "box", generator).region
-    assert isinstance(region, Box)
-    box = torch.stack([region.low, region.high], 1)
-    inside = ((pilot.theta >= region.low) & (pilot.theta <= region.high)).all(-1)
+def boxed(pilot: Pilot, region: TruncationRegion, generator: Generator) -> Pilot:
+    """Return the same pilot of the support in a box that encloses it, or of all of that box."""
+    enclosing = enclose_support(pilot, "box", generator).region
+    assert isinstance(enclosing, Box)
+    box = torch.stack([enclosing.low, enclosing.high], 1)
+    inside = ((pilot.theta >= enclosing.low) & (pilot.theta <= enclosing.high)).all(-1)
+    support = replace(pilot.support, box=box)
     return Pilot(
-        replace(pilot.support, box=box),
+        replace(support, threshold=None) if region == "box" else support,
         pilot.theta[inside],
         pilot.log_ratio[inside],
         pilot.draws,
@@ -201,6 +207,14 @@ def prior_source(support: Support) -> Source:
     axes = torch.eye(support.conditioned.prior.dimension, dtype=torch.float64)
     cube = Box(axes, torch.zeros_like(axes[0]), torch.ones_like(axes[0]), aligned=True)
     return region_source(support, cube, "prior rejection")
+
+
+def box_source(support: Support) -> tuple[Source, float]:
+    """Return attempts from the support's box, accepted in the support; and its log volume."""
+    assert support.box is not None
+    low, high = support.box.unbind(-1)
+    box = Box(torch.eye(len(low), dtype=torch.float64), low, high, aligned=True)
+    return region_source(support, box, "box rejection"), box.log_volume
 
 
 def posterior_source(support: Support, draw: Callable[[int, Generator], Tensor]) -> Source:
@@ -245,7 +259,7 @@ def volume_fraction(log_volume: float, accepted: int, attempts: int) -> tuple[fl
 
 def posterior_log_volume(support: Support) -> float:
     """Log of the volume over the prior's for which accepted draws of q stand."""
-    return -support.threshold
+    return -(support.threshold or 0.0)
 
 
 def _asked(support: Support, unit: Tensor) -> tuple[Tensor, Tensor, Tensor]:

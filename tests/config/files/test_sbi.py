@@ -66,6 +66,7 @@ DEFAULTS_A12 = {
     "trainer.truncated_prior": False,
     "trainer.retrain_from_scratch": False,
     "trainer.sir": True,
+    "trainer.truncation_region": "density",
     "trainer.sir_candidates": 1024,
     "trainer.append_simulations": False,
     "trainer.plot_proposal": False,

@@ -27,20 +27,22 @@ def dataset(prior, unit):
     return Dataset(theta=theta, x=x, labels=prior.labels, channels=("x",), source=Path("set"))
 
 
-def two_rounds(mixture_at):
+def two_rounds(mixture_at, region="density"):
     """Return the supports of two rounds, the second narrower, and sets of three rounds."""
     wide = mixture_at([[0.1, 0.1]], [0.04 * np.eye(2)])
     narrow = mixture_at([[0.3, 0.1]], [0.015 * np.eye(2)])
-    one = make_proposal(wide, generator_from_seed(1), kind="truncated")
-    two = make_proposal(narrow, generator_from_seed(2), kind="truncated", within=one.support)
+    options = {"kind": "truncated", "region": region}
+    one = make_proposal(wide, generator_from_seed(1), **options)
+    two = make_proposal(narrow, generator_from_seed(2), within=one.support, **options)
     unit = torch.rand(4000, 2, generator=generator_from_seed(3))
     draws = [p.draw(2000, generator_from_seed(4 + k)).theta for k, p in enumerate((one, two))]
     sets = {k: dataset(wide.prior, u) for k, u in enumerate([unit, *draws])}
     return one, two, sets, wide.prior
 
 
-def test_supports_are_nested_and_all_sets_uniform_in_the_last(mixture_at):
-    one, two, sets, prior = two_rounds(mixture_at)
+@pytest.mark.parametrize("region", ["density", "box"])
+def test_supports_are_nested_and_all_sets_uniform_in_the_last(mixture_at, region):
+    one, two, sets, prior = two_rounds(mixture_at, region)
     assert bool(one.support.contains(prior.to_unit(sets[2].theta)).all())
     found = inside(two.support, prior, sets)
     assert (
@@ -78,8 +80,9 @@ def test_what_the_prior_does_not_reach_is_left_out(mixture_at):
         in_prior(prior, replace(data, theta=theta + 10))
 
 
-def test_a_support_is_the_same_from_its_record(mixture_at):
-    one, two, sets, prior = two_rounds(mixture_at)
+@pytest.mark.parametrize("region", ["density", "box"])
+def test_a_support_is_the_same_from_its_record(mixture_at, region):
+    one, two, sets, prior = two_rounds(mixture_at, region)
     record = two.draw(50, generator_from_seed(9)).to_dict()
     again = recorded_support(record, two.support.conditioned, one.support)
     unit = prior.to_unit(sets[0].theta)

@@ -203,6 +203,31 @@ def test_truncated_prior_of_other_shapes(mixture_at, shape, sampler):
         assert float(share[0]) == pytest.approx(float(share[1]), abs=4 * 0.5 / 3000**0.5)
 
 
+@pytest.mark.parametrize("sampler", ["auto", "sir", "box"])
+@pytest.mark.parametrize(("size", "acceptance"), [(2, 0.05), (2, 1e-5), (6, 0.05), (6, 1e-6)])
+def test_the_box_around_a_posterior_is_filled(mixture_at, size, acceptance, sampler):
+    posterior = gaussian_at_acceptance(mixture_at, size, acceptance)
+    proposal = make_proposal(
+        posterior, generator_from_seed(1), kind="truncated", sampler=sampler, region="box"
+    )
+    draw = proposal.draw(4000, generator_from_seed(2))
+    low, high = torch.tensor(draw.box, dtype=torch.float64).unbind(-1)
+    volume = float((high - low).prod())
+    assert draw.exact
+    assert draw.threshold is None
+    assert draw.outside_fraction == draw.apart_fraction == 0
+    assert abs(draw.volume_fraction - volume) <= 4.5 * draw.volume_error + 1e-6 * volume
+    for place in ((draw.theta - low) / (high - low)).T:
+        assert stats.kstest(place.numpy(), "uniform").pvalue > 1e-4
+    dense = draw_proposal(posterior, 4000, generator_from_seed(1), kind="truncated").theta
+    assert bool(proposal.support.contains(dense).all())
+    spread = (dense.max(0).values - dense.min(0).values).numpy()
+    assert (high - low).numpy() == pytest.approx(spread, rel=0.25)
+    assert proposal.log_ratio(draw.theta).numpy() == pytest.approx(-math.log(volume), abs=0.2)
+    beyond = low - 0.01 * (high - low)
+    assert float(proposal.log_ratio(beyond[None].float())) == -math.inf
+
+
 def test_modes_in_five_dimensions_are_all_there(mixture_at):
     rng = np.random.default_rng(0)
     means = rng.uniform(-0.8, 0.8, (5, 5))
