@@ -8,8 +8,8 @@ from torch import Generator, Tensor
 from mlpop.inference.estimators.estimator import EmbedOnce
 from mlpop.networks.rng import lend
 
-ROWS = 20_000
-"""Draws or densities that are computed at once: bounds the memory, and fits into caches."""
+ROWS = 100_000
+"""Draws or densities that are computed at once; bounds the memory."""
 
 
 @torch.no_grad()
