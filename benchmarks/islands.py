@@ -66,7 +66,6 @@ def proposals(folder: Path, tests: int, sky: int) -> list[Found]:
             sampler=config.trainer.sampler,
             region=config.trainer.truncation_region,
             sir_candidates=config.trainer.sir_candidates,
-            within=None,
         )
         draw = proposal.draw(DRAWS, generator)
         assert proposal.support is not None

@@ -69,8 +69,8 @@ class Support:
         return tuple((float(low), float(high)) for low, high in self.box)
 
     def _denser_by(self, slack: float, theta: Tensor) -> Tensor:
-        known = self.threshold is None
-        inside = in_cube(theta).cpu() if known else self.consensus(theta) > slack
+        whole = self.threshold is None
+        inside = in_cube(theta).cpu() if whole else self.consensus(theta) > slack
         if self.box is not None:
             low, high = self.box.to(theta.dtype).unbind(-1)
             inside &= ((theta >= low) & (theta <= high)).all(-1)
@@ -171,7 +171,8 @@ def find_support(
             "the round before, have mass: train longer, or more simulations a round"
         )
     place = torch.searchsorted(mass, epsilon * mass[-1], right=True)
-    support = replace(support, threshold=float(consensus[order[place]]))
+    threshold = float(consensus[order[place]])
+    support = replace(support, threshold=threshold)
     above = support.accepts(draws)
     if int(above.sum()) < 10 * (draws.shape[1] + 1):
         raise SamplingError(
@@ -179,7 +180,7 @@ def find_support(
             f"threshold for epsilon {epsilon:g}: it is the same density nearly everywhere, or "
             "its networks do not agree"
         )
-    return Pilot(support, draws[above], support.log_ratio(draws[above]), len(draws))
+    return Pilot(support, draws[above], (log_prob - threshold)[above], len(draws))
 
 
 def boxed(pilot: Pilot, region: TruncationRegion, generator: Generator) -> Pilot:
