@@ -17,7 +17,8 @@ The problems have four labels, the two moons two:
 - truncated: all tests from that box, the posterior under the box;
 - proposal: `cut`, tests from a normal distribution of width 0.15 about the centre, as the theta of
   a later round; the posterior is that under the prior, as a likelihood or a ratio gives it, and
-  its draws are corrected as mlpop does it (`reweighting`).
+  its draws are corrected as mlpop does it (`reweighting`);
+- proposal box: likewise, tests from the box of a tenth of the prior's volume.
 
 The faults are of `gaussian`, some of `cut`, where a wrong width shifts posteriors that are next to
 a face. A leaky edge is of `cut`, too: a normal distribution of the right mean and variance in
@@ -56,12 +57,16 @@ SEEDS = 10**9
 
 @dataclass(frozen=True)
 class Tests:
-    """Truths (n, d) and draws (n, s, d) in the unit cube, and their log densities."""
+    """Truths (n, d) and draws (n, s, d) in the unit cube, and their log densities.
+
+    `success` (n,) is whether a test could be drawn for; None if all could.
+    """
 
     truth: Array
     draws: Array
     log_truth: Array
     log_draws: Array
+    success: NDArray[np.bool_] | None = None
 
 
 Problem = Callable[[int, np.random.Generator], Tests]
@@ -213,28 +218,46 @@ def two_moons(count: int, rng: np.random.Generator) -> Tests:
     return Tests((theta + 1) / 2, (draws + 1) / 2, log_density(theta, x), log_draws)
 
 
-def proposal(count: int, rng: np.random.Generator) -> Tests:
+def proposal(count: int, rng: np.random.Generator, *, box: bool = False) -> Tests:
     """Tests from a proposal, draws of the posterior under the prior made draws under it."""
     middle, width = np.full((count, DIMENSION), 0.5), np.full((count, DIMENSION), NOISE)
-    theta = _draw(middle, width, 0, 1, 1, rng)[:, 0]
+    low, high = BOX
+    if box:
+        theta = low + (high - low) * rng.random((count, DIMENSION))
+    else:
+        theta = _draw(middle, width, 0, 1, 1, rng)[:, 0]
     x = theta + NOISE * rng.standard_normal(theta.shape)
     generator = torch.Generator().manual_seed(int(rng.integers(2**60)))
 
     def log_ratio(values: torch.Tensor) -> torch.Tensor:
+        if box:
+            return torch.where(((values >= low) & (values <= high)).all(-1), 0.0, -torch.inf)
         return -0.5 * (((values - 0.5) / NOISE) ** 2).sum(-1)
 
+    def draw(x: Array, number: int) -> tuple[torch.Tensor, torch.Tensor]:
+        made = _draw(x, np.full_like(x, NOISE), 0, 1, number, rng)
+        density = -0.5 * (((made - x[:, None]) / NOISE) ** 2).sum(-1)
+        return torch.from_numpy(made).transpose(0, 1), torch.from_numpy(density.T)
+
     parts = []
-    for row in np.array_split(x, max(1, count // 50)):
-        made = _draw(row, np.full_like(row, NOISE), 0, 1, MADE, rng)
-        density = -0.5 * (((made - row[:, None]) / NOISE) ** 2).sum(-1)
-        draws = torch.from_numpy(made).transpose(0, 1)
-        parts.append(reweighted(draws, torch.from_numpy(density.T), log_ratio, DRAWS, generator))
-    draws, log_draws = (
-        torch.cat(part, 1).transpose(0, 1).numpy() for part in zip(*parts, strict=True)
-    )
+    for rows in np.array_split(x, max(1, count // 50)):
+
+        def more(
+            indices: torch.Tensor, number: int, rows: Array = rows
+        ) -> tuple[torch.Tensor, torch.Tensor]:
+            return draw(rows[indices.numpy()], number)
+
+        parts.append(reweighted(*draw(rows, MADE), log_ratio, DRAWS, generator, more=more))
+    draws, log_draws, enough = zip(*parts, strict=True)
     log_truth = -0.5 * (((theta - x) / NOISE) ** 2).sum(-1)
     log_truth += log_ratio(torch.from_numpy(theta)).numpy()
-    return Tests(theta, draws, log_truth, log_draws)
+    return Tests(
+        theta,
+        torch.cat(draws, 1).transpose(0, 1).numpy(),
+        log_truth,
+        torch.cat(log_draws, 1).transpose(0, 1).numpy(),
+        torch.cat(enough).numpy(),
+    )
 
 
 NULL: Mapping[str, Problem] = {
@@ -244,6 +267,7 @@ NULL: Mapping[str, Problem] = {
     "joined": joined,
     "truncated": partial(joined, share=0.0),
     "proposal": proposal,
+    "proposal box": partial(proposal, box=True),
 }
 
 FAULTS: Mapping[str, tuple[Problem, str]] = {
@@ -278,7 +302,7 @@ def verdict(problem: Problem, count: int, seed: int, exchanges: int) -> str:
         tests.draws.astype(np.float32),
         tests.log_truth,
         tests.log_draws,
-        np.ones(count, dtype=np.bool_),
+        np.ones(count, dtype=np.bool_) if tests.success is None else tests.success,
         rng,
     )
     weights = near_weights(pool, observed.draws[0])

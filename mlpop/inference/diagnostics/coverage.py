@@ -21,7 +21,14 @@ from torch import Generator, Tensor
 
 from mlpop.errors import DataError
 from mlpop.inference.diagnostics.pool import POOL, REFERENCES, Pool, make_pool
-from mlpop.inference.diagnostics.reweighting import CHAIN_FACTOR, LogRatio, reweighted
+from mlpop.inference.diagnostics.reweighting import (
+    CHAIN_FACTOR,
+    DRAWS_AT_ONCE,
+    MOST_CHAIN_DRAWS,
+    MOST_DRAWS,
+    LogRatio,
+    reweighted,
+)
 from mlpop.inference.mcmc.report import MAX_R_HAT, least_ess
 from mlpop.inference.posteriors.conditioned import ScoredDraws
 from mlpop.inference.posteriors.posterior import Posterior
@@ -31,8 +38,6 @@ LEVELS: NDArray[np.float64] = np.linspace(0.0, 1.0, 12)
 
 MAX_STORED = 200_000_000
 """Most numbers of posterior samples that are kept; beyond, every k-th draw is."""
-
-_DRAWS_AT_ONCE = 2**21
 
 
 @dataclass(frozen=True)
@@ -167,28 +172,31 @@ def compute_coverage(
     made = num_samples
     if log_ratio is not None and posterior.sampling == "mcmc":
         made *= CHAIN_FACTOR
-    lot = max(1, _DRAWS_AT_ONCE // made)
+    lot = max(1, DRAWS_AT_ONCE // made)
     chains: list[tuple[NDArray[np.float64], NDArray[np.float64]]] = []
     for start in range(0, count, lot):
         rows = slice(start, min(start + lot, count))
         scored = posterior.score(made, x[rows], truth[rows], generator)
+        scored.log_truth[torch.from_numpy(~inside[rows])] = -torch.inf
         ok = ~scored.samples.isnan().any(-1).any(0)
         reference = torch.rand(len(ok), dimension, generator=generator)
-        result.success[rows] = ok.numpy()
         if scored.r_hat is not None and scored.ess is not None:
             chains.append((scored.r_hat.double().numpy(), scored.ess.double().numpy()))
+        compared = scored
+        if log_ratio is not None:
+            tests = x[rows], truth[rows]
+            compared, ok = _under_tests(
+                posterior, tests, scored, ok, log_ratio, (num_samples, pooled), generator
+            )
+        result.success[rows] = ok.numpy()
         if bool(ok.any()):
             chosen = np.arange(rows.start, rows.stop)[ok.numpy()]
-            outside = ~torch.from_numpy(inside[chosen])
-            scored.log_truth[ok.nonzero()[outside, 0]] = -torch.inf
             spread = scored.samples[:, ok].double().std(0, correction=0) * 12**0.5
             result.width[chosen] = spread.numpy()
             log_truth = scored.log_truth[ok].double().numpy()
             result.log_prob[chosen] = log_truth + log_prior[chosen]
-            draws, log_draws, log_true = _comparable(
-                scored, ok, truth[rows][ok], log_ratio, num_samples, generator
-            )
-            true = truth[rows][ok]
+            draws, log_draws = compared.samples[:, ok], compared.log_prob[:, ok]
+            true, log_true = truth[rows][ok], compared.log_truth[ok]
             result.samples[chosen] = draws[::thinning].transpose(0, 1).numpy()
             result.rank[chosen] = density_rank(log_draws, log_true).numpy()
             result.marginal_ranks[chosen] = (draws < true).sum(0).numpy()
@@ -204,26 +212,58 @@ def compute_coverage(
     return result
 
 
-def _comparable(
+def _under_tests(
+    posterior: Posterior,
+    tests: tuple[NDArray[np.float32], Tensor],
     scored: ScoredDraws,
     ok: Tensor,
-    truth: Tensor,
-    log_ratio: LogRatio | None,
-    number: int,
+    log_ratio: LogRatio,
+    wanted: tuple[int, int],
     generator: Generator,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return draws (s, b, d) that the truths are among, log densities (s, b) and those (b,)."""
-    draws, log_draws, log_true = (
-        scored.samples[:, ok],
-        scored.log_prob[:, ok],
-        scored.log_truth[ok],
+) -> tuple[ScoredDraws, Tensor]:
+    """Return draws that the truths are among, and of which tests (b,) there are enough.
+
+    Args:
+        posterior: what to test.
+        tests: x (b, *x_shape) and truths (b, d) in the unit cube.
+        scored: draws of their posteriors.
+        ok: (b,) which could be drawn from.
+        log_ratio: see `compute_coverage`.
+        wanted: draws for each test, and how many of them must not be repeated.
+        generator: source of all draws.
+    """
+    x, truth = tests
+    number, least = wanted
+    drawn = ok.nonzero()[:, 0]
+
+    def more(indices: Tensor, made: int) -> tuple[Tensor, Tensor]:
+        rows = drawn[indices]
+        draws = posterior.score(made, x[rows.numpy()], truth[rows], generator)
+        # chains estimate the evidence anew: what the truth has of it is the same
+        offset = torch.nan_to_num(scored.log_truth[rows] - draws.log_truth, 0.0, 0.0, 0.0)
+        return draws.samples, draws.log_prob + offset
+
+    samples, log_prob, enough = reweighted(
+        scored.samples[:, drawn],
+        scored.log_prob[:, drawn],
+        log_ratio,
+        number,
+        generator,
+        least=least,
+        more=more,
+        most=MOST_CHAIN_DRAWS if posterior.sampling == "mcmc" else MOST_DRAWS,
     )
-    if log_ratio is None:
-        return draws, log_draws, log_true
-    draws, log_draws = reweighted(draws, log_draws, log_ratio, number, generator)
     ratio = log_ratio(truth).double()
-    # it was drawn there, whatever rounding says
-    return draws, log_draws, log_true + torch.where(ratio.isfinite(), ratio, 0.0)
+    compared = ScoredDraws(
+        scored.samples.new_full((number, *scored.samples.shape[1:]), torch.nan),
+        log_prob.new_full((number, len(ok)), torch.nan),
+        # it was drawn there, whatever rounding says
+        scored.log_truth + torch.where(ratio.isfinite(), ratio, 0.0),
+    )
+    compared.samples[:, drawn], compared.log_prob[:, drawn] = samples, log_prob
+    kept = ok.clone()
+    kept[drawn] = enough
+    return compared, kept
 
 
 def density_rank(log_draws: Tensor, log_truth: Tensor) -> Tensor:
