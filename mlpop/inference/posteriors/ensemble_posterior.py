@@ -13,7 +13,7 @@ from mlpop.inference.estimators.estimator import EmbedOnce
 from mlpop.inference.posteriors.arguments import check_drawn, checked_x, one_x
 from mlpop.inference.posteriors.conditioned import ConditionedPosterior, ScoredDraws
 from mlpop.inference.posteriors.posterior import Posterior
-from mlpop.inference.posteriors.sampling import ROWS, sample_density
+from mlpop.inference.posteriors.sampling import rows_at_once, sample_density
 from mlpop.inference.prior import Prior
 
 _EMBED_CHUNK = 512
@@ -100,9 +100,9 @@ class EnsemblePosterior(Posterior):
     @torch.no_grad()
     def log_prob_embedded(self, theta: Tensor, embeddings: Sequence[Tensor]) -> Tensor:
         """Return log densities (s, b) in the unit cube of its theta (s, b, d)."""
-        lot = max(1, ROWS // max(1, len(theta)))
         parts = []
         for member, embedding in zip(self.members, embeddings, strict=True):
+            lot = max(1, rows_at_once(member.device) // max(1, len(theta)))
             pairs = zip(theta.split(lot, 1), embedding.split(lot), strict=True)
             parts.append(torch.cat([member.log_prob_embedded(*pair) for pair in pairs], dim=1))
         return self.log_mixture(torch.stack(parts))

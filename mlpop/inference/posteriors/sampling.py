@@ -8,8 +8,16 @@ from torch import Generator, Tensor
 from mlpop.inference.estimators.estimator import EmbedOnce
 from mlpop.networks.rng import lend
 
-ROWS = 100_000
-"""Draws or densities that are computed at once; bounds the memory."""
+ROWS = 20_000
+"""Draws or densities that a CPU computes at once: bounds the memory, and fits into caches."""
+
+DEVICE_ROWS = 100_000
+"""The same of a GPU, which larger lots keep busy."""
+
+
+def rows_at_once(device: torch.device) -> int:
+    """Return how many draws or densities are computed at once."""
+    return ROWS if device.type == "cpu" else DEVICE_ROWS
 
 
 @torch.no_grad()
@@ -20,8 +28,9 @@ def sample_density(
 
     The member draws where it is; the draws come back to the CPU.
     """
-    lot = max(1, ROWS // max(1, num_samples))
-    counts = [min(ROWS, num_samples - first) for first in range(0, num_samples, ROWS)]
+    rows = rows_at_once(member.device)
+    lot = max(1, rows // max(1, num_samples))
+    counts = [min(rows, num_samples - first) for first in range(0, num_samples, rows)]
     with lend(generator, member.device):
         return torch.cat(
             [
