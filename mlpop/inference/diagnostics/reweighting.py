@@ -107,7 +107,7 @@ def reweighted(
 
     def short(total: int) -> Tensor:
         """Return which posteriors lack draws, without those that always will."""
-        found = torch.tensor([len(part.ratio) for part in accepted])
+        found = torch.tensor([len(part.ratio) for part in accepted], dtype=torch.int64)
         hopeless = (4 * most * found < least * total) & (total >= _TELLING)
         return ((found < least) & ~hopeless).nonzero()[:, 0]
 
@@ -119,7 +119,9 @@ def reweighted(
         made += further
     chosen = draws.new_zeros(number, count, dimension)
     density = torch.zeros(number, count, dtype=torch.float64)
-    enough = torch.tensor([len(part.ratio) >= max(1, least) for part in accepted])
+    enough = torch.tensor(
+        [len(part.ratio) >= max(1, least) for part in accepted], dtype=torch.bool
+    )
     for row in enough.nonzero()[:, 0].tolist():
         part = accepted[row]
         slots = torch.arange(number) % len(part.ratio)

@@ -246,6 +246,24 @@ def test_false_alarms_on_tests_from_a_proposal_are_as_rare_as_alpha(gaussian_mem
     assert verdicts.count("calibrated") >= 33
 
 
+def test_tests_from_a_proposal_where_none_can_be_drawn_for(gaussian_member):
+    """The posterior of the first has nothing inside the prior, that of the second in the box."""
+    posterior = EnsemblePosterior([gaussian_member(2, 0.01)], PRIOR)
+    x = np.array([[9.0, 9.0], [-0.5, -0.5]], dtype=np.float32)
+    theta = np.full((2, 2), 0.3)
+    for rows in (slice(0, 1), slice(0, 2)):
+        result = compute_coverage(
+            posterior,
+            theta[rows],
+            x[rows],
+            generator_from_seed(0),
+            num_samples=30,
+            log_ratio=_in_box,
+        )
+        assert not result.success.any()
+        assert np.isnan(result.rank).all()
+
+
 @pytest.mark.parametrize(
     ("spread", "shift", "verdict"),
     [(0.6, 0.0, "overconfident"), (1.7, 0.0, "underconfident"), (1.0, 0.6, "biased")],
