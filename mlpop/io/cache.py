@@ -31,3 +31,9 @@ def key_compiled_kernels(package: Path) -> None:
             digest.update(path.relative_to(package).as_posix().encode() + path.read_bytes())
         folder = cache_folder() / "kernels" / digest.hexdigest()[:16]
         numba.config.CACHE_DIR = str(folder)  # type: ignore[attr-defined]
+
+
+def kernels_are_compiled() -> bool:
+    """Return whether some kernels of this version of the sources are in the cache."""
+    folder = str(numba.config.CACHE_DIR)  # type: ignore[attr-defined]
+    return bool(folder) and any(Path(folder).rglob("*.nbi"))

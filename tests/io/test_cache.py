@@ -6,7 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numba
+import pytest
+
 import mlpop
+from mlpop.io.cache import kernels_are_compiled
 
 SCRIPT = "import numpy as np; from mlpop.population.orbits_like import outer; print(outer(2.0))"
 
@@ -42,3 +46,12 @@ def test_an_edited_callee_is_compiled_again(tmp_path: Path) -> None:
         found.append(float(done.stdout))
     assert found == [6.0, 10.0]
     assert len(list((tmp_path / "cache" / "kernels").iterdir())) == 2
+
+
+def test_whether_kernels_are_compiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for folder in ("", str(tmp_path / "none"), str(tmp_path)):
+        monkeypatch.setattr(numba.config, "CACHE_DIR", folder)
+        assert not kernels_are_compiled()
+    (tmp_path / "surveys_1").mkdir()
+    (tmp_path / "surveys_1" / "detection.observe-95.py311.nbi").touch()
+    assert kernels_are_compiled()

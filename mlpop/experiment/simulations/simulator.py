@@ -14,6 +14,7 @@ from mlpop.datasets.remote.mirror import localized
 from mlpop.errors import ConfigError
 from mlpop.experiment.simulations.simulated_set import SimulatorPlan
 from mlpop.experiment.simulations.stellar_database import csv_settings, opened, stellar_database
+from mlpop.io.cache import kernels_are_compiled
 from mlpop.io.files import json_digest
 from mlpop.population.stars.database import StellarDatabase
 from mlpop.simulators import load
@@ -94,6 +95,8 @@ def full_plan(
         return simulator_plan(simulator, labels, generator, None), None
     made = source.stars if source.dataset_path is None else None
     logger.info("%s", preset_sentence(simulator.pulsar.population, made, labels))
+    if not kernels_are_compiled():
+        logger.info("compiling the simulator, once for this version of it: a minute or two")
     if DYNAMICS_LABELS.intersection(labels):
         return simulator_plan(simulator, labels, generator, source.stars), None
     stars = stellar_database(source)
