@@ -248,7 +248,7 @@ def proposal(count: int, rng: np.random.Generator, *, box: bool = False) -> Test
             return draw(rows[indices.numpy()], number)
 
         parts.append(reweighted(*draw(rows, MADE), log_ratio, DRAWS, generator, more=more))
-    draws, log_draws, enough = zip(*parts, strict=True)
+    draws, log_draws, accepted = zip(*parts, strict=True)
     log_truth = -0.5 * (((theta - x) / NOISE) ** 2).sum(-1)
     log_truth += log_ratio(torch.from_numpy(theta)).numpy()
     return Tests(
@@ -256,7 +256,7 @@ def proposal(count: int, rng: np.random.Generator, *, box: bool = False) -> Test
         torch.cat(draws, 1).transpose(0, 1).numpy(),
         log_truth,
         torch.cat(log_draws, 1).transpose(0, 1).numpy(),
-        torch.cat(enough).numpy(),
+        torch.cat(accepted).numpy() >= DRAWS,
     )
 
 

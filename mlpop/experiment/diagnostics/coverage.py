@@ -195,6 +195,11 @@ def _warnings(values: Mapping[str, Any]) -> Iterator[str]:
             f"{failed} of {total} tests failed, their posterior could not be drawn from; they "
             "count as misses."
         )
+    if left := values.get("num_left_out", 0):
+        yield (
+            f"{left} more tests were left out: of their posterior under the prior too little lies "
+            "where the tests of this round come from. They are not counted for or against it."
+        )
     if (values.get("poor_chains") or 0.0) > POOR_CHAINS:
         yield (
             f"the Markov chains of {values['poor_chains']:.0%} of the tests did not mix, so the "

@@ -261,7 +261,8 @@ class Diagnostic(Protocol):
     ) -> Sequence[Path]:
         """Look at the tests of a round, if it has any; return the files written.
 
-        `draws` are those of the posterior of each, and where its truth lies among them.
+        `draws` are those of the posterior of each but those left out, and where its truth lies
+        among them.
         """
         return ()
 

@@ -47,6 +47,7 @@ class Calibration:
         verdict: what is wrong, `calibrated`, or `too few tests`; see `verdict.verdict_name`.
         num_tests: tests that succeeded.
         num_failed: tests whose posterior could not be drawn from; they count as misses.
+        num_left_out: tests that say nothing, see `CoverageResult`.
         alpha: chance that something is found wrong with a calibrated posterior.
         p_values: of Kolmogorov-Smirnov tests of ranks against uniform, uncorrected: `hpd`, `tarp`,
             and `sbc/<label>`. They do not decide.
@@ -75,16 +76,17 @@ class Calibration:
     verdict: VerdictName
     num_tests: int
     num_failed: int
-    alpha: float
-    p_values: dict[str, float]
-    ks: dict[str, float]
-    shift: dict[str, float]
-    spread: dict[str, float]
-    hpd_shift: float | None
-    expected_calibration_error: float | None
-    nltp: float | None
-    gain: float | None
-    width: dict[str, float]
+    num_left_out: int = 0
+    alpha: float = ALPHA
+    p_values: Mapping[str, float] = field(default_factory=dict)
+    ks: Mapping[str, float] = field(default_factory=dict)
+    shift: Mapping[str, float] = field(default_factory=dict)
+    spread: Mapping[str, float] = field(default_factory=dict)
+    hpd_shift: float | None = None
+    expected_calibration_error: float | None = None
+    nltp: float | None = None
+    gain: float | None = None
+    width: Mapping[str, float] = field(default_factory=dict)
     poor_chains: float | None = None
     p_value: float | None = None
     critical: float | None = None
@@ -114,9 +116,7 @@ def calibrate(
     ok = result.success
     number = result.num_ok
     if not number:
-        return Calibration(
-            "too few tests", 0, len(ok), ALPHA, {}, {}, {}, {}, None, None, None, None, {}
-        )
+        return Calibration("too few tests", 0, len(ok), result.num_left_out)
     pool = result.pool(rng)
     weights = None if observed is None else near_weights(pool, observed.astype(np.float64))
     test = exchange_test(pool, rng, weights=weights)
@@ -132,6 +132,7 @@ def calibrate(
         verdict=verdict_name(test, number),
         num_tests=number,
         num_failed=len(ok) - number,
+        num_left_out=result.num_left_out,
         alpha=ALPHA,
         p_values={name: p for name, (_, p) in tests.items()},
         ks={name: distance for name, (distance, _) in tests.items()},
@@ -221,6 +222,7 @@ def coverage_summary(result: CoverageResult) -> dict[str, Any]:
     summary: dict[str, Any] = {
         "n_ok": number,
         "n_total": len(result.success),
+        "n_left_out": result.num_left_out,
         "num_samples": result.num_samples,
         "rule": "mlpop",
         "beta": LEVELS.tolist(),

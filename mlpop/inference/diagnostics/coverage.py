@@ -11,7 +11,8 @@ References:
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -44,6 +45,8 @@ MAX_STORED = 200_000_000
 class CoverageResult:
     """What the draws for n test simulations gave. Failed rows are False in `success`.
 
+    Tests of whose draws too few lie where tests come from are left out: they have no row.
+
     Attributes:
         labels: d names.
         truth: (n, d) float32 true theta, in the unit cube of the prior.
@@ -63,6 +66,7 @@ class CoverageResult:
         pool_log_truth: (n,) log density of the truth, comparable with those.
         r_hat: (n,) worst of a test's Markov chains, NaN in failed rows; None without chains.
         ess: (n,) least effective number of draws of all labels; None without chains.
+        num_left_out: tests that were left out.
     """
 
     labels: tuple[str, ...]
@@ -82,6 +86,7 @@ class CoverageResult:
     pool_log_truth: NDArray[np.float64]
     r_hat: NDArray[np.float64] | None = None
     ess: NDArray[np.float64] | None = None
+    num_left_out: int = 0
 
     @property
     def num_ok(self) -> int:
@@ -95,6 +100,14 @@ class CoverageResult:
             return None
         fine = (self.r_hat <= MAX_R_HAT) & (self.ess >= least_ess(self.num_samples))
         return self.success & ~fine
+
+    def without(self, tests: NDArray[np.bool_]) -> "CoverageResult":
+        """Return the result of all but some tests (n,), which are left out."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        rows: dict[str, Any] = {
+            name: value[~tests] for name, value in values.items() if isinstance(value, np.ndarray)
+        }
+        return replace(self, **rows, num_left_out=self.num_left_out + int(tests.sum()))
 
     def pool(self, rng: np.random.Generator) -> Pool:
         """Return every truth at a random place among draws of its posterior."""
@@ -123,7 +136,8 @@ def compute_coverage(
 
     The truth of a test is like draws of the posterior under the distribution that theta of the
     tests come from. Where the posterior is that under another one, `log_ratio` corrects the
-    draws; log densities of the truth, and widths stay those of the posterior itself.
+    draws; log densities of the truth, and widths stay those of the posterior itself. A test none
+    of whose draws lies where tests come from fails; one with too few of them is left out.
 
     Args:
         posterior: what to test.
@@ -173,6 +187,7 @@ def compute_coverage(
     if log_ratio is not None and posterior.sampling == "mcmc":
         made *= CHAIN_FACTOR
     lot = max(1, DRAWS_AT_ONCE // made)
+    left_out = np.zeros(count, dtype=np.bool_)
     chains: list[tuple[NDArray[np.float64], NDArray[np.float64]]] = []
     for start in range(0, count, lot):
         rows = slice(start, min(start + lot, count))
@@ -185,9 +200,11 @@ def compute_coverage(
         compared = scored
         if log_ratio is not None:
             tests = x[rows], truth[rows]
-            compared, ok = _under_tests(
+            compared, accepted = _under_tests(
                 posterior, tests, scored, ok, log_ratio, (num_samples, pooled), generator
             )
+            ok = accepted >= pooled
+            left_out[rows] = ((accepted > 0) & ~ok).numpy()
         result.success[rows] = ok.numpy()
         if bool(ok.any()):
             chosen = np.arange(rows.start, rows.stop)[ok.numpy()]
@@ -208,8 +225,8 @@ def compute_coverage(
             on_progress(rows.stop, count)
     if chains:
         worst, least = (np.concatenate(values) for values in zip(*chains, strict=True))
-        return replace(result, r_hat=worst, ess=least)
-    return result
+        result = replace(result, r_hat=worst, ess=least)
+    return result.without(left_out)
 
 
 def _under_tests(
@@ -221,7 +238,7 @@ def _under_tests(
     wanted: tuple[int, int],
     generator: Generator,
 ) -> tuple[ScoredDraws, Tensor]:
-    """Return draws that the truths are among, and of which tests (b,) there are enough.
+    """Return draws that the truths are among, and how many (b,) there are of each test.
 
     Args:
         posterior: what to test.
@@ -243,7 +260,7 @@ def _under_tests(
         offset = torch.nan_to_num(scored.log_truth[rows] - draws.log_truth, 0.0, 0.0, 0.0)
         return draws.samples, draws.log_prob + offset
 
-    samples, log_prob, enough = reweighted(
+    samples, log_prob, found = reweighted(
         scored.samples[:, drawn],
         scored.log_prob[:, drawn],
         log_ratio,
@@ -261,9 +278,9 @@ def _under_tests(
         scored.log_truth + torch.where(ratio.isfinite(), ratio, 0.0),
     )
     compared.samples[:, drawn], compared.log_prob[:, drawn] = samples, log_prob
-    kept = ok.clone()
-    kept[drawn] = enough
-    return compared, kept
+    accepted = torch.zeros(len(ok), dtype=torch.int64)
+    accepted[drawn] = found
+    return compared, accepted
 
 
 def density_rank(log_draws: Tensor, log_truth: Tensor) -> Tensor:

@@ -6,7 +6,8 @@ times g / p. They are found by rejection, which is exact as far as the largest r
 is taken from the draws themselves.
 
 Draws that were repeated for want of others would not be exchangeable with the truth, which is
-there once: of tests with few accepted draws more are made.
+there once: of tests with few accepted draws more are made. A test that still has too few is left
+out. How many there are depends on its x, not on its truth, so the other tests stay what they are.
 """
 
 from collections.abc import Callable
@@ -25,7 +26,7 @@ CHAIN_FACTOR = 4
 """Draws by Markov chains that are made for one that is wanted: most are rejected."""
 
 MOST_DRAWS = 2**18
-"""Draws of a posterior, of which too few are accepted, after which it is given up."""
+"""Draws of a posterior, of which too few are accepted, after which the test is left out."""
 
 MOST_CHAIN_DRAWS = 2**16
 """The same of one whose draws are Markov chains."""
@@ -75,7 +76,7 @@ def reweighted(
     """Return draws under the distribution that tests come from, and their log densities.
 
     Where fewer than `number` are accepted they are repeated in turn, but the first `least` are
-    different draws, or the posterior is not drawn from.
+    different draws, or the posterior has none.
 
     Args:
         draws: (s, b, d) scaled, of b posteriors under the prior; none NaN.
@@ -88,8 +89,8 @@ def reweighted(
         most: draws of a posterior, further ones included.
 
     Returns:
-        (number, b, d) and (number, b), whose density is not normalised, and (b,) whether there
-        were `least`; where there were not, the former are 0.
+        (number, b, d) and (number, b), whose density is not normalised, and how many (b,) were
+        accepted; where these are less than `least`, the former are 0.
     """
     made, count, dimension = draws.shape
     least = number if least is None else least
@@ -105,9 +106,12 @@ def reweighted(
             new = (part[:, column] for part in (draws, log_prob.double(), ratio, level))
             accepted[row] = accepted[row].with_more(_Accepted(*new))
 
+    def counts() -> Tensor:
+        return torch.tensor([len(part.ratio) for part in accepted], dtype=torch.int64)
+
     def short(total: int) -> Tensor:
         """Return which posteriors lack draws, without those that always will."""
-        found = torch.tensor([len(part.ratio) for part in accepted], dtype=torch.int64)
+        found = counts()
         hopeless = (4 * most * found < least * total) & (total >= _TELLING)
         return ((found < least) & ~hopeless).nonzero()[:, 0]
 
@@ -119,12 +123,10 @@ def reweighted(
         made += further
     chosen = draws.new_zeros(number, count, dimension)
     density = torch.zeros(number, count, dtype=torch.float64)
-    enough = torch.tensor(
-        [len(part.ratio) >= max(1, least) for part in accepted], dtype=torch.bool
-    )
-    for row in enough.nonzero()[:, 0].tolist():
+    found = counts()
+    for row in (found >= max(1, least)).nonzero()[:, 0].tolist():
         part = accepted[row]
         slots = torch.arange(number) % len(part.ratio)
         chosen[:, row] = part.theta[slots]
         density[:, row] = (part.log_prob + part.ratio)[slots]
-    return chosen, density, enough
+    return chosen, density, found

@@ -219,8 +219,10 @@ def test_verdict_of_another_diagnostic_is_left_to_it(tmp_path: Path) -> None:
 
 def test_lost_tests_and_poor_chains_are_warnings(tmp_path: Path) -> None:
     assert finding(tmp_path, "calibrated").warnings == []
-    lost, poor = finding(tmp_path, "calibrated", {"num_failed": 3, "poor_chains": 0.2}).warnings
+    values = {"num_failed": 3, "num_left_out": 7, "poor_chains": 0.2}
+    lost, left, poor = finding(tmp_path, "calibrated", values).warnings
     assert lost.startswith("3 of 103 tests failed")
+    assert left.startswith("7 more tests were left out")
     assert poor.startswith("the Markov chains of 20% of the tests did not mix")
 
 

@@ -239,11 +239,35 @@ def test_tests_from_a_proposal_are_compared_with_draws_under_it(gaussian_member)
     np.testing.assert_array_equal(plain.width[ok], corrected.width[ok])
 
 
-def test_false_alarms_on_tests_from_a_proposal_are_as_rare_as_alpha(gaussian_member):
+@pytest.mark.parametrize("most", [coverage_module.MOST_DRAWS, 1000])
+def test_false_alarms_on_tests_from_a_proposal_are_as_rare_as_alpha(
+    gaussian_member, monkeypatch, most
+):
+    """Also where many tests are left out, of whose posteriors little lies in the box."""
+    monkeypatch.setattr(coverage_module, "MOST_DRAWS", most)
     member = gaussian_member(2, NOISE)
-    verdicts = [calibrate(_box_coverage(member, seed)).verdict for seed in range(40)]
+    found = [calibrate(_box_coverage(member, seed)) for seed in range(40)]
     # two are expected; eight have a chance of 1e-3. Draws that were repeated gave 13.
-    assert verdicts.count("calibrated") >= 33
+    assert [calibration.verdict for calibration in found].count("calibrated") >= 33
+    left_out = np.mean([calibration.num_left_out for calibration in found])
+    assert (left_out > 30) if most == 1000 else (left_out < 1)
+    assert {c.num_tests + c.num_failed + c.num_left_out for c in found} == {300}
+
+
+def test_tests_that_are_left_out_have_no_row(gaussian_member, monkeypatch, tmp_path):
+    monkeypatch.setattr(coverage_module, "MOST_DRAWS", 1000)
+    result = _box_coverage(gaussian_member(2, NOISE), 0)
+    assert result.num_left_out > 0
+    count = 300 - result.num_left_out
+    theta = PRIOR.to_unit(_box_tests(0)[0]).numpy()
+    assert (result.truth[:, None] == theta).all(-1).any(1).all()
+    for rows in (result.truth, result.samples, result.success, result.rank, result.pool_samples):
+        assert len(rows) == count
+    paths = {path.name: path for path in write_coverage(tmp_path, result, PRIOR)}
+    assert json.loads(paths["coverage.json"].read_text())["n_left_out"] == result.num_left_out
+    assert json.loads(paths["coverage.json"].read_text())["n_total"] == count
+    calibration = json.loads(paths["calibration.json"].read_text())
+    assert calibration["num_left_out"] == result.num_left_out
 
 
 def test_tests_from_a_proposal_where_none_can_be_drawn_for(gaussian_member):

@@ -13,7 +13,7 @@ def test_product_of_normal_densities_is_drawn_from():
     """N(0, 1) times exp(-(theta - 1)^2 / 2) is N(1/2, 1/2)."""
     draws = torch.randn(20_000, 3, 1, generator=generator_from_seed(1))
     log_prob = -0.5 * draws[..., 0] ** 2
-    found, density, enough = reweighted(
+    found, density, accepted = reweighted(
         draws,
         log_prob,
         lambda theta: -0.5 * (theta[:, 0] - 1) ** 2 + 5,
@@ -21,7 +21,7 @@ def test_product_of_normal_densities_is_drawn_from():
         generator_from_seed(2),
     )
     assert found.shape == (2000, 3, 1)
-    assert enough.all()
+    assert (accepted > 2000).all()
     for j in range(3):
         assert stats.kstest(found[:, j, 0], stats.norm(0.5, 0.5**0.5).cdf).pvalue > 1e-3
         assert len(np.unique(found[:, j, 0])) == 2000
@@ -36,20 +36,20 @@ def below(limit):
 
 def test_accepted_draws_beyond_the_least_are_repeated_in_turn():
     draws = torch.arange(100.0)[:, None, None]
-    found, _, enough = reweighted(
+    found, _, accepted = reweighted(
         draws, torch.zeros(100, 1), below(4), 10, generator_from_seed(1), least=4
     )
-    assert enough.all()
+    assert accepted.tolist() == [4]
     assert found[:, 0, 0].tolist() == [0, 1, 2, 3, 0, 1, 2, 3, 0, 1]
 
 
 @pytest.mark.parametrize(("limit", "least"), [(4, 5), (0, 1), (0, 0)])
 def test_posteriors_with_too_few_accepted_draws_are_not_drawn_from(limit, least):
     draws = torch.arange(6.0)[:, None, None]
-    found, density, enough = reweighted(
+    found, density, accepted = reweighted(
         draws, torch.ones(6, 1), below(limit), 4, generator_from_seed(1), least=least
     )
-    assert not enough.any()
+    assert accepted.tolist() == [limit]
     assert not found.any()
     assert not density.any()
 
@@ -69,10 +69,11 @@ def test_more_draws_are_made_only_for_posteriors_that_lack_them():
         asked.append((rows.tolist(), number))
         return draw(rows, number)
 
-    found, _, enough = reweighted(
+    found, _, accepted = reweighted(
         *draw(torch.arange(3), 1000), below(0), 500, generator, more=more, most=20_000
     )
-    assert enough.tolist() == [True, True, False]
+    assert (accepted >= 500).tolist() == [True, True, False]
+    assert accepted[2] == 0
     assert len(found[:, 1].unique()) == 500
     # after 16 000 draws, of which none is accepted, the last one is given up
     assert asked == [([1, 2], 1000), ([1, 2], 2000), ([1, 2], 4000), ([2], 8000)]
@@ -87,7 +88,7 @@ def test_a_larger_ratio_found_later_rejects_what_was_accepted_before():
         return torch.rand(number, 1, 1, generator=generator), torch.zeros(number, 1)
 
     first = torch.rand(1000, 1, 1, generator=generator) / 2
-    found, density, enough = reweighted(
+    found, density, accepted = reweighted(
         first,
         torch.zeros(1000, 1),
         lambda theta: theta[:, 0].log(),
@@ -95,7 +96,7 @@ def test_a_larger_ratio_found_later_rejects_what_was_accepted_before():
         generator,
         more=more,
     )
-    assert enough.all()
+    assert accepted >= 4000
     theta = found[:, 0, 0]
     torch.testing.assert_close(density[:, 0], theta.double().log())
     # on either side the density rises with theta, whichever draws came first
