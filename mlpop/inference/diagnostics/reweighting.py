@@ -102,9 +102,10 @@ def reweighted(
         ratio = log_ratio(draws.reshape(-1, dimension)).double().reshape(draws.shape[:2])
         ratio = torch.where(draws.isnan().any(-1), -torch.inf, ratio)
         level = torch.rand(ratio.shape, generator=generator, dtype=torch.float64).log()
+        parts = draws, log_prob.double(), ratio, level
         for column, row in enumerate(rows.tolist()):
-            new = (part[:, column] for part in (draws, log_prob.double(), ratio, level))
-            accepted[row] = accepted[row].with_more(_Accepted(*new))
+            new = _Accepted(*(part[:, column] for part in parts))
+            accepted[row] = accepted[row].with_more(new)
 
     def counts() -> Tensor:
         return torch.tensor([len(part.ratio) for part in accepted], dtype=torch.int64)
