@@ -1,7 +1,7 @@
 """How often the predictive check rejects the sky of the simulator itself, and skies of others.
 
-    python -P benchmarks/predictive.py [--skies 12] [--simulations 1000] [--predictive 100]
-        [--training FOLDER]
+    python -P benchmarks/predictive.py [--skies 12] [--simulations 1000] [--predictive 400]
+        [--lots 100 200 400] [--training FOLDER]
 
 One round of `experiments/main.json` is trained on so many simulations, or on those of a
 folder. Then skies are simulated
@@ -9,8 +9,8 @@ at the truth of that file: by the same simulator, by one whose pulsars have half
 and by one with the table of field decay `BSk24_multi_heavy`. At each sky draws of the trained
 posterior, which knows nothing of that, are simulated by the right simulator, and compared with
 the sky. `truth` does the same with the true theta in place of the posterior: what a check could
-see at most, if no theta could absorb what is wrong. Beside it the check of distances to the
-training simulations.
+see at most, if no theta could absorb what is wrong. A sky is compared with every lot of so many
+of its predictions. Beside it the check of distances to the training simulations.
 
 Everything is kept in `--folder` and found again; the table is printed at the end.
 """
@@ -18,7 +18,7 @@ Everything is kept in `--folder` and found again; the table is printed at the en
 import argparse
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -110,13 +110,20 @@ def observation(
     return Sky(x, {name.removeprefix(PREFIX): table for name, table in made.details.items()})
 
 
-def check(observed: Sky, predicted: Sky, channels: tuple[str, ...]) -> PredictiveCheck:
-    """Compare a sky with predictions, by its maps and by its pulsars."""
-    pooled = {
-        s: np.concatenate([observed.pulsars[s][None], predicted.pulsars[s]])
-        for s in observed.pulsars
-    }
-    return predictive_check(observed.x, predicted.x, channels, pulsar_views(pooled))
+def checks(
+    observed: Sky, predicted: Sky, channels: tuple[str, ...], lot: int
+) -> list[PredictiveCheck]:
+    """Compare a sky with every `lot` of predictions, by its maps and by its pulsars."""
+    found = []
+    for start in range(0, len(predicted.x) - lot + 1, lot):
+        chosen = slice(start, start + lot)
+        pooled = {
+            s: np.concatenate([observed.pulsars[s][None], predicted.pulsars[s][chosen]])
+            for s in observed.pulsars
+        }
+        x = predicted.x[chosen]
+        found.append(predictive_check(observed.x, x, channels, pulsar_views(pooled)))
+    return found
 
 
 def predictions(
@@ -139,11 +146,12 @@ def predictions(
 
 
 def main() -> None:
-    """Print a table: sky, posterior, and in how many skies which check rejects."""
+    """Print a table: sky, posterior, and how many lots of predictions the check rejects."""
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--skies", type=int, default=12)
     arguments.add_argument("--simulations", type=int, default=1000)
-    arguments.add_argument("--predictive", type=int, default=100)
+    arguments.add_argument("--predictive", type=int, default=400)
+    arguments.add_argument("--lots", type=int, nargs="+", default=[100, 200, 400])
     arguments.add_argument("--folder", type=Path, default=Path("output/predictive"))
     arguments.add_argument("--training", type=Path)
     given = arguments.parse_args()
@@ -163,27 +171,39 @@ def main() -> None:
         wrong = simulator_of(
             configuration(folder, given.simulations, given.training, **population)
         )
-        checks: dict[str, list[Any]] = {"trained": [], "truth": []}
+        skies, made = [], []
         distant, started = 0, time.perf_counter()
         for k in range(given.skies):
             x_o = observation(wrong, truth, channels, number, k)
-            generator = generator_from_seed(1000 * number + k)
-            theta = posterior.sample(given.predictive, x_o.x, generator)
+            theta = posterior.sample(
+                given.predictive, x_o.x, generator_from_seed(1000 * number + k)
+            )
             path = folder / f"{number}_{k}.npz"
-            predicted = predictions(path, right, theta, channels, number, k)
-            checks["trained"].append(check(x_o, predicted, channels))
-            checks["truth"].append(check(x_o, from_truth, channels))
+            made.append(predictions(path, right, theta, channels, number, k))
+            skies.append(x_o)
             distant += is_unlike(typicality.p_values(posterior, x_o.x))
-        for kind, results in checks.items():
-            p = np.array([result.p_value for result in results])
-            views = {
-                view: sum(result.p_values[view] <= ALPHA for result in results)
-                for view in results[0].p_values
-            }
-            rejected = f"{int((p <= ALPHA).sum())} of {len(p)}"
-            write(name, kind, f"{rejected}, median p {np.median(p):.3f}, by view {views}")
+        for kind, predicted in (("trained", made), ("truth", [from_truth] * given.skies)):
+            for lot in given.lots:
+                results = [
+                    result
+                    for x_o, theirs in zip(skies, predicted, strict=True)
+                    for result in checks(x_o, theirs, channels, lot)
+                ]
+                write(name, kind, told(lot, results))
         seconds = time.perf_counter() - started
         write(name, "distances", f"{distant} of {given.skies}; {seconds:.0f} s")
+
+
+def told(lot: int, results: Sequence[PredictiveCheck]) -> str:
+    """Return how many comparisons reject, and in which view by itself."""
+    p = np.array([result.p_value for result in results])
+    views = {
+        view: number
+        for view in results[0].p_values
+        if (number := sum(result.p_values[view] <= ALPHA for result in results))
+    }
+    rejected = f"{int((p <= ALPHA).sum())} of {len(p)}"
+    return f"lots of {lot}: {rejected}, median p {np.median(p):.3f}, by view {views}"
 
 
 def write(*cells: str) -> None:

@@ -94,7 +94,7 @@ class TestDataConfig(StrictModel):
     """Test simulations of a round that is simulated."""
     simulate: bool = False
     """Simulate the round-0 test set from the prior instead of reading it."""
-    num_predictive: Natural = 100
+    num_predictive: Natural = 200
     """Simulations at draws of the last round's posterior, which x_o is compared with where the
     experiment simulates anything; 0 makes none."""
 

@@ -190,7 +190,7 @@ def test_last_round_alone_is_checked_unless_told_otherwise(usual: Any) -> None:
     first, last = usual.result.rounds
     assert not [name for name in first.numbers if name.startswith("predictive/")]
     found = json.loads((usual.models / "round_1" / "predictive.json").read_text())
-    assert (found["num_simulations"], found["num_predicted"]) == (100, 100)
+    assert (found["num_simulations"], found["num_predicted"]) == (200, 200)
     assert found["p_value"] > 0.02
     client = usual.store.client
     for run_id in (last.run_id, usual.result.run_id):
@@ -211,7 +211,7 @@ def test_theta_are_draws_of_the_posterior(usual: Any) -> None:
     (folder,) = (usual.save_dir / "data/predictive_dataset/generated_dataset").iterdir()
     theta = np.load(folder / "theta.npy")
     summary = json.loads((usual.models / "round_1" / "summary.json").read_text())["posterior"]
-    assert len(np.unique(theta, axis=0)) == 100
+    assert len(np.unique(theta, axis=0)) == 200
     for k, label in enumerate(("theta_1", "theta_2")):
         low, high = summary[label]["low_95"], summary[label]["high_95"]
         assert np.mean((theta[:, k] > low) & (theta[:, k] < high)) > 0.85
