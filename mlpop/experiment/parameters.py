@@ -71,6 +71,7 @@ MEMBER = (
     "trainer.type",
     "trainer.batch_size",
     "trainer.lr",
+    "trainer.lr_decay",
     "trainer.max_num_epochs",
     "trainer.stop_after_epochs",
     "trainer.clip_max_norm",

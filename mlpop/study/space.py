@@ -25,6 +25,7 @@ SEARCHABLE = (
     "density_estimator.",
     "trainer.batch_size",
     "trainer.lr",
+    "trainer.lr_decay",
     "trainer.clip_max_norm",
     "trainer.ema_decay",
     "trainer.embedding_weight_decay",

@@ -65,12 +65,13 @@ def save_state(folder: Path, state: TrainingState[EpochRecord], fingerprint: str
 
     Args:
         folder: created where it is missing; holds at most two checkpoints for a moment.
-        state: what to save, of a training without a scheduler.
+        state: what to save.
         fingerprint: identifies the training that the state belongs to.
     """
     folder.mkdir(parents=True, exist_ok=True)
     values = _text_if_infinite(state.to_dict())
     values["history"] = [_text_if_infinite(epoch) for epoch in values["history"]]
+    values["scheduler"] = _text_if_infinite(values["scheduler"])
     optimizer = values.pop("optimizer")
     groups = {name: values.pop(name) for name in ("weights", "best_weights", "average")}
     groups["optimizer"] = {
@@ -125,6 +126,10 @@ def load_state(folder: Path, fingerprint: str = "") -> TrainingState[EpochRecord
             else:
                 groups[group][name] = tensor
         values["best_value"] = float(values["best_value"])
+        values["scheduler"] = {
+            name: math.inf if value == "inf" else value
+            for name, value in values["scheduler"].items()
+        }
         optimizer = {"state": moments, "param_groups": values.pop("param_groups")}
         return TrainingState.from_dict(values | groups | {"optimizer": optimizer}, _epoch)
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:

@@ -15,7 +15,7 @@ from typing import Any, cast
 import torch
 from torch import Generator, Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from mlpop.config.blocks.training import TrainingOptions, validation_count
 from mlpop.errors import DataError, TrainingError
@@ -28,6 +28,8 @@ from mlpop.training.losses import Loss, Objective, check_num_atoms, make_objecti
 
 _VALIDATION_CHUNK = 512
 _CHECKED_ROWS = 1024
+_DECAYS = 3
+"""Times that the learning rate is lowered at most."""
 _RESTS_AFTER = 2**25
 """Data that are read before they may leave memory again [byte]."""
 
@@ -128,7 +130,6 @@ def fit(
 class EstimatorLearner:
     """An estimator and its data, for the training loop; arguments as those of `fit`."""
 
-    scheduler: LRScheduler | None = None
     keeps_optimizer: bool = False
 
     def __init__(
@@ -158,6 +159,7 @@ class EstimatorLearner:
         self._held_out = objective.candidates(len(validation), fixed=True)
         groups = _decayed(estimator, options.embedding_weight_decay)
         self.optimizer: Optimizer = torch.optim.AdamW(groups, lr=options.lr, fused=True)
+        self.scheduler = _decaying(self.optimizer, options)
         self._train_loss = float("nan")
 
     def losses(self) -> Iterator[Tensor]:
@@ -275,6 +277,23 @@ def _finite(values: Tensor) -> Tensor:
     if bool(torch.isfinite(values.sum())):
         return torch.ones(len(values), dtype=torch.bool)
     return torch.isfinite(values.flatten(1)).all(1)
+
+
+def _decaying(optimizer: Optimizer, options: TrainingOptions) -> LRScheduler | None:
+    """Return what lowers the learning rate where the validation loss stands still.
+
+    At a constant one every weight jitters, and a density learns to be as wide as that needs.
+    """
+    if options.lr_decay is None:
+        return None
+    return ReduceLROnPlateau(
+        optimizer,
+        factor=options.lr_decay,
+        # a number of epochs that is still borne
+        patience=max(0, options.stop_after_epochs // 2 - 1),
+        threshold=0.0,
+        min_lr=options.lr * options.lr_decay**_DECAYS,
+    )
 
 
 def _decayed(estimator: Estimator, embedding_weight_decay: float) -> list[dict[str, Any]]:

@@ -1,4 +1,5 @@
 import copy
+import dataclasses
 import math
 
 import pytest
@@ -16,7 +17,7 @@ from mlpop.inference.estimators.spec import EstimatorSpec
 from mlpop.networks.rng import generator_from_seed
 from mlpop.training.checkpoint import load_state, save_state
 from mlpop.training.events import EpochEnded, Started
-from mlpop.training.fit import fit, validation_split
+from mlpop.training.fit import EstimatorLearner, fit, validation_split
 from mlpop.training.losses import contrastive_loss, fixed_atoms
 
 OPTIONS = TrainingOptions(batch_size=8, lr=3e-3, max_num_epochs=6)
@@ -196,6 +197,63 @@ def test_embedding_decays_and_the_density_does_not(small_estimator):
         ends[decay] = [max(float(v.detach().abs().max()) for v in p.parameters()) for p in parts]
     assert ends[100.0][0] < 0.1 < ends[0.0][0]
     assert ends[100.0][1] > 0.1
+
+
+def _rates(built, monkeypatch, losses, options, **arguments):
+    """Return the learning rate after every epoch, whose validation losses are given."""
+    rates, given = [], iter(losses)
+    evaluate = EstimatorLearner.evaluate
+
+    def told(learner, network, epoch, started):
+        record = evaluate(learner, network, epoch, started)
+        return dataclasses.replace(record, val_loss=next(given))
+
+    monkeypatch.setattr(EstimatorLearner, "evaluate", told)
+
+    def remember(optimizer, *_):
+        rates.append(optimizer.param_groups[0]["lr"])
+
+    hook = register_optimizer_step_post_hook(remember)
+    try:
+        _train(built, options, **arguments)
+    finally:
+        hook.remove()
+    return rates[:: len(rates) // len(losses)]
+
+
+def test_learning_rate_falls_where_the_loss_stands_still(small_estimator, monkeypatch):
+    options = TrainingOptions(batch_size=8, lr=1e-3, lr_decay=0.1, stop_after_epochs=4)
+    losses = [3.0, 2.0, 2.0, 2.0, 1.0, 1.5, 1.5, 1.5, 1.5]
+    rates = _rates(small_estimator("mdn"), monkeypatch, losses, options)
+    # two epochs without a lower one; then a lower one; two without; stopped after four
+    expected = [1e-3] * 4 + [1e-4] * 3 + [1e-5] * 2
+    assert rates == pytest.approx(expected)
+
+
+def test_learning_rate_falls_three_times(small_estimator, monkeypatch):
+    options = TrainingOptions(
+        batch_size=8, lr=1e-3, lr_decay=0.5, stop_after_epochs=4, max_num_epochs=40
+    )
+    losses = [2.0 - epoch // 3 for epoch in range(40)]  # a lower one every third epoch
+    rates = _rates(small_estimator("mdn"), monkeypatch, losses, options)
+    assert min(rates) == pytest.approx(1e-3 / 8)
+    assert rates[-1] == min(rates)
+
+
+@pytest.mark.parametrize("epochs", [1, 5])
+def test_falling_rate_is_resumed_bit_identically(small_estimator, tmp_path, epochs):
+    options = TrainingOptions(
+        batch_size=8, lr=0.1, lr_decay=0.3, stop_after_epochs=2, max_num_epochs=9, ema_decay=0.8
+    )
+    whole, fresh = small_estimator("mdn"), small_estimator("mdn")
+    _, report = _train(whole, options)
+    part, _ = _train(small_estimator("mdn"), options.model_copy(update={"max_num_epochs": epochs}))
+    save_state(tmp_path, part)
+    state = load_state(tmp_path)
+    assert state.scheduler
+    _, resumed = _train(fresh, options, seed=77, state=state)
+    assert _losses(resumed) == _losses(report)
+    assert _same(fresh[0].state_dict(), whole[0].state_dict())
 
 
 def test_average_does_not_jump_as_single_steps_do(gaussian_problem):

@@ -48,6 +48,9 @@ class TrainingOptions(StrictModel):
     """Simulations of one step."""
     lr: Positive = 5e-4
     """Learning rate of Adam."""
+    lr_decay: Fraction | None = None
+    """Factor of the learning rate, up to three times, each after half of `stop_after_epochs`
+    epochs without a better validation loss; null: it is constant."""
     max_num_epochs: Count | None = None
     """Hard stop; null: only early stopping ends a training."""
     stop_after_epochs: Count = 20

@@ -59,6 +59,7 @@ BRANCH_FREE = (
     "trainer.validation_fraction",
     "trainer.batch_size",
     "trainer.lr",
+    "trainer.lr_decay",
     "trainer.max_num_epochs",
     "trainer.stop_after_epochs",
     "trainer.clip_max_norm",

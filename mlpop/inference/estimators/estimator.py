@@ -14,6 +14,7 @@ from mlpop.inference.estimators.likelihood import LikelihoodEstimator, build_lik
 from mlpop.inference.estimators.ratio import RatioClassifier, build_ratio
 from mlpop.inference.estimators.spec import EstimatorSpec
 from mlpop.inference.estimators.standardize import standardize
+from mlpop.inference.estimators.widths import set_width_factor
 from mlpop.networks.device import OnDevice
 from mlpop.networks.initializers import initialize
 from mlpop.networks.registry import build, output_width
@@ -54,6 +55,10 @@ class EmbedOnce(ConditionalDensityEstimator, OnDevice):
     @property
     def x_shape(self) -> torch.Size:
         return self.condition_shape
+
+    def widen(self, width_factor: float) -> None:
+        """Make the density so many times as wide as it was trained, at the same place."""
+        set_width_factor(self.net, width_factor)
 
     @property
     def embedding_net(self) -> nn.Module:

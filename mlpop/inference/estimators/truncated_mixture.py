@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import log_softmax, softplus
 from torch.special import erfc, log_ndtr, ndtri
 
+from mlpop.inference.estimators.widths import Widths
 from mlpop.inference.prior import RESOLUTION
 
 _NARROWEST, _WIDEST = 1e-4, 10.0
@@ -18,7 +19,7 @@ _FAR = 20.0
 """Standard deviations from its mean beyond which a Gaussian falls like z exp(-z^2 / 2)."""
 
 
-class TruncatedMixture(ConditionalDensityEstimator):
+class TruncatedMixture(Widths, ConditionalDensityEstimator):
     """A density of u in the unit cube, by the chain rule in a random order of the labels.
 
     The density of a label given the condition and the labels before it is a mixture of Gaussians,
@@ -73,13 +74,13 @@ class TruncatedMixture(ConditionalDensityEstimator):
             u[..., place] = (mean + width * z).clamp(RESOLUTION, 1 - RESOLUTION).float()
         return u[..., order.argsort()]
 
-    @staticmethod
-    def _components(numbers: Tensor, first: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _components(self, numbers: Tensor, first: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return log weights, means and standard deviations (..., k) from (..., 3 k)."""
         shape = (*first.shape[:-2], *[1] * (numbers.ndim - first.ndim + 1), *first.shape[-2:])
         numbers = numbers.unflatten(-1, (3, -1)) + first.view(shape)
         weight, mean, width = numbers.unbind(-2)
-        return log_softmax(weight, -1), mean, softplus(width).clamp(_NARROWEST, _WIDEST)
+        width = (self.width_factor * softplus(width)).clamp(_NARROWEST, _WIDEST)
+        return log_softmax(weight, -1), mean, width
 
 
 class LabelNetworks(nn.Module):

@@ -55,6 +55,7 @@ class View:
 _BY_LOSS = "metrics.`best_val_loss`"
 _NETWORK = (
     "trainer.lr",
+    "trainer.lr_decay",
     "trainer.batch_size",
     "trainer.ema_decay",
     "trainer.embedding_weight_decay",

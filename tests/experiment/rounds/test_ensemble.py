@@ -22,6 +22,7 @@ from mlpop.experiment.rounds.context import Launch, OpenRound
 from mlpop.experiment.rounds.ensemble import Ensemble, train_ensemble, validation_rows
 from mlpop.experiment.rounds.result import RoundResult
 from mlpop.inference.posteriors.preprocessing import Preprocessing
+from mlpop.inference.posteriors.width_factor import FACTORS
 from mlpop.inference.prior import Prior
 from mlpop.tracking import connect, open_run, tree
 
@@ -159,6 +160,22 @@ def test_networks_that_forget_what_earlier_rounds_saw_are_told(
     found = [text for text in caplog.messages if "this round alone" in text]
     assert len(found) == (told is not None)
     assert told is None or told in found[0]
+
+
+def test_only_densities_of_theta_that_learn_as_such_are_widened(
+    train: Callable[..., tuple[str, Ensemble]],
+) -> None:
+    """Validation theta of a corrected round are no draws of its posterior, nor x ones of theta."""
+    with make_backend() as backend:
+        _, first = train(backend)
+        assert first.width_factor is not None
+        assert FACTORS[0] < first.width_factor < FACTORS[1]
+        _, truncated = train(backend, 1, first.folders, truncated_prior=True)
+        assert truncated.width_factor is not None
+        _, corrected = train(backend, 1, first.folders, truncated_prior=False)
+        assert corrected.width_factor is None
+        _, likelihood = train(backend, type="snle")
+        assert likelihood.width_factor is None
 
 
 def test_a_member_that_fails_is_named_and_the_others_keep_their_status(
