@@ -249,9 +249,12 @@ def _width_factor(
 ) -> float | None:
     """Return how wide the ensemble is to be, by the rows that it did not learn from.
 
-    None where the loss of these is not that of a density of theta.
+    None where these are no mixtures, or the loss of the rows is not that of a density of theta.
     """
-    if config.trainer.method.sampling != "direct" or loss != "maximum_likelihood":
+    mixtures = (
+        config.trainer.method.sampling == "direct" and config.density_estimator.type == "mdn"
+    )
+    if not mixtures or loss != "maximum_likelihood":
         return None
     rows = validation[:: -(-len(validation) // _ROWS_OF_WIDTH)].numpy()
     theta, x = (

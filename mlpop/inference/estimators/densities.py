@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from mlpop.config.blocks.network import ZScore
 from mlpop.config.methods import DENSITIES
 from mlpop.inference.estimators.spec import EstimatorSpec
-from mlpop.inference.estimators.widths import make_widenable
 
 
 def build_density(
@@ -45,7 +44,6 @@ def build_density(
     for module in density.modules():
         if isinstance(module, LULinear):
             module.__class__ = SolvedLULinear
-    make_widenable(density)
     return density
 
 

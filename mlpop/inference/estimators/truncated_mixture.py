@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from torch.nn.functional import log_softmax, softplus
 from torch.special import erfc, log_ndtr, ndtri
 
-from mlpop.inference.estimators.widths import Widths
 from mlpop.inference.prior import RESOLUTION
 
 _NARROWEST, _WIDEST = 1e-4, 10.0
@@ -19,7 +18,7 @@ _FAR = 20.0
 """Standard deviations from its mean beyond which a Gaussian falls like z exp(-z^2 / 2)."""
 
 
-class TruncatedMixture(Widths, ConditionalDensityEstimator):
+class TruncatedMixture(ConditionalDensityEstimator):
     """A density of u in the unit cube, by the chain rule in a random order of the labels.
 
     The density of a label given the condition and the labels before it is a mixture of Gaussians,
@@ -31,9 +30,13 @@ class TruncatedMixture(Widths, ConditionalDensityEstimator):
         width: e, length of a condition.
         num_components: Gaussians of every label.
         hidden_features: of both hidden layers of every network.
+
+    Attributes:
+        width_factor: of the standard deviations of all components; no weight, not stored.
     """
 
     net: "LabelNetworks"
+    width_factor: float = 1.0
 
     def __init__(
         self, dimension: int, width: int, num_components: int, hidden_features: int

@@ -82,11 +82,16 @@ def train(
     arrays = write_training_arrays(tmp_path / "arrays", problem, data)
 
     def start(
-        backend: Any, round_: int = 0, members: Sequence[Path] | None = None, **trainer: Any
+        backend: Any,
+        round_: int = 0,
+        members: Sequence[Path] | None = None,
+        density: str = "mdn",
+        **trainer: Any,
     ) -> tuple[str, Ensemble]:
         name, tree = type(backend).__name__, OutputTree(tmp_path / "logs", tmp_path / "models")
         options = config.trainer.model_copy(update=trainer)
-        changed = config.model_copy(update={"trainer": options})
+        network = config.density_estimator.model_copy(update={"type": density})
+        changed = config.model_copy(update={"trainer": options, "density_estimator": network})
         past = [] if members is None else [Mock(RoundResult, members=members)]
         profiler = Profiler(tmp_path, show=False)
         with open_run("round", "round_00", experiment=name, store=connect()) as run:
@@ -162,7 +167,7 @@ def test_networks_that_forget_what_earlier_rounds_saw_are_told(
     assert told is None or told in found[0]
 
 
-def test_only_densities_of_theta_that_learn_as_such_are_widened(
+def test_only_mixtures_of_theta_that_learn_as_such_are_widened(
     train: Callable[..., tuple[str, Ensemble]],
 ) -> None:
     """Validation theta of a corrected round are no draws of its posterior, nor x ones of theta."""
@@ -176,6 +181,8 @@ def test_only_densities_of_theta_that_learn_as_such_are_widened(
         assert corrected.width_factor is None
         _, likelihood = train(backend, type="snle")
         assert likelihood.width_factor is None
+        _, flow = train(backend, density="maf")
+        assert flow.width_factor is None
 
 
 def test_a_member_that_fails_is_named_and_the_others_keep_their_status(
