@@ -109,7 +109,7 @@ def describe_round(run: TrackedRun, result: RoundResult, proposal: Proposed) -> 
         "trained on": count,
         "failed": training.failed_fraction,
         "best validation loss": result.numbers["val/best_loss"],
-        "width, of that trained": result.numbers.get("val/width_factor"),
+        "width factor": result.numbers.get("val/width_factor"),
     }
     kind = source_of(training, proposal)
     if proposal:

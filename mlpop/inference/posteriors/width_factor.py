@@ -8,6 +8,7 @@ from scipy.optimize import minimize_scalar
 from torch import Tensor
 
 from mlpop.inference.estimators.estimator import EmbedOnce
+from mlpop.networks.rng import one_thread
 
 FACTORS = (0.5, 2.0)
 """The least and the largest factor that is looked for."""
@@ -20,6 +21,7 @@ _USUAL = 0.2
 
 
 @torch.no_grad()
+@one_thread()
 def fit_width_factor(members: Sequence[EmbedOnce], theta: Tensor, x: Tensor) -> float:
     """Return the factor of all widths at which the ensemble is most likely, and widen it so.
 

@@ -267,7 +267,7 @@ def test_posterior_that_was_loaded_has_the_same_digest(gaussian, pulsars, tmp_pa
     """A resume registers nothing new: it logs what it has restored."""
     for done in (gaussian, pulsars):
         folder = done.models / "round_0"
-        restored = mlpop.load_posterior(folder).posterior
+        restored = mlpop.load_posterior(folder)
         members = sorted(folder.glob("member_*"))
         digest = pack_posterior(tmp_path / done.config.name, restored, members)
         name, version = tags_of(done)["mlpop.model_version"].split("/")
