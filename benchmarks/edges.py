@@ -1,13 +1,14 @@
 """Do the densities that ship hold what lies at the prior's edges?
 
     python -m benchmarks.edges --folder edges [--densities mdn,maf] [--num_sim 1000] [--tests 1000]
-        [--seed 42]
+        [--seed 42] [--constant_lr]
 
 The first round of `experiments/main.json`, by `mlpop sbi`, with every density on the same training
 and test simulations, which the first one makes. The table has the statistic of the distance to
 the prior's faces, of all labels and the largest of one (standard deviations; below 0 too few draws
-lie there), the verdict, the gain over the prior and the minutes of the run. Started again, the
-script goes on with what is missing.
+lie there), that of the joint width (below 0 draws lie too far apart), the verdict, the gain over
+the prior and the minutes of the run. With `--constant_lr` the learning rate never falls. Started
+again, the script goes on with what is missing.
 """
 
 import argparse
@@ -22,12 +23,16 @@ from mlpop.config.methods import DENSITIES
 BLOCKS = {"training": "training_data_loader", "test": "test_data_loader"}
 
 
-def configuration(density: str, counts: dict[str, int], seed: int, made: Path | None) -> Values:
+def configuration(
+    density: str, counts: dict[str, int], seed: int, made: Path | None, *, constant_lr: bool
+) -> Values:
     """Return the experiment of a density, on the simulations in the folder `made` if given."""
     values = read_json(EXPERIMENTS / "main.json")
     values |= {"name": "edges", "manual_seed": seed}
     values["density_estimator"] = {"type": density}
     values["trainer"]["num_rounds"] = 1
+    if constant_lr:
+        values["trainer"]["lr_decay"] = None
     values["test_data_loader"]["num_predictive"] = 0
     for use, block in BLOCKS.items():
         values[block]["num_sim"] = counts[use]
@@ -48,8 +53,10 @@ def told(calibration: Values) -> str:
     }
     together = edges.pop("all")
     label = max(edges, key=lambda name: abs(edges[name]))
+    width = calibration["statistics"]["width/all"]
     return (
-        f"{together:>6.1f} {edges[label]:>6.1f} ({label})   {calibration['verdict']}   "
+        f"{together:>6.1f} {edges[label]:>6.1f} ({label}) {width:>6.1f}   "
+        f"{calibration['verdict']}   "
         f"{calibration['gain']:.2f} nat"
     )
 
@@ -62,13 +69,17 @@ def main() -> None:
     parser.add_argument("--num_sim", type=int, default=1000)
     parser.add_argument("--tests", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=42, help="root seed; a folder each")
+    parser.add_argument("--constant_lr", action="store_true")
     options = parser.parse_args()
     made = None
     for density in options.densities.split(","):
         started = time.monotonic()
         folder = options.folder.absolute() / density
         counts = {"training": options.num_sim, "test": options.tests}
-        last = run(folder, configuration(density, counts, options.seed, made))
+        values = configuration(
+            density, counts, options.seed, made, constant_lr=options.constant_lr
+        )
+        last = run(folder, values)
         minutes = (time.monotonic() - started) / 60
         line = told(read_json(last / "calibration.json"))
         sys.stdout.write(f"{density:<10}{line}   {minutes:.1f} min\n")
