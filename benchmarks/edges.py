@@ -1,14 +1,13 @@
 """Do the densities that ship hold what lies at the prior's edges?
 
     python -m benchmarks.edges --folder edges [--densities mdn,maf] [--num_sim 1000] [--tests 1000]
-        [--seed 42] [--constant_lr]
+        [--seed 42] [--lr_decay 0.2]
 
 The first round of `experiments/main.json`, by `mlpop sbi`, with every density on the same training
 and test simulations, which the first one makes. The table has the statistic of the distance to
 the prior's faces, of all labels and the largest of one (standard deviations; below 0 too few draws
 lie there), that of the joint width (below 0 draws lie too far apart), the verdict, the gain over
-the prior and the minutes of the run. With `--constant_lr` the learning rate never falls. Started
-again, the script goes on with what is missing.
+the prior and the minutes of the run. Started again, the script goes on with what is missing.
 """
 
 import argparse
@@ -24,15 +23,14 @@ BLOCKS = {"training": "training_data_loader", "test": "test_data_loader"}
 
 
 def configuration(
-    density: str, counts: dict[str, int], seed: int, made: Path | None, *, constant_lr: bool
+    density: str, counts: dict[str, int], seed: int, made: Path | None, lr_decay: float | None
 ) -> Values:
     """Return the experiment of a density, on the simulations in the folder `made` if given."""
     values = read_json(EXPERIMENTS / "main.json")
     values |= {"name": "edges", "manual_seed": seed}
     values["density_estimator"] = {"type": density}
     values["trainer"]["num_rounds"] = 1
-    if constant_lr:
-        values["trainer"]["lr_decay"] = None
+    values["trainer"]["lr_decay"] = lr_decay
     values["test_data_loader"]["num_predictive"] = 0
     for use, block in BLOCKS.items():
         values[block]["num_sim"] = counts[use]
@@ -69,16 +67,14 @@ def main() -> None:
     parser.add_argument("--num_sim", type=int, default=1000)
     parser.add_argument("--tests", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=42, help="root seed; a folder each")
-    parser.add_argument("--constant_lr", action="store_true")
+    parser.add_argument("--lr_decay", type=float, help="by default the learning rate is constant")
     options = parser.parse_args()
     made = None
     for density in options.densities.split(","):
         started = time.monotonic()
         folder = options.folder.absolute() / density
         counts = {"training": options.num_sim, "test": options.tests}
-        values = configuration(
-            density, counts, options.seed, made, constant_lr=options.constant_lr
-        )
+        values = configuration(density, counts, options.seed, made, options.lr_decay)
         last = run(folder, values)
         minutes = (time.monotonic() - started) / 60
         line = told(read_json(last / "calibration.json"))

@@ -16,8 +16,6 @@ from mlpop.datasets.dataset import dataset_digest
 from mlpop.datasets.scaling import LabelScaling
 from mlpop.errors import DataError
 from mlpop.experiment.parameters import experiment_parameters, round_parameters
-from mlpop.inference.posteriors.ensemble_posterior import EnsemblePosterior
-from mlpop.inference.posteriors.store import load_posterior
 from mlpop.simulators.gaussian_linear import GaussianLinear
 from mlpop.tracking import connect, find, verify
 from mlpop.tracking.params import logged_value
@@ -218,15 +216,6 @@ def test_round_shows_how_fast_its_simulations_came(pulsars) -> None:
         rate = client.get_metric_history(first.run_id, f"sim/{use}_rate")
         assert len(done) == len(rate) > 0
         assert all(point.value > 0 for point in rate)
-
-
-def test_posterior_is_as_wide_as_its_validation_rows_say(pulsars) -> None:
-    (first,) = pulsars.tree.children
-    factor = pulsars.store.client.get_run(first.run_id).data.metrics["val/width_factor"]
-    posterior = load_posterior(pulsars.models / "round_0" / "posterior.json")
-    assert isinstance(posterior, EnsemblePosterior)
-    assert posterior.width_factor == pytest.approx(factor)
-    assert all(member.net.width_factor == posterior.width_factor for member in posterior.members)
 
 
 def test_root_run_can_be_compared(pulsars) -> None:

@@ -85,13 +85,14 @@ def restore_round(
     with malformed(what):
         proposal = read_json_object(record) if record.is_file() else {}
         summary = read_json_object(folders.models / "summary.json")
-        width_factor = read_json_object(folders.models / POSTERIOR_FILE).get("width_factor")
+        # nothing here needs it, but whoever loads the posterior later does
+        read_json_object(folders.models / POSTERIOR_FILE)
         result = RoundResult(
             number=round_,
             run_id=node.run_id,
             problem=problem,
             observed=observed,
-            posterior=make_posterior(launch, members, problem, width_factor),
+            posterior=make_posterior(launch, members, problem),
             members=tuple(members),
             sets=sets,
             estimates=[

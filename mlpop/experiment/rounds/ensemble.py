@@ -36,7 +36,6 @@ from mlpop.inference.mcmc.chains import McmcOptions
 from mlpop.inference.posteriors.ensemble_posterior import EnsemblePosterior
 from mlpop.inference.posteriors.mcmc_posterior import McmcPosterior
 from mlpop.inference.posteriors.posterior import Posterior
-from mlpop.inference.posteriors.width_factor import fit_width_factor
 from mlpop.inference.proposals.truncation import Support
 from mlpop.networks.joined import JOINED
 from mlpop.networks.rng import generator_from_seed
@@ -44,14 +43,10 @@ from mlpop.plots import training_curves
 from mlpop.tracking import Node, save_figure
 from mlpop.training.events import EpochRecord, TrainingEvent
 from mlpop.training.fit import validation_split
-from mlpop.training.losses import Loss
 from mlpop.training.member_task import MemberResult, MemberTask, train_member
 from mlpop.training.user_pickles import TrainedInference, write_user_pickles
 
 logger = logging.getLogger(__name__)
-
-_ROWS_OF_WIDTH = 2000
-"""Validation rows, at most, that say how wide an ensemble is: enough for one part in a hundred."""
 
 
 @dataclass(frozen=True)
@@ -62,29 +57,20 @@ class Ensemble:
         results: how each training went, in the order of the members.
         folders: of each network.
         run_ids: name -> MLflow run of each member.
-        width_factor: of all of them; None where nothing says how wide they are.
     """
 
     results: Sequence[MemberResult]
     folders: tuple[Path, ...]
     run_ids: Mapping[str, str]
-    width_factor: float | None
 
 
-def make_posterior(
-    launch: Launch, members: Sequence[Path], problem: LearningProblem, width_factor: float | None
-) -> Posterior:
-    """Combine the networks of a round, to be drawn from as their method says.
-
-    Densities are `width_factor` times as wide as they were trained; None leaves them.
-    """
+def make_posterior(launch: Launch, members: Sequence[Path], problem: LearningProblem) -> Posterior:
+    """Combine the networks of a round, to be drawn from as their method says."""
     estimators: Sequence = load_ensemble(members)
     prior, preprocessing = problem.prior, problem.preprocessing
     posterior: Posterior
     if launch.config.trainer.method.sampling == "direct":
-        posterior = EnsemblePosterior(
-            estimators, prior, preprocessing=preprocessing, width_factor=width_factor or 1.0
-        )
+        posterior = EnsemblePosterior(estimators, prior, preprocessing=preprocessing)
     else:
         options = McmcOptions(**launch.config.mcmc_sampler.model_dump())
         posterior = McmcPosterior(estimators, prior, preprocessing=preprocessing, options=options)
@@ -229,40 +215,11 @@ def train_ensemble(
             run_ids[j] = training.run.run_id
             _finish(current, j, results[j], training, problem)
             training.close()
-    width_factor = _width_factor(config, loss, member_folders, arrays, validation)
-    if width_factor is not None:
-        logger.info("round %d: the posterior is %g times as wide as trained", round_, width_factor)
     return Ensemble(
         results=[results[j] for j in range(number)],
         folders=tuple(member_folders),
         run_ids={f"member_{j:02d}": run_ids[j] for j in range(number)},
-        width_factor=width_factor,
     )
-
-
-def _width_factor(
-    config: SbiConfig,
-    loss: Loss,
-    members: Sequence[Path],
-    arrays: TrainingArrays,
-    validation: Tensor,
-) -> float | None:
-    """Return how wide the ensemble is to be, by the rows that it did not learn from.
-
-    None where these are no mixtures, or the loss of the rows is not that of a density of theta.
-    """
-    mixtures = (
-        config.trainer.method.sampling == "direct" and config.density_estimator.type == "mdn"
-    )
-    if not mixtures or loss != "maximum_likelihood":
-        return None
-    rows = validation[:: -(-len(validation) // _ROWS_OF_WIDTH)].numpy()
-    theta, x = (
-        torch.from_numpy(np.load(path, mmap_mode="r")[rows])
-        for path in (arrays.theta_path, arrays.x_path)
-    )
-    estimators: Sequence = load_ensemble(members)
-    return fit_width_factor(estimators, theta, x)
 
 
 def _open_member(

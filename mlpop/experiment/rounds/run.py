@@ -123,7 +123,7 @@ def run_round(
             ensemble = _train(current, problem, learned_from, within)
 
         run.set_state("testing")
-        posterior = make_posterior(launch, ensemble.folders, problem, ensemble.width_factor)
+        posterior = make_posterior(launch, ensemble.folders, problem)
         save_posterior(folders.models / POSTERIOR_FILE, posterior, ensemble.folders)
         trained = RoundResult(
             number=round_,

@@ -76,8 +76,6 @@ def round_numbers(
         "sim/failed_fraction": training.failed_fraction,
         "sim/seconds": training.seconds,
     }
-    if ensemble.width_factor is not None:
-        numbers["val/width_factor"] = ensemble.width_factor
     for name in PROPOSAL_METRICS:
         value = proposal.get(name)
         if isinstance(value, int | float):
@@ -109,7 +107,6 @@ def describe_round(run: TrackedRun, result: RoundResult, proposal: Proposed) -> 
         "trained on": count,
         "failed": training.failed_fraction,
         "best validation loss": result.numbers["val/best_loss"],
-        "width factor": result.numbers.get("val/width_factor"),
     }
     kind = source_of(training, proposal)
     if proposal:

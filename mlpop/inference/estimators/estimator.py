@@ -14,7 +14,6 @@ from mlpop.inference.estimators.likelihood import LikelihoodEstimator, build_lik
 from mlpop.inference.estimators.ratio import RatioClassifier, build_ratio
 from mlpop.inference.estimators.spec import EstimatorSpec
 from mlpop.inference.estimators.standardize import standardize
-from mlpop.inference.estimators.truncated_mixture import TruncatedMixture
 from mlpop.networks.device import OnDevice
 from mlpop.networks.initializers import initialize
 from mlpop.networks.registry import build, output_width
@@ -55,18 +54,6 @@ class EmbedOnce(ConditionalDensityEstimator, OnDevice):
     @property
     def x_shape(self) -> torch.Size:
         return self.condition_shape
-
-    def widen(self, width_factor: float) -> None:
-        """Make the components of a mixture so many times as wide as they were trained.
-
-        Raises:
-            DataError: the density is no mixture, and the factor not 1.
-        """
-        mixtures = [part for part in self.net.modules() if isinstance(part, TruncatedMixture)]
-        if not mixtures and width_factor != 1:
-            raise DataError(f"a flow has no components to be {width_factor:g} times as wide")
-        for mixture in mixtures:
-            mixture.width_factor = width_factor
 
     @property
     def embedding_net(self) -> nn.Module:

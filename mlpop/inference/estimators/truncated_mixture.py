@@ -30,13 +30,9 @@ class TruncatedMixture(ConditionalDensityEstimator):
         width: e, length of a condition.
         num_components: Gaussians of every label.
         hidden_features: of both hidden layers of every network.
-
-    Attributes:
-        width_factor: of the standard deviations of all components; no weight, not stored.
     """
 
     net: "LabelNetworks"
-    width_factor: float = 1.0
 
     def __init__(
         self, dimension: int, width: int, num_components: int, hidden_features: int
@@ -77,13 +73,13 @@ class TruncatedMixture(ConditionalDensityEstimator):
             u[..., place] = (mean + width * z).clamp(RESOLUTION, 1 - RESOLUTION).float()
         return u[..., order.argsort()]
 
-    def _components(self, numbers: Tensor, first: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    @staticmethod
+    def _components(numbers: Tensor, first: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return log weights, means and standard deviations (..., k) from (..., 3 k)."""
         shape = (*first.shape[:-2], *[1] * (numbers.ndim - first.ndim + 1), *first.shape[-2:])
         numbers = numbers.unflatten(-1, (3, -1)) + first.view(shape)
         weight, mean, width = numbers.unbind(-2)
-        width = (self.width_factor * softplus(width)).clamp(_NARROWEST, _WIDEST)
-        return log_softmax(weight, -1), mean, width
+        return log_softmax(weight, -1), mean, softplus(width).clamp(_NARROWEST, _WIDEST)
 
 
 class LabelNetworks(nn.Module):

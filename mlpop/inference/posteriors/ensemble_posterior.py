@@ -9,7 +9,6 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Generator, Tensor
 
-from mlpop.errors import DataError
 from mlpop.inference.estimators.estimator import EmbedOnce
 from mlpop.inference.posteriors.arguments import check_drawn, checked_x, one_x
 from mlpop.inference.posteriors.conditioned import ConditionedPosterior, ScoredDraws
@@ -22,29 +21,12 @@ _EMBED_CHUNK = 512
 
 @dataclass(frozen=True, eq=False)
 class EnsemblePosterior(Posterior):
-    """A mixture of trained densities of theta: sum_j w_j q_j(theta | x).
-
-    Args:
-        width_factor: factor of the widths of all members, which are set to it.
-
-    Raises:
-        DataError: the factor is not above 0.
-    """
+    """A mixture of trained densities of theta: sum_j w_j q_j(theta | x)."""
 
     sampling: ClassVar[Literal["direct", "mcmc"]] = "direct"
     coverage_draws: ClassVar[int] = 10_000
 
     members: Sequence[EmbedOnce]
-    width_factor: float = 1.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not self.width_factor > 0:
-            raise DataError(
-                f"a posterior's width_factor must be above 0, found {self.width_factor}"
-            )
-        for member in self.members:
-            member.widen(self.width_factor)
 
     def sample(self, num_samples: int, x: ArrayLike, generator: Generator) -> NDArray[np.float64]:
         return self.sample_batched(num_samples, one_x(x, self.x_shape), generator)[:, 0]

@@ -40,7 +40,6 @@ def save_posterior(path: Path, posterior: Posterior, folders: Sequence[Path]) ->
             "kind": posterior.sampling,
             "members": [os.path.relpath(folder, path.parent) for folder in folders],
             "weights": posterior.probabilities.double().tolist(),
-            "width_factor": getattr(posterior, "width_factor", None),
             "prior": posterior.prior.to_dict(),
             "preprocessing": posterior.preprocessing.save(path.parent),
             "mcmc": asdict(posterior.options) if isinstance(posterior, McmcPosterior) else None,
@@ -62,9 +61,7 @@ def load_posterior(path: Path) -> Posterior:
         direct = [member for member in members if isinstance(member, EmbedOnce)]
         potentials = [member for member in members if not isinstance(member, EmbedOnce)]
         if kind == "direct" and not potentials:
-            # files of mlpop 0.1 before it was fitted have none
-            width_factor = values.get("width_factor", 1.0)
-            return EnsemblePosterior(direct, prior, weights, preprocessing, width_factor)
+            return EnsemblePosterior(direct, prior, weights, preprocessing)
         if kind == "mcmc" and not direct:
             options = McmcOptions(**values["mcmc"])
             return McmcPosterior(potentials, prior, weights, preprocessing, options)

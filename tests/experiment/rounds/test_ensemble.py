@@ -22,7 +22,6 @@ from mlpop.experiment.rounds.context import Launch, OpenRound
 from mlpop.experiment.rounds.ensemble import Ensemble, train_ensemble, validation_rows
 from mlpop.experiment.rounds.result import RoundResult
 from mlpop.inference.posteriors.preprocessing import Preprocessing
-from mlpop.inference.posteriors.width_factor import FACTORS
 from mlpop.inference.prior import Prior
 from mlpop.tracking import connect, open_run, tree
 
@@ -82,16 +81,11 @@ def train(
     arrays = write_training_arrays(tmp_path / "arrays", problem, data)
 
     def start(
-        backend: Any,
-        round_: int = 0,
-        members: Sequence[Path] | None = None,
-        density: str = "mdn",
-        **trainer: Any,
+        backend: Any, round_: int = 0, members: Sequence[Path] | None = None, **trainer: Any
     ) -> tuple[str, Ensemble]:
         name, tree = type(backend).__name__, OutputTree(tmp_path / "logs", tmp_path / "models")
         options = config.trainer.model_copy(update=trainer)
-        network = config.density_estimator.model_copy(update={"type": density})
-        changed = config.model_copy(update={"trainer": options, "density_estimator": network})
+        changed = config.model_copy(update={"trainer": options})
         past = [] if members is None else [Mock(RoundResult, members=members)]
         profiler = Profiler(tmp_path, show=False)
         with open_run("round", "round_00", experiment=name, store=connect()) as run:
@@ -165,24 +159,6 @@ def test_networks_that_forget_what_earlier_rounds_saw_are_told(
     found = [text for text in caplog.messages if "this round alone" in text]
     assert len(found) == (told is not None)
     assert told is None or told in found[0]
-
-
-def test_only_mixtures_of_theta_that_learn_as_such_are_widened(
-    train: Callable[..., tuple[str, Ensemble]],
-) -> None:
-    """Validation theta of a corrected round are no draws of its posterior, nor x ones of theta."""
-    with make_backend() as backend:
-        _, first = train(backend)
-        assert first.width_factor is not None
-        assert FACTORS[0] < first.width_factor < FACTORS[1]
-        _, truncated = train(backend, 1, first.folders, truncated_prior=True)
-        assert truncated.width_factor is not None
-        _, corrected = train(backend, 1, first.folders, truncated_prior=False)
-        assert corrected.width_factor is None
-        _, likelihood = train(backend, type="snle")
-        assert likelihood.width_factor is None
-        _, flow = train(backend, density="maf")
-        assert flow.width_factor is None
 
 
 def test_a_member_that_fails_is_named_and_the_others_keep_their_status(

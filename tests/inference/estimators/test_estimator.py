@@ -74,26 +74,6 @@ def test_embed_once_equals_sbi_with_the_embedding_inside(model):
         np.testing.assert_allclose(ours.loss(points[0], x), -expected[0], rtol=1e-5, atol=1e-5)
 
 
-def test_mixtures_are_widened_in_their_box_too_and_flows_refuse():
-    spec = EstimatorSpec.parse(
-        {"model": "mdn", "x_shape": [2], "dimension": 1, "domain": [[0.2, 0.9]]}
-    )
-    theta, x = torch.rand(40, 1), torch.randn(40, 2)
-    mixture = build_estimator(spec, theta, x, generator_from_seed(1)).eval()
-    mixture.widen(0.5)
-    assert mixture.net.net.width_factor == 0.5
-    nodes = torch.linspace(0, 1, 5001)
-    with torch.no_grad():
-        density = mixture.log_prob(nodes.view(-1, 1, 1), x[:1])[:, 0].exp()
-    assert float(torch.trapezoid(density, nodes)) == pytest.approx(1, abs=2e-3)
-    flow = build_estimator(
-        EstimatorSpec(model="maf", x_shape=(2,), dimension=1), theta, x, generator_from_seed(1)
-    )
-    flow.widen(1.0)
-    with pytest.raises(DataError, match="a flow has no components to be 0.9 times as wide"):
-        flow.widen(0.9)
-
-
 def test_embedding_runs_once_an_observation():
     spec = EstimatorSpec.parse(MAPS | {"model": "maf"})
     theta, x = _data()
