@@ -155,6 +155,7 @@ def main() -> None:
     arguments.add_argument("--folder", type=Path, default=Path("output/predictive"))
     arguments.add_argument("--training", type=Path)
     given = arguments.parse_args()
+    lots = [lot for lot in given.lots if lot <= given.predictive]
     folder: Path = given.folder / f"{given.simulations}"
     folder.mkdir(parents=True, exist_ok=True)
     config = configuration(folder, given.simulations, given.training)
@@ -175,15 +176,14 @@ def main() -> None:
         distant, started = 0, time.perf_counter()
         for k in range(given.skies):
             x_o = observation(wrong, truth, channels, number, k)
-            theta = posterior.sample(
-                given.predictive, x_o.x, generator_from_seed(1000 * number + k)
-            )
+            generator = generator_from_seed(1000 * number + k)
+            theta = posterior.sample(given.predictive, x_o.x, generator)
             path = folder / f"{number}_{k}.npz"
             made.append(predictions(path, right, theta, channels, number, k))
             skies.append(x_o)
             distant += is_unlike(typicality.p_values(posterior, x_o.x))
         for kind, predicted in (("trained", made), ("truth", [from_truth] * given.skies)):
-            for lot in given.lots:
+            for lot in lots:
                 results = [
                     result
                     for x_o, theirs in zip(skies, predicted, strict=True)

@@ -126,10 +126,7 @@ def load_state(folder: Path, fingerprint: str = "") -> TrainingState[EpochRecord
             else:
                 groups[group][name] = tensor
         values["best_value"] = float(values["best_value"])
-        values["scheduler"] = {
-            name: math.inf if value == "inf" else value
-            for name, value in values["scheduler"].items()
-        }
+        values["scheduler"] = _infinite_if_text(values["scheduler"])
         optimizer = {"state": moments, "param_groups": values.pop("param_groups")}
         return TrainingState.from_dict(values | groups | {"optimizer": optimizer}, _epoch)
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
@@ -142,6 +139,12 @@ def _text_if_infinite(values: Mapping[str, Any]) -> dict[str, Any]:
         name: str(value) if isinstance(value, float) and not math.isfinite(value) else value
         for name, value in values.items()
     }
+
+
+def _infinite_if_text(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Undo `_text_if_infinite` where other texts, such as the mode of a scheduler, stay."""
+    infinite = ("inf", "-inf", "nan")
+    return {name: float(v) if v in infinite else v for name, v in values.items()}
 
 
 def _epoch(train_loss: float | str, val_loss: float | str, **others: Any) -> EpochRecord:

@@ -159,7 +159,7 @@ class EstimatorLearner:
         self._held_out = objective.candidates(len(validation), fixed=True)
         groups = _decayed(estimator, options.embedding_weight_decay)
         self.optimizer: Optimizer = torch.optim.AdamW(groups, lr=options.lr, fused=True)
-        self.scheduler = _decaying(self.optimizer, options)
+        self.scheduler = _falling_rate(self.optimizer, options)
         self._train_loss = float("nan")
 
     def losses(self) -> Iterator[Tensor]:
@@ -279,7 +279,7 @@ def _finite(values: Tensor) -> Tensor:
     return torch.isfinite(values.flatten(1)).all(1)
 
 
-def _decaying(optimizer: Optimizer, options: TrainingOptions) -> LRScheduler | None:
+def _falling_rate(optimizer: Optimizer, options: TrainingOptions) -> LRScheduler | None:
     """Return what lowers the learning rate where the validation loss stands still.
 
     At a constant one every weight jitters, and a density learns to be as wide as that needs.
@@ -289,7 +289,7 @@ def _decaying(optimizer: Optimizer, options: TrainingOptions) -> LRScheduler | N
     return ReduceLROnPlateau(
         optimizer,
         factor=options.lr_decay,
-        # a number of epochs that is still borne
+        # torch bears so many epochs, and lowers the rate after the next one
         patience=max(0, options.stop_after_epochs // 2 - 1),
         threshold=0.0,
         min_lr=options.lr * options.lr_decay**_DECAYS,

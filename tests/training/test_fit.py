@@ -199,7 +199,7 @@ def test_embedding_decays_and_the_density_does_not(small_estimator):
     assert ends[100.0][1] > 0.1
 
 
-def _rates(built, monkeypatch, losses, options, **arguments):
+def _rates(built, monkeypatch, losses, options):
     """Return the learning rate after every epoch, whose validation losses are given."""
     rates, given = [], iter(losses)
     evaluate = EstimatorLearner.evaluate
@@ -215,7 +215,7 @@ def _rates(built, monkeypatch, losses, options, **arguments):
 
     hook = register_optimizer_step_post_hook(remember)
     try:
-        _train(built, options, **arguments)
+        _train(built, options)
     finally:
         hook.remove()
     return rates[:: len(rates) // len(losses)]
