@@ -95,7 +95,7 @@ def experiment(values: Values, variant: str, folder: Path) -> Values:
         "num_predictive": 0,
     }
     made["trainer"] |= {"num_rounds": 1, "save_dir": str(folder / "output")}
-    for name in ("truncated_prior", "append_simulations", "plot_proposal"):
+    for name in ("truncated_prior", "append_simulations", "plot_proposal", "lr_decay"):
         made["trainer"].pop(name, None)
     made["generator"] = generator(values, variant)
     return made | {"name": variant}

@@ -1,10 +1,10 @@
 """Do the densities that ship hold what lies at the prior's edges?
 
-    python -m benchmarks.edges --folder edges [--densities mdn,maf] [--num_sim 1000] [--tests 1000]
-        [--seed 42] [--lr_decay 0.2]
+    python -m benchmarks.edges --folder edges [--config experiments/main.json]
+        [--densities mdn,maf] [--num_sim 1000] [--tests 1000] [--seed 42] [--lr_decay 0.2]
 
-The first round of `experiments/main.json`, by `mlpop sbi`, with every density on the same training
-and test simulations, which the first one makes. The table has the statistic of the distance to
+The first round of an experiment, by `mlpop sbi`, with every density on the same training and test
+simulations, which the first one makes. The table has the statistic of the distance to
 the prior's faces, of all labels and the largest of one (standard deviations; below 0 too few draws
 lie there), that of the joint width (below 0 draws lie too far apart), the verdict, the gain over
 the prior and the minutes of the run. Started again, the script goes on with what is missing.
@@ -22,16 +22,21 @@ from mlpop.config.methods import DENSITIES
 BLOCKS = {"training": "training_data_loader", "test": "test_data_loader"}
 
 
-def configuration(
-    density: str, counts: dict[str, int], seed: int, made: Path | None, lr_decay: float | None
-) -> Values:
+def configuration(options: argparse.Namespace, density: str, made: Path | None) -> Values:
     """Return the experiment of a density, on the simulations in the folder `made` if given."""
-    values = read_json(EXPERIMENTS / "main.json")
-    values |= {"name": "edges", "manual_seed": seed}
-    values["density_estimator"] = {"type": density}
-    values["trainer"]["num_rounds"] = 1
-    values["trainer"]["lr_decay"] = lr_decay
+    values = read_json(options.config)
+    values |= {"name": "edges", "manual_seed": options.seed}
+    if values["density_estimator"]["type"] != density:
+        values["density_estimator"] = {"type": density}
+    values["trainer"] |= {
+        "num_rounds": 1,
+        "truncated_prior": False,
+        "append_simulations": False,
+        "plot_proposal": False,
+        "lr_decay": options.lr_decay,
+    }
     values["test_data_loader"]["num_predictive"] = 0
+    counts = {"training": options.num_sim, "test": options.tests}
     for use, block in BLOCKS.items():
         values[block]["num_sim"] = counts[use]
         if made is not None:
@@ -63,6 +68,7 @@ def main() -> None:
     """Run what is not done yet; print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--folder", type=Path, required=True)
+    parser.add_argument("--config", type=Path, default=EXPERIMENTS / "main.json")
     parser.add_argument("--densities", default=",".join(DENSITIES))
     parser.add_argument("--num_sim", type=int, default=1000)
     parser.add_argument("--tests", type=int, default=1000)
@@ -73,9 +79,7 @@ def main() -> None:
     for density in options.densities.split(","):
         started = time.monotonic()
         folder = options.folder.absolute() / density
-        counts = {"training": options.num_sim, "test": options.tests}
-        values = configuration(density, counts, options.seed, made, options.lr_decay)
-        last = run(folder, values)
+        last = run(folder, configuration(options, density, made))
         minutes = (time.monotonic() - started) / 60
         line = told(read_json(last / "calibration.json"))
         sys.stdout.write(f"{density:<10}{line}   {minutes:.1f} min\n")

@@ -70,6 +70,7 @@ def configuration(
         }
     values["test_data_loader"] = {"testing": False, "num_predictive": 0}
     values["trainer"] |= {"num_rounds": 1, "plot_proposal": False, "save_dir": str(folder)}
+    values["trainer"].pop("lr_decay", None)  # for more than a thousand simulations
     return SbiConfig.parse(values | {"n_processes": 1, "show_profiling": False})
 
 

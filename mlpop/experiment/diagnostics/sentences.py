@@ -13,13 +13,13 @@ MAX_FAILED = 0.02
 REMEDIES: Mapping[Fault, str] = {
     "biased": "more simulations, trainer.ema_decay, an ensemble",
     "overconfident": "more simulations, an ensemble or a smaller network",
-    "underconfident": "a longer training, a larger network or embedding",
+    "underconfident": "trainer.lr_decay, a longer training, a larger network or embedding",
     "edge": "a density that ends where the prior does, more simulations, or a wider prior",
     "correlation": "a density with more components or transforms, more simulations",
     "tails": "a density with more components or transforms, an ensemble",
     "locally biased": "more simulations or a larger embedding; a further round near x_o",
     "locally overconfident": "more simulations, an ensemble; a further round near x_o",
-    "locally underconfident": "a longer training, a larger network; a further round near x_o",
+    "locally underconfident": "trainer.lr_decay, a larger network; a further round near x_o",
     "shape": "another density_estimator.type, more components or transforms",
 }
 """Fault -> what would help."""
