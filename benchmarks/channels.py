@@ -94,9 +94,12 @@ def experiment(values: Values, variant: str, folder: Path) -> Values:
         "dataset_path_round_0": str(folder / "test"),
         "num_predictive": 0,
     }
-    made["trainer"] |= {"num_rounds": 1, "save_dir": str(folder / "output")}
-    for name in ("truncated_prior", "append_simulations", "plot_proposal", "lr_decay"):
-        made["trainer"].pop(name, None)
+    made["trainer"] |= {
+        "num_rounds": 1,
+        "plot_proposal": False,
+        "lr_decay": None,  # too much for the default of 1000 simulations
+        "save_dir": str(folder / "output"),
+    }
     made["generator"] = generator(values, variant)
     return made | {"name": variant}
 

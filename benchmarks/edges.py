@@ -4,10 +4,10 @@
         [--densities mdn,maf] [--num_sim 1000] [--tests 1000] [--seed 42] [--lr_decay 0.2]
 
 The first round of an experiment, by `mlpop sbi`, with every density on the same training and test
-simulations, which the first one makes. The table has the statistic of the distance to
-the prior's faces, of all labels and the largest of one (standard deviations; below 0 too few draws
-lie there), that of the joint width (below 0 draws lie too far apart), the verdict, the gain over
-the prior and the minutes of the run. Started again, the script goes on with what is missing.
+simulations, which the first one makes. The table has the statistic of the distance to the prior's
+faces, of all labels and the largest of one (standard deviations; below 0 too few draws lie there),
+that of the joint width (below 0 draws lie too far apart), the verdict, the gain over the prior and
+the minutes of the run. Started again, the script goes on with what is missing.
 """
 
 import argparse
@@ -28,13 +28,7 @@ def configuration(options: argparse.Namespace, density: str, made: Path | None) 
     values |= {"name": "edges", "manual_seed": options.seed}
     if values["density_estimator"]["type"] != density:
         values["density_estimator"] = {"type": density}
-    values["trainer"] |= {
-        "num_rounds": 1,
-        "truncated_prior": False,
-        "append_simulations": False,
-        "plot_proposal": False,
-        "lr_decay": options.lr_decay,
-    }
+    values["trainer"] |= {"num_rounds": 1, "plot_proposal": False, "lr_decay": options.lr_decay}
     values["test_data_loader"]["num_predictive"] = 0
     counts = {"training": options.num_sim, "test": options.tests}
     for use, block in BLOCKS.items():

@@ -69,8 +69,12 @@ def configuration(
             "statistic_path": statistics,
         }
     values["test_data_loader"] = {"testing": False, "num_predictive": 0}
-    values["trainer"] |= {"num_rounds": 1, "plot_proposal": False, "save_dir": str(folder)}
-    values["trainer"].pop("lr_decay", None)  # for more than a thousand simulations
+    values["trainer"] |= {
+        "num_rounds": 1,
+        "plot_proposal": False,
+        "lr_decay": None,  # too much for the default of 1000 simulations
+        "save_dir": str(folder),
+    }
     return SbiConfig.parse(values | {"n_processes": 1, "show_profiling": False})
 
 
